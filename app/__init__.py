@@ -1,0 +1,1 @@
+"""Document Lifecycle API."""

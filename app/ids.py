@@ -1,0 +1,11 @@
+"""Identifiers: UUIDv7 (RFC 9562 §5.7), so keys and pages sort by age."""
+
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+__all__ = ["UUID", "new_id"]
+
+
+def new_id() -> UUID:
+    return uuid7()

@@ -1,0 +1,111 @@
+"""Errors on the wire: application/problem+json (RFC 9457), and a page for each problem type."""
+
+from html import escape
+from typing import Any
+
+import orjson
+import structlog
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, Response
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from app.errors import BY_STATUS, AppError, BadRequest, InternalError, NotFound, ValidationFailed, tree
+
+log = structlog.get_logger()
+router = APIRouter(include_in_schema=False)
+
+
+class Place(BaseModel):
+    """Where in the request something is wrong."""
+
+    detail: str
+    pointer: str = Field(
+        description="JSON Pointer into the body, or `/query/<name>`, `/header/<name>`, `/path/<name>`."
+    )
+
+
+class Problem(BaseModel):
+    """An RFC 9457 problem."""
+
+    type: str = Field(examples=["/problems/not-found"])
+    title: str
+    status: int
+    detail: str
+    instance: str = Field(description="This occurrence.")
+    code: str = Field(examples=["not-found"])
+    request_id: str
+    errors: list[Place] | None = Field(None, description="With 422: every place that is wrong.")
+
+
+def response(error: AppError) -> Response:
+    """Render an error. The request id is the one bound to the log context."""
+    request_id = structlog.contextvars.get_contextvars().get("request_id", "")
+    body = {
+        "type": f"/problems/{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "instance": f"urn:request:{request_id}",
+        "code": error.code,
+        "request_id": request_id,
+        **error.extra,
+    }
+    return Response(orjson.dumps(body), error.status, error.headers, "application/problem+json")
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error, the framework's own included, as a problem."""
+    app.include_router(router)
+
+    @app.exception_handler(AppError)
+    async def ours(_: Request, error: AppError) -> Response:
+        return response(error)
+
+    @app.exception_handler(HTTPException)
+    async def framework(_: Request, error: HTTPException) -> Response:
+        known = BY_STATUS.get(error.status_code, BadRequest if error.status_code < 500 else InternalError)
+        return response(known(headers=error.headers))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        return response(ValidationFailed(errors=places(error.errors())))
+
+
+def places(errors: Any) -> list[dict[str, str]]:
+    """pydantic's errors as `{detail, pointer}`; the input and the context, which may hold it, are left out."""
+    return [{"detail": _detail(each), "pointer": _pointer(each["loc"])} for each in errors]
+
+
+def _detail(error: dict[str, Any]) -> str:
+    # A union's or a literal's message lists what is expected, never what was sent.
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+def _pointer(loc: tuple[str | int, ...]) -> str:
+    """A location as a JSON Pointer (RFC 6901). Names that a client invented are cut short, not echoed whole."""
+    steps = loc[1:] if loc and loc[0] == "body" else loc
+    return "".join("/" + str(step)[:64].replace("~", "~0").replace("/", "~1") for step in steps)
+
+
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
+<style>body{{font:16px/1.5 system-ui;max-width:42rem;margin:4rem auto;padding:0 1rem}}code{{background:#eee;padding:.1em .3em}}</style>
+<h1>{title}</h1><p><code>{code}</code> · HTTP {status}</p><p>{text}</p><p><a href="/problems">All problems</a></p></html>"""
+
+
+@router.get("/problems")
+async def problem_index() -> HTMLResponse:
+    rows = "".join(f'<li><a href="/problems/{code}">{code}</a>: {e.title}' for code, e in sorted(tree().items()))
+    return HTMLResponse(
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Problems</title><ul>{rows}</ul></html>'
+    )
+
+
+@router.get("/problems/{code}")
+async def problem_page(code: str) -> HTMLResponse:
+    error = tree().get(code)
+    if error is None:
+        raise NotFound
+    text = escape(" ".join((error.__doc__ or "").split()))
+    return HTMLResponse(PAGE.format(title=error.title, code=error.code, status=error.status, text=text))

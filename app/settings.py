@@ -1,0 +1,107 @@
+"""Every environment variable, read once. Unsafe or impossible combinations are refused at start."""
+
+from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIN_SECRET_BYTES = 32
+
+
+class ConfigurationError(Exception):
+    """The environment cannot be run with; the message is one line that names the variable."""
+
+
+class Settings(BaseSettings):
+    """Durations are seconds and may be fractions; sizes are bytes."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
+
+    environment: Literal["development", "production"] = Field(
+        "development", description="`production` requires a JWT_SECRET and logs JSON."
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
+    workers: int = Field(1, ge=1, description="Server processes.")
+    data_dir: Path = Field(Path("var"), description="Database file, uploaded files, development secret.")
+    database_url: str = Field("", description="`sqlite+aiosqlite:///path`; empty: `app.db` in DATA_DIR.")
+    storage_url: str = Field("", description="`file:///path`; empty: `files` in DATA_DIR.")
+    broker_url: str = Field("", description="Empty: jobs run in the server processes.")
+
+    jwt_secret: SecretStr | None = Field(
+        None, description="Signs access tokens; at least 32 bytes. Empty in development: generated into DATA_DIR."
+    )
+    jwt_issuer: str = Field("document-api", description="`iss` of access tokens.")
+    jwt_audience: str = Field("document-api", description="`aud` of access tokens.")
+    access_token_ttl: float = Field(900, gt=0, description="Life of an access token.")
+    refresh_token_ttl: float = Field(14 * 86400, gt=0, description="A refresh token unused for this long expires.")
+    refresh_family_ttl: float = Field(90 * 86400, gt=0, description="A login cannot be refreshed beyond this age.")
+    refresh_grace_seconds: float = Field(10, ge=0, description="A rotated refresh token may be retried for this long.")
+    registration: Literal["open", "closed"] = Field(
+        "open", description="`closed`: users are made with `python -m app users create`."
+    )
+
+    max_upload_bytes: int = Field(100 * 1024**2, ge=1, description="Largest file accepted.")
+    upload_slots: int = Field(16, ge=1, description="Uploads received at once by one process; others wait.")
+    upload_idle_seconds: float = Field(15, gt=0, description="An upload that sends nothing for this long is cut off.")
+    upload_min_rate: float = Field(
+        1024, ge=0, description="Bytes a second an upload must average after its first 10 s."
+    )
+
+    lease_seconds: float = Field(30, gt=0, description="A job whose worker is silent for this long is taken over.")
+    job_max_tries: int = Field(5, ge=1, description="Attempts before a job is a dead letter.")
+    job_timeout: float = Field(600, gt=0, description="Hard limit of one attempt.")
+    job_concurrency: int = Field(4, ge=1, description="Jobs run at once by one process.")
+    drain_seconds: float = Field(20, ge=0, description="On SIGTERM, running jobs get this long to finish.")
+    orphan_grace_seconds: float = Field(
+        3600, gt=0, description="Files that belong to no document are removed after this long."
+    )
+    idempotency_ttl: float = Field(86400, gt=0, description="How long an Idempotency-Key is remembered.")
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe level logged.")
+    log_format: Literal["console", "json"] | None = Field(
+        None, description="Empty: `json` in production, else `console`."
+    )
+
+    @model_validator(mode="after")
+    def _refuse_unsafe(self) -> Self:
+        if self.jwt_secret is None and self.environment == "production":
+            raise ValueError("JWT_SECRET is required when ENVIRONMENT=production")
+        if self.jwt_secret is not None and len(self.jwt_secret.get_secret_value().encode()) < MIN_SECRET_BYTES:
+            raise ValueError(f"JWT_SECRET must be at least {MIN_SECRET_BYTES} bytes")
+        if self.database_url and not self.database_url.startswith("sqlite+aiosqlite:///"):
+            raise ValueError("DATABASE_URL must start with sqlite+aiosqlite:///")
+        if self.storage_url and not self.storage_url.startswith("file:///"):
+            raise ValueError("STORAGE_URL must start with file:///")
+        if self.broker_url:
+            raise ValueError("BROKER_URL must be empty: jobs run in the server processes")
+        return self
+
+    @property
+    def database_file(self) -> Path:
+        return (
+            Path(self.database_url.removeprefix("sqlite+aiosqlite:///"))
+            if self.database_url
+            else self.data_dir / "app.db"
+        )
+
+    @property
+    def storage_dir(self) -> Path:
+        return Path(urlsplit(self.storage_url).path) if self.storage_url else self.data_dir / "files"
+
+    @property
+    def logs_as_json(self) -> bool:
+        return (self.log_format or ("json" if self.environment == "production" else "console")) == "json"
+
+
+def load() -> Settings:
+    """Read the environment. Raises ConfigurationError with one line that names the variable."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = "_".join(str(part) for part in first["loc"]).upper()
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigurationError(f"{name}: {message}" if name else message) from None
