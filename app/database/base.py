@@ -1,0 +1,94 @@
+"""What services know of the database, whichever engine it is.
+
+A transaction is a plain function over a Connection: nothing but the database can be waited for inside it, it is whole
+when `write` returns, and it may be run again, so it has no effect outside the database but through `after_commit`.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import Connection, DateTime, Dialect, MetaData, Table, literal
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeDecorator
+
+T = TypeVar("T")
+Work = Callable[[Connection], T]
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class Retry(Exception):
+    """Raised by a unit of work that lost a race it can win on fresh data: roll back and run it again."""
+
+
+class Database(Protocol):
+    """Obligations of an adapter: `write` returns after the commit is durable; an exception from either call means that
+    the unit left no trace. A database that is locked, full or away raises DatabaseUnavailable within seconds."""
+
+    def migrate(self) -> None:
+        """Bring the schema to the newest revision. Blocks; processes that start at once take turns."""
+
+    async def read(self, work: Work[T]) -> T:
+        """Run a unit that only reads, on committed data."""
+
+    async def write(self, work: Work[T]) -> T:
+        """Run a unit in a transaction; then, in the caller's context, what it left with `after_commit`."""
+
+    async def check(self) -> None:
+        """Raise DatabaseUnavailable unless the database answers and could be written."""
+
+    async def close(self) -> None:
+        """Finish the units already accepted, then let go of every connection."""
+
+
+def after_commit(conn: Connection, effect: Callable[[], None]) -> None:
+    """Run `effect` once if and when the current unit of work is durable; never for one that was rolled back."""
+    conn.info.setdefault("after_commit", []).append(effect)
+
+
+def insert_unless(conn: Connection, table: Table) -> Any:
+    """INSERT with the `on_conflict_…` clauses that SQLite and PostgreSQL share and SQLAlchemy's core lacks."""
+    return {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[conn.dialect.name](table)
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """An aware datetime in UTC, on databases with and without time zones."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
+
+
+class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function that it is
+    """The database's clock, `seconds` from now: leases and expiries must not depend on which host asks."""
+
+    type = UTCDateTime()
+    inherit_cache = True
+    name = "now"
+
+    def __init__(self, seconds: float = 0) -> None:
+        super().__init__(literal(seconds))
+
+
+@compiles(now, "sqlite")
+def _sqlite_now(element: now, compiler: SQLCompiler, **kw: Any) -> str:
+    # The layout in which SQLAlchemy stores a DateTime, so that text compares as time does.
+    offset = compiler.process(element.clauses, **kw)
+    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', printf('%.3f seconds', {offset}))"

@@ -1,0 +1,253 @@
+"""SQLite: one writer thread that groups concurrent units into durable commits; readers through aiosqlite.
+
+Durability: WAL with synchronous=FULL, so a commit is on disk before its callers hear of it. Grouping makes that
+affordable: while one commit syncs, the next group gathers. Each unit runs in a SAVEPOINT of its own and fails alone.
+
+Several processes on one file take turns by flock, which queues them fairly; SQLite's own busy handler polls, and
+starves one of two busy writers.
+"""
+
+import asyncio
+import fcntl
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic
+
+import structlog
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DBAPIError, TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
+
+from app import migrations
+from app.database.base import Retry, T, Work
+from app.errors import DatabaseUnavailable, StorageFull
+
+log = structlog.get_logger()
+
+PATIENCE = 5.0  # seconds that a unit waits for its turn before its caller is told to retry
+GROUP = 128  # units that share a commit at the most
+READERS = 4
+_BUSY_MS = 500
+
+
+@dataclass(slots=True, eq=False)
+class _Unit(Generic[T]):
+    """One unit of work on its way through the writer thread. Its ticket is taken once: by the writer or the caller."""
+
+    work: Work[T]
+    done: "asyncio.Future[T]"
+    effects: list[Callable[[], None]] = field(default_factory=list)
+    outcome: T | None = None
+    error: Exception | None = None
+    _ticket: threading.Lock = field(default_factory=threading.Lock)
+
+    def take(self) -> bool:
+        return self._ticket.acquire(blocking=False)
+
+    def deliver(self) -> None:
+        if self.done.cancelled():
+            return
+        if self.error is not None:
+            self.done.set_exception(self.error)
+        else:
+            self.done.set_result(self.outcome)  # type: ignore[arg-type]
+
+
+class SqliteDatabase:
+    """Adapter of the Database port over one SQLite file on a local disk (never a network share)."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._turns = os.open(f"{file}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._engine = _engine(file)
+        self._readers = create_async_engine(
+            f"sqlite+aiosqlite:///{file}",
+            poolclass=AsyncAdaptedQueuePool,
+            pool_size=READERS,
+            max_overflow=0,
+            pool_timeout=PATIENCE,
+            isolation_level="AUTOCOMMIT",
+        )
+        event.listen(self._readers.sync_engine, "connect", _prepare_reader)
+        self._queue: queue.SimpleQueue[_Unit[Any] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def migrate(self) -> None:
+        with self._turn(), self._engine.connect() as conn:
+            # Switching to WAL cannot be done by two processes at once, and not inside a transaction.
+            conn.connection.cursor().execute("PRAGMA journal_mode=WAL")
+            migrations.upgrade(conn)
+
+    async def read(self, work: Work[T]) -> T:
+        try:
+            async with self._readers.connect() as conn:
+                return await conn.run_sync(work)
+        except (DBAPIError, PoolTimeoutError) as error:
+            raise _translated(error) from error
+
+    async def write(self, work: Work[T]) -> T:
+        # The thread runs the unit in the caller's context, so that it knows whose request it is part of.
+        run: Work[T] = partial(copy_context().run, work)
+        unit = _Unit(run, asyncio.get_running_loop().create_future())
+        self._start()
+        self._queue.put(unit)
+        try:
+            await asyncio.wait([unit.done], timeout=PATIENCE)
+        finally:
+            # Cancelled or out of patience: what has not begun must never begin.
+            withdrawn = not unit.done.done() and unit.take()
+        if withdrawn:
+            raise DatabaseUnavailable
+        outcome = await unit.done
+        for effect in unit.effects:
+            effect()
+        return outcome
+
+    async def check(self) -> None:
+        await self.read(lambda conn: conn.execute(text("SELECT 1")))
+        if not os.access(self._file, os.W_OK):
+            raise DatabaseUnavailable
+
+    async def close(self) -> None:
+        if self._thread:
+            self._queue.put(None)
+            await asyncio.to_thread(self._thread.join)
+        self._engine.dispose()
+        await self._readers.dispose()
+        os.close(self._turns)
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        with self._engine.connect() as conn:
+            while first := self._queue.get():
+                group = self._attempt(conn, first)
+                for loop in {unit.done.get_loop() for unit in group}:
+                    loop.call_soon_threadsafe(_deliver, group)
+
+    def _attempt(self, conn: Connection, first: _Unit[Any]) -> list[_Unit[Any]]:
+        """Commit `first` and whatever else has queued by the time the lock is ours. Returns the units with an outcome."""
+        group: list[_Unit[Any]] = []
+        try:
+            with self._turn(), conn.begin():
+                # Units are taken only once the lock is held, so that those who lost patience meanwhile stay out.
+                group = self._gather(first)
+                for unit in group:
+                    _run_in_savepoint(conn, unit)
+        except DBAPIError as error:
+            if not group and _is_busy(error):
+                self._queue.put(first)  # its caller decides how long to wait
+                return []
+            group = group or self._gather(first)
+            for unit in group:
+                unit.error = _translated(error)
+        except Exception as error:  # the thread must outlive any surprise
+            log.exception("database.writer_failed")
+            group = group or self._gather(first)
+            for unit in group:
+                unit.error = error
+        return group
+
+    def _gather(self, first: _Unit[Any]) -> list[_Unit[Any]]:
+        group = [first] if first.take() else []
+        while len(group) < GROUP:
+            try:
+                unit = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if unit is None:
+                self._queue.put(None)
+                break
+            if unit.take():
+                group.append(unit)
+        return group
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        fcntl.flock(self._turns, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._turns, fcntl.LOCK_UN)
+
+
+def _run_in_savepoint(conn: Connection, unit: _Unit[Any]) -> None:
+    """Run one unit so that its failure undoes it alone. Raises DBAPIError where the whole transaction is lost."""
+    effects: list[Callable[[], None]] = []
+    for _ in range(3):
+        effects.clear()
+        conn.info["after_commit"] = effects
+        conn.exec_driver_sql("SAVEPOINT unit")
+        try:
+            unit.outcome, unit.error = unit.work(conn), None
+        except Retry as error:
+            unit.error = error
+        except DBAPIError as error:
+            if not getattr(conn.connection.dbapi_connection, "in_transaction", False):
+                raise  # SQLite itself rolled everything back: disk full, I/O error
+            unit.error = _translated(error)
+        except Exception as error:  # the caller's to handle
+            unit.error = error
+        if unit.error:
+            conn.exec_driver_sql("ROLLBACK TO unit")
+        conn.exec_driver_sql("RELEASE unit")
+        if not isinstance(unit.error, Retry):
+            break
+    unit.effects = [] if unit.error else effects
+
+
+def _deliver(group: list[_Unit[Any]]) -> None:
+    for unit in group:
+        unit.deliver()
+
+
+def _engine(file: Path) -> Engine:
+    engine = create_engine(f"sqlite:///{file}", poolclass=NullPool, connect_args={"check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: object) -> None:
+        connection.isolation_level = None  # BEGIN is ours
+        for pragma in (f"busy_timeout={_BUSY_MS}", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(conn: Connection) -> None:
+        conn.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _prepare_reader(connection: Any, _: object) -> None:
+    cursor = connection.cursor()
+    for pragma in (f"busy_timeout={_BUSY_MS}", "query_only=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _is_busy(error: DBAPIError) -> bool:
+    return getattr(error.orig, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+
+
+def _translated(error: Exception) -> Exception:
+    """A driver's error as this project's; a statement that can never succeed stays the programming error that it is."""
+    name = getattr(getattr(error, "orig", None), "sqlite_errorname", "")
+    if name.startswith("SQLITE_FULL"):
+        return StorageFull()
+    if isinstance(error, PoolTimeoutError) or name.startswith(
+        ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_CORRUPT")
+    ):
+        log.warning("database.unavailable", reason=name or "pool")
+        return DatabaseUnavailable()
+    return error

@@ -1,0 +1,90 @@
+"""Append-only event rows: the audit trail, a document's timeline, and one log line a change.
+
+An event is written in the transaction of the change it tells of, so there is exactly one for every change that
+happened and none for one that did not.
+"""
+
+from datetime import datetime
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import structlog
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import JSON, BigInteger, Column, Connection, Index, Integer, String, Table, Uuid, insert, select
+
+from app.database import UTCDateTime, after_commit, metadata, now
+from app.ids import new_id
+
+log = structlog.get_logger()
+
+events = Table(
+    "events",
+    metadata,
+    # Orders the events of one document even within a millisecond: they are written one transaction after another.
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("id", Uuid, nullable=False),
+    Column("event", String(50), nullable=False),
+    Column("at", UTCDateTime, nullable=False),
+    Column("actor", String(100), nullable=False),
+    Column("request_id", String(64)),
+    Column("user_id", Uuid),
+    Column("document_id", Uuid),
+    Column("job_id", Uuid),
+    Column("data", JSON, nullable=False),
+    Index(None, "document_id", "seq"),
+    sqlite_autoincrement=True,
+)
+
+
+class TimelineItem(BaseModel):
+    """One event of a document."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    event: str
+    at: datetime
+    actor: str
+    request_id: str | None
+    job_id: UUID | None
+    data: dict[str, Any]
+
+
+def append(
+    conn: Connection,
+    event: str,
+    *,
+    actor: str,
+    user_id: UUID | None = None,
+    document_id: UUID | None = None,
+    job_id: UUID | None = None,
+    request_id: str | None = None,
+    **data: Any,
+) -> None:
+    """Add an event to the current transaction, and its log line to what follows the commit.
+
+    `actor` is `user:<id>` or `worker:<name>`. Without a `request_id` it is the one of the current request.
+    """
+    request_id = request_id or current_request_id()
+    subject = {"user_id": user_id, "document_id": document_id, "job_id": job_id, "request_id": request_id}
+    conn.execute(insert(events).values(id=new_id(), event=event, at=now(), actor=actor, data=data, **subject))
+    told = {key: str(value) for key, value in subject.items() if value is not None}
+    after_commit(conn, partial(log.info, event, actor=actor, **told, **data))
+
+
+def current_request_id() -> str | None:
+    """The id of the request, or of the request that began the job, that the log context is bound to."""
+    request_id: str | None = structlog.contextvars.get_contextvars().get("request_id")
+    return request_id
+
+
+def timeline(conn: Connection, document_id: UUID, *, after: int, limit: int) -> list[tuple[int, TimelineItem]]:
+    """Up to `limit` events of a document with a sequence number above `after`, oldest first."""
+    query = (
+        select(events)
+        .where(events.c.document_id == document_id, events.c.seq > after)
+        .order_by(events.c.seq)
+        .limit(limit)
+    )
+    return [(row.seq, TimelineItem.model_validate(row)) for row in conn.execute(query)]
