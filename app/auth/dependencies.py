@@ -1,0 +1,41 @@
+"""The principal of a request, as an annotated parameter."""
+
+from typing import Annotated
+
+import structlog
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer, OAuth2PasswordBearer
+
+from app.auth.schemas import User
+from app.auth.service import AuthService
+from app.errors import InvalidToken, Unauthorized
+
+# Both are declared for the API description only: either form of Authorize works in /docs.
+_bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="An access token from POST /auth/login.")
+_password = OAuth2PasswordBearer("auth/login", refreshUrl=None, auto_error=False)
+
+
+def get_service(request: Request) -> AuthService:
+    service: AuthService = request.app.state.auth
+    return service
+
+
+async def current_user(request: Request) -> User:
+    """Authenticate the bearer token (RFC 6750 §2.1) and bind the user to the log context.
+
+    Raises Unauthorized without one, InvalidToken for a bad one.
+    """
+    sent = request.headers.getlist("authorization")
+    if not sent:
+        raise Unauthorized
+    scheme, _, token = sent[0].partition(" ")
+    if len(sent) > 1 or scheme.lower() != "bearer" or not token:
+        raise InvalidToken
+    user = await get_service(request).authenticate(token)
+    structlog.contextvars.bind_contextvars(user_id=str(user.id))
+    return user
+
+
+Service = Annotated[AuthService, Depends(get_service)]
+CurrentUser = Annotated[User, Depends(current_user)]
+AUTHENTICATED = [Depends(_bearer), Depends(_password)]

@@ -1,0 +1,127 @@
+"""/auth: register, login, refresh, logout, me."""
+
+from typing import Any
+from urllib.parse import parse_qsl
+
+from fastapi import APIRouter, Request, Response
+from pydantic import ValidationError
+
+from app.auth.dependencies import AUTHENTICATED, CurrentUser, Service
+from app.auth.schemas import Credentials, NewUser, RefreshRequest, TokenPair, User
+from app.errors import (
+    EmailTaken,
+    InvalidCredentials,
+    InvalidRefreshToken,
+    RegistrationClosed,
+    UnsupportedMediaType,
+    ValidationFailed,
+)
+from app.problems import places
+from app.web import Route, json_response, raises
+
+router = APIRouter(prefix="/auth", tags=["auth"], route_class=Route)
+
+_NO_STORE = {"Cache-Control": "no-store"}  # RFC 6749 §5.1
+_FORM = {
+    "type": "object",
+    "required": ["username", "password"],
+    "properties": {
+        "grant_type": {"type": "string", "enum": ["password"]},
+        "username": {"type": "string", "description": "The email.", "example": "ada@example.com"},
+        "password": {"type": "string", "format": "password", "example": "correct horse battery staple"},
+        "scope": {"type": "string"},
+    },
+}
+_LOGIN_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": Credentials.model_json_schema()},
+            "application/x-www-form-urlencoded": {"schema": _FORM},
+        },
+    }
+}
+
+
+@router.post(
+    "/register",
+    operation_id="register",
+    status_code=201,
+    response_model=User,
+    responses=raises(EmailTaken, RegistrationClosed, authenticated=False, body=True),
+)
+async def register(body: NewUser, service: Service) -> Response:
+    """Create an account."""
+    return json_response(await service.register(body.email, body.password), 201)
+
+
+@router.post(
+    "/login",
+    operation_id="login",
+    response_model=TokenPair,
+    responses=raises(InvalidCredentials, authenticated=False, body=True),
+    openapi_extra=_LOGIN_BODY,
+)
+async def login(request: Request, service: Service) -> Response:
+    """Exchange an email and a password, as JSON or as the OAuth2 password form, for a token pair."""
+    credentials = await _credentials(request)
+    pair = await service.login(credentials.email, credentials.password)
+    return json_response(pair, headers=_NO_STORE)
+
+
+@router.post(
+    "/refresh",
+    operation_id="refresh",
+    response_model=TokenPair,
+    responses=raises(InvalidRefreshToken, authenticated=False, body=True),
+)
+async def refresh(body: RefreshRequest, service: Service) -> Response:
+    """Exchange a refresh token for a new pair. Each refresh token works once; using it again later revokes them all."""
+    return json_response(await service.refresh(body.refresh_token), headers=_NO_STORE)
+
+
+@router.post("/logout", operation_id="logout", status_code=204, responses=raises(authenticated=False, body=True))
+async def logout(body: RefreshRequest, service: Service) -> Response:
+    """Revoke a refresh token and all that came of the same login."""
+    await service.logout(body.refresh_token)
+    return Response(status_code=204)
+
+
+@router.get("/me", operation_id="me", response_model=User, responses=raises(), dependencies=AUTHENTICATED)
+async def me(user: CurrentUser) -> Response:
+    """The account behind the access token."""
+    return json_response(user)
+
+
+async def _credentials(request: Request) -> Credentials:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        return _validated(await _json(request))
+    if kind == "application/x-www-form-urlencoded":
+        return _validated(_form(await request.body()))
+    raise UnsupportedMediaType
+
+
+async def _json(request: Request) -> Any:
+    try:
+        return await request.json()
+    except ValueError:
+        raise ValidationFailed("The body is not valid JSON.") from None
+
+
+def _form(body: bytes) -> dict[str, str]:
+    try:
+        fields = dict(parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=True, max_num_fields=20))
+    except ValueError:
+        raise ValidationFailed("The body is not a valid form.") from None
+    # RFC 6749 §4.3.2: the other fields say what we know or do not use.
+    return {
+        "email" if name == "username" else name: fields[name] for name in ("username", "password") if name in fields
+    }
+
+
+def _validated(data: Any) -> Credentials:
+    try:
+        return Credentials.model_validate(data)
+    except ValidationError as error:
+        raise ValidationFailed(errors=places(error.errors(include_input=False))) from None

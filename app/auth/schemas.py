@@ -1,0 +1,62 @@
+"""What the auth calls take and give."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from email_validator import EmailNotValidError, validate_email
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from app.text import no_control_characters
+
+
+def _address(value: str) -> str:
+    try:
+        # Addresses are compared, not written to: no look-up, and test domains are as good as any.
+        return validate_email(value, check_deliverability=False, test_environment=True).normalized.lower()
+    except EmailNotValidError:
+        raise ValueError("not an email address") from None
+
+
+Email = Annotated[str, Field(max_length=254, examples=["ada@example.com"]), AfterValidator(_address)]
+Password = Annotated[
+    str,
+    Field(min_length=8, max_length=256, examples=["correct horse battery staple"]),
+    AfterValidator(no_control_characters),
+]
+RefreshToken = Annotated[str, Field(min_length=1, max_length=512)]
+
+
+class Strict(BaseModel):
+    """Unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class NewUser(Strict):
+    email: Email
+    password: Password
+
+
+class Credentials(Strict):
+    email: Annotated[str, Field(max_length=254, examples=["ada@example.com"])]
+    password: Annotated[str, Field(max_length=256, examples=["correct horse battery staple"])]
+
+
+class RefreshRequest(Strict):
+    refresh_token: RefreshToken
+
+
+class User(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    email: str
+    created_at: datetime
+
+
+class TokenPair(BaseModel):
+    access_token: str
+    refresh_token: str
+    token_type: str = "bearer"  # noqa: S105 - RFC 6750's name, not a secret
+    expires_in: int = Field(description="Seconds until the access token expires.")

@@ -1,0 +1,194 @@
+"""Accounts, logins, and the life of refresh tokens."""
+
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, and_, bindparam, func, insert, or_, select, update
+
+from app import events
+from app.auth.models import refresh_tokens, token_families, users
+from app.auth.passwords import PasswordHasher
+from app.auth.schemas import TokenPair, User
+from app.auth.tokens import AccessTokens, new_refresh_token, refresh_token_hash
+from app.database import Database, insert_unless, now
+from app.errors import EmailTaken, InvalidCredentials, InvalidRefreshToken, InvalidToken, NotFound, RegistrationClosed
+from app.ids import new_id
+from app.settings import Settings
+
+
+class AuthService:
+    def __init__(self, db: Database, hasher: PasswordHasher, tokens: AccessTokens, settings: Settings) -> None:
+        self._db = db
+        self._hasher = hasher
+        self._tokens = tokens
+        self._settings = settings
+
+    async def register(self, email: str, password: str) -> User:
+        """Open registration. Raises RegistrationClosed, EmailTaken."""
+        if self._settings.registration == "closed":
+            raise RegistrationClosed
+        return await self.create_user(email, password)
+
+    async def create_user(self, email: str, password: str) -> User:
+        """Raises EmailTaken."""
+        password_hash = await self._hasher.hash(password)
+        return await self._db.write(lambda conn: _create_user(conn, email, password_hash))
+
+    async def login(self, email: str, password: str) -> TokenPair:
+        """A new token family. Raises InvalidCredentials, after the same time whether or not the user exists."""
+        row = await self._db.read(
+            lambda conn: conn.execute(select(users).where(users.c.email == email.lower())).one_or_none()
+        )
+        fits = await self._hasher.verify(password, row.password_hash if row else None)
+        if row is None or not fits or not row.active:
+            raise InvalidCredentials
+        return await self._db.write(lambda conn: self._begin_family(conn, row.id))
+
+    async def refresh(self, refresh_token: str) -> TokenPair:
+        """Rotate. Raises InvalidRefreshToken; a reused token also revokes everything that came of its login."""
+        pair = await self._db.write(lambda conn: self._rotate(conn, refresh_token_hash(refresh_token)))
+        if pair is None:
+            raise InvalidRefreshToken
+        return pair
+
+    async def logout(self, refresh_token: str) -> None:
+        """Revoke the token's family. A token that is not known any more is as good as revoked."""
+        await self._db.write(lambda conn: _logout(conn, refresh_token_hash(refresh_token)))
+
+    async def authenticate(self, access_token: str) -> User:
+        """The active user behind an access token. Raises InvalidToken."""
+        user_id = self._tokens.verify(access_token)
+        row = await self._db.read(lambda conn: conn.execute(_ACTIVE_USER, {"id": user_id}).one_or_none())
+        if row is None:
+            raise InvalidToken
+        return User.model_validate(row)
+
+    async def disable(self, email: str) -> None:
+        """Lock an account at once: its access tokens stop working too. Raises NotFound."""
+        await self._db.write(lambda conn: _disable(conn, email.lower()))
+
+    async def list_users(self) -> list[tuple[User, bool]]:
+        """Every user, oldest first, and whether each is active."""
+        query = select(users).order_by(users.c.id)
+        rows = await self._db.read(lambda conn: conn.execute(query).all())
+        return [(User.model_validate(row), row.active) for row in rows]
+
+    def _begin_family(self, conn: Connection, user_id: UUID) -> TokenPair:
+        family_id = new_id()
+        expiry = now(self._settings.refresh_family_ttl)
+        conn.execute(insert(token_families).values(id=family_id, user_id=user_id, expires_at=expiry))
+        events.append(conn, "user.logged_in", actor=f"user:{user_id}", user_id=user_id)
+        return self._issue(conn, user_id, family_id, None)
+
+    def _rotate(self, conn: Connection, token_hash: bytes) -> TokenPair | None:
+        """One conditional UPDATE decides. None: the token is not usable, and was punished if it was reused."""
+        child = refresh_tokens.alias("child")
+        child_rotated = select(child.c.id).where(
+            child.c.parent_id == refresh_tokens.c.id, child.c.rotated_at.is_not(None)
+        )
+        # The direct predecessor may come again for a moment: two tabs refresh at once, or the answer was lost.
+        in_grace = and_(
+            refresh_tokens.c.rotated_at > now(-self._settings.refresh_grace_seconds), ~child_rotated.exists()
+        )
+        family_alive = (
+            select(token_families.c.id)
+            .join(users, users.c.id == token_families.c.user_id)
+            .where(
+                token_families.c.id == refresh_tokens.c.family_id,
+                token_families.c.revoked_at.is_(None),
+                token_families.c.expires_at > now(),
+                users.c.active,
+            )
+        )
+        rotated = conn.execute(
+            update(refresh_tokens)
+            .where(
+                refresh_tokens.c.token_hash == token_hash,
+                refresh_tokens.c.expires_at > now(),
+                or_(refresh_tokens.c.rotated_at.is_(None), in_grace),
+                family_alive.exists(),
+            )
+            .values(rotated_at=func.coalesce(refresh_tokens.c.rotated_at, now()))
+            .returning(refresh_tokens.c.id, refresh_tokens.c.family_id)
+        ).one_or_none()
+        if rotated is None:
+            _revoke_if_reused(conn, token_hash)
+            return None
+        user_id = conn.scalar(select(token_families.c.user_id).where(token_families.c.id == rotated.family_id))
+        assert user_id is not None
+        return self._issue(conn, user_id, rotated.family_id, rotated.id)
+
+    def _issue(self, conn: Connection, user_id: UUID, family_id: UUID, parent_id: UUID | None) -> TokenPair:
+        refresh_token, token_hash = new_refresh_token()
+        conn.execute(
+            insert(refresh_tokens).values(
+                id=new_id(),
+                family_id=family_id,
+                parent_id=parent_id,
+                token_hash=token_hash,
+                expires_at=now(self._settings.refresh_token_ttl),
+            )
+        )
+        return TokenPair(
+            access_token=self._tokens.issue(user_id),
+            refresh_token=refresh_token,
+            expires_in=max(1, round(self._tokens.ttl)),
+        )
+
+
+def forget_expired(conn: Connection) -> int:
+    """Drop families past their absolute expiry, with their tokens."""
+    return conn.execute(token_families.delete().where(token_families.c.expires_at <= now())).rowcount
+
+
+def _create_user(conn: Connection, email: str, password_hash: str) -> User:
+    row = conn.execute(
+        insert_unless(conn, users)
+        .values(id=new_id(), email=email, password_hash=password_hash, active=True, created_at=now())
+        .on_conflict_do_nothing(index_elements=["email"])
+        .returning(*users.c)
+    ).one_or_none()
+    if row is None:
+        raise EmailTaken
+    events.append(conn, "user.registered", actor=f"user:{row.id}", user_id=row.id)
+    return User.model_validate(row)
+
+
+def _disable(conn: Connection, email: str) -> None:
+    user_id = conn.scalar(update(users).where(users.c.email == email).values(active=False).returning(users.c.id))
+    if user_id is None:
+        raise NotFound
+    conn.execute(update(token_families).where(token_families.c.user_id == user_id).values(revoked_at=now()))
+    events.append(conn, "user.disabled", actor="operator", user_id=user_id)
+
+
+def _logout(conn: Connection, token_hash: bytes) -> None:
+    token = _token(conn, token_hash)
+    if token is not None:
+        _revoke(conn, token, "user.logged_out")
+
+
+def _revoke_if_reused(conn: Connection, token_hash: bytes) -> None:
+    token = _token(conn, token_hash)
+    if token is not None and token.rotated_at is not None:
+        _revoke(conn, token, "user.refresh_token_reused")
+
+
+def _revoke(conn: Connection, token: Row[tuple[object, ...]], event: str) -> None:
+    revoked = conn.execute(
+        update(token_families)
+        .where(token_families.c.id == token.family_id, token_families.c.revoked_at.is_(None))
+        .values(revoked_at=now())
+    )
+    if revoked.rowcount:
+        events.append(conn, event, actor=f"user:{token.user_id}", user_id=token.user_id, family_id=str(token.family_id))
+
+
+def _token(conn: Connection, token_hash: bytes) -> Row[tuple[object, ...]] | None:
+    query = select(refresh_tokens.c.family_id, refresh_tokens.c.rotated_at, token_families.c.user_id)
+    query = query.join(token_families, token_families.c.id == refresh_tokens.c.family_id)
+    return conn.execute(query.where(refresh_tokens.c.token_hash == token_hash)).one_or_none()
+
+
+_ACTIVE_USER = select(users.c.id, users.c.email, users.c.created_at).where(
+    users.c.id == bindparam("id"), users.c.active
+)

@@ -1,0 +1,113 @@
+"""Access tokens (JWT, RFC 7519, HS256) and refresh tokens (opaque, stored hashed).
+
+python-jose signs and verifies; the checks it leaves out are made here, in one verifier (RFC 8725).
+"""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from pathlib import Path
+from uuid import UUID
+
+from jose import jwt
+
+from app.errors import InvalidToken
+from app.ids import new_id
+
+MAX_TOKEN_BYTES = 4096
+LEEWAY = 10  # seconds that clocks of several hosts may differ
+_PART = re.compile(r"[A-Za-z0-9_-]+")
+_REQUIRED = {f"require_{claim}": True for claim in ("aud", "iat", "exp", "iss", "sub", "jti")}
+
+
+class AccessTokens:
+    """Issues and verifies access tokens. `ttl` is in seconds."""
+
+    def __init__(self, secret: str, *, issuer: str, audience: str, ttl: float) -> None:
+        self._secret = secret
+        self._issuer = issuer
+        self._audience = audience
+        self.ttl = ttl
+
+    def issue(self, user_id: UUID) -> str:
+        now = int(time.time())
+        claims = {
+            "iss": self._issuer,
+            "aud": self._audience,
+            "sub": str(user_id),
+            "jti": str(new_id()),
+            "iat": now,
+            "exp": now + max(1, round(self.ttl)),
+            "typ": "access",
+        }
+        return str(jwt.encode(claims, self._secret, algorithm="HS256"))
+
+    def verify(self, token: str) -> UUID:
+        """The user the token was issued to. Raises InvalidToken for whatever is wrong with it."""
+        try:
+            return self._verify(token)
+        except Exception:  # python-jose raises RecursionError, TypeError and OverflowError on hostile tokens
+            raise InvalidToken from None
+
+    def _verify(self, token: str) -> UUID:
+        if len(token) > MAX_TOKEN_BYTES:
+            raise InvalidToken
+        parts = token.split(".")
+        if len(parts) != 3:
+            raise InvalidToken
+        header = json.loads(_decoded(parts[0]))
+        if header.get("alg") != "HS256" or "crit" in header or "b64" in header:
+            raise InvalidToken
+        _decoded(parts[1])
+        _decoded(parts[2])
+        claims = jwt.decode(
+            token,
+            self._secret,
+            algorithms=["HS256"],
+            audience=self._audience,
+            issuer=self._issuer,
+            options={**_REQUIRED, "leeway": LEEWAY},
+        )
+        if claims["typ"] != "access" or type(claims["iat"]) is not int or claims["iat"] > time.time() + LEEWAY:
+            raise InvalidToken
+        return UUID(claims["sub"])
+
+
+def _decoded(part: str) -> bytes:
+    """Decode base64url, refusing every spelling but the canonical one (RFC 7515 §2)."""
+    if not _PART.fullmatch(part):
+        raise InvalidToken
+    raw = urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    if urlsafe_b64encode(raw).rstrip(b"=").decode() != part:
+        raise InvalidToken
+    return raw
+
+
+def new_refresh_token() -> tuple[str, bytes]:
+    """A refresh token for the client, and the hash that we keep of it."""
+    token = secrets.token_urlsafe(32)
+    return token, refresh_token_hash(token)
+
+
+def refresh_token_hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def development_secret(data_dir: Path) -> str:
+    """The signing secret of a development server: made once, readable by its owner only, the same for all processes."""
+    path = data_dir / "jwt-secret"
+    data_dir.mkdir(parents=True, exist_ok=True)
+    draft = data_dir / f"jwt-secret.{os.getpid()}"
+    try:
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_urlsafe(48))
+        os.link(draft, path)  # fails if another process was first; nobody ever reads half a secret
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink(missing_ok=True)
+    return path.read_text()

@@ -1,0 +1,108 @@
+"""HTTP habits that all routes share: strict JSON in, bytes out, and how errors are described in the OpenAPI."""
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+import orjson
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from app.errors import (
+    AppError,
+    DatabaseUnavailable,
+    HeadersTooLarge,
+    InternalError,
+    PayloadTooLarge,
+    Unauthorized,
+    UnsupportedMediaType,
+    ValidationFailed,
+)
+from app.problems import Problem
+
+MAX_JSON_BYTES = 1024**2
+RETRY_AFTER = {"Retry-After": "1"}  # seconds
+
+
+class StrictRequest(Request):
+    """Reads a bounded body, and JSON as RFC 8259 has it: no NaN, no infinity, no lone surrogates, bounded depth."""
+
+    async def body(self) -> bytes:
+        if not hasattr(self, "_body"):
+            declared = self.headers.get("content-length", "0")
+            chunks, size = [], int(declared) if declared.isdecimal() and len(declared) < 20 else 0
+            if size <= MAX_JSON_BYTES:
+                size = 0
+                async for chunk in self.stream():
+                    chunks.append(chunk)
+                    if (size := size + len(chunk)) > MAX_JSON_BYTES:
+                        break
+            if size > MAX_JSON_BYTES:
+                raise HTTPException(413)  # FastAPI lets only its own kind of error out of here
+            self._body = b"".join(chunks)
+        return self._body
+
+    async def json(self) -> Any:
+        # orjson's error is a json.JSONDecodeError: FastAPI makes a 422 of it.
+        return orjson.loads(await self.body())
+
+
+class Route(APIRoute):
+    """A route whose handler sees StrictRequest."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def strict(request: Request) -> Response:
+            return await handler(StrictRequest(request.scope, request.receive))
+
+        return strict
+
+
+def json_response(content: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(content.model_dump_json(), status, headers, "application/json")
+
+
+_EVERYWHERE: tuple[type[AppError], ...] = (HeadersTooLarge, InternalError, DatabaseUnavailable)
+
+
+def raises(*errors: type[AppError], authenticated: bool = True, body: bool = False) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI `responses` of a route: the errors it names, those of its kind, and those of every route."""
+    found = [*errors, ValidationFailed, *_EVERYWHERE]
+    if authenticated:
+        found.append(Unauthorized)
+    if body:
+        found += [PayloadTooLarge, UnsupportedMediaType]
+    responses: dict[int | str, dict[str, Any]] = {}
+    for error in sorted(found, key=lambda each: each.status):
+        described = responses.setdefault(error.status, _described(error))
+        codes = described["content"]["application/problem+json"]["examples"]
+        codes[error.code] = {"value": _example(error)}
+    return responses
+
+
+def _described(error: type[AppError]) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        "description": error.title,
+        "headers": {name: {"schema": {"type": "string"}, "example": value} for name, value in error.headers.items()},
+        "content": {"application/problem+json": {"schema": schema, "examples": {}}},
+    }
+
+
+def _example(error: type[AppError]) -> dict[str, Any]:
+    return Problem(
+        type=f"/problems/{error.code}",
+        title=error.title,
+        status=error.status,
+        detail=error.title,
+        instance="urn:request:01939f3e-5c00-7000-8000-000000000001",
+        code=error.code,
+        request_id="01939f3e-5c00-7000-8000-000000000001",
+    ).model_dump(exclude_none=True)
+
+
+def header(description: str, example: str) -> dict[str, Any]:
+    """One response header in the OpenAPI."""
+    return {"description": description, "schema": {"type": "string"}, "example": example}
