@@ -1,0 +1,57 @@
+"""Tables of documents and of the index over their tags."""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Table,
+    Uuid,
+)
+
+from app.database import UTCDateTime, metadata
+from app.documents.lifecycle import Status
+
+_STATUSES = ", ".join(f"'{status}'" for status in Status)
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("owner_id", ForeignKey("users.id"), nullable=False),
+    Column("filename", String(255), nullable=False),
+    Column("content_type", String(100), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("status", String(10), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("description", String(2000)),
+    Column("folder", String(255)),
+    Column("tags", JSON, nullable=False),
+    Column("job_id", Uuid),
+    Column("error", JSON(none_as_null=True)),
+    Column("created_at", UTCDateTime, nullable=False),
+    Column("updated_at", UTCDateTime, nullable=False),
+    CheckConstraint(f"status IN ({_STATUSES})", name="status"),
+    # One index for each way to sort, and one for each filter that can be rare.
+    Index(None, "owner_id", "created_at", "id"),
+    Index(None, "owner_id", "filename", "id"),
+    Index(None, "owner_id", "size", "id"),
+    Index(None, "owner_id", "status", "created_at", "id"),
+    Index(None, "owner_id", "folder", "created_at", "id"),
+    Index(None, "owner_id", "sha256"),
+    Index(None, "status"),
+)
+
+# Answers `?tag=` without reading every document; `documents.tags` is what is shown.
+document_tags = Table(
+    "document_tags",
+    metadata,
+    Column("tag", String(50), primary_key=True),
+    Column("document_id", ForeignKey("documents.id", ondelete="CASCADE"), primary_key=True),
+    Index(None, "document_id"),
+)

@@ -1,0 +1,62 @@
+"""Conditional and range requests (RFC 9110 §13, §14), as far as one document's bytes or version need them."""
+
+import re
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from app.errors import RangeNotSatisfiable
+
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+_ETAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """`length` bytes from `start` on, of a file of `total`."""
+
+    start: int
+    length: int
+    total: int
+
+    @property
+    def partial(self) -> bool:
+        return self.length != self.total
+
+    @property
+    def content_range(self) -> str:
+        return f"bytes {self.start}-{self.start + self.length - 1}/{self.total}"
+
+
+def requested_span(request: Request, size: int, etag: str) -> Span:
+    """What `Range` asks for, or the whole file: also for a form of Range that we do not serve (several ranges), and when
+    `If-Range` names other content. Raises RangeNotSatisfiable."""
+    whole = Span(0, size, size)
+    asked = _RANGE.fullmatch(request.headers.get("range", "").replace(" ", ""))
+    if asked is None or asked[0] == "bytes=-" or request.headers.get("if-range", etag) != etag:
+        return whole
+    first, last = asked.groups()
+    if not first:  # the last n bytes
+        start, end = max(0, size - int(last)), size - 1
+    else:
+        start, end = int(first), min(int(last or size - 1), size - 1)
+        if last and int(last) < start:
+            return whole  # invalid, so ignored (§14.1.1)
+    if start > end:
+        raise RangeNotSatisfiable(headers={"Content-Range": f"bytes */{size}"})
+    return Span(start, end - start + 1, size)
+
+
+def unchanged(request: Request, etag: str) -> bool:
+    """Whether If-None-Match makes the answer a 304 (weak comparison)."""
+    header = request.headers.get("if-none-match", "")
+    return header.strip() == "*" or etag.strip('"') in {value for _, value in _ETAG.findall(header)}
+
+
+def expected_versions(request: Request) -> frozenset[int] | None:
+    """The versions that If-Match allows (strong comparison); None when it allows any."""
+    header = request.headers.get("if-match")
+    if header is None or header.strip() == "*":
+        return None
+    tags = _ETAG.findall(header)
+    return frozenset(int(value) for weak, value in tags if not weak and value.isdecimal() and len(value) < 10)

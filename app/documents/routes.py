@@ -1,0 +1,213 @@
+"""/documents: upload, list, read, edit, content, delete, timeline."""
+
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from app.auth.dependencies import AUTHENTICATED, CurrentUser
+from app.documents.dependencies import DocumentId, Service
+from app.documents.intake import boundary_of
+from app.documents.lifecycle import Status
+from app.documents.ranges import expected_versions, requested_span, unchanged
+from app.documents.schemas import Document, Filters, Metadata
+from app.errors import (
+    DocumentProcessing,
+    IdempotencyKeyReused,
+    InvalidCursor,
+    MacrosNotAllowed,
+    MalformedIdempotencyKey,
+    MalformedMultipart,
+    NotFound,
+    PayloadTooLarge,
+    PolyglotFile,
+    PreconditionFailed,
+    RangeNotSatisfiable,
+    RequestInProgress,
+    RequestTimeout,
+    StorageFull,
+    StorageUnavailable,
+    TooBusy,
+    UnsafeArchive,
+    UnsupportedDocument,
+    UnsupportedMediaType,
+)
+from app.events import TimelineItem
+from app.idempotency import IdempotencyKey
+from app.pagination import Cursor, Limit, Page
+from app.web import RETRY_AFTER, Route, header, json_response, raises
+
+router = APIRouter(prefix="/documents", tags=["documents"], route_class=Route, dependencies=AUTHENTICATED)
+
+_ETAG = {"ETag": header("The document's version.", '"1"')}
+_WHILE_PROCESSING = {"Retry-After": header("Seconds; only while PROCESSING.", "1")}
+_REPLAYED = {"Idempotent-Replayed": header("`true` when this is the stored answer to an earlier request.", "true")}
+_UPLOAD_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary", "description": "A PDF or DOCX."},
+                        "metadata": {"$ref": "#/components/schemas/Metadata"},
+                    },
+                },
+                "encoding": {"metadata": {"contentType": "application/json"}},
+            }
+        },
+    }
+}
+_BYTES = {"schema": {"type": "string", "format": "binary"}}
+_CONTENT = {"content": {"application/octet-stream": _BYTES, "application/pdf": _BYTES}}
+
+
+@router.post(
+    "",
+    operation_id="uploadDocument",
+    status_code=201,
+    response_model=Document,
+    responses={
+        201: {
+            "headers": {
+                "Location": header("The document.", "/documents/01939f3e-5c00-7000-8000-000000000001"),
+                **_REPLAYED,
+            }
+        },
+        **raises(
+            MalformedIdempotencyKey,
+            RequestTimeout,
+            RequestInProgress,
+            PayloadTooLarge,
+            UnsupportedMediaType,
+            UnsupportedDocument,
+            MacrosNotAllowed,
+            PolyglotFile,
+            MalformedMultipart,
+            UnsafeArchive,
+            IdempotencyKeyReused,
+            TooBusy,
+            StorageUnavailable,
+            StorageFull,
+        ),
+    },
+    openapi_extra=_UPLOAD_BODY,
+)
+async def upload(request: Request, user: CurrentUser, service: Service, key: IdempotencyKey) -> Response:
+    """Upload a PDF or DOCX. Its type is decided by its structure; what the client says of it does not count."""
+    boundary = boundary_of(request, service.max_upload_bytes)
+    answer = await service.upload(user.id, boundary, request.stream(), key)
+    return answer.response()
+
+
+@router.get("", operation_id="listDocuments", response_model=Page[Document], responses=raises(InvalidCursor))
+async def list_documents(
+    user: CurrentUser, service: Service, filters: Annotated[Filters, Query()], limit: Limit = 20, cursor: Cursor = None
+) -> Response:
+    """The caller's documents that match every filter."""
+    return json_response(await service.list(user.id, filters, limit, cursor))
+
+
+@router.get(
+    "/{document_id}",
+    operation_id="getDocument",
+    response_model=Document,
+    responses={
+        200: {"headers": {**_ETAG, **_WHILE_PROCESSING}},
+        304: {"description": "Unchanged since the version in If-None-Match.", "headers": _ETAG},
+        **raises(NotFound),
+    },
+)
+async def get_document(request: Request, document_id: DocumentId, user: CurrentUser, service: Service) -> Response:
+    """One document."""
+    document = await service.get(user.id, document_id)
+    if unchanged(request, document.etag):
+        return Response(status_code=304, headers=_headers(document))
+    return json_response(document, headers=_headers(document))
+
+
+@router.patch(
+    "/{document_id}",
+    operation_id="editDocument",
+    response_model=Document,
+    responses={200: {"headers": _ETAG}, **raises(NotFound, PreconditionFailed, body=True)},
+)
+async def edit_document(
+    request: Request, document_id: DocumentId, body: Metadata, user: CurrentUser, service: Service
+) -> Response:
+    """Change metadata. With `If-Match`, only if the document is still at that version."""
+    changes = body.model_dump(exclude_unset=True)
+    document = await service.edit(user.id, document_id, expected_versions(request), changes)
+    return json_response(document, headers=_headers(document))
+
+
+@router.get(
+    "/{document_id}/content",
+    operation_id="getDocumentContent",
+    response_class=StreamingResponse,
+    responses={
+        200: {"description": "The file.", **_CONTENT},
+        206: {"description": "The requested range.", **_CONTENT},
+        304: {"description": "Unchanged."},
+        **raises(NotFound, RangeNotSatisfiable, StorageUnavailable),
+    },
+)
+async def get_content(request: Request, document_id: DocumentId, user: CurrentUser, service: Service) -> Response:
+    """The bytes as they were uploaded."""
+    document = await service.get(user.id, document_id)
+    headers = _content_headers(document)
+    if unchanged(request, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    span = requested_span(request, document.size, headers["ETag"])
+    headers["Content-Length"] = str(span.length)
+    if span.partial:
+        headers["Content-Range"] = span.content_range
+    chunks = await service.content(document.id, span.start, span.length)
+    return StreamingResponse(chunks, 206 if span.partial else 200, headers, document.content_type)
+
+
+@router.delete(
+    "/{document_id}",
+    operation_id="deleteDocument",
+    status_code=204,
+    responses=raises(NotFound, DocumentProcessing),
+)
+async def delete_document(
+    document_id: DocumentId, user: CurrentUser, service: Service, background: BackgroundTasks
+) -> Response:
+    """Delete a document, its jobs, its result and its file."""
+    await service.delete(user.id, document_id)
+    background.add_task(service.discard_file, document_id)
+    return Response(status_code=204)
+
+
+@router.get(
+    "/{document_id}/timeline",
+    operation_id="getDocumentTimeline",
+    response_model=Page[TimelineItem],
+    responses=raises(NotFound, InvalidCursor),
+)
+async def get_timeline(
+    document_id: DocumentId, user: CurrentUser, service: Service, limit: Limit = 50, cursor: Cursor = None
+) -> Response:
+    """Everything that happened to the document, oldest first."""
+    return json_response(await service.timeline(user.id, document_id, limit, cursor))
+
+
+def _headers(document: Document) -> dict[str, str]:
+    headers = {"ETag": document.etag, "Cache-Control": "private, no-cache"}
+    return headers | RETRY_AFTER if document.status is Status.PROCESSING else headers
+
+
+def _content_headers(document: Document) -> dict[str, str]:
+    """Headers under which no browser shows, sniffs or runs what a stranger uploaded."""
+    return {
+        "ETag": f'"{document.sha256}"',
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, no-cache",
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(document.filename, safe='')}",
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+    }

@@ -1,0 +1,110 @@
+"""What the document calls take and give."""
+
+import unicodedata
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+
+from app.documents.lifecycle import Status
+from app.documents.sniffing import DOCX, PDF
+from app.text import no_control_characters, printable
+
+MAX_FILENAME = 255
+
+Tag = Annotated[str, Field(min_length=1, max_length=50), AfterValidator(no_control_characters)]
+Folder = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(no_control_characters)]
+Sort = Literal["created_at", "-created_at", "filename", "-filename", "size", "-size"]
+
+
+def _distinct(tags: list[str]) -> list[str]:
+    return list(dict.fromkeys(tags))
+
+
+class Metadata(BaseModel):
+    """What a user says of a document. With PATCH, a field that is left out stays as it is; null clears it."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {"description": "Q3 invoice", "folder": "invoices/2026", "tags": ["acme", "paid"]}
+        },
+    )
+
+    description: Annotated[str, Field(max_length=2000), AfterValidator(printable)] | None = None
+    folder: Folder | None = None
+    tags: Annotated[list[Tag], Field(max_length=50), AfterValidator(_distinct)] = []
+
+
+class Failure(BaseModel):
+    """Why a job failed."""
+
+    code: str = Field(examples=["password-protected"])
+    detail: str = Field(examples=["The file is protected with a password."])
+
+
+class Document(BaseModel):
+    """A document as its owner sees it."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    owner_id: UUID
+    filename: str
+    content_type: Literal["application/pdf", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"]
+    size: int = Field(description="Bytes.")
+    sha256: str = Field(description="Of the stored bytes, in hex.")
+    status: Status
+    version: int = Field(description="Rises with every change; `ETag` holds it.")
+    description: str | None
+    folder: str | None
+    tags: list[str]
+    job_id: UUID | None = Field(description="The latest job.")
+    error: Failure | None = Field(description="With FAILED: why.")
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def etag(self) -> str:
+        return f'"{self.version}"'
+
+
+class Filters(BaseModel):
+    """Query parameters of the list."""
+
+    status: Status | None = None
+    content_type: Literal[PDF, DOCX] | None = None  # type: ignore[valid-type]
+    tag: Tag | None = None
+    folder: Folder | None = None
+    q: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(printable)] | None = Field(
+        None, description="Part of the filename or the description, in any case."
+    )
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    created_after: AwareDatetime | None = None
+    created_before: AwareDatetime | None = None
+    sort: Sort = "-created_at"
+
+    @property
+    def descending(self) -> bool:
+        return self.sort.startswith("-")
+
+    @property
+    def sort_column(self) -> str:
+        return self.sort.removeprefix("-")
+
+
+def display_name(sent: str) -> str | None:
+    """A client's filename as something that can be shown: its last path component, without control or formatting
+    characters (which could reorder what is displayed), 255 characters at the most. None when nothing is left."""
+    name = PurePosixPath(sent.replace("\\", "/")).name
+    name = "".join(each for each in unicodedata.normalize("NFC", name) if unicodedata.category(each)[0] != "C").strip()
+    if len(name) > MAX_FILENAME:
+        suffix = PurePosixPath(name).suffix[:20]
+        name = name[: MAX_FILENAME - len(suffix)] + suffix
+    return name if name.strip(".") else None
+
+
+def canonical(metadata: Metadata) -> dict[str, Any]:
+    return metadata.model_dump(mode="json")

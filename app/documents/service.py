@@ -1,0 +1,227 @@
+"""What users do with documents."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from app import events, idempotency, metrics, pagination
+from app.database import Database
+from app.documents import repository
+from app.documents.intake import BATCH, Form, paced
+from app.documents.lifecycle import Status
+from app.documents.repository import Keyset
+from app.documents.schemas import Document, Filters, Metadata
+from app.documents.sniffing import sniff
+from app.errors import (
+    AppError,
+    DocumentProcessing,
+    InvalidCursor,
+    NotFound,
+    PreconditionFailed,
+    StorageUnavailable,
+    TooBusy,
+)
+from app.events import TimelineItem
+from app.idempotency import Answer, Guard
+from app.ids import new_id
+from app.pagination import Page
+from app.settings import Settings
+from app.storage.base import Staged, Storage
+
+SLOT_PATIENCE = 60.0  # seconds that an upload waits for a slot
+
+
+def storage_key(document_id: UUID) -> str:
+    """Where a document's bytes are. Made of the id alone, never of anything that a client sent."""
+    return f"documents/{document_id}"
+
+
+class DocumentService:
+    def __init__(self, db: Database, storage: Storage, settings: Settings) -> None:
+        self._db = db
+        self._storage = storage
+        self._settings = settings
+        self._slots = asyncio.Semaphore(settings.upload_slots)
+        self.max_upload_bytes = settings.max_upload_bytes
+
+    async def upload(self, owner_id: UUID, boundary: bytes, body: AsyncIterator[bytes], key: str | None) -> Answer:
+        """Receive one document: stage, sync, rename, then one commit. Whatever goes wrong, nothing is left behind.
+
+        Raises MalformedMultipart, PayloadTooLarge, UnsupportedDocument and its kin, UnsafeArchive, ValidationFailed,
+        RequestTimeout, RequestInProgress, IdempotencyKeyReused, TooBusy, StorageFull, Unavailable.
+        """
+        document_id = new_id()
+        async with self._reserved(owner_id, key, document_id) as guard, self._slot():
+            async with self._storage.create(storage_key(document_id)) as staged:
+                form = await self._receive(staged, boundary, body)
+                metadata = form.finish()
+                content_type = await staged.inspect(sniff)
+                stored = await staged.commit()
+            arrived = time.monotonic()
+            values = {
+                "id": document_id,
+                "owner_id": owner_id,
+                "filename": form.filename,
+                "content_type": content_type,
+                "size": stored.size,
+                "sha256": stored.sha256,
+                "status": Status.UPLOADED,
+            }
+            return await self._record(values, metadata, guard, arrived)
+
+    async def get(self, owner_id: UUID, document_id: UUID) -> Document:
+        """Raises NotFound."""
+        return await self._db.read(lambda conn: owned(conn, owner_id, document_id))
+
+    async def list(self, owner_id: UUID, filters: Filters, limit: int, cursor: str | None) -> Page[Document]:
+        """Raises InvalidCursor."""
+        after = _keyset(cursor, filters) if cursor else None
+        rows = await self._db.read(lambda conn: repository.page(conn, owner_id, filters, after, limit + 1))
+        items, last = pagination.page(rows, limit)
+        return Page(items=items, next_cursor=_cursor(last, filters) if last else None)
+
+    async def edit(
+        self, owner_id: UUID, document_id: UUID, versions: frozenset[int] | None, changes: dict[str, Any]
+    ) -> Document:
+        """Raises NotFound, PreconditionFailed."""
+
+        def work(conn: Connection) -> Document:
+            edited = repository.edit(conn, owner_id, document_id, versions, changes)
+            document = owned(conn, owner_id, document_id)
+            if not edited:
+                raise PreconditionFailed
+            return document
+
+        return await self._db.write(work)
+
+    async def delete(self, owner_id: UUID, document_id: UUID) -> None:
+        """Raises NotFound, DocumentProcessing. The file is `discard_file`'s to remove."""
+
+        def work(conn: Connection) -> None:
+            if not repository.remove(conn, owner_id, document_id):
+                owned(conn, owner_id, document_id)
+                raise DocumentProcessing
+
+        await self._db.write(work)
+
+    async def discard_file(self, document_id: UUID) -> None:
+        """Remove the file of a deleted document now rather than at the next sweep for orphans."""
+        await self._storage.delete(storage_key(document_id))
+
+    async def content(self, document_id: UUID, start: int, length: int) -> AsyncIterator[bytes]:
+        """A document's bytes. The first chunk is there when this returns, so a missing file is an error in time."""
+        chunks = self._storage.read(storage_key(document_id), start, length)
+        first = await anext(chunks, b"")
+        return _chained(first, chunks)
+
+    async def timeline(self, owner_id: UUID, document_id: UUID, limit: int, cursor: str | None) -> Page[TimelineItem]:
+        """Raises NotFound, InvalidCursor."""
+        after = pagination.decode(cursor, int)[0] if cursor else 0
+
+        def work(conn: Connection) -> list[tuple[int, TimelineItem]]:
+            owned(conn, owner_id, document_id)
+            return events.timeline(conn, document_id, after=after, limit=limit + 1)
+
+        items, last = pagination.page(await self._db.read(work), limit)
+        return Page(items=[item for _, item in items], next_cursor=pagination.encode(last[0]) if last else None)
+
+    async def _receive(self, staged: Staged, boundary: bytes, body: AsyncIterator[bytes]) -> Form:
+        form = Form(boundary, self.max_upload_bytes)
+        async for chunk in paced(body, self._settings.upload_idle_seconds, self._settings.upload_min_rate):
+            form.feed(chunk)
+            if form.pending >= BATCH:
+                await staged.write(form.take())
+        await staged.write(form.take())
+        return form
+
+    async def _record(self, values: dict[str, Any], metadata: Metadata, guard: Guard | None, arrived: float) -> Answer:
+        """Commit the row of a stored file; a replayed or refused one's file is removed again."""
+        request = {"filename": values["filename"], "sha256": values["sha256"], "metadata": metadata.model_dump()}
+        print_ = idempotency.fingerprint("POST", "/documents", request)
+
+        def work(conn: Connection) -> Answer:
+            if guard and (known := idempotency.recall(conn, guard, print_, reserved=True)):
+                return known
+            # A process that was paused here must not name a file that the sweeper took for an orphan meanwhile.
+            if time.monotonic() - arrived > self._settings.orphan_grace_seconds / 2:
+                raise StorageUnavailable
+            document = repository.add(conn, values, metadata)
+            answer = Answer(201, document.model_dump_json().encode(), f"/documents/{document.id}")
+            if guard:
+                idempotency.remember(conn, guard, print_, answer)
+            return answer
+
+        try:
+            answer = await self._db.write(work)
+        except AppError:
+            await self._storage.delete(storage_key(values["id"]))
+            raise
+        if answer.replayed:
+            await self._storage.delete(storage_key(values["id"]))
+        else:
+            metrics.uploaded_bytes.inc(values["size"])
+        return answer
+
+    @asynccontextmanager
+    async def _reserved(self, owner_id: UUID, key: str | None, holder: UUID) -> AsyncIterator[Guard | None]:
+        """Hold the Idempotency-Key, if there is one, while the body arrives. Raises RequestInProgress."""
+        if key is None:
+            yield None
+            return
+        guard = Guard(owner_id, key, self._settings.idempotency_ttl)
+        lease = self._settings.lease_seconds
+        await self._db.write(lambda conn: idempotency.reserve(conn, guard, holder, lease))
+        try:
+            yield guard
+        finally:
+            # After a success there is no reservation left to give up.
+            await asyncio.shield(self._db.write(lambda conn: idempotency.release(conn, guard, holder)))
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        """One of the places for uploads: they bound memory, and keep the disk from being shared by a thousand."""
+        try:
+            async with asyncio.timeout(SLOT_PATIENCE):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise TooBusy from None
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+
+def owned(conn: Connection, owner_id: UUID, document_id: UUID) -> Document:
+    """The owner's document. Raises NotFound, also for another's."""
+    document = repository.get(conn, owner_id, document_id)
+    if document is None:
+        raise NotFound
+    return document
+
+
+async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for chunk in rest:
+        yield chunk
+
+
+def _cursor(last: Document, filters: Filters) -> str:
+    return pagination.encode(filters.sort, getattr(last, filters.sort_column), last.id)
+
+
+def _keyset(cursor: str, filters: Filters) -> Keyset:
+    """Raises InvalidCursor, also for a cursor of another sort order."""
+    sort, value, document_id = pagination.decode(cursor, str, int if filters.sort_column == "size" else str, str)
+    if sort != filters.sort:
+        raise InvalidCursor
+    try:
+        value = datetime.fromisoformat(value) if filters.sort_column == "created_at" else value
+        return Keyset(value, UUID(document_id))
+    except ValueError:
+        raise InvalidCursor from None

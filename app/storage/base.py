@@ -1,0 +1,54 @@
+"""What services know of file storage, whichever it is."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a committed file turned out to be: its size in bytes and its SHA-256 in hex."""
+
+    size: int
+    sha256: str
+
+
+class Staged(Protocol):
+    """A file that is being received. Nobody sees it before `commit`."""
+
+    async def write(self, chunks: Sequence[bytes | memoryview]) -> None:
+        """Append bytes. Memory use does not grow with the file."""
+
+    async def inspect(self, examine: Callable[[BinaryIO], T]) -> T:
+        """Run `examine` off the event loop over all bytes written so far, as a seekable file."""
+
+    async def commit(self) -> Stored:
+        """Publish the file under its key. When this returns, it survives a power cut."""
+
+
+class Storage(Protocol):
+    """Obligations of an adapter: keys are our own (never a client's name); every call may raise StorageUnavailable or
+    StorageFull and nothing else of its own; a missing file is NotFound."""
+
+    def create(self, key: str) -> AbstractAsyncContextManager[Staged]:
+        """Begin a file. Leaving the block without a commit, for whatever reason, leaves nothing behind."""
+
+    def read(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
+        """The bytes from `start` on, `length` of them, in chunks. The first chunk fails if the file is missing."""
+
+    def local_copy(self, key: str) -> AbstractAsyncContextManager[Path]:
+        """The file under a path on this machine, for as long as the block lasts. Not to be written to."""
+
+    async def delete(self, key: str) -> None:
+        """Remove the file; one that is not there is no error."""
+
+    def stale(self, older_than: float) -> AsyncIterator[list[str]]:
+        """The keys of files last written more than `older_than` seconds ago, in batches. Abandoned staging of that
+        age is removed on the way."""
+
+    async def check(self) -> None:
+        """Raise unless a file could be stored now."""

@@ -1,0 +1,200 @@
+"""Files on a local disk: staged beside their place, synced, renamed into it.
+
+Layout: `<root>/staging/<random>.part` while a file is received, `<root>/<folder>/<xx>/<name>` once committed, where xx
+are the last two characters of the name (the random end of a UUIDv7) and keep folders small.
+"""
+
+import asyncio
+import errno
+import hashlib
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, ParamSpec
+from uuid import uuid4
+
+from app.errors import NotFound, StorageFull, StorageUnavailable
+from app.storage.base import Stored, T
+
+P = ParamSpec("P")
+
+CHUNK = 256 * 1024
+_IOV = min(os.sysconf("SC_IOV_MAX"), 1024)
+
+
+class LocalStorage:
+    """Adapter of the Storage port over one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._staging = root / "staging"
+        self._staging.mkdir(parents=True, exist_ok=True)
+        # Syncing waits for the disk; that must not take the threads that others compute in.
+        self._threads = ThreadPoolExecutor(8, thread_name_prefix="storage")
+
+    @asynccontextmanager
+    async def create(self, key: str) -> AsyncIterator["LocalStaged"]:
+        staged = LocalStaged(self, self._staging / f"{uuid4().hex}.part", self._path(key))
+        try:
+            yield staged
+        finally:
+            # Shielded: a client that goes away cancels us here, and must leave nothing behind.
+            await asyncio.shield(self.run(staged.discard))
+
+    async def read(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
+        file = await self.run(lambda: self._path(key).open("rb", buffering=0))
+        try:
+            await self.run(file.seek, start)
+            while length > 0 and (chunk := await self.run(file.read, min(CHUNK, length))):
+                length -= len(chunk)
+                yield chunk
+        finally:
+            file.close()
+
+    @asynccontextmanager
+    async def local_copy(self, key: str) -> AsyncIterator[Path]:
+        path = self._path(key)
+        if not await self.run(path.exists):
+            raise NotFound
+        yield path
+
+    async def delete(self, key: str) -> None:
+        await self.run(self._path(key).unlink, True)
+
+    async def stale(self, older_than: float) -> AsyncIterator[list[str]]:
+        await self.run(self._clear_staging, older_than)
+        keys = self._stale(time.time() - older_than)
+        while batch := await self.run(lambda: list(islice(keys, 500))):
+            yield batch
+
+    async def check(self) -> None:
+        await self.run(self._probe)
+
+    async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a blocking call in the storage threads; OSError comes back as an error of the port."""
+
+        def guarded() -> T:
+            with _translated():
+                return call(*args, **kwargs)
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, guarded)
+
+    def _path(self, key: str) -> Path:
+        folder, name = key.split("/")
+        return self._root / folder / name[-2:] / name
+
+    def _stale(self, written_before: float) -> Iterator[str]:
+        for path in self._root.glob("*/??/*"):
+            try:
+                if path.stat().st_mtime < written_before:
+                    yield f"{path.parent.parent.name}/{path.name}"
+            except FileNotFoundError:
+                continue
+
+    def _clear_staging(self, older_than: float) -> None:
+        for path in self._staging.iterdir():
+            try:
+                if path.stat().st_mtime < time.time() - older_than:
+                    path.unlink()
+            except FileNotFoundError:
+                continue
+
+    def _probe(self) -> None:
+        path = self._staging / f"{uuid4().hex}.probe"
+        try:
+            path.write_bytes(b"\0" * 4096)
+        finally:
+            path.unlink(missing_ok=True)
+
+
+class LocalStaged:
+    """A file on its way in. Writes and hashing share one thread hop a batch."""
+
+    def __init__(self, storage: LocalStorage, temporary: Path, final: Path) -> None:
+        self._storage = storage
+        self._temporary = temporary
+        self._final = final
+        self._file: BinaryIO | None = None
+        self._sha256 = hashlib.sha256()
+        self._size = 0
+        # A cancelled caller leaves its call running in the thread; closing the file under it could hit a stranger's.
+        self._lock = threading.Lock()
+
+    async def write(self, chunks: Sequence[bytes | memoryview]) -> None:
+        await self._run(lambda: self._write(chunks))
+
+    async def inspect(self, examine: Callable[[BinaryIO], T]) -> T:
+        return await self._run(lambda: examine(self._opened()))
+
+    async def commit(self) -> Stored:
+        return await self._run(self._commit)
+
+    async def _run(self, call: Callable[[], T]) -> T:
+        def alone() -> T:
+            with self._lock:
+                return call()
+
+        return await self._storage.run(alone)
+
+    def discard(self) -> None:
+        """Close, and remove what was not committed. Safe to call in any state."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+                self._temporary.unlink(missing_ok=True)
+
+    def _opened(self) -> BinaryIO:
+        if self._file is None:
+            self._file = self._temporary.open("x+b", buffering=0)
+        return self._file
+
+    def _write(self, chunks: Sequence[bytes | memoryview]) -> None:
+        descriptor = self._opened().fileno()
+        for at in range(0, len(chunks), _IOV):
+            some = chunks[at : at + _IOV]
+            for chunk in some:
+                self._sha256.update(chunk)
+            size = sum(map(len, some))
+            written = os.writev(descriptor, some)
+            if written < size:  # rare: the disk is about to be full
+                rest = memoryview(b"".join(some))[written:]
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
+            self._size += size
+
+    def _commit(self) -> Stored:
+        file = self._opened()
+        os.fsync(file.fileno())
+        folder = self._final.parent
+        if not folder.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            _sync(folder.parent)
+            _sync(folder.parent.parent)
+        self._temporary.rename(self._final)
+        _sync(folder)
+        return Stored(self._size, self._sha256.hexdigest())
+
+
+def _sync(folder: Path) -> None:
+    """Make a folder's entries durable: fsync of a file does not cover its name."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise NotFound from error
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise (StorageFull if full else StorageUnavailable) from error
