@@ -1,0 +1,279 @@
+"""SQL over jobs and results: the only module that writes `jobs.state`. Runs inside the caller's transaction.
+
+Whatever a runner writes is fenced: it matches the job only while the runner's own claim is the latest and live.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, bindparam, exists, func, insert, or_, select, tuple_, update
+
+from app import events
+from app.database import insert_unless, now
+from app.documents.models import documents
+from app.documents.schemas import Failure
+from app.processing.models import LIVE, JobState, jobs, results
+from app.processing.schemas import Job, Result
+
+HINTS = 500  # due jobs announced in one go
+
+
+class Work(NamedTuple):
+    """What is to be done: a processor's name and version, and its complete params."""
+
+    processor: str
+    version: str
+    params: dict[str, Any]
+
+
+def get(conn: Connection, job_id: UUID, owner_id: UUID | None = None) -> Job | None:
+    """A job; of this owner, if one is given."""
+    query = select(jobs).where(jobs.c.id == job_id)
+    if owner_id is not None:
+        query = query.where(jobs.c.owner_id == owner_id)
+    row = conn.execute(query).one_or_none()
+    return Job.model_validate(row) if row else None
+
+
+def page(
+    conn: Connection,
+    owner_id: UUID,
+    state: JobState | None,
+    dead: bool | None,
+    after: tuple[datetime, UUID] | None,
+    limit: int,
+) -> list[Job]:
+    """Up to `limit` jobs of the owner that follow `after`, newest first."""
+    query = select(jobs).where(jobs.c.owner_id == owner_id)
+    if state is not None:
+        query = query.where(jobs.c.state == state)
+    if dead is not None:
+        query = query.where(jobs.c.dead.is_(dead))
+    if after is not None:
+        created_at, last = after
+        end = tuple_(bindparam("at", created_at, jobs.c.created_at.type), bindparam("last", last, jobs.c.id.type))
+        query = query.where(tuple_(jobs.c.created_at, jobs.c.id) < end)
+    query = query.order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
+    return [Job.model_validate(row) for row in conn.execute(query)]
+
+
+def finished(conn: Connection, job_ids: Sequence[UUID]) -> list[UUID]:
+    """Those of the jobs that are no longer live."""
+    query = select(jobs.c.id).where(jobs.c.id.in_(job_ids), jobs.c.state.not_in(LIVE))
+    return list(conn.scalars(query))
+
+
+def result(conn: Connection, document_id: UUID) -> Result | None:
+    query = (
+        select(
+            results,
+            jobs.c.processor,
+            jobs.c.processor_version,
+            jobs.c.params,
+            documents.c.sha256.label("input_sha256"),
+        )
+        .join(jobs, jobs.c.id == results.c.job_id)
+        .join(documents, documents.c.id == results.c.document_id)
+        .where(results.c.document_id == document_id)
+    )
+    row = conn.execute(query).one_or_none()
+    return Result.model_validate(row) if row else None
+
+
+def enqueue(
+    conn: Connection, job_id: UUID, document_id: UUID, owner_id: UUID, work: Work, max_tries: int, hint_after: float
+) -> Job:
+    """Insert a QUEUED job. Its first hint follows the commit; from `hint_after` seconds on a sweeper sends others."""
+    row = conn.execute(
+        insert(jobs)
+        .values(
+            id=job_id,
+            document_id=document_id,
+            owner_id=owner_id,
+            processor=work.processor,
+            processor_version=work.version,
+            params=work.params,
+            state=JobState.QUEUED,
+            fence=0,
+            tries=0,
+            max_tries=max_tries,
+            run_at=now(),
+            hint_at=now(hint_after),
+            progress=0.0,
+            dead=False,
+            request_id=events.current_request_id(),
+            created_at=now(),
+        )
+        .returning(jobs)
+    ).one()
+    job = Job.model_validate(row)
+    tell(conn, "job.queued", job, f"user:{owner_id}", processor=work.processor)
+    return job
+
+
+def claim(conn: Connection, job_id: UUID, worker: str, lease: float) -> Job | None:
+    """Take a due job for `lease` seconds. None: it is not due, not queued, or somebody else has it."""
+    row = conn.execute(
+        update(jobs)
+        .where(jobs.c.id == job_id, jobs.c.state == JobState.QUEUED, jobs.c.run_at <= now())
+        .values(
+            state=JobState.RUNNING,
+            fence=jobs.c.fence + 1,
+            tries=jobs.c.tries + 1,
+            progress=0.0,
+            locked_by=worker,
+            locked_until=now(lease),
+            started_at=func.coalesce(jobs.c.started_at, now()),
+        )
+        .returning(jobs)
+    ).one_or_none()
+    if row is None:
+        return None
+    job = Job.model_validate(row)
+    tell(conn, "job.started", job, f"worker:{worker}", attempt=job.attempt, fence=job.fence)
+    return job
+
+
+def pass_on(conn: Connection, job_id: UUID) -> None:
+    """Let the next sweep, of any process, announce a queued job."""
+    queued = (jobs.c.id == job_id, jobs.c.state == JobState.QUEUED)
+    conn.execute(update(jobs).where(*queued).values(hint_at=jobs.c.run_at))
+
+
+def heartbeat(conn: Connection, job: Job, lease: float, progress: float) -> bool:
+    """Renew the lease. False: it is lost, and the work must stop."""
+    renewed = update(jobs).where(*_held(job)).values(locked_until=now(lease), progress=progress)
+    return conn.execute(renewed).rowcount == 1
+
+
+def finish(conn: Connection, job: Job, state: JobState, **values: Any) -> Job | None:
+    """End a job under its fence. None: the lease was lost and the job is somebody else's, or ended."""
+    return _leave(conn, job, state=state, finished_at=now(), **values)
+
+
+def requeue(conn: Connection, job: Job, *, delay: float, refund: int = 0, error: Failure | None = None) -> Job | None:
+    """Give a running job back under its fence, to be claimed after `delay` seconds. None: as with `finish`."""
+    return _leave(
+        conn,
+        job,
+        state=JobState.QUEUED,
+        tries=jobs.c.tries - refund,
+        run_at=now(delay),
+        hint_at=now(delay),
+        error=error.model_dump() if error else None,
+    )
+
+
+def cancel(conn: Connection, owner_id: UUID, job_id: UUID, error: Failure) -> Job | None:
+    """End a live job of this owner. None: there is none."""
+    row = conn.execute(
+        update(jobs)
+        .where(jobs.c.id == job_id, jobs.c.owner_id == owner_id, jobs.c.state.in_(LIVE))
+        .values(
+            state=JobState.CANCELLED, finished_at=now(), locked_by=None, locked_until=None, error=error.model_dump()
+        )
+        .returning(jobs)
+    ).one_or_none()
+    return Job.model_validate(row) if row else None
+
+
+def publish(conn: Connection, job: Job, data: dict[str, Any]) -> None:
+    """Make this the document's one current result."""
+    row = insert_unless(conn, results).values(document_id=job.document_id, job_id=job.id, data=data, created_at=now())
+    current = {name: row.excluded[name] for name in ("job_id", "data", "created_at")}
+    conn.execute(row.on_conflict_do_update(index_elements=["document_id"], set_=current))
+
+
+def requeue_lost(conn: Connection) -> list[Job]:
+    """Put jobs whose lease ran out back into the queue, due now, while they have tries left."""
+    lost = (
+        update(jobs)
+        .where(*_expired(), jobs.c.tries < jobs.c.max_tries)
+        .values(state=JobState.QUEUED, run_at=now(), hint_at=now(), locked_by=None, locked_until=None)
+        .returning(jobs)
+    )
+    return [Job.model_validate(row) for row in conn.execute(lost)]
+
+
+def bury_lost(conn: Connection, error: Failure) -> list[Job]:
+    """End jobs whose lease ran out on their last try."""
+    lost = (
+        update(jobs)
+        .where(*_expired(), jobs.c.tries >= jobs.c.max_tries)
+        .values(
+            state=JobState.FAILED,
+            dead=True,
+            error=error.model_dump(),
+            finished_at=now(),
+            locked_by=None,
+            locked_until=None,
+        )
+        .returning(jobs)
+    )
+    return [Job.model_validate(row) for row in conn.execute(lost)]
+
+
+def anything_lost_or_due(conn: Connection) -> bool:
+    """Whether a sweep would change anything; spares the others a write transaction when not."""
+    lost = exists().where(*_expired())
+    due = exists().where(jobs.c.state == JobState.QUEUED, jobs.c.hint_at <= now())
+    return bool(conn.scalar(select(or_(lost, due))))
+
+
+def take_due(conn: Connection, repeat_after: float, *, all_queued: bool = False) -> list[UUID]:
+    """Jobs to announce now, oldest first; each is left alone by every sweeper for the next `repeat_after` seconds.
+
+    With `all_queued` also those announced lately: after a crash their hints may have died with the process.
+    """
+    waiting = [jobs.c.state == JobState.QUEUED, jobs.c.run_at <= now()]
+    if not all_queued:
+        waiting.append(jobs.c.hint_at <= now())
+    some = select(jobs.c.id).where(*waiting).order_by(jobs.c.hint_at).limit(HINTS)
+    taken = (
+        update(jobs)
+        .where(jobs.c.id.in_(some), jobs.c.state == JobState.QUEUED)
+        .values(hint_at=now(repeat_after))
+        .returning(jobs.c.id)
+    )
+    return sorted(conn.scalars(taken))
+
+
+def counts(conn: Connection) -> tuple[dict[str, int], float]:
+    """Jobs by state, and the age in seconds of the oldest that is due and still queued (0 with none)."""
+    by_state = {
+        state: count for state, count in conn.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state))
+    }
+    due = [jobs.c.state == JobState.QUEUED, jobs.c.run_at <= now()]
+    oldest = conn.execute(select(func.min(jobs.c.run_at).label("run_at"), now().label("now")).where(*due)).one()
+    return by_state, (oldest.now - oldest.run_at).total_seconds() if oldest.run_at else 0.0
+
+
+def tell(conn: Connection, event: str, job: Job, actor: str, **data: Any) -> None:
+    """Append an event of this job, under the request that began it."""
+    events.append(
+        conn,
+        event,
+        actor=actor,
+        user_id=job.owner_id,
+        document_id=job.document_id,
+        job_id=job.id,
+        request_id=job.request_id,
+        **data,
+    )
+
+
+def _leave(conn: Connection, job: Job, **values: Any) -> Job | None:
+    """The one fenced UPDATE by which a runner lets go of a job."""
+    left = update(jobs).where(*_held(job)).values(locked_by=None, locked_until=None, **values).returning(jobs)
+    row = conn.execute(left).one_or_none()
+    return Job.model_validate(row) if row else None
+
+
+def _held(job: Job) -> tuple[ColumnElement[bool], ...]:
+    return jobs.c.id == job.id, jobs.c.fence == job.fence, jobs.c.state == JobState.RUNNING
+
+
+def _expired() -> tuple[ColumnElement[bool], ...]:
+    return jobs.c.state == JobState.RUNNING, jobs.c.locked_until < now()

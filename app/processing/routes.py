@@ -1,0 +1,141 @@
+"""/documents/{id}/process and /result, and /jobs."""
+
+from typing import Annotated
+
+import structlog
+from fastapi import APIRouter, BackgroundTasks, Depends, Query, Request, Response
+from uuid import UUID
+
+from app.auth.dependencies import AUTHENTICATED, CurrentUser
+from app.documents.dependencies import DocumentId
+from app.errors import (
+    IdempotencyKeyReused,
+    InvalidCursor,
+    JobFinished,
+    JobInProgress,
+    MalformedIdempotencyKey,
+    NotFound,
+    ProcessingFailed,
+    RequestInProgress,
+    ResultNotReady,
+    UnknownProcessor,
+    UploadIncomplete,
+)
+from app.idempotency import IdempotencyKey
+from app.pagination import Cursor, Limit, Page
+from app.processing.models import JobState
+from app.processing.schemas import Job, Processing, Result, Wanted
+from app.processing.service import ProcessingService
+from app.web import RETRY_AFTER, Route, header, json_response, raises
+
+router = APIRouter(tags=["processing"], route_class=Route, dependencies=AUTHENTICATED)
+
+
+def get_service(request: Request) -> ProcessingService:
+    service: ProcessingService = request.app.state.processing
+    return service
+
+
+async def _bound(job_id: UUID) -> UUID:
+    structlog.contextvars.bind_contextvars(job_id=str(job_id))
+    return job_id
+
+
+Service = Annotated[ProcessingService, Depends(get_service)]
+JobId = Annotated[UUID, Depends(_bound)]
+
+_LOCATION = {"Location": header("The job.", "/jobs/01939f3e-5c00-7000-8000-000000000002")}
+_REPLAYED = {"Idempotent-Replayed": header("`true` when this is the stored answer to an earlier request.", "true")}
+_RETRY_AFTER = {"Retry-After": header("Seconds; only while the job is unfinished.", "1")}
+
+
+@router.post(
+    "/documents/{document_id}/process",
+    operation_id="processDocument",
+    status_code=202,
+    response_model=Processing,
+    responses={
+        200: {
+            "description": "This very work is running or done already.",
+            "model": Processing,
+            "headers": {**_LOCATION, **_REPLAYED},
+        },
+        202: {"description": "Accepted: a job was created.", "headers": {**_LOCATION, **_REPLAYED, **_RETRY_AFTER}},
+        **raises(
+            MalformedIdempotencyKey,
+            NotFound,
+            JobInProgress,
+            UploadIncomplete,
+            RequestInProgress,
+            UnknownProcessor,
+            IdempotencyKeyReused,
+            body=True,
+        ),
+    },
+)
+async def process(
+    document_id: DocumentId,
+    user: CurrentUser,
+    service: Service,
+    key: IdempotencyKey,
+    background: BackgroundTasks,
+    body: Wanted | None = None,
+) -> Response:
+    """Have the document processed. Safe to repeat: the same work is never started twice while it runs or is current."""
+    accepted = await service.process(user.id, document_id, body or Wanted(), key)
+    if accepted.job_id:
+        background.add_task(service.send_hint, accepted.job_id)
+    return accepted.answer.response(RETRY_AFTER if accepted.answer.status == 202 else None)
+
+
+@router.get(
+    "/documents/{document_id}/result",
+    operation_id="getResult",
+    response_model=Result,
+    responses=raises(NotFound, ResultNotReady, ProcessingFailed),
+)
+async def get_result(document_id: DocumentId, user: CurrentUser, service: Service) -> Response:
+    """The current result of a COMPLETED document."""
+    return json_response(await service.result(user.id, document_id))
+
+
+@router.get("/jobs", operation_id="listJobs", response_model=Page[Job], responses=raises(InvalidCursor))
+async def list_jobs(
+    user: CurrentUser,
+    service: Service,
+    state: JobState | None = None,
+    dead: Annotated[bool | None, Query(description="`true`: only jobs that used up their attempts.")] = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
+) -> Response:
+    """The caller's jobs, newest first."""
+    return json_response(await service.jobs(user.id, state, dead, limit, cursor))
+
+
+@router.get(
+    "/jobs/{job_id}",
+    operation_id="getJob",
+    response_model=Job,
+    responses={200: {"headers": _RETRY_AFTER}, **raises(NotFound)},
+)
+async def get_job(
+    job_id: JobId,
+    user: CurrentUser,
+    service: Service,
+    wait: Annotated[float, Query(ge=0, le=30, description="Seconds to wait for the job to finish.")] = 0,
+) -> Response:
+    """One job; with `wait`, as soon as it is finished."""
+    job = await service.job(user.id, job_id, wait)
+    return json_response(job, headers=RETRY_AFTER if job.state.live else None)
+
+
+@router.post(
+    "/jobs/{job_id}/cancel",
+    operation_id="cancelJob",
+    status_code=202,
+    response_model=Job,
+    responses=raises(NotFound, JobFinished),
+)
+async def cancel_job(job_id: JobId, user: CurrentUser, service: Service) -> Response:
+    """Cancel a queued or running job; its document becomes FAILED."""
+    return json_response(await service.cancel(user.id, job_id), 202)

@@ -1,0 +1,76 @@
+"""What the processing calls take and give."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, computed_field
+
+from app.documents.schemas import Document, Failure
+from app.processing.models import JobState
+
+
+class Wanted(BaseModel):
+    """Which work to do. An empty body means the defaults."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"processor": "simulated", "params": {"seconds": 2}, "force": False}},
+    )
+
+    processor: str = Field("simulated", max_length=50)
+    params: dict[str, Any] = Field({}, description="The processor's own; those left out take its defaults.")
+    force: bool = Field(False, strict=True, description="Run again although there is a current result.")
+
+
+class Job(BaseModel):
+    """One accepted request to process."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    document_id: UUID
+    state: JobState
+    attempt: int = Field(validation_alias="tries", description="Attempts begun.")
+    max_attempts: int = Field(validation_alias="max_tries")
+    progress: float = Field(description="From 0 to 1.")
+    error: Failure | None = Field(description="Why it failed; while QUEUED, why the last attempt did.")
+    dead: bool = Field(description="It failed because it used up its attempts.")
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    owner_id: UUID = Field(exclude=True)
+    processor: str = Field(exclude=True)
+    processor_version: str = Field(exclude=True)
+    params: dict[str, Any] = Field(exclude=True)
+    fence: int = Field(exclude=True)
+    request_id: str | None = Field(exclude=True)
+
+    @computed_field(description="Where the result is, once SUCCEEDED.")  # type: ignore[prop-decorator]
+    @property
+    def result_url(self) -> str | None:
+        return f"/documents/{self.document_id}/result" if self.state is JobState.SUCCEEDED else None
+
+
+class Processing(BaseModel):
+    """The answer to a process call."""
+
+    document: Document
+    job: Job
+    started: bool = Field(description="False: this very work is running or done already.")
+
+
+class Result(BaseModel):
+    """The current result of a document."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    document_id: UUID
+    job_id: UUID
+    processor: str
+    processor_version: str
+    input_sha256: str
+    params: dict[str, Any]
+    data: dict[str, Any]
+    created_at: datetime

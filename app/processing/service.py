@@ -1,0 +1,206 @@
+"""Accepting work, and what its owner can see and do of it."""
+
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import structlog
+from pydantic import ValidationError
+from sqlalchemy import Connection
+
+from app import idempotency, pagination
+from app.database import Database, Retry
+from app.dispatch.base import Dispatcher
+from app.documents import repository as documents
+from app.documents.lifecycle import Status
+from app.documents.schemas import Document, Failure
+from app.documents.service import owned
+from app.errors import (
+    InvalidCursor,
+    JobFinished,
+    JobInProgress,
+    NotFound,
+    ProcessingFailed,
+    ResultNotReady,
+    UnknownProcessor,
+    UploadIncomplete,
+    ValidationFailed,
+)
+from app.idempotency import Answer, Guard
+from app.ids import new_id
+from app.pagination import Page
+from app.problems import places
+from app.processing import repository, settlement
+from app.processing.models import JobState
+from app.processing.repository import Work
+from app.processing.schemas import Job, Processing, Result, Wanted
+from app.processing.watch import JobWatch
+from app.processors.base import Processor
+from app.settings import Settings
+from app.web import RETRY_AFTER
+
+
+class Accepted(NamedTuple):
+    """An answer, and the job to be hinted at if this call has created one."""
+
+    answer: Answer
+    job_id: UUID | None
+
+
+class ProcessingService:
+    def __init__(
+        self,
+        db: Database,
+        dispatcher: Dispatcher,
+        processors: Mapping[str, Processor[Any]],
+        watch: JobWatch,
+        settings: Settings,
+    ) -> None:
+        self._db = db
+        self._processors = processors
+        self._watch = watch
+        self._settings = settings
+        self.send_hint = dispatcher.send
+
+    async def process(self, owner_id: UUID, document_id: UUID, wanted: Wanted, key: str | None) -> Accepted:
+        """Accept a document for processing, in one transaction: key, document, job and events, or nothing.
+
+        Raises NotFound, UnknownProcessor, ValidationFailed, UploadIncomplete, JobInProgress, RequestInProgress,
+        IdempotencyKeyReused.
+        """
+        work = self._work(wanted)
+        guard = Guard(owner_id, key, self._settings.idempotency_ttl) if key else None
+        body = wanted.model_dump(mode="json")
+        print_ = idempotency.fingerprint("POST", f"/documents/{document_id}/process", body)
+
+        def accept(conn: Connection) -> Accepted:
+            document = owned(conn, owner_id, document_id)  # before a replay: the right to it may be gone
+            if guard and (known := idempotency.recall(conn, guard, print_)):
+                return Accepted(known, None)
+            current = _current(conn, document, work, force=wanted.force)
+            processing = current or self._start(conn, document, work)
+            answer = _answer(processing)
+            if guard:
+                idempotency.remember(conn, guard, print_, answer)
+            return Accepted(answer, processing.job.id if processing.started else None)
+
+        return await self._db.write(accept)
+
+    async def result(self, owner_id: UUID, document_id: UUID) -> Result:
+        """The current result. Raises NotFound, ResultNotReady, ProcessingFailed."""
+
+        def work(conn: Connection) -> tuple[Document, Result | None]:
+            return owned(conn, owner_id, document_id), repository.result(conn, document_id)
+
+        document, result = await self._db.read(work)
+        if document.status is Status.FAILED and document.error:
+            raise ProcessingFailed(document.error.detail, error=document.error.model_dump())
+        if document.status is not Status.COMPLETED or result is None:
+            raise ResultNotReady(headers=RETRY_AFTER if document.status is Status.PROCESSING else None)
+        return result
+
+    async def job(self, owner_id: UUID, job_id: UUID, wait: float = 0) -> Job:
+        """The job; up to `wait` seconds later if it is not finished before. Raises NotFound."""
+        deadline = time.monotonic() + wait
+        while True:
+            job = await self._db.read(lambda conn: repository.get(conn, job_id, owner_id))
+            if job is None:
+                raise NotFound
+            left = deadline - time.monotonic()
+            if not job.state.live or left <= 0 or self._watch.closed:
+                return job
+            await self._watch.wait(job_id, left)
+
+    async def jobs(
+        self, owner_id: UUID, state: JobState | None, dead: bool | None, limit: int, cursor: str | None
+    ) -> Page[Job]:
+        """The owner's jobs, newest first. Raises InvalidCursor."""
+        after = _position(cursor) if cursor else None
+        rows = await self._db.read(lambda conn: repository.page(conn, owner_id, state, dead, after, limit + 1))
+        items, last = pagination.page(rows, limit)
+        return Page(items=items, next_cursor=pagination.encode(last.created_at, last.id) if last else None)
+
+    async def cancel(self, owner_id: UUID, job_id: UUID) -> Job:
+        """End a live job now; a worker that has it stops at its next heartbeat. Raises NotFound, JobFinished."""
+
+        def work(conn: Connection) -> Job:
+            error = Failure(code="job-cancelled", detail="The job was cancelled.")
+            job = repository.cancel(conn, owner_id, job_id, error)
+            if job is None:
+                raise JobFinished if repository.get(conn, job_id, owner_id) else NotFound
+            settlement.cancel(conn, job)
+            return job
+
+        job = await self._db.write(work)
+        self._watch.notify(job_id)
+        return job
+
+    def _work(self, wanted: Wanted) -> Work:
+        """Check what is wanted, and fill in its defaults, so that equal work compares equal."""
+        processor = self._processors.get(wanted.processor)
+        if processor is None:
+            known = ", ".join(sorted(self._processors))
+            raise UnknownProcessor(errors=[{"detail": f"should be one of: {known}", "pointer": "/processor"}])
+        try:
+            params = processor.params.model_validate(wanted.params)
+        except ValidationError as error:
+            found: list[Any] = error.errors(include_input=False, include_context=False)
+            raise ValidationFailed(
+                errors=places([{**each, "loc": ("params", *each["loc"])} for each in found])
+            ) from None
+        return Work(processor.name, processor.version, params.model_dump(mode="json"))
+
+    def _start(self, conn: Connection, document: Document, work: Work) -> Processing:
+        """Move the document on and create its job. Raises Retry when another transaction moved it first."""
+        job_id = new_id()
+        structlog.contextvars.bind_contextvars(job_id=str(job_id))
+        moved = documents.move(
+            conn,
+            document.id,
+            document.status,
+            Status.PROCESSING,
+            actor=f"user:{document.owner_id}",
+            job_id=job_id,
+        )
+        if moved is None:
+            raise Retry
+        max_tries, hint_after = self._settings.job_max_tries, self._settings.lease_seconds
+        job = repository.enqueue(conn, job_id, document.id, document.owner_id, work, max_tries, hint_after)
+        return Processing(document=moved, job=job, started=True)
+
+
+def _current(conn: Connection, document: Document, work: Work, *, force: bool) -> Processing | None:
+    """The running or finished job that is this very work; None when a new one is called for.
+
+    Raises UploadIncomplete, JobInProgress.
+    """
+    if document.status is Status.INITIATED:
+        raise UploadIncomplete
+    if document.status not in (Status.PROCESSING, Status.COMPLETED) or document.job_id is None:
+        return None
+    job = repository.get(conn, document.job_id)
+    assert job is not None
+    same = (job.processor, job.params) == (work.processor, work.params)
+    if document.status is Status.PROCESSING:
+        if not same:
+            raise JobInProgress
+        return Processing(document=document, job=job, started=False)
+    if force or not same or job.processor_version != work.version:
+        return None
+    return Processing(document=document, job=job, started=False)
+
+
+def _answer(processing: Processing) -> Answer:
+    body = processing.model_dump_json().encode()
+    return Answer(202 if processing.started else 200, body, f"/jobs/{processing.job.id}")
+
+
+def _position(cursor: str) -> tuple[datetime, UUID]:
+    """Raises InvalidCursor."""
+    created_at, job_id = pagination.decode(cursor, str, str)
+    try:
+        return datetime.fromisoformat(created_at), UUID(job_id)
+    except ValueError:
+        raise InvalidCursor from None

@@ -1,0 +1,106 @@
+"""Puts right what crashes and lost hints leave behind. Runs in every process, never as a job.
+
+Each step is a conditional statement, so any number of sweepers may run at once.
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from app import idempotency
+from app.auth import service as auth
+from app.database import Database
+from app.dispatch.base import Dispatcher
+from app.documents import repository as documents
+from app.errors import AppError
+from app.processing import repository, settlement
+from app.processing.watch import JobWatch
+from app.settings import Settings
+from app.storage.base import Storage
+
+log = structlog.get_logger()
+
+TICK = 1.0  # seconds between looks for due retries and lost leases; a look is one indexed read
+
+
+class Sweeper:
+    def __init__(
+        self, db: Database, storage: Storage, dispatcher: Dispatcher, watch: JobWatch, settings: Settings, name: str
+    ) -> None:
+        self._db = db
+        self._storage = storage
+        self._dispatcher = dispatcher
+        self._watch = watch
+        self._lease = settings.lease_seconds
+        self._grace = settings.orphan_grace_seconds
+        self._name = name
+        self._sending: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Sweep until cancelled: jobs every tick, what merely takes up room now and then."""
+        await self._guarded(self._announce_all())
+        jobs_every = min(TICK, self._lease / 2)
+        rows_at = files_at = time.monotonic()
+        while True:
+            await self._guarded(self.sweep_jobs())
+            if time.monotonic() >= rows_at:
+                rows_at = time.monotonic() + self._lease / 2
+                await self._guarded(self.sweep_rows())
+            if time.monotonic() >= files_at:
+                files_at = time.monotonic() + self._grace
+                await self._guarded(self.sweep_files())
+            await asyncio.sleep(jobs_every)
+
+    async def sweep_jobs(self) -> None:
+        """Take jobs back from silent workers, and announce what is due."""
+        if await self._db.read(repository.anything_lost_or_due):
+            await self.sweep_lost()
+            while due := await self._db.write(lambda conn: repository.take_due(conn, self._lease)):
+                self._announce(due)
+
+    async def sweep_lost(self) -> None:
+        """Take jobs back from silent workers."""
+        for job in await self._db.write(lambda conn: settlement.take_back_lost(conn, self._name)):
+            self._watch.notify(job.id)
+
+    async def sweep_rows(self) -> None:
+        """Forget expired idempotency keys and logins."""
+        await self._db.write(lambda conn: (idempotency.forget_expired(conn), auth.forget_expired(conn)))
+
+    async def sweep_files(self) -> None:
+        """Remove files that no document has: of uploads that died before their commit, and of deleted documents."""
+        async for keys in self._storage.stale(self._grace):
+            owners = {key: UUID(key.rpartition("/")[2]) for key in keys}
+            missing = await self._db.read(partial(documents.without_document, ids=list(owners.values())))
+            for key in (key for key, document_id in owners.items() if document_id in missing):
+                await self._storage.delete(key)
+                log.info("storage.orphan_removed", key=key)
+
+    async def close(self) -> None:
+        """Wait for the hints on their way."""
+        if self._sending:
+            await asyncio.wait(self._sending)
+
+    async def _announce_all(self) -> None:
+        due = await self._db.write(lambda conn: repository.take_due(conn, self._lease, all_queued=True))
+        self._announce(due)
+
+    def _announce(self, job_ids: list[UUID]) -> None:
+        for job_id in job_ids:
+            hint = asyncio.create_task(self._dispatcher.send(job_id))
+            self._sending.add(hint)
+            hint.add_done_callback(self._sending.discard)
+
+    async def _guarded(self, step: Coroutine[Any, Any, None]) -> None:
+        """A sweep that fails is repeated by the next; the sweeper itself never dies of one."""
+        try:
+            await step
+        except AppError as error:
+            log.warning("sweeper.skipped", reason=error.code)
+        except Exception:
+            log.exception("sweeper.failed")

@@ -1,0 +1,67 @@
+"""Waiting for jobs to finish, at one query a second however many wait."""
+
+import asyncio
+from contextlib import suppress
+from functools import partial
+from uuid import UUID
+
+import structlog
+
+from app.database import Database
+from app.errors import Unavailable
+from app.processing import repository
+
+log = structlog.get_logger()
+
+POLL = 1.0  # seconds; what this process settles itself is known at once
+BATCH = 500
+
+
+class JobWatch:
+    """Wakes those who wait for a job, when it ends here (`notify`) or in another process (`run`)."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._waiting: dict[UUID, set[asyncio.Future[None]]] = {}
+        self.closed = False
+
+    def notify(self, job_id: UUID) -> None:
+        """Say that the job has ended or is no longer its runner's."""
+        for waiter in self._waiting.get(job_id, ()):
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def wait(self, job_id: UUID, seconds: float) -> None:
+        """Return when the job may have ended, and after `seconds` at the latest."""
+        if self.closed:
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(job_id, set()).add(waiter)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await waiter
+        finally:
+            waiters = self._waiting[job_id]
+            waiters.discard(waiter)
+            if not waiters:
+                del self._waiting[job_id]
+
+    def close(self) -> None:
+        """Let everybody go: the process is about to stop."""
+        self.closed = True
+        for job_id in self._waiting:
+            self.notify(job_id)
+
+    async def run(self) -> None:
+        """Look for jobs that ended elsewhere, until cancelled."""
+        while True:
+            await asyncio.sleep(POLL)
+            waiting = list(self._waiting)
+            try:
+                for start in range(0, len(waiting), BATCH):
+                    some = waiting[start : start + BATCH]
+                    for job_id in await self._db.read(partial(repository.finished, job_ids=some)):
+                        self.notify(job_id)
+            except Unavailable:
+                log.warning("watch.skipped")

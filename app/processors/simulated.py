@@ -1,0 +1,45 @@
+"""Stands in for real work: takes its time, fails when told to, and reports what it really observed of the file."""
+
+import asyncio
+import hashlib
+from typing import Any, Literal
+
+from pydantic import Field
+
+from app.processors.base import Params, Permanent, Report, Source, Transient
+
+STEP = 0.25  # seconds between progress reports
+
+
+class SimulatedParams(Params):
+    seconds: float = Field(1, ge=0, le=60, description="How long the work takes.")
+    fail: Literal["permanent", "transient"] | None = Field(
+        None, description="Fail at the end: for good, or every time."
+    )
+    flaky: int = Field(0, ge=0, le=10, description="Fail transiently this many times, then succeed.")
+
+
+class SimulatedProcessor:
+    name = "simulated"
+    version = "1"
+    params = SimulatedParams
+
+    async def run(self, source: Source, params: SimulatedParams, report: Report) -> dict[str, Any]:
+        worked = 0.0
+        while worked < params.seconds:
+            step = min(STEP, params.seconds - worked)
+            await asyncio.sleep(step)
+            worked += step
+            report(worked / params.seconds)
+        if params.fail == "permanent":
+            raise Permanent("simulated-permanent", "The simulated work was told to fail for good.")
+        if params.fail == "transient" or source.attempt <= params.flaky:
+            raise Transient("simulated-transient", "The simulated work was told to fail this time.")
+        size, sha256 = await asyncio.to_thread(_observe, source)
+        return {"simulated": True, "size": size, "sha256": sha256, "content_type": source.content_type}
+
+
+def _observe(source: Source) -> tuple[int, str]:
+    with source.path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return file.tell(), sha256
