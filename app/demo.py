@@ -1,0 +1,98 @@
+"""The main job end to end, on a throwaway server: what a client does, in the standard library's own words."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+SAMPLES = Path(__file__).parent / "samples"
+STARTUP = 20.0  # seconds
+
+
+def run() -> None:
+    """Register, log in, upload a PDF and a DOCX, process them, watch, print results and a timeline."""
+    with tempfile.TemporaryDirectory(prefix="document-api-demo-") as folder:
+        port = _free_port()
+        environment = os.environ | {"DATA_DIR": folder, "PORT": str(port), "HOST": "127.0.0.1", "LOG_LEVEL": "WARNING"}
+        server = subprocess.Popen([sys.executable, "-m", "app", "serve"], env=environment)
+        try:
+            _show(Client(port))
+        finally:
+            server.terminate()
+            server.wait()
+
+
+class Client:
+    """A minimal client of the API: JSON in and out."""
+
+    def __init__(self, port: int) -> None:
+        self._address = ("127.0.0.1", port)
+        self._headers: dict[str, str] = {}
+
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
+        """Raises RuntimeError with the problem's detail on any error answer."""
+        if not isinstance(body, bytes | None):
+            body, headers = json.dumps(body).encode(), {"Content-Type": "application/json", **headers}
+        connection = HTTPConnection(*self._address, timeout=60)
+        try:
+            connection.request(method, path, body, self._headers | headers)
+            response = connection.getresponse()
+            answer = json.loads(response.read() or b"null")
+        finally:
+            connection.close()
+        print(f"{method:5} {path} → {response.status}")
+        if response.status >= 400:
+            raise RuntimeError(answer["detail"])
+        return answer
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + STARTUP
+        while True:
+            try:
+                self.call("GET", "/readyz")
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+            else:
+                return
+
+    def log_in(self, email: str, password: str) -> None:
+        self.call("POST", "/auth/register", {"email": email, "password": password})
+        tokens = self.call("POST", "/auth/login", {"email": email, "password": password})
+        self._headers["Authorization"] = f"Bearer {tokens['access_token']}"
+
+    def upload(self, file: Path) -> Any:
+        boundary = uuid4().hex
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{file.name}"\r\n\r\n'
+        body = head.encode() + file.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
+        kind = f"multipart/form-data; boundary={boundary}"
+        return self.call("POST", "/documents", body, **{"Content-Type": kind, "Idempotency-Key": uuid4().hex})
+
+
+def _show(client: Client) -> None:
+    client.wait_until_ready()
+    client.log_in("ada@example.com", "correct horse battery staple")
+    for name in ("sample.pdf", "sample.docx"):
+        document = client.upload(SAMPLES / name)
+        work = {"processor": "simulated"} if name.endswith("docx") else {"processor": "simulated", "params": {"seconds": 1}}
+        accepted = client.call("POST", f"/documents/{document['id']}/process", work, **{"Idempotency-Key": uuid4().hex})
+        client.call("GET", f"/jobs/{accepted['job']['id']}?wait=30")
+        result = client.call("GET", f"/documents/{document['id']}/result")
+        print(json.dumps(result["data"], indent=2, ensure_ascii=False))
+        for event in client.call("GET", f"/documents/{document['id']}/timeline")["items"]:
+            print(f"  {event['at']}  {event['event']:24} {json.dumps(event['data'])[:90]}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

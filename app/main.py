@@ -1,0 +1,95 @@
+"""The application: `uvicorn app.main:app`, or `python -m app serve`."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import FrameType
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+from fastapi_offline import FastAPIOffline
+
+from app import health, logs, openapi, problems, wiring
+from app.auth import routes as auth
+from app.documents import routes as documents
+from app.middleware import RequestMiddleware
+from app.processing import routes as processing
+from app.settings import Settings, load
+from app.wiring import Services
+
+log = structlog.get_logger()
+
+Handler = Callable[[int, FrameType | None], Any]
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Build the application. Raises ConfigurationError when the environment cannot be run with."""
+    settings = settings or load()
+    logs.configure(settings.log_level, as_json=settings.logs_as_json)
+    app = FastAPIOffline(**openapi.DESCRIPTION, redoc_url=None, lifespan=_lifespan(settings))
+    app.add_middleware(RequestMiddleware)
+    problems.install(app)
+    for module in (auth, documents, processing, health):
+        app.include_router(module.router)
+    openapi.install(app)
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> RedirectResponse:
+        return RedirectResponse("/docs")
+
+    return app
+
+
+def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        services = wiring.build(settings)
+        await asyncio.to_thread(services.db.migrate)
+        app.state.auth = services.auth
+        app.state.documents = services.documents
+        app.state.processing = services.processing
+        app.state.health = services.health
+        background = asyncio.create_task(services.run())
+        _drain_on_signal(services)
+        log.info("server.started", environment=settings.environment)
+        yield
+        background.cancel()
+        await asyncio.wait([background])
+        await services.close()
+        log.info("server.stopped")
+
+    return lifespan
+
+
+def _drain_on_signal(services: Services) -> None:
+    """Put the drain before uvicorn's own shutdown, which waits for background tasks but cannot end them.
+
+    While jobs drain, requests are still served, so a load balancer has time to see /readyz fail.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    loop = asyncio.get_running_loop()
+    draining: set[asyncio.Task[None]] = set()
+
+    async def drain(then: Handler, number: int) -> None:
+        log.info("server.draining", signal=signal.Signals(number).name)
+        await services.drain()
+        then(number, None)
+
+    def begin(then: Handler, number: int) -> None:
+        if draining:  # the second signal: do not wait
+            then(number, None)
+        else:
+            draining.add(asyncio.create_task(drain(then, number)))
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        previous = signal.getsignal(number)
+        if callable(previous):
+            signal.signal(number, lambda sig, _, then=previous: loop.call_soon_threadsafe(begin, then, sig))
+
+
+app = create_app()

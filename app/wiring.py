@@ -1,0 +1,93 @@
+"""From settings to running services: the only module that names concrete adapters."""
+
+import asyncio
+import os
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+from app.auth.passwords import PasswordHasher
+from app.auth.service import AuthService
+from app.auth.tokens import AccessTokens, development_secret
+from app.database import Database
+from app.database.sqlite import SqliteDatabase
+from app.dispatch.in_process import InProcessDispatcher
+from app.documents.service import DocumentService
+from app.health import Health
+from app.processing.runner import Runner
+from app.processing.service import ProcessingService
+from app.processing.sweeper import Sweeper
+from app.processing.watch import JobWatch
+from app.processors.base import Processor
+from app.processors.simulated import SimulatedProcessor
+from app.processors.text import TextProcessor
+from app.settings import Settings
+from app.storage.local import LocalStorage
+
+PROCESSORS: tuple[Processor[Any], ...] = (SimulatedProcessor(), TextProcessor())
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything one process runs."""
+
+    settings: Settings
+    db: Database
+    hasher: PasswordHasher
+    auth: AuthService
+    documents: DocumentService
+    processing: ProcessingService
+    runner: Runner
+    sweeper: Sweeper
+    watch: JobWatch
+    health: Health
+
+    async def run(self) -> None:
+        """What goes on in the background, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.sweeper.run())
+            tasks.create_task(self.watch.run())
+
+    async def drain(self) -> None:
+        """First thing on SIGTERM: fail readiness, claim no more, let jobs end or give them back."""
+        self.health.draining = True
+        self.watch.close()
+        await self.runner.drain(self.settings.drain_seconds)
+
+    async def close(self) -> None:
+        """Last thing, after `run` was cancelled: let go of everything."""
+        await self.drain()
+        await self.sweeper.close()
+        self.hasher.close()
+        await self.db.close()
+
+
+def build(settings: Settings) -> Services:
+    """Connect the parts that the settings ask for."""
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    db = SqliteDatabase(settings.database_file)
+    storage = LocalStorage(settings.storage_dir)
+    processors = {processor.name: processor for processor in PROCESSORS}
+    hasher = PasswordHasher()
+    watch = JobWatch(db)
+    runner = Runner(db, storage, processors, watch, settings, name)
+    dispatcher = InProcessDispatcher(runner.run)
+    return Services(
+        settings=settings,
+        db=db,
+        hasher=hasher,
+        auth=AuthService(db, hasher, _access_tokens(settings), settings),
+        documents=DocumentService(db, storage, settings),
+        processing=ProcessingService(db, dispatcher, processors, watch, settings),
+        runner=runner,
+        sweeper=Sweeper(db, storage, dispatcher, watch, settings, name),
+        watch=watch,
+        health=Health(db, {"database": db.check, "storage": storage.check}),
+    )
+
+
+def _access_tokens(settings: Settings) -> AccessTokens:
+    secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else development_secret(settings.data_dir)
+    return AccessTokens(
+        secret, issuer=settings.jwt_issuer, audience=settings.jwt_audience, ttl=settings.access_token_ttl
+    )
