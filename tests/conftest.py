@@ -1,0 +1,25 @@
+"""Fixtures: one real server for each test process, and users of it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.server import Server, User
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with the defaults, shared by the tests of one worker: each brings its own users."""
+    with Server(tmp_path_factory.mktemp("shared") / "var") as server:
+        yield server
+
+
+@pytest.fixture
+def user(server: Server) -> User:
+    return server.register()
+
+
+@pytest.fixture
+def stranger(server: Server) -> User:
+    """Somebody else."""
+    return server.register()

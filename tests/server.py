@@ -1,0 +1,209 @@
+"""The product as its users meet it: a server process, and people who speak HTTP to it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from uuid import uuid4
+
+import httpx2
+
+from tests.factories import PDF_TYPE, pdf
+
+PASSWORD = "correct horse battery staple"
+STARTUP = 30.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass
+class Server:
+    """`python -m app serve` on a data folder. Start it as often as you like."""
+
+    data_dir: Path
+    settings: dict[str, str] = field(default_factory=dict)
+    port: int = field(default_factory=free_port)
+    process: "subprocess.Popen[bytes] | None" = None
+    clients: list[httpx2.Client] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log_file(self) -> Path:
+        return self.data_dir.parent / f"server-{self.port}.log"
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def start(self) -> Self:
+        inherited = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
+        environment = inherited | {
+            "DATA_DIR": str(self.data_dir),
+            "PORT": str(self.port),
+            "LOG_FORMAT": "json",
+            "PYTHONUNBUFFERED": "1",
+            **self.settings,
+        }
+        with self.log_file.open("ab") as log:
+            command = [sys.executable, "-W", "error::ResourceWarning", "-m", "app", "serve"]
+            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        with httpx2.Client() as probe:
+            self._wait_until_ready(probe)
+        return self
+
+    def stop(self, timeout: float = 40) -> int:
+        """SIGTERM; returns the exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(timeout)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def logs(self, event: str | None = None) -> list[dict[str, Any]]:
+        """The JSON log lines so far; of one event, if it is named."""
+        lines = [json.loads(line) for line in self.log_file.read_text().splitlines() if line.startswith("{")]
+        return [line for line in lines if event is None or line["event"] == event]
+
+    def client(self) -> httpx2.Client:
+        """An HTTP client of this server, closed with it."""
+        client = httpx2.Client(base_url=self.url, timeout=60)
+        self.clients.append(client)
+        return client
+
+    def register(self, email: str | None = None) -> "User":
+        """A new user, logged in."""
+        email = email or f"{uuid4().hex}@example.com"
+        http = self.client()
+        answer = http.post("/auth/register", json={"email": email, "password": PASSWORD})
+        assert answer.status_code == 201, answer.text
+        return self.log_in(email)
+
+    def log_in(self, email: str) -> "User":
+        http = self.client()
+        answer = http.post("/auth/login", json={"email": email, "password": PASSWORD})
+        assert answer.status_code == 200, answer.text
+        tokens = answer.json()
+        http.headers["Authorization"] = f"Bearer {tokens['access_token']}"
+        return User(self, email, http, tokens)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for client in self.clients:
+            client.close()
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.kill()
+
+    def _wait_until_ready(self, probe: httpx2.Client) -> None:
+        assert self.process is not None
+        deadline = time.monotonic() + STARTUP
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise AssertionError(f"the server stopped:\n{self.log_file.read_text()[-2000:]}")
+            try:
+                if probe.get(f"{self.url}/readyz").status_code == 200:
+                    return
+            except httpx2.TransportError:
+                time.sleep(0.05)
+        raise AssertionError(f"the server did not start:\n{self.log_file.read_text()[-2000:]}")
+
+
+@dataclass
+class User:
+    """Somebody with an account and a client that carries their token."""
+
+    server: Server
+    email: str
+    http: httpx2.Client
+    tokens: dict[str, Any]
+
+    def at(self, server: Server) -> "User":
+        """The same user, speaking to another server on the same data."""
+        http = server.client()
+        http.headers["Authorization"] = self.http.headers["Authorization"]
+        return User(server, self.email, http, self.tokens)
+
+    def post_file(
+        self,
+        content: bytes,
+        name: str = "report.pdf",
+        *,
+        metadata: Any = None,
+        key: str | None = None,
+        content_type: str = PDF_TYPE,
+    ) -> httpx2.Response:
+        """POST /documents. `metadata` that is not text is sent as JSON."""
+        data = {} if metadata is None else {"metadata": metadata if isinstance(metadata, str) else json.dumps(metadata)}
+        headers = {} if key is None else {"Idempotency-Key": key}
+        return self.http.post("/documents", files={"file": (name, content, content_type)}, data=data, headers=headers)
+
+    def upload(self, content: bytes | None = None, name: str = "report.pdf", **options: Any) -> dict[str, Any]:
+        """Upload a (new) document, and expect it to be accepted."""
+        answer = self.post_file(content or pdf(uuid4().hex), name, **options)
+        assert answer.status_code == 201, answer.text
+        document: dict[str, Any] = answer.json()
+        return document
+
+    def process(self, document_id: str, *, key: str | None = None, **wanted: Any) -> httpx2.Response:
+        """POST /documents/{id}/process; without anything wanted, quick simulated work."""
+        headers = {} if key is None else {"Idempotency-Key": key}
+        wanted = wanted or {"params": {"seconds": 0}}
+        return self.http.post(f"/documents/{document_id}/process", json=wanted, headers=headers)
+
+    def start(self, document_id: str, **wanted: Any) -> dict[str, Any]:
+        """Process, expect it to be accepted, and return the job."""
+        answer = self.process(document_id, **wanted)
+        assert answer.status_code == 202, answer.text
+        job: dict[str, Any] = answer.json()["job"]
+        return job
+
+    def finished(self, job_id: str, timeout: float = 60) -> dict[str, Any]:
+        """The job once it is finished."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            job: dict[str, Any] = self.http.get(f"/jobs/{job_id}", params={"wait": 10}).json()
+            if job["state"] not in {"QUEUED", "RUNNING"}:
+                return job
+        raise AssertionError(f"not finished in time: {job}")
+
+    def document(self, document_id: str) -> dict[str, Any]:
+        document: dict[str, Any] = self.http.get(f"/documents/{document_id}").json()
+        return document
+
+    def events(self, document_id: str) -> list[dict[str, Any]]:
+        """The document's whole timeline, oldest first."""
+        items: list[dict[str, Any]] = self.http.get(f"/documents/{document_id}/timeline?limit=100").json()["items"]
+        return items
+
+
+@contextmanager
+def pair(data_dir: Path, **settings: str) -> Iterator[tuple[Server, Server]]:
+    """Two server processes on one data folder."""
+    with Server(data_dir, settings) as first, Server(data_dir, settings) as second:
+        yield first, second
