@@ -1,4 +1,4 @@
-"""python -m app …"""
+"""Run the command line: python -m app."""
 
 from app.cli import main
 

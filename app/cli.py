@@ -14,12 +14,14 @@ from pydantic import ValidationError
 from app import demo as demo_module, logs, metrics, wiring
 from app.auth.schemas import NewUser
 from app.errors import AppError
-from app.settings import ConfigurationError, Settings, load
+from app.settings import ConfigurationError, load
 from app.wiring import Services
 
 T = TypeVar("T")
 
-cli = typer.Typer(help="Document Lifecycle API", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+cli = typer.Typer(
+    help="Document Lifecycle API", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
 users = typer.Typer(help="Manage accounts.", no_args_is_help=True)
 cli.add_typer(users, name="users")
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from typer import echo
+
 SAMPLES = Path(__file__).parent / "samples"
 STARTUP = 20.0  # seconds
 
@@ -47,7 +49,7 @@ class Client:
             answer = json.loads(response.read() or b"null")
         finally:
             connection.close()
-        print(f"{method:5} {path} → {response.status}")
+        echo(f"{method:5} {path} → {response.status}")
         if response.status >= 400:
             raise RuntimeError(answer["detail"])
         return answer
@@ -82,13 +84,13 @@ def _show(client: Client) -> None:
     client.log_in("ada@example.com", "correct horse battery staple")
     for name in ("sample.pdf", "sample.docx"):
         document = client.upload(SAMPLES / name)
-        work = {"processor": "simulated"} if name.endswith("docx") else {"processor": "simulated", "params": {"seconds": 1}}
+        work = {"processor": "text"} if name.endswith("docx") else {"params": {"seconds": 1}}
         accepted = client.call("POST", f"/documents/{document['id']}/process", work, **{"Idempotency-Key": uuid4().hex})
         client.call("GET", f"/jobs/{accepted['job']['id']}?wait=30")
         result = client.call("GET", f"/documents/{document['id']}/result")
-        print(json.dumps(result["data"], indent=2, ensure_ascii=False))
+        echo(json.dumps(result["data"], indent=2, ensure_ascii=False))
         for event in client.call("GET", f"/documents/{document['id']}/timeline")["items"]:
-            print(f"  {event['at']}  {event['event']:24} {json.dumps(event['data'])[:90]}")
+            echo(f"  {event['at']}  {event['event']:24} {json.dumps(event['data'])[:90]}")
 
 
 def _free_port() -> int:

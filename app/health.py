@@ -5,9 +5,16 @@ import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+import structlog
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest, multiprocess
-from prometheus_client import REGISTRY as OWN_REGISTRY
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY as OWN_REGISTRY,
+    CollectorRegistry,
+    Gauge,
+    generate_latest,
+    multiprocess,
+)
 from pydantic import BaseModel
 from sqlalchemy import Connection
 
@@ -17,6 +24,7 @@ from app.errors import NotReady
 from app.processing import repository as jobs
 from app.web import json_response, raises
 
+log = structlog.get_logger()
 router = APIRouter(tags=["health"])
 
 CHECK_TIMEOUT = 2.0  # seconds
@@ -68,7 +76,7 @@ async def metrics(request: Request) -> Response:
     health: Health = request.app.state.health
     registry = CollectorRegistry()
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        multiprocess.MultiProcessCollector(registry)
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         counted = generate_latest(registry)
     else:
         counted = generate_latest(OWN_REGISTRY)
@@ -81,6 +89,7 @@ async def _state(check: Callable[[], Awaitable[None]]) -> str:
         async with asyncio.timeout(CHECK_TIMEOUT):
             await check()
     except Exception:
+        log.exception("readiness.failed")
         return "failed"
     return "ok"
 

@@ -73,23 +73,34 @@ def _drain_on_signal(services: Services) -> None:
     if threading.current_thread() is not threading.main_thread():
         return
     loop = asyncio.get_running_loop()
-    draining: set[asyncio.Task[None]] = set()
-
-    async def drain(then: Handler, number: int) -> None:
-        log.info("server.draining", signal=signal.Signals(number).name)
-        await services.drain()
-        then(number, None)
-
-    def begin(then: Handler, number: int) -> None:
-        if draining:  # the second signal: do not wait
-            then(number, None)
-        else:
-            draining.add(asyncio.create_task(drain(then, number)))
-
     for number in (signal.SIGTERM, signal.SIGINT):
-        previous = signal.getsignal(number)
-        if callable(previous):
-            signal.signal(number, lambda sig, _, then=previous: loop.call_soon_threadsafe(begin, then, sig))
+        before = signal.getsignal(number)
+        if callable(before):
+            signal.signal(number, _Drain(services, loop, before))
+
+
+class _Drain:
+    """A signal handler that drains first. At the second signal it does not wait."""
+
+    def __init__(self, services: Services, loop: asyncio.AbstractEventLoop, then: Handler) -> None:
+        self._services = services
+        self._loop = loop
+        self._then = then
+        self._task: asyncio.Task[None] | None = None
+
+    def __call__(self, number: int, _: FrameType | None) -> None:
+        self._loop.call_soon_threadsafe(self._begin, number)
+
+    def _begin(self, number: int) -> None:
+        if self._services.health.draining:
+            self._then(number, None)
+        else:
+            self._task = asyncio.create_task(self._drain(number))
+
+    async def _drain(self, number: int) -> None:
+        log.info("server.draining", signal=signal.Signals(number).name)
+        await self._services.drain()
+        self._then(number, None)
 
 
 app = create_app()

@@ -74,7 +74,7 @@ def install(app: FastAPI) -> None:
 
 
 def places(errors: Any) -> list[dict[str, str]]:
-    """pydantic's errors as `{detail, pointer}`; the input and the context, which may hold it, are left out."""
+    """Pydantic's errors as `{detail, pointer}`; the input and the context, which may hold it, are left out."""
     return [{"detail": _detail(each), "pointer": _pointer(each["loc"])} for each in errors]
 
 
@@ -89,17 +89,20 @@ def _pointer(loc: tuple[str | int, ...]) -> str:
     return "".join("/" + str(step)[:64].replace("~", "~0").replace("/", "~1") for step in steps)
 
 
-PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
-<style>body{{font:16px/1.5 system-ui;max-width:42rem;margin:4rem auto;padding:0 1rem}}code{{background:#eee;padding:.1em .3em}}</style>
-<h1>{title}</h1><p><code>{code}</code> · HTTP {status}</p><p>{text}</p><p><a href="/problems">All problems</a></p></html>"""
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<style>body {{ font: 16px/1.5 system-ui; max-width: 42rem; margin: 4rem auto; padding: 0 1rem }}</style>
+<h1>{title}</h1>
+{body}
+</html>"""
 
 
 @router.get("/problems")
 async def problem_index() -> HTMLResponse:
-    rows = "".join(f'<li><a href="/problems/{code}">{code}</a>: {e.title}' for code, e in sorted(tree().items()))
-    return HTMLResponse(
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Problems</title><ul>{rows}</ul></html>'
+    rows = "".join(
+        f'<li><a href="/problems/{code}">{code}</a>: {error.title}' for code, error in sorted(tree().items())
     )
+    return HTMLResponse(PAGE.format(title="Problems", body=f"<ul>{rows}</ul>"))
 
 
 @router.get("/problems/{code}")
@@ -108,4 +111,5 @@ async def problem_page(code: str) -> HTMLResponse:
     if error is None:
         raise NotFound
     text = escape(" ".join((error.__doc__ or "").split()))
-    return HTMLResponse(PAGE.format(title=error.title, code=error.code, status=error.status, text=text))
+    body = f'<p><code>{error.code}</code>: HTTP {error.status}</p><p>{text}</p><p><a href="/problems">All</a></p>'
+    return HTMLResponse(PAGE.format(title=escape(error.title), body=body))

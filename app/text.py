@@ -1,4 +1,7 @@
-"""Rules for text that comes from outside. NUL passes SQLite and fails PostgreSQL; control characters forge log lines."""
+"""Rules for text that comes from outside.
+
+NUL passes SQLite and fails PostgreSQL; other control characters forge log lines.
+"""
 
 import unicodedata
 

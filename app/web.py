@@ -1,6 +1,7 @@
 """HTTP habits that all routes share: strict JSON in, bytes out, and how errors are described in the OpenAPI."""
 
 from collections.abc import Callable, Coroutine, Mapping
+from operator import attrgetter
 from typing import Any
 
 import orjson
@@ -69,13 +70,13 @@ _EVERYWHERE: tuple[type[AppError], ...] = (HeadersTooLarge, InternalError, Datab
 
 def raises(*errors: type[AppError], authenticated: bool = True, body: bool = False) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI `responses` of a route: the errors it names, those of its kind, and those of every route."""
-    found = [*errors, ValidationFailed, *_EVERYWHERE]
+    found: list[type[AppError]] = [*errors, ValidationFailed, *_EVERYWHERE]
     if authenticated:
         found.append(Unauthorized)
     if body:
         found += [PayloadTooLarge, UnsupportedMediaType]
     responses: dict[int | str, dict[str, Any]] = {}
-    for error in sorted(found, key=lambda each: each.status):
+    for error in sorted(found, key=attrgetter("status")):
         described = responses.setdefault(error.status, _described(error))
         codes = described["content"]["application/problem+json"]["examples"]
         codes[error.code] = {"value": _example(error)}

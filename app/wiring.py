@@ -70,7 +70,7 @@ def build(settings: Settings) -> Services:
     processors = {processor.name: processor for processor in PROCESSORS}
     hasher = PasswordHasher()
     watch = JobWatch(db)
-    runner = Runner(db, storage, processors, watch, settings, name)
+    runner = Runner(db=db, storage=storage, processors=processors, watch=watch, settings=settings, name=name)
     dispatcher = InProcessDispatcher(runner.run)
     return Services(
         settings=settings,
@@ -80,7 +80,7 @@ def build(settings: Settings) -> Services:
         documents=DocumentService(db, storage, settings),
         processing=ProcessingService(db, dispatcher, processors, watch, settings),
         runner=runner,
-        sweeper=Sweeper(db, storage, dispatcher, watch, settings, name),
+        sweeper=Sweeper(db=db, storage=storage, dispatcher=dispatcher, watch=watch, settings=settings, name=name),
         watch=watch,
         health=Health(db, {"database": db.check, "storage": storage.check}),
     )

@@ -7,7 +7,6 @@ else, slower.
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-
 from typing import TypeVar
 
 from passlib.hash import argon2

@@ -58,5 +58,5 @@ class User(BaseModel):
 class TokenPair(BaseModel):
     access_token: str
     refresh_token: str
-    token_type: str = "bearer"  # noqa: S105 - RFC 6750's name, not a secret
+    token_type: str = "bearer"
     expires_in: int = Field(description="Seconds until the access token expires.")

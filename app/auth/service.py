@@ -1,5 +1,6 @@
 """Accounts, logins, and the life of refresh tokens."""
 
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, and_, bindparam, func, insert, or_, select, update
@@ -173,7 +174,7 @@ def _revoke_if_reused(conn: Connection, token_hash: bytes) -> None:
         _revoke(conn, token, "user.refresh_token_reused")
 
 
-def _revoke(conn: Connection, token: Row[tuple[object, ...]], event: str) -> None:
+def _revoke(conn: Connection, token: Row[Any, Any, Any], event: str) -> None:
     revoked = conn.execute(
         update(token_families)
         .where(token_families.c.id == token.family_id, token_families.c.revoked_at.is_(None))
@@ -183,7 +184,7 @@ def _revoke(conn: Connection, token: Row[tuple[object, ...]], event: str) -> Non
         events.append(conn, event, actor=f"user:{token.user_id}", user_id=token.user_id, family_id=str(token.family_id))
 
 
-def _token(conn: Connection, token_hash: bytes) -> Row[tuple[object, ...]] | None:
+def _token(conn: Connection, token_hash: bytes) -> Row[Any, Any, Any] | None:
     query = select(refresh_tokens.c.family_id, refresh_tokens.c.rotated_at, token_families.c.user_id)
     query = query.join(token_families, token_families.c.id == refresh_tokens.c.family_id)
     return conn.execute(query.where(refresh_tokens.c.token_hash == token_hash)).one_or_none()

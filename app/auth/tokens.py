@@ -50,8 +50,8 @@ class AccessTokens:
         """The user the token was issued to. Raises InvalidToken for whatever is wrong with it."""
         try:
             return self._verify(token)
-        except Exception:  # python-jose raises RecursionError, TypeError and OverflowError on hostile tokens
-            raise InvalidToken from None
+        except Exception as error:  # python-jose raises RecursionError, TypeError and OverflowError on hostile tokens
+            raise InvalidToken from error
 
     def _verify(self, token: str) -> UUID:
         if len(token) > MAX_TOKEN_BYTES:

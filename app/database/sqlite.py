@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Generic
 
@@ -96,8 +95,8 @@ class SqliteDatabase:
 
     async def write(self, work: Work[T]) -> T:
         # The thread runs the unit in the caller's context, so that it knows whose request it is part of.
-        run: Work[T] = partial(copy_context().run, work)
-        unit = _Unit(run, asyncio.get_running_loop().create_future())
+        context = copy_context()
+        unit: _Unit[T] = _Unit(lambda conn: context.run(work, conn), asyncio.get_running_loop().create_future())
         self._start()
         self._queue.put(unit)
         try:
@@ -138,7 +137,7 @@ class SqliteDatabase:
                     loop.call_soon_threadsafe(_deliver, group)
 
     def _attempt(self, conn: Connection, first: _Unit[Any]) -> list[_Unit[Any]]:
-        """Commit `first` and whatever else has queued by the time the lock is ours. Returns the units with an outcome."""
+        """Commit `first` and whatever has queued by the time the lock is ours. Returns the units with an outcome."""
         group: list[_Unit[Any]] = []
         try:
             with self._turn(), conn.begin():
@@ -198,7 +197,7 @@ def _run_in_savepoint(conn: Connection, unit: _Unit[Any]) -> None:
             if not getattr(conn.connection.dbapi_connection, "in_transaction", False):
                 raise  # SQLite itself rolled everything back: disk full, I/O error
             unit.error = _translated(error)
-        except Exception as error:  # the caller's to handle
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's, not this thread's
             unit.error = error
         if unit.error:
             conn.exec_driver_sql("ROLLBACK TO unit")

@@ -5,7 +5,7 @@ from uuid import UUID
 
 
 class Dispatcher(Protocol):
-    """Carries hints. The database knows which jobs are due, so a hint may be lost, late or doubled, and changes nothing.
+    """Carries hints. The database knows which jobs are due: a hint may be lost, late or doubled, and changes nothing.
 
     Called after the answer was sent: it may take its time, and it raises nothing.
     """

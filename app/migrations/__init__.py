@@ -17,8 +17,8 @@ def upgrade(conn: Connection) -> None:
     if current == HEAD:
         return
     # Only a start that has something to migrate pays for the import.
-    from alembic import command
-    from alembic.config import Config
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))

@@ -13,9 +13,9 @@ from sqlalchemy import ColumnElement, Connection, bindparam, exists, func, inser
 from app import events
 from app.database import insert_unless, now
 from app.documents.models import documents
-from app.documents.schemas import Failure
+from app.documents.schemas import Document, Failure
 from app.processing.models import LIVE, JobState, jobs, results
-from app.processing.schemas import Job, Result
+from app.processing.schemas import Job, JobFilters, Result
 
 HINTS = 500  # due jobs announced in one go
 
@@ -38,19 +38,14 @@ def get(conn: Connection, job_id: UUID, owner_id: UUID | None = None) -> Job | N
 
 
 def page(
-    conn: Connection,
-    owner_id: UUID,
-    state: JobState | None,
-    dead: bool | None,
-    after: tuple[datetime, UUID] | None,
-    limit: int,
+    conn: Connection, owner_id: UUID, filters: JobFilters, after: tuple[datetime, UUID] | None, limit: int
 ) -> list[Job]:
     """Up to `limit` jobs of the owner that follow `after`, newest first."""
     query = select(jobs).where(jobs.c.owner_id == owner_id)
-    if state is not None:
-        query = query.where(jobs.c.state == state)
-    if dead is not None:
-        query = query.where(jobs.c.dead.is_(dead))
+    if filters.state is not None:
+        query = query.where(jobs.c.state == filters.state)
+    if filters.dead is not None:
+        query = query.where(jobs.c.dead.is_(filters.dead))
     if after is not None:
         created_at, last = after
         end = tuple_(bindparam("at", created_at, jobs.c.created_at.type), bindparam("last", last, jobs.c.id.type))
@@ -83,15 +78,15 @@ def result(conn: Connection, document_id: UUID) -> Result | None:
 
 
 def enqueue(
-    conn: Connection, job_id: UUID, document_id: UUID, owner_id: UUID, work: Work, max_tries: int, hint_after: float
+    conn: Connection, job_id: UUID, document: Document, work: Work, *, max_tries: int, hint_after: float
 ) -> Job:
     """Insert a QUEUED job. Its first hint follows the commit; from `hint_after` seconds on a sweeper sends others."""
     row = conn.execute(
         insert(jobs)
         .values(
             id=job_id,
-            document_id=document_id,
-            owner_id=owner_id,
+            document_id=document.id,
+            owner_id=document.owner_id,
             processor=work.processor,
             processor_version=work.version,
             params=work.params,
@@ -109,7 +104,7 @@ def enqueue(
         .returning(jobs)
     ).one()
     job = Job.model_validate(row)
-    tell(conn, "job.queued", job, f"user:{owner_id}", processor=work.processor)
+    tell(conn, "job.queued", job, f"user:{job.owner_id}", processor=work.processor)
     return job
 
 
@@ -242,12 +237,10 @@ def take_due(conn: Connection, repeat_after: float, *, all_queued: bool = False)
 
 def counts(conn: Connection) -> tuple[dict[str, int], float]:
     """Jobs by state, and the age in seconds of the oldest that is due and still queued (0 with none)."""
-    by_state = {
-        state: count for state, count in conn.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state))
-    }
+    by_state = conn.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).tuples().all()
     due = [jobs.c.state == JobState.QUEUED, jobs.c.run_at <= now()]
     oldest = conn.execute(select(func.min(jobs.c.run_at).label("run_at"), now().label("now")).where(*due)).one()
-    return by_state, (oldest.now - oldest.run_at).total_seconds() if oldest.run_at else 0.0
+    return dict(by_state), (oldest.now - oldest.run_at).total_seconds() if oldest.run_at else 0.0
 
 
 def tell(conn: Connection, event: str, job: Job, actor: str, **data: Any) -> None:

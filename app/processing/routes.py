@@ -1,10 +1,10 @@
 """/documents/{id}/process and /result, and /jobs."""
 
 from typing import Annotated
+from uuid import UUID
 
 import structlog
 from fastapi import APIRouter, BackgroundTasks, Depends, Query, Request, Response
-from uuid import UUID
 
 from app.auth.dependencies import AUTHENTICATED, CurrentUser
 from app.documents.dependencies import DocumentId
@@ -23,8 +23,7 @@ from app.errors import (
 )
 from app.idempotency import IdempotencyKey
 from app.pagination import Cursor, Limit, Page
-from app.processing.models import JobState
-from app.processing.schemas import Job, Processing, Result, Wanted
+from app.processing.schemas import Job, JobFilters, Processing, Result, Wanted
 from app.processing.service import ProcessingService
 from app.web import RETRY_AFTER, Route, header, json_response, raises
 
@@ -74,6 +73,7 @@ _RETRY_AFTER = {"Retry-After": header("Seconds; only while the job is unfinished
     },
 )
 async def process(
+    *,
     document_id: DocumentId,
     user: CurrentUser,
     service: Service,
@@ -103,13 +103,12 @@ async def get_result(document_id: DocumentId, user: CurrentUser, service: Servic
 async def list_jobs(
     user: CurrentUser,
     service: Service,
-    state: JobState | None = None,
-    dead: Annotated[bool | None, Query(description="`true`: only jobs that used up their attempts.")] = None,
+    filters: Annotated[JobFilters, Query()],
     limit: Limit = 20,
     cursor: Cursor = None,
 ) -> Response:
     """The caller's jobs, newest first."""
-    return json_response(await service.jobs(user.id, state, dead, limit, cursor))
+    return json_response(await service.jobs(user.id, filters, limit, cursor))
 
 
 @router.get(

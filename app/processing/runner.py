@@ -37,6 +37,7 @@ class Runner:
 
     def __init__(
         self,
+        *,
         db: Database,
         storage: Storage,
         processors: Mapping[str, Processor[Any]],
@@ -58,7 +59,7 @@ class Runner:
         self._draining = False
 
     async def run(self, job_id: UUID) -> None:
-        """Run the job if it is due and nobody else has it. Raises nothing; a caller's cancellation leaves it running."""
+        """Run the job if it is due and nobody else has it. Raises nothing; cancelling the caller leaves it running."""
         if job_id in self._known:
             return
         self._known.add(job_id)
@@ -164,19 +165,8 @@ class Runner:
             async with asyncio.timeout(self._timeout), self._storage.local_copy(storage_key(job.document_id)) as path:
                 source = _source(document, path, job.attempt)
                 return Succeeded(await processor.run(source, params, progress.report))
-        except Permanent as error:
-            return Failed(Failure(code=error.code, detail=error.detail))
-        except Transient as error:
-            return Faltered(Failure(code=error.code, detail=error.detail))
-        except TimeoutError:
-            return Faltered(Failure(code="job-timeout", detail="The attempt exceeded its time limit."))
-        except NotFound:
-            return Failed(Failure(code="file-missing", detail="The stored file is missing."))
-        except AppError as error:
-            return Faltered(Failure(code=error.code, detail=error.detail))
-        except Exception:
-            log.exception("job.processor_broke", processor=job.processor)
-            return Faltered(Failure(code="processor-error", detail="The processor failed unexpectedly."))
+        except Exception as error:  # noqa: BLE001 - a processor may raise anything
+            return _outcome_of(error)
 
 
 class Progress:
@@ -187,6 +177,20 @@ class Progress:
 
     def report(self, fraction: float) -> None:
         self.fraction = max(self.fraction, min(1.0, fraction))
+
+
+def _outcome_of(error: Exception) -> Outcome:
+    match error:
+        case Permanent():
+            return Failed(Failure(code=error.code, detail=error.detail))
+        case NotFound():
+            return Failed(Failure(code="file-missing", detail="The stored file is missing."))
+        case Transient() | AppError():
+            return Faltered(Failure(code=error.code, detail=error.detail))
+        case TimeoutError():
+            return Faltered(Failure(code="job-timeout", detail="The attempt exceeded its time limit."))
+    log.error("job.processor_broke", exc_info=error)
+    return Faltered(Failure(code="processor-error", detail="The processor failed unexpectedly."))
 
 
 def _source(document: Document, path: Path, attempt: int) -> Source:

@@ -53,6 +53,13 @@ class Job(BaseModel):
         return f"/documents/{self.document_id}/result" if self.state is JobState.SUCCEEDED else None
 
 
+class JobFilters(BaseModel):
+    """Query parameters of the list."""
+
+    state: JobState | None = None
+    dead: bool | None = Field(None, description="`true`: only jobs that used up their attempts.")
+
+
 class Processing(BaseModel):
     """The answer to a process call."""
 

@@ -33,9 +33,8 @@ from app.ids import new_id
 from app.pagination import Page
 from app.problems import places
 from app.processing import repository, settlement
-from app.processing.models import JobState
 from app.processing.repository import Work
-from app.processing.schemas import Job, Processing, Result, Wanted
+from app.processing.schemas import Job, JobFilters, Processing, Result, Wanted
 from app.processing.watch import JobWatch
 from app.processors.base import Processor
 from app.settings import Settings
@@ -86,7 +85,9 @@ class ProcessingService:
                 idempotency.remember(conn, guard, print_, answer)
             return Accepted(answer, processing.job.id if processing.started else None)
 
-        return await self._db.write(accept)
+        accepted = await self._db.write(accept)
+        structlog.contextvars.bind_contextvars(job_id=accepted.answer.location.rpartition("/")[2])
+        return accepted
 
     async def result(self, owner_id: UUID, document_id: UUID) -> Result:
         """The current result. Raises NotFound, ResultNotReady, ProcessingFailed."""
@@ -113,12 +114,10 @@ class ProcessingService:
                 return job
             await self._watch.wait(job_id, left)
 
-    async def jobs(
-        self, owner_id: UUID, state: JobState | None, dead: bool | None, limit: int, cursor: str | None
-    ) -> Page[Job]:
+    async def jobs(self, owner_id: UUID, filters: JobFilters, limit: int, cursor: str | None) -> Page[Job]:
         """The owner's jobs, newest first. Raises InvalidCursor."""
         after = _position(cursor) if cursor else None
-        rows = await self._db.read(lambda conn: repository.page(conn, owner_id, state, dead, after, limit + 1))
+        rows = await self._db.read(lambda conn: repository.page(conn, owner_id, filters, after, limit + 1))
         items, last = pagination.page(rows, limit)
         return Page(items=items, next_cursor=pagination.encode(last.created_at, last.id) if last else None)
 
@@ -155,7 +154,6 @@ class ProcessingService:
     def _start(self, conn: Connection, document: Document, work: Work) -> Processing:
         """Move the document on and create its job. Raises Retry when another transaction moved it first."""
         job_id = new_id()
-        structlog.contextvars.bind_contextvars(job_id=str(job_id))
         moved = documents.move(
             conn,
             document.id,
@@ -166,8 +164,10 @@ class ProcessingService:
         )
         if moved is None:
             raise Retry
-        max_tries, hint_after = self._settings.job_max_tries, self._settings.lease_seconds
-        job = repository.enqueue(conn, job_id, document.id, document.owner_id, work, max_tries, hint_after)
+        settings = self._settings
+        job = repository.enqueue(
+            conn, job_id, document, work, max_tries=settings.job_max_tries, hint_after=settings.lease_seconds
+        )
         return Processing(document=moved, job=job, started=True)
 
 

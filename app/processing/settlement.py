@@ -1,6 +1,7 @@
-"""How a job ends: the one place that turns an outcome into states of job and document. Each function is one transaction.
+"""How a job ends: the one place that turns an outcome into states of job and document.
 
-Fenced: where the job is not the runner's any more, nothing changes but a `job.fenced` event.
+Each function is part of one transaction. Where the job is not the runner's any more, the fence holds: nothing
+changes, and a `job.fenced` event says so.
 """
 
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def settle(conn: Connection, job: Job, outcome: Outcome, worker: str) -> bool:
 def cancel(conn: Connection, job: Job) -> None:
     """What follows from a job that its owner has just cancelled."""
     assert job.error is not None
-    _end(conn, job, "job.cancelled", f"user:{job.owner_id}", Status.FAILED, job.error)
+    _end(conn, job, "job.cancelled", actor=f"user:{job.owner_id}", status=Status.FAILED, error=job.error)
 
 
 def take_back_lost(conn: Connection, worker: str) -> list[Job]:
@@ -84,7 +85,7 @@ def take_back_lost(conn: Connection, worker: str) -> list[Job]:
         repository.tell(conn, "job.lease_lost", job, actor, attempt=job.attempt, fence=job.fence)
         after_commit(conn, metrics.leases_lost.inc)
     for job in buried:
-        _end(conn, job, "job.failed", actor, Status.FAILED, error, dead=True)
+        _end(conn, job, "job.failed", actor=actor, status=Status.FAILED, error=error, dead=True)
     return [*requeued, *buried]
 
 
@@ -92,14 +93,14 @@ def _succeed(conn: Connection, job: Job, data: dict[str, Any], actor: str) -> bo
     if not repository.finish(conn, job, JobState.SUCCEEDED, progress=1.0, error=None):
         return False
     repository.publish(conn, job, data)
-    _end(conn, job, "job.succeeded", actor, Status.COMPLETED, None, attempt=job.attempt)
+    _end(conn, job, "job.succeeded", actor=actor, status=Status.COMPLETED, error=None, attempt=job.attempt)
     return True
 
 
 def _fail(conn: Connection, job: Job, error: Failure, actor: str, *, dead: bool) -> bool:
     if not repository.finish(conn, job, JobState.FAILED, error=error.model_dump(), dead=dead):
         return False
-    _end(conn, job, "job.failed", actor, Status.FAILED, error, attempt=job.attempt, dead=dead)
+    _end(conn, job, "job.failed", actor=actor, status=Status.FAILED, error=error, attempt=job.attempt, dead=dead)
     return True
 
 
@@ -121,7 +122,7 @@ def _release(conn: Connection, job: Job, actor: str) -> bool:
 
 
 def _end(
-    conn: Connection, job: Job, event: str, actor: str, status: Status, error: Failure | None, **data: Any
+    conn: Connection, job: Job, event: str, *, actor: str, status: Status, error: Failure | None, **data: Any
 ) -> None:
     """The document's side of a job that has ended, its one final event, and its count."""
     if error is not None:

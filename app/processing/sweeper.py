@@ -30,7 +30,7 @@ TICK = 1.0  # seconds between looks for due retries and lost leases; a look is o
 
 class Sweeper:
     def __init__(
-        self, db: Database, storage: Storage, dispatcher: Dispatcher, watch: JobWatch, settings: Settings, name: str
+        self, *, db: Database, storage: Storage, dispatcher: Dispatcher, watch: JobWatch, settings: Settings, name: str
     ) -> None:
         self._db = db
         self._storage = storage

@@ -64,7 +64,7 @@ class LocalStorage:
         yield path
 
     async def delete(self, key: str) -> None:
-        await self.run(self._path(key).unlink, True)
+        await self.run(self._path(key).unlink, missing_ok=True)
 
     async def stale(self, older_than: float) -> AsyncIterator[list[str]]:
         await self.run(self._clear_staging, older_than)
