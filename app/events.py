@@ -15,6 +15,7 @@ from sqlalchemy import JSON, BigInteger, Column, Connection, Index, Integer, Str
 
 from app.database import UTCDateTime, after_commit, metadata, now
 from app.ids import new_id
+from app.pagination import Page
 
 log = structlog.get_logger()
 
@@ -49,6 +50,10 @@ class TimelineItem(BaseModel):
     request_id: str | None
     job_id: UUID | None
     data: dict[str, Any]
+
+
+class TimelinePage(Page[TimelineItem]):
+    pass
 
 
 def append(

@@ -30,11 +30,11 @@ router = APIRouter(tags=["health"])
 CHECK_TIMEOUT = 2.0  # seconds
 
 
-class Status(BaseModel):
+class Liveness(BaseModel):
     status: str = "ok"
 
 
-class Readiness(Status):
+class Readiness(Liveness):
     checks: dict[str, str]
 
 
@@ -53,10 +53,10 @@ class Health:
         return report | ({"shutdown": "draining"} if self.draining else {})
 
 
-@router.get("/livez", operation_id="livez", response_model=Status)
+@router.get("/livez", operation_id="livez", response_model=Liveness)
 async def livez() -> Response:
     """The process is alive: its event loop answers."""
-    return json_response(Status())
+    return json_response(Liveness())
 
 
 @router.get("/readyz", operation_id="readyz", response_model=Readiness, responses=raises(NotReady, authenticated=False))

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import orjson
 from fastapi import Depends, Header, Request, Response
+from pydantic.json_schema import SkipJsonSchema
 from sqlalchemy import Column, Connection, ForeignKey, Index, Integer, LargeBinary, String, Table, Uuid, delete, select
 
 from app.database import UTCDateTime, insert_unless, metadata, now
@@ -140,11 +141,12 @@ def _of(guard: Guard) -> tuple[Any, Any]:
 def _key(
     request: Request,
     _documented: Annotated[
-        str | None,
+        str | SkipJsonSchema[None],
         Header(
             alias="Idempotency-Key",
             description="1–255 printable ASCII characters, bare or as a quoted string. A repeated request with the "
             "same key gets the first answer again, for 24 h.",
+            json_schema_extra={"pattern": f"^({_BARE.pattern}|{_QUOTED.pattern})$", "minLength": 1, "maxLength": 255},
         ),
     ] = None,
 ) -> str | None:

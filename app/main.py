@@ -35,7 +35,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     for module in (auth, documents, processing, health):
         app.include_router(module.router)
-    openapi.install(app)
+    openapi.install(app, wiring.PROCESSORS)
 
     @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:

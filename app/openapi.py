@@ -1,11 +1,15 @@
 """The API's description of itself."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from app.problems import Problem
+from app.processors.base import Processor
+
+_REF = "#/components/schemas/{model}"
 
 DESCRIPTION: dict[str, Any] = {
     "title": "Document Lifecycle API",
@@ -24,31 +28,37 @@ DESCRIPTION: dict[str, Any] = {
 }
 
 
-def install(app: FastAPI) -> None:
-    """Add what FastAPI cannot know: the problem schema, and request ids on every answer."""
+def install(app: FastAPI, processors: Iterable[Processor[Any]]) -> None:
+    """Add what FastAPI cannot know: the problem schema, and the processors with their params."""
 
     def build() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _completed(
-                get_openapi(
-                    title=app.title,
-                    version=app.version,
-                    summary=app.summary,
-                    description=app.description,
-                    tags=app.openapi_tags,
-                    routes=app.routes,
-                )
+            schema = get_openapi(
+                title=app.title,
+                version=app.version,
+                summary=app.summary,
+                description=app.description,
+                tags=app.openapi_tags,
+                routes=app.routes,
             )
+            _add_problems(schema["components"]["schemas"])
+            _add_processors(schema["components"]["schemas"], processors)
+            app.openapi_schema = schema
         return app.openapi_schema
 
     app.openapi = build  # type: ignore[method-assign]
 
 
-def _completed(schema: dict[str, Any]) -> dict[str, Any]:
-    template = "#/components/schemas/{model}"
-    problem = Problem.model_json_schema(ref_template=template)
-    schemas = schema["components"]["schemas"]
+def _add_problems(schemas: dict[str, Any]) -> None:
+    problem = Problem.model_json_schema(ref_template=_REF)
     schemas |= problem.pop("$defs") | {"Problem": problem}
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    return schema
+
+
+def _add_processors(schemas: dict[str, Any], processors: Iterable[Processor[Any]]) -> None:
+    models = {processor.name: processor.params for processor in processors}
+    schemas |= {model.__name__: model.model_json_schema(ref_template=_REF) for model in models.values()}
+    wanted = schemas["Wanted"]["properties"]
+    wanted["processor"]["enum"] = list(models)
+    wanted["params"]["anyOf"] = [{"$ref": _REF.format(model=model.__name__)} for model in models.values()]

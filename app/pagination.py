@@ -17,6 +17,8 @@ Cursor = Annotated[str | None, Query(max_length=1024, description="`next_cursor`
 
 
 class Page(BaseModel, Generic[T]):
+    """One page of a list. Subclassed for each kind of item, so that the schema has a name of its own."""
+
     items: list[T]
     next_cursor: str | None = Field(description="Pass as `cursor` for the next page; null on the last.")
 

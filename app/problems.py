@@ -11,7 +11,16 @@ from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from app.errors import BY_STATUS, AppError, BadRequest, InternalError, NotFound, ValidationFailed, tree
+from app.errors import (
+    BY_STATUS,
+    AppError,
+    BadRequest,
+    InternalError,
+    MethodNotAllowed,
+    NotFound,
+    ValidationFailed,
+    tree,
+)
 
 log = structlog.get_logger()
 router = APIRouter(include_in_schema=False)
@@ -64,13 +73,24 @@ def install(app: FastAPI) -> None:
         return response(error)
 
     @app.exception_handler(HTTPException)
-    async def framework(_: Request, error: HTTPException) -> Response:
+    async def framework(request: Request, error: HTTPException) -> Response:
+        if error.status_code == MethodNotAllowed.status:
+            return response(
+                MethodNotAllowed(headers={"Allow": _allowed(request) or (error.headers or {}).get("Allow", "")})
+            )
         known = BY_STATUS.get(error.status_code, BadRequest if error.status_code < 500 else InternalError)
         return response(known(headers=error.headers))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         return response(ValidationFailed(errors=places(error.errors())))
+
+
+def _allow(request: Request) -> dict[str, str]:
+    """All methods of the path (RFC 9110 §10.2.1); the framework names only those of the first route that fits."""
+    template = getattr(request.scope.get("route"), "path", "")
+    methods = request.app.openapi()["paths"].get(template)
+    return {"Allow": ", ".join(method.upper() for method in methods)} if methods else {}
 
 
 def places(errors: Any) -> list[dict[str, str]]:

@@ -104,6 +104,16 @@ def _example(error: type[AppError]) -> dict[str, Any]:
     ).model_dump(exclude_none=True)
 
 
+def accepts(**headers: str) -> dict[str, Any]:
+    """The OpenAPI `parameters` for request headers that a route reads by itself, each with its description."""
+    return {
+        "parameters": [
+            {"in": "header", "name": name.replace("_", "-"), "description": text, "schema": {"type": "string"}}
+            for name, text in headers.items()
+        ]
+    }
+
+
 def header(description: str, example: str) -> dict[str, Any]:
     """One response header in the OpenAPI."""
     return {"description": description, "schema": {"type": "string"}, "example": example}

@@ -52,6 +52,7 @@ class Services:
         """First thing on SIGTERM: fail readiness, claim no more, let jobs end or give them back."""
         self.health.draining = True
         self.watch.close()
+        self.sweeper.stop()
         await self.runner.drain(self.settings.drain_seconds)
 
     async def close(self) -> None:

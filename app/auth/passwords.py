@@ -17,13 +17,17 @@ T = TypeVar("T")
 _argon2 = argon2.using(type="ID", memory_cost=46 * 1024, time_cost=1, parallelism=1)
 
 
+def _hash(password: str) -> str:
+    return str(_argon2.hash(password))
+
+
 class PasswordHasher:
     def __init__(self, threads: int = 2) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="passwords")
-        self._dummy: str | None = None
+        self._dummy = self._threads.submit(_hash, "nobody's password")
 
     async def hash(self, password: str) -> str:
-        return await self._run(lambda: str(_argon2.hash(password)))
+        return await self._run(lambda: _hash(password))
 
     async def verify(self, password: str, hashed: str | None) -> bool:
         """Whether the password fits. With no hash (no such user) it takes as long and is False."""
@@ -33,9 +37,7 @@ class PasswordHasher:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _verify(self, password: str, hashed: str | None) -> bool:
-        if hashed is None:
-            self._dummy = self._dummy or str(_argon2.hash("nobody's password"))
-        fits = bool(_argon2.verify(password, hashed or self._dummy))
+        fits = bool(_argon2.verify(password, hashed or self._dummy.result()))
         return fits and hashed is not None
 
     async def _run(self, call: Callable[[], T]) -> T:

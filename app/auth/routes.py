@@ -115,6 +115,8 @@ def _form(body: bytes) -> dict[str, str]:
     except ValueError:
         raise ValidationFailed("The body is not a valid form.") from None
     # RFC 6749 §4.3.2: the other fields say what we know or do not use.
+    if fields.get("grant_type", "password") != "password":
+        raise ValidationFailed("The only grant type is `password`.")
     return {
         "email" if name == "username" else name: fields[name] for name in ("username", "password") if name in fields
     }

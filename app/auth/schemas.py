@@ -7,7 +7,7 @@ from uuid import UUID
 from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from app.text import no_control_characters
+from app.text import LINE
 
 
 def _address(value: str) -> str:
@@ -18,11 +18,14 @@ def _address(value: str) -> str:
         raise ValueError("not an email address") from None
 
 
-Email = Annotated[str, Field(max_length=254, examples=["ada@example.com"]), AfterValidator(_address)]
+Email = Annotated[
+    str,
+    Field(max_length=254, examples=["ada@example.com"], json_schema_extra={"format": "email"}),
+    AfterValidator(_address),
+]
 Password = Annotated[
     str,
-    Field(min_length=8, max_length=256, examples=["correct horse battery staple"]),
-    AfterValidator(no_control_characters),
+    Field(min_length=8, max_length=256, pattern=LINE, examples=["correct horse battery staple"]),
 ]
 RefreshToken = Annotated[str, Field(min_length=1, max_length=512)]
 

@@ -1,10 +1,10 @@
 """The documents service, as an annotated parameter."""
 
 from typing import Annotated
+from uuid import UUID
 
 import structlog
 from fastapi import Depends, Request
-from uuid import UUID
 
 from app.documents.service import DocumentService
 

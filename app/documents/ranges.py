@@ -29,8 +29,8 @@ class Span:
 
 
 def requested_span(request: Request, size: int, etag: str) -> Span:
-    """What `Range` asks for, or the whole file: also for a form of Range that we do not serve (several ranges), and when
-    `If-Range` names other content. Raises RangeNotSatisfiable."""
+    """What `Range` asks for, or the whole file: also for a form of Range that we do not serve (several ranges), and
+    when `If-Range` names other content. Raises RangeNotSatisfiable."""
     whole = Span(0, size, size)
     asked = _RANGE.fullmatch(request.headers.get("range", "").replace(" ", ""))
     if asked is None or asked[0] == "bytes=-" or request.headers.get("if-range", etag) != etag:

@@ -11,7 +11,8 @@ from app.documents.dependencies import DocumentId, Service
 from app.documents.intake import boundary_of
 from app.documents.lifecycle import Status
 from app.documents.ranges import expected_versions, requested_span, unchanged
-from app.documents.schemas import Document, Filters, Metadata
+from app.documents.schemas import Document, DocumentPage, Filters, Metadata
+from app.documents.sniffing import DOCX, PDF
 from app.errors import (
     DocumentProcessing,
     IdempotencyKeyReused,
@@ -33,10 +34,10 @@ from app.errors import (
     UnsupportedDocument,
     UnsupportedMediaType,
 )
-from app.events import TimelineItem
+from app.events import TimelinePage
 from app.idempotency import IdempotencyKey
-from app.pagination import Cursor, Limit, Page
-from app.web import RETRY_AFTER, Route, header, json_response, raises
+from app.pagination import Cursor, Limit
+from app.web import RETRY_AFTER, Route, accepts, header, json_response, raises
 
 router = APIRouter(prefix="/documents", tags=["documents"], route_class=Route, dependencies=AUTHENTICATED)
 
@@ -51,6 +52,7 @@ _UPLOAD_BODY = {
                 "schema": {
                     "type": "object",
                     "required": ["file"],
+                    "additionalProperties": False,
                     "properties": {
                         "file": {"type": "string", "format": "binary", "description": "A PDF or DOCX."},
                         "metadata": {"$ref": "#/components/schemas/Metadata"},
@@ -62,7 +64,13 @@ _UPLOAD_BODY = {
     }
 }
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
-_CONTENT = {"content": {"application/octet-stream": _BYTES, "application/pdf": _BYTES}}
+_CONTENT = {"content": {PDF: _BYTES, DOCX: _BYTES}}
+_FILE_HEADERS = {
+    "ETag": header("The file's SHA-256.", f'"{"0" * 64}"'),
+    "Accept-Ranges": header("Ranges are served.", "bytes"),
+    "Content-Disposition": header("Never shown inline.", "attachment; filename*=UTF-8''report.pdf"),
+}
+_CONTENT_RANGE = {"Content-Range": header("What part of how much.", "bytes 0-99/1000")}
 
 
 @router.post(
@@ -103,12 +111,12 @@ async def upload(request: Request, user: CurrentUser, service: Service, key: Ide
     return answer.response()
 
 
-@router.get("", operation_id="listDocuments", response_model=Page[Document], responses=raises(InvalidCursor))
+@router.get("", operation_id="listDocuments", response_model=DocumentPage, responses=raises(InvalidCursor))
 async def list_documents(
     user: CurrentUser, service: Service, filters: Annotated[Filters, Query()], limit: Limit = 20, cursor: Cursor = None
 ) -> Response:
     """The caller's documents that match every filter."""
-    return json_response(await service.list(user.id, filters, limit, cursor))
+    return json_response(await service.find(user.id, filters, limit, cursor))
 
 
 @router.get(
@@ -120,6 +128,7 @@ async def list_documents(
         304: {"description": "Unchanged since the version in If-None-Match.", "headers": _ETAG},
         **raises(NotFound),
     },
+    openapi_extra=accepts(If_None_Match="Versions that the caller has: 304 if the document is at one of them."),
 )
 async def get_document(request: Request, document_id: DocumentId, user: CurrentUser, service: Service) -> Response:
     """One document."""
@@ -134,6 +143,7 @@ async def get_document(request: Request, document_id: DocumentId, user: CurrentU
     operation_id="editDocument",
     response_model=Document,
     responses={200: {"headers": _ETAG}, **raises(NotFound, PreconditionFailed, body=True)},
+    openapi_extra=accepts(If_Match="Versions that may be changed: 412 if the document is at another."),
 )
 async def edit_document(
     request: Request, document_id: DocumentId, body: Metadata, user: CurrentUser, service: Service
@@ -149,11 +159,16 @@ async def edit_document(
     operation_id="getDocumentContent",
     response_class=StreamingResponse,
     responses={
-        200: {"description": "The file.", **_CONTENT},
-        206: {"description": "The requested range.", **_CONTENT},
+        200: {"description": "The file.", "headers": _FILE_HEADERS, **_CONTENT},
+        206: {"description": "The requested range.", "headers": _FILE_HEADERS | _CONTENT_RANGE, **_CONTENT},
         304: {"description": "Unchanged."},
         **raises(NotFound, RangeNotSatisfiable, StorageUnavailable),
     },
+    openapi_extra=accepts(
+        Range="`bytes=` with one range; other forms are ignored.",
+        If_Range="The ETag that Range refers to: the whole file if it is another.",
+        If_None_Match="ETags that the caller has: 304 if the file has one of them.",
+    ),
 )
 async def get_content(request: Request, document_id: DocumentId, user: CurrentUser, service: Service) -> Response:
     """The bytes as they were uploaded."""
@@ -187,7 +202,7 @@ async def delete_document(
 @router.get(
     "/{document_id}/timeline",
     operation_id="getDocumentTimeline",
-    response_model=Page[TimelineItem],
+    response_model=TimelinePage,
     responses=raises(NotFound, InvalidCursor),
 )
 async def get_timeline(

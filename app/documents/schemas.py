@@ -10,12 +10,13 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from app.documents.lifecycle import Status
 from app.documents.sniffing import DOCX, PDF
-from app.text import no_control_characters, printable
+from app.pagination import Page
+from app.text import LINE, PROSE
 
 MAX_FILENAME = 255
 
-Tag = Annotated[str, Field(min_length=1, max_length=50), AfterValidator(no_control_characters)]
-Folder = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(no_control_characters)]
+Tag = Annotated[str, Field(min_length=1, max_length=50, pattern=LINE)]
+Folder = Annotated[str, Field(min_length=1, max_length=255, pattern=LINE)]
 Sort = Literal["created_at", "-created_at", "filename", "-filename", "size", "-size"]
 
 
@@ -33,7 +34,7 @@ class Metadata(BaseModel):
         },
     )
 
-    description: Annotated[str, Field(max_length=2000), AfterValidator(printable)] | None = None
+    description: Annotated[str, Field(max_length=2000, pattern=PROSE)] | None = None
     folder: Folder | None = None
     tags: Annotated[list[Tag], Field(max_length=50), AfterValidator(_distinct)] = []
 
@@ -71,6 +72,10 @@ class Document(BaseModel):
         return f'"{self.version}"'
 
 
+class DocumentPage(Page[Document]):
+    pass
+
+
 class Filters(BaseModel):
     """Query parameters of the list."""
 
@@ -78,7 +83,7 @@ class Filters(BaseModel):
     content_type: Literal[PDF, DOCX] | None = None  # type: ignore[valid-type]
     tag: Tag | None = None
     folder: Folder | None = None
-    q: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(printable)] | None = Field(
+    q: Annotated[str, Field(min_length=1, max_length=200, pattern=PROSE)] | None = Field(
         None, description="Part of the filename or the description, in any case."
     )
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None

@@ -16,7 +16,7 @@ from app.documents import repository
 from app.documents.intake import BATCH, Form, paced
 from app.documents.lifecycle import Status
 from app.documents.repository import Keyset
-from app.documents.schemas import Document, Filters, Metadata
+from app.documents.schemas import Document, DocumentPage, Filters, Metadata
 from app.documents.sniffing import sniff
 from app.errors import (
     AppError,
@@ -27,10 +27,9 @@ from app.errors import (
     StorageUnavailable,
     TooBusy,
 )
-from app.events import TimelineItem
+from app.events import TimelineItem, TimelinePage
 from app.idempotency import Answer, Guard
 from app.ids import new_id
-from app.pagination import Page
 from app.settings import Settings
 from app.storage.base import Staged, Storage
 
@@ -79,12 +78,12 @@ class DocumentService:
         """Raises NotFound."""
         return await self._db.read(lambda conn: owned(conn, owner_id, document_id))
 
-    async def list(self, owner_id: UUID, filters: Filters, limit: int, cursor: str | None) -> Page[Document]:
+    async def find(self, owner_id: UUID, filters: Filters, limit: int, cursor: str | None) -> DocumentPage:
         """Raises InvalidCursor."""
         after = _keyset(cursor, filters) if cursor else None
         rows = await self._db.read(lambda conn: repository.page(conn, owner_id, filters, after, limit + 1))
         items, last = pagination.page(rows, limit)
-        return Page(items=items, next_cursor=_cursor(last, filters) if last else None)
+        return DocumentPage(items=items, next_cursor=_cursor(last, filters) if last else None)
 
     async def edit(
         self, owner_id: UUID, document_id: UUID, versions: frozenset[int] | None, changes: dict[str, Any]
@@ -120,7 +119,7 @@ class DocumentService:
         first = await anext(chunks, b"")
         return _chained(first, chunks)
 
-    async def timeline(self, owner_id: UUID, document_id: UUID, limit: int, cursor: str | None) -> Page[TimelineItem]:
+    async def timeline(self, owner_id: UUID, document_id: UUID, limit: int, cursor: str | None) -> TimelinePage:
         """Raises NotFound, InvalidCursor."""
         after = pagination.decode(cursor, int)[0] if cursor else 0
 
@@ -129,7 +128,7 @@ class DocumentService:
             return events.timeline(conn, document_id, after=after, limit=limit + 1)
 
         items, last = pagination.page(await self._db.read(work), limit)
-        return Page(items=[item for _, item in items], next_cursor=pagination.encode(last[0]) if last else None)
+        return TimelinePage(items=[item for _, item in items], next_cursor=pagination.encode(last[0]) if last else None)
 
     async def _receive(self, staged: Staged, boundary: bytes, body: AsyncIterator[bytes]) -> Form:
         form = Form(boundary, self.max_upload_bytes)
@@ -179,9 +178,9 @@ class DocumentService:
         await self._db.write(lambda conn: idempotency.reserve(conn, guard, holder, lease))
         try:
             yield guard
-        finally:
-            # After a success there is no reservation left to give up.
+        except BaseException:
             await asyncio.shield(self._db.write(lambda conn: idempotency.release(conn, guard, holder)))
+            raise
 
     @asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:

@@ -22,8 +22,8 @@ from app.errors import (
     UploadIncomplete,
 )
 from app.idempotency import IdempotencyKey
-from app.pagination import Cursor, Limit, Page
-from app.processing.schemas import Job, JobFilters, Processing, Result, Wanted
+from app.pagination import Cursor, Limit
+from app.processing.schemas import Job, JobFilters, JobPage, Processing, Result, Wanted
 from app.processing.service import ProcessingService
 from app.web import RETRY_AFTER, Route, header, json_response, raises
 
@@ -43,6 +43,7 @@ async def _bound(job_id: UUID) -> UUID:
 Service = Annotated[ProcessingService, Depends(get_service)]
 JobId = Annotated[UUID, Depends(_bound)]
 
+NOTHING_SPECIAL = Wanted()
 _LOCATION = {"Location": header("The job.", "/jobs/01939f3e-5c00-7000-8000-000000000002")}
 _REPLAYED = {"Idempotent-Replayed": header("`true` when this is the stored answer to an earlier request.", "true")}
 _RETRY_AFTER = {"Retry-After": header("Seconds; only while the job is unfinished.", "1")}
@@ -79,10 +80,10 @@ async def process(
     service: Service,
     key: IdempotencyKey,
     background: BackgroundTasks,
-    body: Wanted | None = None,
+    body: Wanted = NOTHING_SPECIAL,
 ) -> Response:
     """Have the document processed. Safe to repeat: the same work is never started twice while it runs or is current."""
-    accepted = await service.process(user.id, document_id, body or Wanted(), key)
+    accepted = await service.process(user.id, document_id, body, key)
     if accepted.job_id:
         background.add_task(service.send_hint, accepted.job_id)
     return accepted.answer.response(RETRY_AFTER if accepted.answer.status == 202 else None)
@@ -99,7 +100,7 @@ async def get_result(document_id: DocumentId, user: CurrentUser, service: Servic
     return json_response(await service.result(user.id, document_id))
 
 
-@router.get("/jobs", operation_id="listJobs", response_model=Page[Job], responses=raises(InvalidCursor))
+@router.get("/jobs", operation_id="listJobs", response_model=JobPage, responses=raises(InvalidCursor))
 async def list_jobs(
     user: CurrentUser,
     service: Service,

@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from app.documents.schemas import Document, Failure
+from app.pagination import Page
 from app.processing.models import JobState
 
 
@@ -51,6 +52,10 @@ class Job(BaseModel):
     @property
     def result_url(self) -> str | None:
         return f"/documents/{self.document_id}/result" if self.state is JobState.SUCCEEDED else None
+
+
+class JobPage(Page[Job]):
+    pass
 
 
 class JobFilters(BaseModel):

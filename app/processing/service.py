@@ -30,11 +30,10 @@ from app.errors import (
 )
 from app.idempotency import Answer, Guard
 from app.ids import new_id
-from app.pagination import Page
 from app.problems import places
 from app.processing import repository, settlement
 from app.processing.repository import Work
-from app.processing.schemas import Job, JobFilters, Processing, Result, Wanted
+from app.processing.schemas import Job, JobFilters, JobPage, Processing, Result, Wanted
 from app.processing.watch import JobWatch
 from app.processors.base import Processor
 from app.settings import Settings
@@ -114,12 +113,12 @@ class ProcessingService:
                 return job
             await self._watch.wait(job_id, left)
 
-    async def jobs(self, owner_id: UUID, filters: JobFilters, limit: int, cursor: str | None) -> Page[Job]:
+    async def jobs(self, owner_id: UUID, filters: JobFilters, limit: int, cursor: str | None) -> JobPage:
         """The owner's jobs, newest first. Raises InvalidCursor."""
         after = _position(cursor) if cursor else None
         rows = await self._db.read(lambda conn: repository.page(conn, owner_id, filters, after, limit + 1))
         items, last = pagination.page(rows, limit)
-        return Page(items=items, next_cursor=pagination.encode(last.created_at, last.id) if last else None)
+        return JobPage(items=items, next_cursor=pagination.encode(last.created_at, last.id) if last else None)
 
     async def cancel(self, owner_id: UUID, job_id: UUID) -> Job:
         """End a live job now; a worker that has it stops at its next heartbeat. Raises NotFound, JobFinished."""

@@ -40,13 +40,14 @@ class Sweeper:
         self._grace = settings.orphan_grace_seconds
         self._name = name
         self._sending: set[asyncio.Task[None]] = set()
+        self._stopped = False
 
     async def run(self) -> None:
         """Sweep until cancelled: jobs every tick, what merely takes up room now and then."""
         await self._guarded(self._announce_all())
         jobs_every = min(TICK, self._lease / 2)
         rows_at = files_at = time.monotonic()
-        while True:
+        while not self._stopped:
             await self._guarded(self.sweep_jobs())
             if time.monotonic() >= rows_at:
                 rows_at = time.monotonic() + self._lease / 2
@@ -60,7 +61,9 @@ class Sweeper:
         """Take jobs back from silent workers, and announce what is due."""
         if await self._db.read(repository.anything_lost_or_due):
             await self.sweep_lost()
-            while due := await self._db.write(lambda conn: repository.take_due(conn, self._lease)):
+            while not self._stopped and (
+                due := await self._db.write(lambda conn: repository.take_due(conn, self._lease))
+            ):
                 self._announce(due)
 
     async def sweep_lost(self) -> None:
@@ -80,6 +83,10 @@ class Sweeper:
             for key in (key for key, document_id in owners.items() if document_id in missing):
                 await self._storage.delete(key)
                 log.info("storage.orphan_removed", key=key)
+
+    def stop(self) -> None:
+        """Announce no more: this process is about to stop, and others sweep too."""
+        self._stopped = True
 
     async def close(self) -> None:
         """Wait for the hints on their way."""

@@ -33,8 +33,6 @@ class JobWatch:
 
     async def wait(self, job_id: UUID, seconds: float) -> None:
         """Return when the job may have ended, and after `seconds` at the latest."""
-        if self.closed:
-            return
         waiter = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(job_id, set()).add(waiter)
         try:
@@ -48,7 +46,7 @@ class JobWatch:
                 del self._waiting[job_id]
 
     def close(self) -> None:
-        """Let everybody go: the process is about to stop."""
+        """Let those who wait on behalf of a client go: the process is about to stop."""
         self.closed = True
         for job_id in self._waiting:
             self.notify(job_id)

@@ -50,8 +50,8 @@ class Source:
 class Processor(Protocol[P_contra]):
     """Obligations: `run` does not block the event loop, ends promptly when cancelled and then leaves nothing running,
     reports progress as a fraction from 0 to 1, and returns what JSON can hold. It may be run more than once for one
-    document, so whatever it does elsewhere must be idempotent. Raises Permanent or Transient; anything else it raises is
-    taken for transient. A changed output format or meaning is a new `version`."""
+    document, so whatever it does elsewhere must be idempotent. Raises Permanent or Transient; anything else it raises
+    is taken for transient. A changed output format or meaning is a new `version`."""
 
     name: str
     version: str

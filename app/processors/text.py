@@ -1,0 +1,149 @@
+"""Extracts text and metadata, in a child process: parsers of strangers' files may crash, hang or be taken over."""
+
+import asyncio
+import json
+import os
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from contextlib import suppress
+from pathlib import Path
+from signal import SIGABRT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGXCPU
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from app.processors.base import Params, Permanent, ProcessingError, Report, Source, Transient
+
+SCRIPT = Path(__file__).with_name("text_child.py")
+MAX_LINES = 1000  # of a child's output; ours reports progress a hundred times
+OVERHEAD = 128 * 1024  # bytes of its output that are not text; metadata is at most a quarter of them
+
+FAILURES = {
+    "password-protected": "The document opens only with a password.",
+    "malformed-document": "The document is damaged.",
+    "text-out-of-memory": "Reading the document takes more memory than allowed.",
+    "text-timeout": "Reading the document takes longer than allowed.",
+    "text-crashed": "Reading the document crashed the reader.",
+    "text-too-large": "Reading the document gives more output than allowed.",
+}
+# PDFium aborts when it gets no memory, and traps when it finds an error of its own.
+SIGNALS: dict[int, str] = {SIGXCPU: "text-timeout", SIGABRT: "text-out-of-memory"}
+# Not sent by a document but by an operator, a service manager, or the kernel when the machine is out of memory.
+OUTSIDE = {SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM}
+
+Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+
+
+class TextParams(Params):
+    max_characters: int = Field(1_000_000, ge=1, le=10_000_000, description="Text beyond this is cut off.")
+    max_pages: int = Field(10_000, ge=1, le=100_000, description="Pages of a PDF beyond this are not read.")
+
+
+class Extract(BaseModel, extra="forbid", strict=True):
+    text: Text
+    pages: int | None
+    truncated: bool
+    metadata: dict[Text, Text]
+
+
+class Line(BaseModel, extra="forbid", strict=True):
+    """What a line of output may be. Nothing else is believed: a document may have taken the child over."""
+
+    progress: float = Field(0, ge=0, le=1)
+    error: Literal["password-protected", "malformed-document", "text-out-of-memory"] | None = None
+    result: Extract | None = None
+
+
+class TextProcessor:
+    """Data: `{"text", "pages", "characters", "truncated", "metadata"}`. Pages of a PDF are divided by form feeds in the
+    text; `pages` is null for DOCX. `metadata` is what the document states of title, author, subject, keywords, creator,
+    producer, created and modified (RFC 3339, UTC).
+
+    Raises Permanent with a code of FAILURES, or Transient `text-unavailable` if no child starts or somebody ends it.
+    A child gets `memory` bytes (macOS does not enforce it), `cpu_seconds` of computing and `seconds` in all."""
+
+    name = "text"
+    version = "1"
+    params = TextParams
+
+    def __init__(
+        self, *, memory: int = 512 * 1024**2, cpu_seconds: int = 60, seconds: float = 120, script: Path = SCRIPT
+    ) -> None:
+        self._memory = memory
+        self._cpu_seconds = cpu_seconds
+        self._seconds = seconds
+        self._script = script
+
+    async def run(self, source: Source, params: TextParams, report: Report) -> dict[str, Any]:
+        child = await self._start(source, params)
+        try:
+            async with asyncio.timeout(self._seconds):
+                extract = await _listen(child, report)
+        except TimeoutError:
+            raise _permanent("text-timeout") from None
+        finally:
+            await _end(child)
+        return extract.model_dump() | {"characters": len(extract.text)}
+
+    async def _start(self, source: Source, params: TextParams) -> Process:
+        task = {
+            "memory": self._memory,
+            "seconds": self._cpu_seconds,
+            "parent": os.getpid(),
+            "content_type": source.content_type,
+            "characters": params.max_characters,
+            "pages": params.max_pages,
+        }
+        try:
+            with source.path.open("rb") as document:
+                return await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-I", "-B", self._script, json.dumps(task)),
+                    stdin=document,
+                    stdout=PIPE,
+                    stderr=DEVNULL,
+                    env={},  # none of our secrets
+                    cwd="/",
+                    start_new_session=True,  # a group of its own, to be killed as one
+                    limit=4 * params.max_characters + OVERHEAD,
+                )
+        except OSError as error:
+            raise Transient("text-unavailable", "No process could be started to read the document.") from error
+
+
+async def _listen(child: Process, report: Report) -> Extract:
+    """Follow the child to its answer. Raises what it reports, or died of."""
+    assert child.stdout is not None
+    for _ in range(MAX_LINES):
+        try:
+            output = await child.stdout.readline()
+        except ValueError:
+            raise _permanent("text-too-large") from None
+        if not output.endswith(b"\n"):
+            raise _died(await child.wait())
+        try:
+            line = await asyncio.to_thread(Line.model_validate_json, output)
+        except ValidationError:
+            break
+        if line.error is not None:
+            raise _permanent(line.error)
+        if line.result is not None:
+            return line.result
+        report(line.progress)
+    raise _permanent("text-crashed")
+
+
+async def _end(child: Process) -> None:
+    """Leave nothing of it: kill the group, drain the pipe (a wait for the exit alone can hang on it), reap."""
+    with suppress(ProcessLookupError, PermissionError):  # macOS: a group of zombies may not be killed
+        os.killpg(child.pid, SIGKILL)
+    await child.communicate()
+
+
+def _died(returncode: int) -> ProcessingError:
+    if returncode >= 0 or -returncode in OUTSIDE:
+        return Transient("text-unavailable", "The process that read the document was ended.")
+    return _permanent(SIGNALS.get(-returncode, "text-crashed"))
+
+
+def _permanent(code: str) -> Permanent:
+    return Permanent(code, FAILURES[code])
