@@ -75,9 +75,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def framework(request: Request, error: HTTPException) -> Response:
         if error.status_code == MethodNotAllowed.status:
-            return response(
-                MethodNotAllowed(headers={"Allow": _allowed(request) or (error.headers or {}).get("Allow", "")})
-            )
+            return response(MethodNotAllowed(headers={**(error.headers or {}), **_allow(request)}))
         known = BY_STATUS.get(error.status_code, BadRequest if error.status_code < 500 else InternalError)
         return response(known(headers=error.headers))
 

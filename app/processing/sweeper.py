@@ -61,9 +61,7 @@ class Sweeper:
         """Take jobs back from silent workers, and announce what is due."""
         if await self._db.read(repository.anything_lost_or_due):
             await self.sweep_lost()
-            while not self._stopped and (
-                due := await self._db.write(lambda conn: repository.take_due(conn, self._lease))
-            ):
+            while due := await self._due():
                 self._announce(due)
 
     async def sweep_lost(self) -> None:
@@ -93,9 +91,14 @@ class Sweeper:
         if self._sending:
             await asyncio.wait(self._sending)
 
+    async def _due(self, *, all_queued: bool = False) -> list[UUID]:
+        if self._stopped:
+            return []
+        return await self._db.write(lambda conn: repository.take_due(conn, self._lease, all_queued=all_queued))
+
     async def _announce_all(self) -> None:
-        due = await self._db.write(lambda conn: repository.take_due(conn, self._lease, all_queued=True))
-        self._announce(due)
+        """At start: what was queued when the process died, or others did, needs no hint of its own to be overdue."""
+        self._announce(await self._due(all_queued=True))
 
     def _announce(self, job_ids: list[UUID]) -> None:
         for job_id in job_ids:
