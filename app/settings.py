@@ -17,7 +17,9 @@ class ConfigurationError(Exception):
 class Settings(BaseSettings):
     """Durations are seconds and may be fractions; sizes are bytes."""
 
-    model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, allow_inf_nan=False
+    )
 
     environment: Literal["development", "production"] = Field(
         "development", description="`production` requires a JWT_SECRET and logs JSON."

@@ -1,6 +1,6 @@
 """What a file is, decided by its structure; its name and its declared type are claims that nobody checks.
 
-PDF: ISO 32000-1 with the leniency of its Annex H. DOCX: a package (ECMA-376 Part 2) in a ZIP archive (APPNOTE.TXT).
+PDF: ISO 32000-1, read as leniently as PDF Reference 1.7, Appendix H says. DOCX: ECMA-376 Part 2 in a ZIP (APPNOTE.TXT).
 The file is untrusted: no size or offset in it is followed before it was compared with what is really there.
 """
 

@@ -1,0 +1,42 @@
+"""The migrations make the schema that the code is written for, however they are run."""
+
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+
+from app import migrations, wiring
+from app.database import metadata
+from app.database.sqlite import SqliteDatabase
+
+assert wiring  # imports every module that defines a table
+
+
+def migrated(path: Path) -> Path:
+    SqliteDatabase(path).migrate()
+    return path
+
+
+def test_migrations_and_tables_agree(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{migrated(tmp_path / 'app.db')}")
+    with engine.connect() as conn:
+        assert compare_metadata(MigrationContext.configure(conn), metadata) == []
+    engine.dispose()
+
+
+def test_head_is_the_newest_revision() -> None:
+    assert ScriptDirectory(str(Path(migrations.__file__).parent)).get_current_head() == migrations.HEAD
+
+
+def test_two_starters_at_once_serialize(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with ThreadPoolExecutor(4) as starters:
+        list(starters.map(migrated, [path] * 4))
+    with sqlite3.connect(path) as conn:
+        assert conn.execute("SELECT version_num FROM alembic_version").fetchall() == [(migrations.HEAD,)]
+        assert conn.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    conn.close()

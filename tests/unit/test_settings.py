@@ -1,0 +1,58 @@
+"""What cannot be run with is refused at start, in one line that names the variable."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.auth.tokens import development_secret
+from app.settings import ConfigurationError, load
+
+REFUSED = [
+    ({"ENVIRONMENT": "production"}, "JWT_SECRET"),
+    ({"ENVIRONMENT": "staging"}, "ENVIRONMENT"),
+    ({"JWT_SECRET": "too short"}, "JWT_SECRET"),
+    ({"PORT": "eighty"}, "PORT"),
+    ({"LEASE_SECONDS": "0"}, "LEASE_SECONDS"),
+    ({"LEASE_SECONDS": "nan"}, "LEASE_SECONDS"),
+    ({"JOB_TIMEOUT": "inf"}, "JOB_TIMEOUT"),
+    ({"MAX_UPLOAD_BYTES": "-1"}, "MAX_UPLOAD_BYTES"),
+    ({"DATABASE_URL": "mysql://somewhere"}, "DATABASE_URL"),
+    ({"STORAGE_URL": "ftp://somewhere"}, "STORAGE_URL"),
+    ({"BROKER_URL": "redis://somewhere"}, "BROKER_URL"),
+    ({"REGISTRATION": "maybe"}, "REGISTRATION"),
+]
+
+
+@pytest.mark.parametrize(("environment", "variable"), REFUSED)
+def test_refused_in_one_line(environment: dict[str, str], variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as refusal:
+        load()
+    assert variable in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("command", [["-m", "app", "serve"], ["-m", "uvicorn", "app.main:app"]])
+def test_a_server_refuses_to_start(command: list[str], tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "ENVIRONMENT": "production", "DATA_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stderr.strip().splitlines()[-1].endswith("JWT_SECRET is required when ENVIRONMENT=production")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JWT_SECRET", "s3cret" * 10)
+    assert "s3cret" not in repr(load())
+
+
+def test_development_secret_is_private_and_stays(tmp_path: Path) -> None:
+    secret = development_secret(tmp_path)
+    assert len(secret.encode()) >= 32
+    assert development_secret(tmp_path) == secret
+    assert stat.S_IMODE((tmp_path / "jwt-secret").stat().st_mode) == 0o600
