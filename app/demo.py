@@ -1,7 +1,7 @@
 """The main job end to end, on a throwaway server: what a client does, in the standard library's own words."""
 
 import json
-import os
+
 import socket
 import subprocess
 import sys
@@ -14,7 +14,8 @@ from uuid import uuid4
 
 from typer import echo
 
-SAMPLES = Path(__file__).parent / "samples"
+ROOT = Path(__file__).parent.parent
+SAMPLES = ROOT / "app" / "samples"
 STARTUP = 20.0  # seconds
 
 
@@ -22,8 +23,9 @@ def run() -> None:
     """Register, log in, upload a PDF and a DOCX, process them, watch, print results and a timeline."""
     with tempfile.TemporaryDirectory(prefix="document-api-demo-") as folder:
         port = _free_port()
-        environment = os.environ | {"DATA_DIR": folder, "PORT": str(port), "HOST": "127.0.0.1", "LOG_LEVEL": "WARNING"}
-        server = subprocess.Popen([sys.executable, "-m", "app", "serve"], env=environment)
+        # Neither the settings around us nor a .env file: they may name real data.
+        environment = {"PYTHONPATH": str(ROOT), "DATA_DIR": folder, "PORT": str(port), "LOG_LEVEL": "WARNING"}
+        server = subprocess.Popen([sys.executable, "-m", "app", "serve"], env=environment, cwd=folder)
         try:
             _show(Client(port))
         finally:

@@ -1,0 +1,57 @@
+# Any Python from 3.11 on: make run PYTHON=python3.13
+PYTHON ?= python3
+
+PIP_INSTALL := .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes
+UV_VERSION := 0.13.9
+UV := .venv/uv-$(UV_VERSION)/bin/uv
+COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
+
+.DEFAULT_GOAL := help
+.PHONY: help install run demo test lint lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+install: .venv/installed ## Make .venv and install the pinned dependencies into it
+
+run: install ## Serve on http://127.0.0.1:8000, the database migrated first
+	.venv/bin/python -m app serve
+
+demo: install ## Take a document through its whole life against a server of its own
+	.venv/bin/python -m app demo
+
+test: .venv/installed-tests ## Run the tests; ARGS="-k upload" is handed on to pytest
+	.venv/bin/python -m pytest $(ARGS)
+
+lint: .venv/installed-tests ## Check style, formatting and types
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+
+lock: $(UV) ## Pin what the *.in files ask for; ARGS=--upgrade takes newer releases
+	$(COMPILE) $(ARGS) requirements.in --output-file requirements.txt
+	$(COMPILE) $(ARGS) tests/requirements.in --output-file tests/requirements.txt
+	$(COMPILE) $(ARGS) .ci/requirements.in --output-file .ci/requirements.txt
+
+clean: ## Remove what the other targets made, but not var/: that is data
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find app tests -name __pycache__ -prune -exec rm -rf {} +
+
+# Made anew, so that it never holds what the lock file has dropped.
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'Python 3.11 or newer is needed. If it has another name: make PYTHON=python3.13 ...' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo 'Python lacks its venv module. On Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(PIP_INSTALL) --requirement requirements.txt
+	@touch $@
+
+.venv/installed-tests: .venv/installed tests/requirements.txt
+	$(PIP_INSTALL) --requirement tests/requirements.txt
+	@touch $@
+
+$(UV):
+	$(PYTHON) -m venv .venv/uv-$(UV_VERSION)
+	.venv/uv-$(UV_VERSION)/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
