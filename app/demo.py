@@ -1,7 +1,6 @@
 """The main job end to end, on a throwaway server: what a client does, in the standard library's own words."""
 
 import json
-
 import socket
 import subprocess
 import sys
