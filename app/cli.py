@@ -12,7 +12,7 @@ import uvicorn
 from pydantic import ValidationError
 
 from app import demo as demo_module, logs, metrics, wiring
-from app.auth.schemas import NewUser
+from app.auth.schemas import NewUser, canonical_address
 from app.errors import AppError
 from app.settings import ConfigurationError, load
 from app.wiring import Services
@@ -100,7 +100,7 @@ def create_user(email: Email, password: Password) -> None:
 @users.command("disable")
 def disable_user(email: Email) -> None:
     """Lock an account and revoke its logins."""
-    _with_services(lambda services: services.auth.disable(email))
+    _with_services(lambda services: services.auth.disable(canonical_address(email)))
 
 
 @users.command("list")

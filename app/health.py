@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 import structlog
@@ -11,10 +11,11 @@ from prometheus_client import (
     CONTENT_TYPE_LATEST,
     REGISTRY as OWN_REGISTRY,
     CollectorRegistry,
-    Gauge,
     generate_latest,
     multiprocess,
 )
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 from pydantic import BaseModel
 from sqlalchemy import Connection
 
@@ -53,7 +54,7 @@ class Health:
         return report | ({"shutdown": "draining"} if self.draining else {})
 
 
-@router.get("/livez", operation_id="livez", response_model=Liveness)
+@router.get("/livez", operation_id="livez", response_model=Liveness, responses=raises(authenticated=False))
 async def livez() -> Response:
     """The process is alive: its event loop answers."""
     return json_response(Liveness())
@@ -69,19 +70,27 @@ async def readyz(request: Request) -> Response:
 
 
 @router.get(
-    "/metrics", operation_id="metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}}
+    "/metrics",
+    operation_id="metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}, **raises(authenticated=False)},
 )
 async def metrics(request: Request) -> Response:
     """Prometheus text: this server's counters, and what the database says now."""
     health: Health = request.app.state.health
+    facts = CollectorRegistry()
+    facts.register(await health.db.read(_Facts))
+    text = generate_latest(_counted()) + generate_latest(facts)
+    return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _counted() -> CollectorRegistry:
+    """What this server's processes counted."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return OWN_REGISTRY
     registry = CollectorRegistry()
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        counted = generate_latest(registry)
-    else:
-        counted = generate_latest(OWN_REGISTRY)
-    facts = generate_latest(await health.db.read(_facts))
-    return Response(counted + facts, headers={"Content-Type": CONTENT_TYPE_LATEST})
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return registry
 
 
 async def _state(check: Callable[[], Awaitable[None]]) -> str:
@@ -94,15 +103,22 @@ async def _state(check: Callable[[], Awaitable[None]]) -> str:
     return "ok"
 
 
-def _facts(conn: Connection) -> CollectorRegistry:
-    registry = CollectorRegistry()
-    by_status = Gauge("documents", "Documents by status.", ["status"], registry=registry)
-    for status, count in documents.counts(conn).items():
-        by_status.labels(status).set(count)
-    by_state = Gauge("jobs", "Jobs by state.", ["state"], registry=registry)
-    states, oldest = jobs.counts(conn)
-    for state, count in states.items():
-        by_state.labels(state).set(count)
-    age = Gauge("jobs_oldest_queued_seconds", "Age of the oldest job that is due and queued.", registry=registry)
-    age.set(oldest)
-    return registry
+class _Facts(Collector):
+    """What the database says, as metrics. Not prometheus-client's Gauge: that one would be shared between processes."""
+
+    def __init__(self, conn: Connection) -> None:
+        self._documents = documents.counts(conn)
+        self._jobs, self._oldest = jobs.counts(conn)
+
+    def collect(self) -> Iterator[Metric]:
+        yield _by("documents", "Documents by status.", "status", self._documents)
+        yield _by("jobs", "Jobs by state.", "state", self._jobs)
+        age = "Age of the oldest job that is due and queued."
+        yield GaugeMetricFamily("jobs_oldest_queued_seconds", age, value=self._oldest)
+
+
+def _by(name: str, text: str, label: str, counts: dict[str, int]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for value, count in counts.items():
+        family.add_metric([value], count)
+    return family

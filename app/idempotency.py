@@ -22,7 +22,7 @@ from app.errors import IdempotencyKeyReused, MalformedIdempotencyKey, RequestInP
 records = Table(
     "idempotency_keys",
     metadata,
-    Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    Column("user_id", Uuid, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
     Column("key", String(255), primary_key=True),
     # Until the work is done the record only reserves the key, for `holder`, until `expires_at`.
     Column("holder", Uuid),

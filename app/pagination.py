@@ -13,7 +13,7 @@ from app.errors import InvalidCursor
 T = TypeVar("T")
 
 Limit = Annotated[int, Query(ge=1, le=100, description="Items on a page.")]
-Cursor = Annotated[str | None, Query(max_length=1024, description="`next_cursor` of the page before.")]
+Cursor = Annotated[str | None, Query(max_length=2048, description="`next_cursor` of the page before.")]
 
 
 class Page(BaseModel, Generic[T]):

@@ -26,10 +26,10 @@ async def current_user(request: Request) -> User:
     Raises Unauthorized without one, InvalidToken for a bad one.
     """
     sent = request.headers.getlist("authorization")
-    if not sent:
-        raise Unauthorized
-    scheme, _, token = sent[0].partition(" ")
-    if len(sent) > 1 or scheme.lower() != "bearer" or not token:
+    scheme, _, token = sent[0].partition(" ") if sent else ("", "", "")
+    if scheme.lower() != "bearer":
+        raise Unauthorized  # no error code for a client that did not try this method (RFC 6750 §3)
+    if len(sent) > 1:
         raise InvalidToken
     user = await get_service(request).authenticate(token)
     structlog.contextvars.bind_contextvars(user_id=str(user.id))

@@ -19,7 +19,7 @@ token_families = Table(
     "token_families",
     metadata,
     Column("id", Uuid, primary_key=True),
-    Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("user_id", Uuid, ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("expires_at", UTCDateTime, nullable=False, index=True),
     Column("revoked_at", UTCDateTime),
 )
@@ -28,7 +28,7 @@ refresh_tokens = Table(
     "refresh_tokens",
     metadata,
     Column("id", Uuid, primary_key=True),
-    Column("family_id", ForeignKey("token_families.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("family_id", Uuid, ForeignKey("token_families.id", ondelete="CASCADE"), nullable=False, index=True),
     # No foreign key: a cascade down a long chain would hit SQLite's limit on trigger depth.
     Column("parent_id", Uuid),
     Column("token_hash", LargeBinary(32), nullable=False, unique=True),

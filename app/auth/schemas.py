@@ -10,7 +10,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from app.text import LINE
 
 
-def _address(value: str) -> str:
+def canonical_address(value: str) -> str:
+    """One spelling for each address. Raises ValueError for what is none."""
     try:
         # Addresses are compared, not written to: no look-up, and test domains are as good as any.
         return validate_email(value, check_deliverability=False, test_environment=True).normalized.lower()
@@ -18,10 +19,18 @@ def _address(value: str) -> str:
         raise ValueError("not an email address") from None
 
 
+def _lenient_address(value: str) -> str:
+    """For logging in: what is no address is nobody's, and no reason for another answer than to a wrong password."""
+    try:
+        return canonical_address(value)
+    except ValueError:
+        return value
+
+
 Email = Annotated[
     str,
     Field(max_length=254, examples=["ada@example.com"], json_schema_extra={"format": "email"}),
-    AfterValidator(_address),
+    AfterValidator(canonical_address),
 ]
 Password = Annotated[
     str,
@@ -42,7 +51,7 @@ class NewUser(Strict):
 
 
 class Credentials(Strict):
-    email: Annotated[str, Field(max_length=254, examples=["ada@example.com"])]
+    email: Annotated[str, Field(max_length=254, examples=["ada@example.com"]), AfterValidator(_lenient_address)]
     password: Annotated[str, Field(max_length=256, examples=["correct horse battery staple"])]
 
 

@@ -36,9 +36,7 @@ class AuthService:
 
     async def login(self, email: str, password: str) -> TokenPair:
         """A new token family. Raises InvalidCredentials, after the same time whether or not the user exists."""
-        row = await self._db.read(
-            lambda conn: conn.execute(select(users).where(users.c.email == email.lower())).one_or_none()
-        )
+        row = await self._db.read(lambda conn: conn.execute(select(users).where(users.c.email == email)).one_or_none())
         fits = await self._hasher.verify(password, row.password_hash if row else None)
         if row is None or not fits or not row.active:
             raise InvalidCredentials
@@ -65,7 +63,7 @@ class AuthService:
 
     async def disable(self, email: str) -> None:
         """Lock an account at once: its access tokens stop working too. Raises NotFound."""
-        await self._db.write(lambda conn: _disable(conn, email.lower()))
+        await self._db.write(lambda conn: _disable(conn, email))
 
     async def list_users(self) -> list[tuple[User, bool]]:
         """Every user, oldest first, and whether each is active."""

@@ -233,6 +233,12 @@ def _prepare_reader(connection: Any, _: object) -> None:
     for pragma in (f"busy_timeout={_BUSY_MS}", "query_only=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+    # SQLite's own knows ASCII only: a search in any case would miss É for é.
+    connection.create_function("lower", 1, _lower, deterministic=True)
+
+
+def _lower(value: str | None) -> str | None:
+    return value.lower() if value is not None else None
 
 
 def _is_busy(error: DBAPIError) -> bool:

@@ -79,6 +79,7 @@ class Form:
         self.size = 0
         self.pending = 0
         self._max_file = max_file
+        self._received = 0
         self._head = bytearray()
         self._chunks: list[memoryview] = []
         self._metadata: bytearray | None = None
@@ -102,6 +103,9 @@ class Form:
 
     def feed(self, chunk: bytes) -> None:
         """Raises MalformedMultipart, PayloadTooLarge, UnsupportedDocument as soon as the bytes show it."""
+        self._received += len(chunk)
+        if self._received > self._max_file + OVERHEAD:
+            raise PayloadTooLarge
         try:
             self._parser.write(chunk)
         except FormParserError:

@@ -18,10 +18,7 @@ class Span:
     start: int
     length: int
     total: int
-
-    @property
-    def partial(self) -> bool:
-        return self.length != self.total
+    partial: bool = True
 
     @property
     def content_range(self) -> str:
@@ -31,7 +28,7 @@ class Span:
 def requested_span(request: Request, size: int, etag: str) -> Span:
     """What `Range` asks for, or the whole file: also for a form of Range that we do not serve (several ranges), and
     when `If-Range` names other content. Raises RangeNotSatisfiable."""
-    whole = Span(0, size, size)
+    whole = Span(0, size, size, partial=False)
     asked = _RANGE.fullmatch(request.headers.get("range", "").replace(" ", ""))
     if asked is None or asked[0] == "bytes=-" or request.headers.get("if-range", etag) != etag:
         return whole

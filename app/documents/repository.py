@@ -34,7 +34,7 @@ def add(conn: Connection, values: dict[str, Any], metadata: Metadata) -> Documen
         .values(**values, **metadata.model_dump(), version=1, created_at=now(), updated_at=now())
         .returning(documents)
     ).one()
-    _index_tags(conn, row.id, metadata.tags)
+    _index_tags(conn, row.id, row.tags)
     document = Document.model_validate(row)
     events.append(
         conn,

@@ -20,8 +20,8 @@ Folder = Annotated[str, Field(min_length=1, max_length=255, pattern=LINE)]
 Sort = Literal["created_at", "-created_at", "filename", "-filename", "size", "-size"]
 
 
-def _distinct(tags: list[str]) -> list[str]:
-    return list(dict.fromkeys(tags))
+def _distinct(tags: list[str] | None) -> list[str]:
+    return list(dict.fromkeys(tags or []))
 
 
 class Metadata(BaseModel):
@@ -36,7 +36,7 @@ class Metadata(BaseModel):
 
     description: Annotated[str, Field(max_length=2000, pattern=PROSE)] | None = None
     folder: Folder | None = None
-    tags: Annotated[list[Tag], Field(max_length=50), AfterValidator(_distinct)] = []
+    tags: Annotated[list[Tag] | None, Field(max_length=50), AfterValidator(_distinct)] = []
 
 
 class Failure(BaseModel):
