@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app import faults
+
 MIN_SECRET_BYTES = 32
 
 
@@ -62,6 +64,11 @@ class Settings(BaseSettings):
     )
     idempotency_ttl: float = Field(86400, gt=0, description="How long an Idempotency-Key is remembered.")
 
+    fault: str = Field(
+        "",
+        pattern=rf"^(({'|'.join(faults.POINTS)}):[1-9]\d*)?$",
+        description="For tests: `point:n` kills the process at the n-th hit of a fault point. Refused in production.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe level logged.")
     log_format: Literal["console", "json"] | None = Field(
         None, description="Empty: `json` in production, else `console`."
@@ -73,6 +80,8 @@ class Settings(BaseSettings):
             raise ValueError("JWT_SECRET is required when ENVIRONMENT=production")
         if self.jwt_secret is not None and len(self.jwt_secret.get_secret_value().encode()) < MIN_SECRET_BYTES:
             raise ValueError(f"JWT_SECRET must be at least {MIN_SECRET_BYTES} bytes")
+        if self.fault and self.environment == "production":
+            raise ValueError("FAULT must not be set when ENVIRONMENT=production")
         if self.database_url and not self.database_url.startswith("sqlite+aiosqlite:///"):
             raise ValueError("DATABASE_URL must start with sqlite+aiosqlite:///")
         if self.storage_url and not self.storage_url.startswith("file:///"):

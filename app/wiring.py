@@ -6,6 +6,7 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
+from app import faults
 from app.auth.passwords import PasswordHasher
 from app.auth.service import AuthService
 from app.auth.tokens import AccessTokens, development_secret
@@ -65,6 +66,9 @@ class Services:
 
 def build(settings: Settings) -> Services:
     """Connect the parts that the settings ask for."""
+    if settings.fault:
+        point, _, nth = settings.fault.partition(":")
+        faults.arm(point, int(nth))
     name = f"{socket.gethostname()}:{os.getpid()}"
     db = SqliteDatabase(settings.database_file)
     storage = LocalStorage(settings.storage_dir)

@@ -54,6 +54,13 @@ class Server:
         return self.process.pid
 
     def start(self) -> Self:
+        """Launch, and wait until it is ready."""
+        self.launch()
+        with httpx2.Client() as probe:
+            self._wait_until_ready(probe)
+        return self
+
+    def launch(self) -> "subprocess.Popen[bytes]":
         inherited = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
         environment = inherited | {
             "DATA_DIR": str(self.data_dir),
@@ -65,9 +72,7 @@ class Server:
         with self.log_file.open("ab") as log:
             command = [sys.executable, "-W", "error::ResourceWarning", "-m", "app", "serve"]
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        with httpx2.Client() as probe:
-            self._wait_until_ready(probe)
-        return self
+        return self.process
 
     def stop(self, timeout: float = 40) -> int:
         """SIGTERM; returns the exit code."""

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, and_, bindparam, func, insert, or_, select, update
 
-from app import events
+from app import events, faults
 from app.auth.models import refresh_tokens, token_families, users
 from app.auth.passwords import PasswordHasher
 from app.auth.schemas import TokenPair, User
@@ -45,6 +45,7 @@ class AuthService:
     async def refresh(self, refresh_token: str) -> TokenPair:
         """Rotate. Raises InvalidRefreshToken; a reused token also revokes everything that came of its login."""
         pair = await self._db.write(lambda conn: self._rotate(conn, refresh_token_hash(refresh_token)))
+        faults.hit("refresh.after_commit")
         if pair is None:
             raise InvalidRefreshToken
         return pair

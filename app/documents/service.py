@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from app import events, idempotency, metrics, pagination
+from app import events, faults, idempotency, metrics, pagination
 from app.database import Database
 from app.documents import repository
 from app.documents.intake import BATCH, Form, paced
@@ -61,7 +61,9 @@ class DocumentService:
                 form = await self._receive(staged, boundary, body)
                 metadata = form.finish()
                 content_type = await staged.inspect(sniff)
+                faults.hit("upload.after_temp")
                 stored = await staged.commit()
+            faults.hit("upload.after_rename")
             arrived = time.monotonic()
             values = {
                 "id": document_id,
@@ -108,6 +110,7 @@ class DocumentService:
                 raise DocumentProcessing
 
         await self._db.write(work)
+        faults.hit("delete.after_commit")
 
     async def discard_file(self, document_id: UUID) -> None:
         """Remove the file of a deleted document now rather than at the next sweep for orphans."""
@@ -161,6 +164,7 @@ class DocumentService:
         except AppError:
             await self._storage.delete(storage_key(values["id"]))
             raise
+        faults.hit("upload.after_commit")
         if answer.replayed:
             await self._storage.delete(storage_key(values["id"]))
         else:

@@ -1,7 +1,18 @@
 """Alembic's entry point: migrate over the connection that `migrations.upgrade` was given."""
 
+from typing import Any
+
 from alembic import context
 
-context.configure(connection=context.config.attributes["connection"], transaction_per_migration=True)
+from app import faults
+
+
+def _step(*_: Any, **__: Any) -> None:
+    faults.hit("migration.each_step")
+
+
+context.configure(
+    connection=context.config.attributes["connection"], transaction_per_migration=True, on_version_apply=_step
+)
 with context.begin_transaction():
     context.run_migrations()

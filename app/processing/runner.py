@@ -15,6 +15,7 @@ from uuid import UUID
 
 import structlog
 
+from app import faults
 from app.database import Database
 from app.documents.schemas import Document, Failure
 from app.documents.service import owned, storage_key
@@ -78,6 +79,7 @@ class Runner:
     async def drain(self, seconds: float) -> None:
         """Claim no more; give running jobs this long to finish, then stop them and give them back."""
         self._draining = True
+        faults.hit("shutdown.draining")
         if self._attempts:
             await asyncio.wait(self._attempts, timeout=seconds)
         for work in self._at_work:
@@ -86,9 +88,11 @@ class Runner:
             await asyncio.wait(self._attempts)
 
     async def _attempt(self, job_id: UUID) -> None:
+        faults.hit("job.before_claim")
         try:
             job = await self._db.write(lambda conn: repository.claim(conn, job_id, self.name, self._lease))
             if job is not None:
+                faults.hit("job.after_claim")
                 structlog.contextvars.bind_contextvars(
                     request_id=job.request_id,
                     user_id=str(job.owner_id),
@@ -120,6 +124,10 @@ class Runner:
                 log.warning("job.stopped", reason="lease lost", fence=job.fence)
                 return
             outcome = Released() if work.cancelled() else work.result()
+            if isinstance(outcome, Released):
+                faults.hit("shutdown.release")
+            elif isinstance(outcome, Faltered) and job.attempt >= job.max_attempts:
+                faults.hit("fail.after_last_try")
             await self._settle(job, outcome, heartbeat)
         finally:
             self._at_work.discard(work)
@@ -137,6 +145,7 @@ class Runner:
                     raise
                 await asyncio.sleep(TICK)
             else:
+                faults.hit("finish.after_commit")
                 return
 
     async def _keep_lease(self, job: Job, progress: "Progress") -> None:
@@ -176,6 +185,7 @@ class Progress:
         self.fraction = 0.0
 
     def report(self, fraction: float) -> None:
+        faults.hit("job.midway")
         self.fraction = max(self.fraction, min(1.0, fraction))
 
 

@@ -10,7 +10,7 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
-from app import idempotency, pagination
+from app import faults, idempotency, pagination
 from app.database import Database, Retry
 from app.dispatch.base import Dispatcher
 from app.documents import repository as documents
@@ -82,9 +82,11 @@ class ProcessingService:
             answer = _answer(processing)
             if guard:
                 idempotency.remember(conn, guard, print_, answer)
+            faults.hit("process.in_transaction")
             return Accepted(answer, processing.job.id if processing.started else None)
 
         accepted = await self._db.write(accept)
+        faults.hit("process.after_commit")
         structlog.contextvars.bind_contextvars(job_id=accepted.answer.location.rpartition("/")[2])
         return accepted
 

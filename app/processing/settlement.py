@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from app import metrics
+from app import faults, metrics
 from app.database import after_commit
 from app.documents import repository as documents
 from app.documents.lifecycle import Status
@@ -66,6 +66,7 @@ def settle(conn: Connection, job: Job, outcome: Outcome, worker: str) -> bool:
     if not settled:
         repository.tell(conn, "job.fenced", job, actor, fence=job.fence)
         after_commit(conn, metrics.finishes_fenced.inc)
+    faults.hit("finish.before_commit")
     return settled
 
 
@@ -80,6 +81,7 @@ def take_back_lost(conn: Connection, worker: str) -> list[Job]:
     actor = f"worker:{worker}"
     requeued = repository.requeue_lost(conn)
     error = Failure(code="lease-lost", detail="The worker fell silent on the last attempt.")
+    faults.hit("sweeper.midway")
     buried = repository.bury_lost(conn, error)
     for job in [*requeued, *buried]:
         repository.tell(conn, "job.lease_lost", job, actor, attempt=job.attempt, fence=job.fence)

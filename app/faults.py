@@ -1,0 +1,42 @@
+"""Points at which a test may kill the process, to prove that nothing is lost there. No-ops unless one is armed."""
+
+import os
+import signal
+from typing import Literal, get_args
+
+Point = Literal[
+    "upload.after_temp",
+    "upload.after_rename",
+    "upload.after_commit",
+    "delete.after_commit",
+    "process.in_transaction",
+    "process.after_commit",
+    "job.before_claim",
+    "job.after_claim",
+    "job.midway",
+    "finish.before_commit",
+    "finish.after_commit",
+    "fail.after_last_try",
+    "sweeper.midway",
+    "refresh.after_commit",
+    "migration.each_step",
+    "shutdown.draining",
+    "shutdown.release",
+]
+POINTS: tuple[Point, ...] = get_args(Point)
+
+_armed: dict[str, int] = {}
+
+
+def arm(point: str, nth: int) -> None:
+    """Kill the process at the n-th hit of the point."""
+    _armed[point] = nth
+
+
+def hit(point: Point) -> None:
+    """Die here, with no chance to clean up, if this is the hit that was armed."""
+    if point not in _armed:
+        return
+    _armed[point] -= 1
+    if _armed[point] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,154 @@
+"""The process is killed at each fault point once; after a restart nothing is lost, doubled or half done."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from app.faults import POINTS
+from tests.factories import pdf
+from tests.invariants import Ledger
+from tests.server import Server, User
+
+SETTINGS = {"LEASE_SECONDS": "0.6", "ORPHAN_GRACE_SECONDS": "1.5", "JOB_MAX_TRIES": "2", "DRAIN_SECONDS": "0.2"}
+CONTENT = pdf("killed on purpose")
+
+
+class Life:
+    """All that a user does, each step with a key, so that it can be taken up again after a crash."""
+
+    def __init__(self, server: Server) -> None:
+        self.user = server.register()
+        self.doomed = self.user.upload()["id"]
+        self.answers: dict[str, httpx2.Response] = {}
+
+    def live(self, server: Server) -> None:
+        """Take every step that has no answer yet; raises TransportError when the server dies under it."""
+        user = self.user = self.user.at(server)
+        uploaded = self._step("upload", lambda: user.post_file(CONTENT, key="upload"))
+        document = uploaded.json()["id"]
+        params = {"seconds": 0.3, "flaky": 1}
+        self._step("process", lambda: user.process(document, key="process", params=params))
+        failing = self._step("upload 2", lambda: user.post_file(pdf("failing"), key="upload 2")).json()["id"]
+        failure = {"seconds": 0, "fail": "transient"}
+        self._step("process 2", lambda: user.process(failing, key="process 2", params=failure))
+        self._step("refresh", lambda: user.http.post("/auth/refresh", json={"refresh_token": user.tokens["refresh_token"]}))
+        self._step("delete", lambda: user.http.delete(f"/documents/{self.doomed}"))
+
+    def _step(self, name: str, call: Callable[[], httpx2.Response]) -> httpx2.Response:
+        if name not in self.answers:
+            answer = call()
+            # A delete that was carried out before the crash has nothing left to delete.
+            assert answer.is_success or (name, answer.status_code) == ("delete", 404), answer.text
+            self.answers[name] = answer
+        return self.answers[name]
+
+
+def armed(data_dir: Path, point: str) -> Server:
+    return Server(data_dir, SETTINGS | {"FAULT": f"{point}:1"})
+
+
+def outlive(server: Server, life: Life, *, stop: bool) -> None:
+    """Live until the server dies of the fault; where that is in its shutdown, begin one."""
+    try:
+        life.live(server)
+        if stop:
+            server.signal(signal.SIGTERM)
+        assert server.process is not None
+        server.process.wait(20)
+    except httpx2.TransportError:
+        pass
+    assert server.process is not None
+    assert server.process.wait(20) == -signal.SIGKILL
+
+
+RUNTIME = [point for point in POINTS if not point.startswith("migration") and point != "sweeper.midway"]
+
+
+@pytest.mark.parametrize("point", RUNTIME)
+def test_killed_at(point: str, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "var")
+    with Server(tmp_path / "var", SETTINGS) as before:
+        life = Life(before)
+        assert before.stop() == 0
+    with armed(tmp_path / "var", point) as server:
+        outlive(server, life, stop=point.startswith("shutdown"))
+    with Server(tmp_path / "var", SETTINGS) as server:
+        life.live(server)
+        ledger.settle()
+        ledger.check()
+        assert_promises_kept(life, server)
+
+
+def test_killed_in_the_middle_of_a_sweep(tmp_path: Path) -> None:
+    """Two lives: the first leaves a lost lease behind, the second dies while taking it back."""
+    ledger = Ledger(tmp_path / "var")
+    with Server(tmp_path / "var", SETTINGS) as server:
+        life = Life(server)
+        job = life.user.start(life.user.upload()["id"], params={"seconds": 30})
+        while life.user.http.get(f"/jobs/{job['id']}").json()["state"] != "RUNNING":
+            pass
+        server.kill()
+    assert armed(tmp_path / "var", "sweeper.midway").launch().wait(20) == -signal.SIGKILL
+    assert ledger.rows("SELECT state, tries FROM jobs")[0]["state"] == "RUNNING", "the sweep was one transaction"
+    with Server(tmp_path / "var", SETTINGS) as server:
+        user = life.user.at(server)
+        while user.http.get(f"/jobs/{job['id']}").json()["attempt"] != 2:
+            pass
+        assert user.http.post(f"/jobs/{job['id']}/cancel").status_code == 202
+        ledger.settle()
+        ledger.check()
+
+
+def test_killed_in_a_migration(tmp_path: Path) -> None:
+    environment = {"DATA_DIR": str(tmp_path / "var"), "FAULT": "migration.each_step:1"}
+    migrate = [sys.executable, "-m", "app", "migrate"]
+    assert subprocess.run(migrate, env=environment, check=False).returncode == -signal.SIGKILL
+    starters: list[subprocess.Popen[bytes]] = [
+        subprocess.Popen(migrate, env=environment | {"FAULT": ""}, stdout=subprocess.DEVNULL) for _ in range(2)
+    ]
+    assert [starter.wait(20) for starter in starters] == [0, 0]
+    with Server(tmp_path / "var") as server:
+        server.register()
+
+
+def test_production_refuses_a_fault(tmp_path: Path) -> None:
+    environment = {
+        "DATA_DIR": str(tmp_path / "var"),
+        "FAULT": "job.midway:1",
+        "ENVIRONMENT": "production",
+        "JWT_SECRET": "x" * 32,
+    }
+    serve = [sys.executable, "-m", "app", "serve"]
+    done = subprocess.run(serve, env=environment, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "configuration: FAULT must not be set when ENVIRONMENT=production\n"
+
+
+def assert_promises_kept(life: Life, server: Server) -> None:
+    user: User = life.user.at(server)
+    for name, content in (("upload", CONTENT), ("upload 2", pdf("failing"))):
+        document: dict[str, Any] = life.answers[name].json()
+        assert user.http.get(f"/documents/{document['id']}/content").content == content
+        again = user.post_file(content, key=name)
+        assert (again.status_code, again.content) == (201, life.answers[name].content)
+    completed, failed = (life.answers[name].json()["id"] for name in ("upload", "upload 2"))
+    # The kill may have cost the flaky one its second and last try.
+    assert user.document(completed)["status"] in {"COMPLETED", "FAILED"}
+    assert user.document(failed)["status"] == "FAILED"
+    for name, document_id, params in (
+        ("process", completed, {"seconds": 0.3, "flaky": 1}),
+        ("process 2", failed, {"seconds": 0, "fail": "transient"}),
+    ):
+        again = user.process(document_id, key=name, params=params)
+        assert (again.status_code, again.content) == (202, life.answers[name].content)
+        assert again.headers["idempotent-replayed"] == "true"
+    assert len(user.http.get("/documents").json()["items"]) == 2
+    assert len(user.http.get("/jobs").json()["items"]) == 2
+    tokens = life.answers["refresh"].json()
+    assert user.http.post("/auth/refresh", json={"refresh_token": tokens["refresh_token"]}).status_code == 200
