@@ -1,7 +1,6 @@
 """The command line: python -m app serve | migrate | users | sweep | demo."""
 
 import asyncio
-import math
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -25,7 +24,7 @@ cli = typer.Typer(
 users = typer.Typer(help="Manage accounts.", no_args_is_help=True)
 cli.add_typer(users, name="users")
 
-EXIT_MARGIN = 10  # seconds that requests get once the jobs have drained
+EXIT_MARGIN = 10  # seconds that open requests get, after the jobs have had DRAIN_SECONDS
 
 Email = Annotated[str, typer.Argument()]
 Password = Annotated[str, typer.Option(prompt=True, hide_input=True, confirmation_prompt=True)]
@@ -57,7 +56,7 @@ def serve() -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=math.ceil(settings.drain_seconds) + EXIT_MARGIN,
+        timeout_graceful_shutdown=EXIT_MARGIN,
     )
 
 
@@ -93,14 +92,18 @@ def create_user(email: Email, password: Password) -> None:
         new = NewUser(email=email, password=password)
     except ValidationError as error:
         sys.exit("; ".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors()))
-    user = _with_services(lambda services: services.auth.create_user(new.email, new.password))
+    user = _with_services(lambda services: services.auth.create_user(new.email, new.password, actor="operator"))
     typer.echo(f"{user.id}  {user.email}")
 
 
 @users.command("disable")
 def disable_user(email: Email) -> None:
     """Lock an account and revoke its logins."""
-    _with_services(lambda services: services.auth.disable(canonical_address(email)))
+    try:
+        address = canonical_address(email)
+    except ValueError as error:
+        sys.exit(f"email: {error}")
+    _with_services(lambda services: services.auth.disable(address))
 
 
 @users.command("list")

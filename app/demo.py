@@ -13,8 +13,8 @@ from uuid import uuid4
 
 from typer import echo
 
-ROOT = Path(__file__).parent.parent
-SAMPLES = ROOT / "app" / "samples"
+APP = Path(__file__).parent
+SAMPLES = APP / "samples"
 STARTUP = 20.0  # seconds
 
 
@@ -23,7 +23,7 @@ def run() -> None:
     with tempfile.TemporaryDirectory(prefix="document-api-demo-") as folder:
         port = _free_port()
         # Neither the settings around us nor a .env file: they may name real data.
-        environment = {"PYTHONPATH": str(ROOT), "DATA_DIR": folder, "PORT": str(port), "LOG_LEVEL": "WARNING"}
+        environment = {"PYTHONPATH": str(APP.parent), "DATA_DIR": folder, "PORT": str(port), "LOG_LEVEL": "WARNING"}
         server = subprocess.Popen([sys.executable, "-m", "app", "serve"], env=environment, cwd=folder)
         try:
             _show(Client(port))

@@ -1,7 +1,7 @@
-"""The error tree. Every error a client can see is a leaf; its docstring is the page at /problems/<code>.
+"""The error tree. Every error that a client can see is here; its docstring is the page at /problems/<code>.
 
 AppError
-├── BadRequest 400          MalformedRequest · MalformedIdempotencyKey
+├── BadRequest 400          MalformedIdempotencyKey
 ├── Unauthorized 401        InvalidCredentials · InvalidToken · InvalidRefreshToken
 ├── Forbidden 403           RegistrationClosed
 ├── NotFound 404
@@ -22,10 +22,8 @@ AppError
 The wire format is RFC 9457 (problem+json); `problems.py` renders it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
-
-Json = dict[str, Any]
 
 
 class AppError(Exception):
@@ -43,7 +41,7 @@ class AppError(Exception):
         super().__init__(detail or self.title)
         self.detail = detail or self.title
         self.headers = {**type(self).headers, **(headers or {})}
-        self.extra: Json = extra
+        self.extra = extra
 
 
 class BadRequest(AppError):
@@ -219,6 +217,11 @@ class ValidationFailed(AppError):
     """Part of the request is missing or not as described; `errors` points at each place."""
 
     status, code, title = 422, "validation-failed", "Validation failed"
+    pointer: ClassVar[str] = ""
+
+    def __init__(self, detail: str | None = None, *, errors: Sequence[Mapping[str, str]] = ()) -> None:
+        super().__init__(detail)
+        self.extra["errors"] = errors or [{"detail": self.detail, "pointer": self.pointer}]
 
 
 class MalformedMultipart(ValidationFailed):
@@ -230,25 +233,25 @@ class MalformedMultipart(ValidationFailed):
 class UnsafeArchive(ValidationFailed):
     """The DOCX inflates beyond the limits, or has unsafe or duplicate entry names, or a document type definition."""
 
-    code, title = "unsafe-archive", "Unsafe DOCX archive"
+    code, title, pointer = "unsafe-archive", "Unsafe DOCX archive", "/file"
 
 
 class UnknownProcessor(ValidationFailed):
     """No processor has this name."""
 
-    code, title = "unknown-processor", "Unknown processor"
+    code, title, pointer = "unknown-processor", "Unknown processor", "/processor"
 
 
 class InvalidCursor(ValidationFailed):
     """The cursor was not made by this list with this sort order. Start again without one."""
 
-    code, title = "invalid-cursor", "Invalid cursor"
+    code, title, pointer = "invalid-cursor", "Invalid cursor", "/query/cursor"
 
 
 class IdempotencyKeyReused(ValidationFailed):
     """The Idempotency-Key was used before for a different request. Use a new key for every new request."""
 
-    code, title = "idempotency-key-reused", "Idempotency-Key reused"
+    code, title, pointer = "idempotency-key-reused", "Idempotency-Key reused", "/header/Idempotency-Key"
 
 
 class HeadersTooLarge(AppError):

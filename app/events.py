@@ -69,7 +69,7 @@ def append(
 ) -> None:
     """Add an event to the current transaction, and its log line to what follows the commit.
 
-    `actor` is `user:<id>` or `worker:<name>`. Without a `request_id` it is the one of the current request.
+    `actor` is `user:<id>`, `worker:<name>` or `operator`. Without a `request_id` it is the one of the current request.
     """
     request_id = request_id or current_request_id()
     subject = {"user_id": user_id, "document_id": document_id, "job_id": job_id, "request_id": request_id}

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 from fastapi import APIRouter, Request, Response
@@ -45,7 +45,7 @@ class Health:
 
     db: Database
     checks: dict[str, Callable[[], Awaitable[None]]]
-    draining: bool = field(default=False)
+    draining: bool = False
 
     async def report(self) -> dict[str, str]:
         """`ok` or `failed` by check."""

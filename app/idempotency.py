@@ -130,8 +130,8 @@ def remember(conn: Connection, guard: Guard, print_: str, answer: Answer) -> Non
     )
 
 
-def forget_expired(conn: Connection) -> int:
-    return conn.execute(delete(records).where(records.c.expires_at <= now())).rowcount
+def forget_expired(conn: Connection) -> None:
+    conn.execute(delete(records).where(records.c.expires_at <= now()))
 
 
 def _of(guard: Guard) -> tuple[Any, Any]:
@@ -145,8 +145,8 @@ def _key(
         Header(
             alias="Idempotency-Key",
             description="1–255 printable ASCII characters, bare or as a quoted string. A repeated request with the "
-            "same key gets the first answer again, for 24 h.",
-            json_schema_extra={"pattern": f"^({_BARE.pattern}|{_QUOTED.pattern})$", "minLength": 1, "maxLength": 255},
+            "same key gets the first answer again, while the key is remembered.",
+            json_schema_extra={"pattern": f"^({_BARE.pattern}|{_QUOTED.pattern})$", "minLength": 1},
         ),
     ] = None,
 ) -> str | None:

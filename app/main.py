@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -33,8 +34,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPIOffline(**openapi.DESCRIPTION, redoc_url=None, lifespan=_lifespan(settings))
     app.add_middleware(RequestMiddleware)
     problems.install(app)
-    for module in (auth, documents, processing, health):
-        app.include_router(module.router)
+    for router in (auth.router, auth.own, documents.router, processing.router, health.router):
+        app.include_router(router)
     openapi.install(app, wiring.PROCESSORS)
 
     @app.get("/", include_in_schema=False)
@@ -54,6 +55,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
         app.state.processing = services.processing
         app.state.health = services.health
         background = asyncio.create_task(services.run())
+        services.health.checks["background"] = partial(_still_running, background)
         _drain_on_signal(services)
         log.info("server.started", environment=settings.environment)
         yield
@@ -63,6 +65,11 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
         log.info("server.stopped")
 
     return lifespan
+
+
+async def _still_running(background: asyncio.Task[None]) -> None:
+    if background.done():
+        background.result()
 
 
 def _drain_on_signal(services: Services) -> None:
@@ -99,7 +106,7 @@ class _Drain:
 
     async def _drain(self, number: int) -> None:
         log.info("server.draining", signal=signal.Signals(number).name)
-        await self._services.drain()
+        await self._services.drain(self._services.settings.drain_seconds)
         self._then(number, None)
 
 

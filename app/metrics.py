@@ -6,6 +6,7 @@ so any worker answers for all. What is a fact of the database is not counted her
 
 import os
 import shutil
+import socket
 from pathlib import Path
 
 from prometheus_client import Counter, Histogram
@@ -26,11 +27,12 @@ finishes_fenced = Counter("job_finishes_fenced_total", "Outcomes refused because
 
 def share_between_workers(data_dir: Path) -> None:
     """Call before any worker starts: an empty folder of this server's own, and the ones of dead servers removed."""
-    root = data_dir / "metrics"
-    for folder in root.glob("*"):
-        if folder.name == str(os.getpid()) or not _alive(int(folder.name)):
+    root, host = data_dir / "metrics", socket.gethostname()
+    for folder in root.glob(f"{host}-*"):
+        pid = folder.name.removeprefix(f"{host}-")
+        if not pid.isdecimal() or int(pid) == os.getpid() or not _alive(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
-    mine = root / str(os.getpid())
+    mine = root / f"{host}-{os.getpid()}"
     mine.mkdir(parents=True)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(mine)
 

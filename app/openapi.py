@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 
+from app.auth.schemas import Credentials
 from app.problems import Problem
 from app.processors.base import Processor
+from app.web import header
 
 _REF = "#/components/schemas/{model}"
 
@@ -30,23 +31,26 @@ DESCRIPTION: dict[str, Any] = {
 
 def install(app: FastAPI, processors: Iterable[Processor[Any]]) -> None:
     """Add what FastAPI cannot know: the problem schema, and the processors with their params."""
+    generate = app.openapi
 
-    def build() -> dict[str, Any]:
+    def complete() -> dict[str, Any]:
         if app.openapi_schema is None:
-            schema = get_openapi(
-                title=app.title,
-                version=app.version,
-                summary=app.summary,
-                description=app.description,
-                tags=app.openapi_tags,
-                routes=app.routes,
-            )
-            _add_problems(schema["components"]["schemas"])
-            _add_processors(schema["components"]["schemas"], processors)
-            app.openapi_schema = schema
-        return app.openapi_schema
+            schema = generate()
+            schemas = schema["components"]["schemas"]
+            schemas["Credentials"] = Credentials.model_json_schema()
+            _add_problems(schemas)
+            _add_processors(schemas, processors)
+            _add_request_ids(schema["paths"])
+        return app.openapi_schema or {}
 
-    app.openapi = build  # type: ignore[method-assign]
+    app.openapi = complete  # type: ignore[method-assign]
+
+
+def _add_request_ids(paths: dict[str, Any]) -> None:
+    id_header = header("Names this request in logs, timelines and errors; sent by the client or made here.", "7f9c")
+    for operation in (operation for path in paths.values() for operation in path.values()):
+        for response in operation["responses"].values():
+            response.setdefault("headers", {})["X-Request-ID"] = id_header
 
 
 def _add_problems(schemas: dict[str, Any]) -> None:

@@ -1,8 +1,9 @@
 """Keyset pagination: a page begins where the last one ended, so page 1,000 costs what page 1 does."""
 
-import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from typing import Annotated, Any, Generic, TypeVar
+from datetime import UTC, datetime
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
+from uuid import UUID
 
 import orjson
 from fastapi import Query
@@ -11,6 +12,8 @@ from pydantic import BaseModel, Field
 from app.errors import InvalidCursor
 
 T = TypeVar("T")
+
+MAX_INTEGER = 2**63 - 1  # what a database takes
 
 Limit = Annotated[int, Query(ge=1, le=100, description="Items on a page.")]
 Cursor = Annotated[str | None, Query(max_length=2048, description="`next_cursor` of the page before.")]
@@ -23,20 +26,29 @@ class Page(BaseModel, Generic[T]):
     next_cursor: str | None = Field(description="Pass as `cursor` for the next page; null on the last.")
 
 
-def encode(*keys: Any) -> str:
-    """An opaque cursor over the sort keys of a page's last item."""
-    return urlsafe_b64encode(orjson.dumps(keys)).rstrip(b"=").decode()
+class Keyset(NamedTuple):
+    """Where a page ends: the value that the list is sorted by, and the id that breaks ties."""
+
+    value: Any
+    id: UUID
 
 
-def decode(cursor: str, *kinds: type) -> list[Any]:
-    """The keys of a cursor, one of each kind. Raises InvalidCursor for anything `encode` did not make."""
+def encode(order: str, value: Any, item_id: UUID) -> str:
+    """An opaque cursor: the list's order, and the keyset of a page's last item."""
+    return urlsafe_b64encode(orjson.dumps((order, value, item_id))).rstrip(b"=").decode()
+
+
+def decode(cursor: str, order: str, kind: type[int | str | datetime]) -> Keyset:
+    """The keyset in a cursor. Raises InvalidCursor for anything that `encode` did not make for this order."""
     try:
-        keys = orjson.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (ValueError, binascii.Error):
+        made_for, value, item_id = orjson.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        value = datetime.fromisoformat(value).astimezone(UTC) if kind is datetime else value
+        keyset = Keyset(value, UUID(item_id))
+    except (ValueError, TypeError, AttributeError, OverflowError):
         raise InvalidCursor from None
-    if not isinstance(keys, list) or [type(key) for key in keys] != list(kinds):
+    if made_for != order or type(value) is not kind or (isinstance(value, int) and abs(value) > MAX_INTEGER):
         raise InvalidCursor
-    return keys
+    return keyset
 
 
 def page(rows: list[T], limit: int) -> tuple[list[T], T | None]:

@@ -8,7 +8,7 @@ import structlog
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 
 from app.errors import (
@@ -45,7 +45,9 @@ class Problem(BaseModel):
     instance: str = Field(description="This occurrence.")
     code: str = Field(examples=["not-found"])
     request_id: str
-    errors: list[Place] | None = Field(None, description="With 422: every place that is wrong.")
+    errors: list[Place] | None = Field(None, description="With validation-failed: every place that is wrong.")
+    error: dict[str, str] | None = Field(None, description="With processing-failed: the job's `code` and `detail`.")
+    checks: dict[str, str] | None = Field(None, description="With not-ready: `ok` or what not, by check.")
 
 
 def response(error: AppError) -> Response:
@@ -91,18 +93,28 @@ def _allow(request: Request) -> dict[str, str]:
     return {"Allow": ", ".join(method.upper() for method in methods)} if methods else {}
 
 
+def invalid(error: ValidationError, *prefix: str) -> ValidationFailed:
+    """A ValidationFailed for a model that was validated by hand; `prefix` is where in the body it stands."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    return ValidationFailed(errors=places([{**each, "loc": (*prefix, *each["loc"])} for each in found]))
+
+
 def places(errors: Any) -> list[dict[str, str]]:
     """Pydantic's errors as `{detail, pointer}`; the input and the context, which may hold it, are left out."""
-    return [{"detail": _detail(each), "pointer": _pointer(each["loc"])} for each in errors]
+    return [{"detail": _detail(each), "pointer": _pointer(each)} for each in errors]
 
 
 def _detail(error: dict[str, Any]) -> str:
-    # A union's or a literal's message lists what is expected, never what was sent.
+    if error["type"] == "uuid_parsing":  # the one message that quotes the input
+        return "Input should be a valid UUID"
     return str(error["msg"]).removeprefix("Value error, ")
 
 
-def _pointer(loc: tuple[str | int, ...]) -> str:
+def _pointer(error: dict[str, Any]) -> str:
     """A location as a JSON Pointer (RFC 6901). Names that a client invented are cut short, not echoed whole."""
+    loc = error["loc"]
+    if error["type"] == "json_invalid":
+        return ""  # the whole body is wrong
     steps = loc[1:] if loc and loc[0] == "body" else loc
     return "".join("/" + str(step)[:64].replace("~", "~0").replace("/", "~1") for step in steps)
 

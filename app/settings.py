@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -50,12 +50,10 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(100 * 1024**2, ge=1, description="Largest file accepted.")
     upload_slots: int = Field(16, ge=1, description="Uploads received at once by one process; others wait.")
     upload_idle_seconds: float = Field(15, gt=0, description="An upload that sends nothing for this long is cut off.")
-    upload_min_rate: float = Field(
-        1024, ge=0, description="Bytes a second an upload must average after its first 10 s."
-    )
+    upload_min_rate: float = Field(1024, ge=0, description="Bytes a second an upload must average over 10 s.")
 
     lease_seconds: float = Field(30, gt=0, description="A job whose worker is silent for this long is taken over.")
-    job_max_tries: int = Field(5, ge=1, description="Attempts before a job is a dead letter.")
+    job_max_tries: int = Field(5, ge=1, le=100, description="Attempts before a job is a dead letter.")
     job_timeout: float = Field(600, gt=0, description="Hard limit of one attempt.")
     job_concurrency: int = Field(4, ge=1, description="Jobs run at once by one process.")
     drain_seconds: float = Field(20, ge=0, description="On SIGTERM, running jobs get this long to finish.")
@@ -82,29 +80,33 @@ class Settings(BaseSettings):
             raise ValueError(f"JWT_SECRET must be at least {MIN_SECRET_BYTES} bytes")
         if self.fault and self.environment == "production":
             raise ValueError("FAULT must not be set when ENVIRONMENT=production")
-        if self.database_url and not self.database_url.startswith("sqlite+aiosqlite:///"):
-            raise ValueError("DATABASE_URL must start with sqlite+aiosqlite:///")
-        if self.storage_url and not self.storage_url.startswith("file:///"):
-            raise ValueError("STORAGE_URL must start with file:///")
+        _path("DATABASE_URL", self.database_url, "sqlite+aiosqlite:///")
+        _path("STORAGE_URL", self.storage_url, "file://")
         if self.broker_url:
             raise ValueError("BROKER_URL must be empty: jobs run in the server processes")
         return self
 
     @property
     def database_file(self) -> Path:
-        return (
-            Path(self.database_url.removeprefix("sqlite+aiosqlite:///"))
-            if self.database_url
-            else self.data_dir / "app.db"
-        )
+        return _path("DATABASE_URL", self.database_url, "sqlite+aiosqlite:///") or self.data_dir / "app.db"
 
     @property
     def storage_dir(self) -> Path:
-        return Path(urlsplit(self.storage_url).path) if self.storage_url else self.data_dir / "files"
+        return _path("STORAGE_URL", self.storage_url, "file://") or self.data_dir / "files"
 
     @property
     def logs_as_json(self) -> bool:
         return (self.log_format or ("json" if self.environment == "production" else "console")) == "json"
+
+
+def _path(variable: str, url: str, prefix: str) -> Path | None:
+    """The path of a URL; None without one. Raises ValueError for a URL that names no file or folder of its own."""
+    if not url:
+        return None
+    path = Path(unquote(url.removeprefix(prefix)))
+    if not url.startswith(prefix) or "?" in url or path.name in {"", ":memory:"}:
+        raise ValueError(f"{variable} must be {prefix} and a path")
+    return path
 
 
 def load() -> Settings:

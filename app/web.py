@@ -1,6 +1,8 @@
 """HTTP habits that all routes share: strict JSON in, bytes out, and how errors are described in the OpenAPI."""
 
+import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from http import HTTPStatus
 from operator import attrgetter
 from typing import Any
 
@@ -15,7 +17,9 @@ from app.errors import (
     DatabaseUnavailable,
     HeadersTooLarge,
     InternalError,
+    InvalidToken,
     PayloadTooLarge,
+    RequestTimeout,
     Unauthorized,
     UnsupportedMediaType,
     ValidationFailed,
@@ -23,6 +27,7 @@ from app.errors import (
 from app.problems import Problem
 
 MAX_JSON_BYTES = 1024**2
+BODY_TIMEOUT = 15.0  # seconds that a JSON body may take; uvicorn waits for ever
 RETRY_AFTER = {"Retry-After": "1"}  # seconds
 
 
@@ -31,18 +36,25 @@ class StrictRequest(Request):
 
     async def body(self) -> bytes:
         if not hasattr(self, "_body"):
-            declared = self.headers.get("content-length", "0")
-            chunks, size = [], int(declared) if declared.isdecimal() and len(declared) < 20 else 0
-            if size <= MAX_JSON_BYTES:
-                size = 0
-                async for chunk in self.stream():
-                    chunks.append(chunk)
-                    if (size := size + len(chunk)) > MAX_JSON_BYTES:
-                        break
-            if size > MAX_JSON_BYTES:
-                raise HTTPException(413)  # FastAPI lets only its own kind of error out of here
-            self._body = b"".join(chunks)
+            self._refuse_beyond(declared_length(self))
+            try:
+                async with asyncio.timeout(BODY_TIMEOUT):
+                    self._body = await self._read()
+            except TimeoutError:
+                raise HTTPException(408) from None
         return self._body
+
+    async def _read(self) -> bytes:
+        chunks, size = [], 0
+        async for chunk in self.stream():
+            chunks.append(chunk)
+            size += len(chunk)
+            self._refuse_beyond(size)
+        return b"".join(chunks)
+
+    def _refuse_beyond(self, size: int) -> None:
+        if size > MAX_JSON_BYTES:
+            raise HTTPException(413)  # FastAPI lets only its own kind of error out of `body`
 
     async def json(self) -> Any:
         # orjson's error is a json.JSONDecodeError: FastAPI makes a 422 of it.
@@ -54,27 +66,41 @@ class Route(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
+        takes_json = self.body_field is not None
 
         async def strict(request: Request) -> Response:
+            if takes_json and _has_body(request) and media_type(request) != "application/json":
+                raise UnsupportedMediaType
             return await handler(StrictRequest(request.scope, request.receive))
 
         return strict
+
+
+def media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def declared_length(request: Request) -> int:
+    """Content-Length; 0 without one. A number too long to be true is as good as infinite."""
+    declared = request.headers.get("content-length", "0")
+    return int(declared[:18]) if declared.isdecimal() else 0
+
+
+def _has_body(request: Request) -> bool:
+    return "transfer-encoding" in request.headers or declared_length(request) > 0
 
 
 def json_response(content: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     return Response(content.model_dump_json(), status, headers, "application/json")
 
 
-_EVERYWHERE: tuple[type[AppError], ...] = (HeadersTooLarge, InternalError, DatabaseUnavailable)
-
-
 def raises(*errors: type[AppError], authenticated: bool = True, body: bool = False) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI `responses` of a route: the errors it names, those of its kind, and those of every route."""
-    found: list[type[AppError]] = [*errors, ValidationFailed, *_EVERYWHERE]
+    found: list[type[AppError]] = [*errors, HeadersTooLarge, InternalError]
     if authenticated:
-        found.append(Unauthorized)
+        found += [Unauthorized, InvalidToken, DatabaseUnavailable]
     if body:
-        found += [PayloadTooLarge, UnsupportedMediaType]
+        found += [ValidationFailed, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, DatabaseUnavailable]
     responses: dict[int | str, dict[str, Any]] = {}
     for error in sorted(found, key=attrgetter("status")):
         described = responses.setdefault(error.status, _described(error))
@@ -86,7 +112,7 @@ def raises(*errors: type[AppError], authenticated: bool = True, body: bool = Fal
 def _described(error: type[AppError]) -> dict[str, Any]:
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
-        "description": error.title,
+        "description": HTTPStatus(error.status).phrase,
         "headers": {name: {"schema": {"type": "string"}, "example": value} for name, value in error.headers.items()},
         "content": {"application/problem+json": {"schema": schema, "examples": {}}},
     }

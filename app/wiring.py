@@ -49,16 +49,16 @@ class Services:
             tasks.create_task(self.sweeper.run())
             tasks.create_task(self.watch.run())
 
-    async def drain(self) -> None:
-        """First thing on SIGTERM: fail readiness, claim no more, let jobs end or give them back."""
+    async def drain(self, seconds: float) -> None:
+        """First thing on SIGTERM: fail readiness, claim no more, let jobs end within `seconds` or give them back."""
         self.health.draining = True
         self.watch.close()
         self.sweeper.stop()
-        await self.runner.drain(self.settings.drain_seconds)
+        await self.runner.drain(seconds)
 
     async def close(self) -> None:
         """Last thing, after `run` was cancelled: let go of everything."""
-        await self.drain()
+        await self.drain(0)
         await self.sweeper.close()
         self.hasher.close()
         await self.db.close()
@@ -66,6 +66,7 @@ class Services:
 
 def build(settings: Settings) -> Services:
     """Connect the parts that the settings ask for."""
+    os.umask(0o077)  # what users store is no other account's to read
     if settings.fault:
         point, _, nth = settings.fault.partition(":")
         faults.arm(point, int(nth))

@@ -1,18 +1,20 @@
 """The principal of a request, as an annotated parameter."""
 
-from typing import Annotated
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
 
 import structlog
-from fastapi import Depends, Request
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.security import HTTPBearer, OAuth2PasswordBearer
 
 from app.auth.schemas import User
 from app.auth.service import AuthService
 from app.errors import InvalidToken, Unauthorized
+from app.web import Route
 
 # Both are declared for the API description only: either form of Authorize works in /docs.
 _bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="An access token from POST /auth/login.")
-_password = OAuth2PasswordBearer("auth/login", refreshUrl=None, auto_error=False)
+_password = OAuth2PasswordBearer("auth/login", auto_error=False)
 
 
 def get_service(request: Request) -> AuthService:
@@ -20,7 +22,7 @@ def get_service(request: Request) -> AuthService:
     return service
 
 
-async def current_user(request: Request) -> User:
+async def authenticate(request: Request) -> User:
     """Authenticate the bearer token (RFC 6750 §2.1) and bind the user to the log context.
 
     Raises Unauthorized without one, InvalidToken for a bad one.
@@ -36,6 +38,28 @@ async def current_user(request: Request) -> User:
     return user
 
 
+class AuthenticatedRoute(Route):
+    """A route that knows its user before it reads a byte of the body."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def authenticated(request: Request) -> Response:
+            request.state.user = await authenticate(request)
+            return await handler(request)
+
+        return authenticated
+
+
+async def _current_user(request: Request) -> User:
+    user: User = request.state.user
+    return user
+
+
 Service = Annotated[AuthService, Depends(get_service)]
-CurrentUser = Annotated[User, Depends(current_user)]
-AUTHENTICATED = [Depends(_bearer), Depends(_password)]
+CurrentUser = Annotated[User, Depends(_current_user)]
+
+
+def users_only(**options: Any) -> APIRouter:
+    """A router whose every route wants an access token."""
+    return APIRouter(route_class=AuthenticatedRoute, dependencies=[Depends(_bearer), Depends(_password)], **options)

@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
-from app.auth.dependencies import AUTHENTICATED, CurrentUser, Service
+from app.auth.dependencies import CurrentUser, Service, users_only
 from app.auth.schemas import Credentials, NewUser, RefreshRequest, TokenPair, User
 from app.errors import (
     EmailTaken,
@@ -16,10 +16,11 @@ from app.errors import (
     UnsupportedMediaType,
     ValidationFailed,
 )
-from app.problems import places
-from app.web import Route, json_response, raises
+from app.problems import invalid
+from app.web import Route, json_response, media_type, raises
 
 router = APIRouter(prefix="/auth", tags=["auth"], route_class=Route)
+own = users_only(prefix="/auth", tags=["auth"])
 
 _NO_STORE = {"Cache-Control": "no-store"}  # RFC 6749 §5.1
 _FORM = {
@@ -36,7 +37,7 @@ _LOGIN_BODY = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": Credentials.model_json_schema()},
+            "application/json": {"schema": {"$ref": "#/components/schemas/Credentials"}},
             "application/x-www-form-urlencoded": {"schema": _FORM},
         },
     }
@@ -87,14 +88,14 @@ async def logout(body: RefreshRequest, service: Service) -> Response:
     return Response(status_code=204)
 
 
-@router.get("/me", operation_id="me", response_model=User, responses=raises(), dependencies=AUTHENTICATED)
+@own.get("/me", operation_id="me", response_model=User, responses=raises())
 async def me(user: CurrentUser) -> Response:
     """The account behind the access token."""
     return json_response(user)
 
 
 async def _credentials(request: Request) -> Credentials:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = media_type(request)
     if kind == "application/json":
         return _validated(await _json(request))
     if kind == "application/x-www-form-urlencoded":
@@ -126,4 +127,4 @@ def _validated(data: Any) -> Credentials:
     try:
         return Credentials.model_validate(data)
     except ValidationError as error:
-        raise ValidationFailed(errors=places(error.errors(include_input=False))) from None
+        raise invalid(error) from None

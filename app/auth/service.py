@@ -29,10 +29,10 @@ class AuthService:
             raise RegistrationClosed
         return await self.create_user(email, password)
 
-    async def create_user(self, email: str, password: str) -> User:
-        """Raises EmailTaken."""
+    async def create_user(self, email: str, password: str, actor: str | None = None) -> User:
+        """An account made by `actor`, or by its own user. Raises EmailTaken."""
         password_hash = await self._hasher.hash(password)
-        return await self._db.write(lambda conn: _create_user(conn, email, password_hash))
+        return await self._db.write(lambda conn: _create_user(conn, email, password_hash, actor))
 
     async def login(self, email: str, password: str) -> TokenPair:
         """A new token family. Raises InvalidCredentials, after the same time whether or not the user exists."""
@@ -135,12 +135,12 @@ class AuthService:
         )
 
 
-def forget_expired(conn: Connection) -> int:
+def forget_expired(conn: Connection) -> None:
     """Drop families past their absolute expiry, with their tokens."""
-    return conn.execute(token_families.delete().where(token_families.c.expires_at <= now())).rowcount
+    conn.execute(token_families.delete().where(token_families.c.expires_at <= now()))
 
 
-def _create_user(conn: Connection, email: str, password_hash: str) -> User:
+def _create_user(conn: Connection, email: str, password_hash: str, actor: str | None) -> User:
     row = conn.execute(
         insert_unless(conn, users)
         .values(id=new_id(), email=email, password_hash=password_hash, active=True, created_at=now())
@@ -149,14 +149,14 @@ def _create_user(conn: Connection, email: str, password_hash: str) -> User:
     ).one_or_none()
     if row is None:
         raise EmailTaken
-    events.append(conn, "user.registered", actor=f"user:{row.id}", user_id=row.id)
+    events.append(conn, "user.registered", actor=actor or f"user:{row.id}", user_id=row.id)
     return User.model_validate(row)
 
 
 def _disable(conn: Connection, email: str) -> None:
     user_id = conn.scalar(update(users).where(users.c.email == email).values(active=False).returning(users.c.id))
     if user_id is None:
-        raise NotFound
+        raise NotFound("There is no such user.")
     conn.execute(update(token_families).where(token_families.c.user_id == user_id).values(revoked_at=now()))
     events.append(conn, "user.disabled", actor="operator", user_id=user_id)
 

@@ -13,10 +13,11 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from pathlib import Path
 from uuid import UUID
 
-from jose import jwt
+from jose import jwk, jwt
 
 from app.errors import InvalidToken
 from app.ids import new_id
+from app.settings import MIN_SECRET_BYTES, ConfigurationError
 
 MAX_TOKEN_BYTES = 4096
 LEEWAY = 10  # seconds that clocks of several hosts may differ
@@ -28,7 +29,10 @@ class AccessTokens:
     """Issues and verifies access tokens. `ttl` is in seconds."""
 
     def __init__(self, secret: str, *, issuer: str, audience: str, ttl: float) -> None:
-        self._secret = secret
+        if len(secret.encode()) < MIN_SECRET_BYTES:
+            raise ConfigurationError(f"the signing secret must be at least {MIN_SECRET_BYTES} bytes")
+        # As a key object: python-jose takes a secret that happens to be JSON for a key set.
+        self._key = jwk.construct(secret, "HS256")
         self._issuer = issuer
         self._audience = audience
         self.ttl = ttl
@@ -44,7 +48,7 @@ class AccessTokens:
             "exp": now + max(1, round(self.ttl)),
             "typ": "access",
         }
-        return str(jwt.encode(claims, self._secret, algorithm="HS256"))
+        return str(jwt.encode(claims, self._key, algorithm="HS256"))
 
     def verify(self, token: str) -> UUID:
         """The user the token was issued to. Raises InvalidToken for whatever is wrong with it."""
@@ -66,7 +70,7 @@ class AccessTokens:
         _decoded(parts[2])
         claims = jwt.decode(
             token,
-            self._secret,
+            self._key,
             algorithms=["HS256"],
             audience=self._audience,
             issuer=self._issuer,
@@ -104,7 +108,10 @@ def development_secret(data_dir: Path) -> str:
     draft = data_dir / f"jwt-secret.{os.getpid()}"
     try:
         draft.touch(mode=0o600)
-        draft.write_text(secrets.token_urlsafe(48))
+        with draft.open("w") as file:
+            file.write(secrets.token_urlsafe(48))
+            file.flush()
+            os.fsync(file.fileno())
         os.link(draft, path)  # fails if another process was first; nobody ever reads half a secret
     except FileExistsError:
         pass

@@ -35,7 +35,8 @@ class Retry(Exception):
 
 class Database(Protocol):
     """Obligations of an adapter: `write` returns after the commit is durable; an exception from either call means that
-    the unit left no trace. A database that is locked, full or away raises DatabaseUnavailable within seconds."""
+    the unit left no trace. A database that is locked or away raises DatabaseUnavailable within seconds, a full one
+    StorageFull."""
 
     def migrate(self) -> None:
         """Bring the schema to the newest revision. Blocks; processes that start at once take turns."""

@@ -12,9 +12,10 @@ import fcntl
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic
@@ -43,6 +44,8 @@ class _Unit(Generic[T]):
 
     work: Work[T]
     done: "asyncio.Future[T]"
+    # The caller's: the unit must know whose request it is part of.
+    context: Context = field(default_factory=copy_context)
     effects: list[Callable[[], None]] = field(default_factory=list)
     outcome: T | None = None
     error: Exception | None = None
@@ -52,6 +55,12 @@ class _Unit(Generic[T]):
         return self._ticket.acquire(blocking=False)
 
     def deliver(self) -> None:
+        """Tell of it what is to be told, then resolve the caller's future, if the caller is still there."""
+        for effect in self.effects:
+            try:
+                self.context.run(effect)
+            except Exception:
+                log.exception("database.effect_failed")
         if self.done.cancelled():
             return
         if self.error is not None:
@@ -75,6 +84,7 @@ class SqliteDatabase:
             max_overflow=0,
             pool_timeout=PATIENCE,
             isolation_level="AUTOCOMMIT",
+            hide_parameters=True,  # errors are logged; what users store is not
         )
         event.listen(self._readers.sync_engine, "connect", _prepare_reader)
         self._queue: queue.SimpleQueue[_Unit[Any] | None] = queue.SimpleQueue()
@@ -94,9 +104,7 @@ class SqliteDatabase:
             raise _translated(error) from error
 
     async def write(self, work: Work[T]) -> T:
-        # The thread runs the unit in the caller's context, so that it knows whose request it is part of.
-        context = copy_context()
-        unit: _Unit[T] = _Unit(lambda conn: context.run(work, conn), asyncio.get_running_loop().create_future())
+        unit: _Unit[T] = _Unit(work, asyncio.get_running_loop().create_future())
         self._start()
         self._queue.put(unit)
         try:
@@ -106,20 +114,15 @@ class SqliteDatabase:
             withdrawn = not unit.done.done() and unit.take()
         if withdrawn:
             raise DatabaseUnavailable
-        outcome = await unit.done
-        for effect in unit.effects:
-            effect()
-        return outcome
+        return await unit.done
 
     async def check(self) -> None:
-        await self.read(lambda conn: conn.execute(text("SELECT 1")))
-        if not os.access(self._file, os.W_OK):
-            raise DatabaseUnavailable
+        await self.write(lambda conn: conn.execute(text("SELECT 1")))
 
     async def close(self) -> None:
         if self._thread:
             self._queue.put(None)
-            await asyncio.to_thread(self._thread.join)
+            await asyncio.to_thread(self._thread.join, PATIENCE)  # a frozen process may hold the lock
         self._engine.dispose()
         await self._readers.dispose()
         os.close(self._turns)
@@ -130,11 +133,17 @@ class SqliteDatabase:
             self._thread.start()
 
     def _run(self) -> None:
-        with self._engine.connect() as conn:
-            while first := self._queue.get():
-                group = self._attempt(conn, first)
-                for loop in {unit.done.get_loop() for unit in group}:
-                    loop.call_soon_threadsafe(_deliver, group)
+        """Serve the queue until it is closed. Nothing may end this thread before; units meanwhile time out."""
+        while True:
+            try:
+                with self._engine.connect() as conn:
+                    while first := self._queue.get():
+                        _hand_back(self._attempt(conn, first))
+            except Exception:
+                log.exception("database.writer_failed")
+                time.sleep(1)
+            else:
+                return
 
     def _attempt(self, conn: Connection, first: _Unit[Any]) -> list[_Unit[Any]]:
         """Commit `first` and whatever has queued by the time the lock is ours. Returns the units with an outcome."""
@@ -190,7 +199,7 @@ def _run_in_savepoint(conn: Connection, unit: _Unit[Any]) -> None:
         conn.info["after_commit"] = effects
         conn.exec_driver_sql("SAVEPOINT unit")
         try:
-            unit.outcome, unit.error = unit.work(conn), None
+            unit.outcome, unit.error = unit.context.run(unit.work, conn), None
         except Retry as error:
             unit.error = error
         except DBAPIError as error:
@@ -207,13 +216,22 @@ def _run_in_savepoint(conn: Connection, unit: _Unit[Any]) -> None:
     unit.effects = [] if unit.error else effects
 
 
+def _hand_back(group: list[_Unit[Any]]) -> None:
+    """Deliver on each unit's own event loop, all of a loop in one call."""
+    for loop in {unit.done.get_loop() for unit in group}:
+        mine = [unit for unit in group if unit.done.get_loop() is loop]
+        loop.call_soon_threadsafe(_deliver, mine)
+
+
 def _deliver(group: list[_Unit[Any]]) -> None:
     for unit in group:
         unit.deliver()
 
 
 def _engine(file: Path) -> Engine:
-    engine = create_engine(f"sqlite:///{file}", poolclass=NullPool, connect_args={"check_same_thread": False})
+    engine = create_engine(
+        f"sqlite:///{file}", poolclass=NullPool, connect_args={"check_same_thread": False}, hide_parameters=True
+    )
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: object) -> None:

@@ -6,7 +6,6 @@ python-multipart finds the parts; nothing is spooled, and no more than a batch o
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
 from fastapi import Request
 from pydantic import ValidationError
@@ -21,15 +20,15 @@ from app.errors import (
     RequestTimeout,
     UnsupportedDocument,
     UnsupportedMediaType,
-    ValidationFailed,
 )
-from app.problems import places
+from app.problems import invalid
+from app.web import declared_length
 
 BATCH = 512 * 1024  # bytes handed to storage at a time
 HEAD = 1024  # bytes that tell whether a file can be a document at all
 MAX_METADATA = 64 * 1024
 OVERHEAD = MAX_METADATA + 16 * 1024  # what a body may hold besides the file
-RATE_GRACE = 10.0  # seconds before the minimum rate counts
+RATE_WINDOW = 10.0  # seconds over which the rate is measured: a fast beginning earns no slow end
 
 
 def boundary_of(request: Request, max_file: int) -> bytes:
@@ -42,8 +41,7 @@ def boundary_of(request: Request, max_file: int) -> bytes:
         raise UnsupportedMediaType
     if not 1 <= len(options.get(b"boundary", b"")) <= 70:  # RFC 2046 §5.1.1
         raise MalformedMultipart("The boundary is missing or too long.")
-    declared = request.headers.get("content-length", "0")
-    if len(declared) > 18 or (declared.isdecimal() and int(declared) > max_file + OVERHEAD):
+    if declared_length(request) > max_file + OVERHEAD:
         raise PayloadTooLarge
     return options[b"boundary"]
 
@@ -53,7 +51,7 @@ async def paced(stream: AsyncIterator[bytes], idle: float, min_rate: float) -> A
 
     uvicorn waits for a body for ever. Raises RequestTimeout.
     """
-    started, received = time.monotonic(), 0
+    since, received = time.monotonic(), 0
     while True:
         try:
             async with asyncio.timeout(idle):
@@ -63,8 +61,10 @@ async def paced(stream: AsyncIterator[bytes], idle: float, min_rate: float) -> A
         if chunk is None:
             return
         received += len(chunk)
-        if received < min_rate * (time.monotonic() - started - RATE_GRACE):
-            raise RequestTimeout
+        if (elapsed := time.monotonic() - since) > RATE_WINDOW:
+            if received < min_rate * elapsed:
+                raise RequestTimeout
+            since, received = time.monotonic(), 0
         yield chunk
 
 
@@ -127,10 +127,7 @@ class Form:
         try:
             return Metadata.model_validate_json(bytes(self._metadata or b"{}"))
         except ValidationError as error:
-            found: list[Any] = error.errors(include_input=False, include_context=False)
-            raise ValidationFailed(
-                errors=places([{**each, "loc": ("metadata", *each["loc"])} for each in found])
-            ) from None
+            raise invalid(error, "metadata") from None
 
     def _begin_header(self) -> None:
         self._header = [bytearray(), bytearray()]

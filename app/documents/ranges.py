@@ -46,14 +46,14 @@ def requested_span(request: Request, size: int, etag: str) -> Span:
 
 def unchanged(request: Request, etag: str) -> bool:
     """Whether If-None-Match makes the answer a 304 (weak comparison)."""
-    header = request.headers.get("if-none-match", "")
+    header = ", ".join(request.headers.getlist("if-none-match"))
     return header.strip() == "*" or etag.strip('"') in {value for _, value in _ETAG.findall(header)}
 
 
 def expected_versions(request: Request) -> frozenset[int] | None:
     """The versions that If-Match allows (strong comparison); None when it allows any."""
-    header = request.headers.get("if-match")
-    if header is None or header.strip() == "*":
+    header = request.headers.getlist("if-match")
+    if not header or header == ["*"]:
         return None
-    tags = _ETAG.findall(header)
+    tags = _ETAG.findall(", ".join(header))
     return frozenset(int(value) for weak, value in tags if not weak and value.isdecimal() and len(value) < 10)

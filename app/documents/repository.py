@@ -1,25 +1,19 @@
 """SQL over documents. Every function runs inside the caller's transaction; every read of a user's is owner-filtered."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, insert, or_, select, tuple_, update
 
 from app import events
 from app.database import now
 from app.documents.lifecycle import SOURCES, Status
 from app.documents.models import document_tags, documents
 from app.documents.schemas import Document, Failure, Filters, Metadata
+from app.pagination import Keyset
 
 _BY_ID = select(documents).where(documents.c.id == bindparam("id"), documents.c.owner_id == bindparam("owner"))
-
-
-class Keyset(NamedTuple):
-    """Where a page of documents ends: the value sorted by, and the id that breaks ties."""
-
-    value: Any
-    id: UUID
 
 
 def get(conn: Connection, owner_id: UUID, document_id: UUID) -> Document | None:
@@ -97,11 +91,13 @@ def edit(
     conn: Connection, owner_id: UUID, document_id: UUID, versions: frozenset[int] | None, changes: dict[str, Any]
 ) -> bool:
     """Change metadata if the document still has one of these versions (any, if None)."""
-    swap = update(documents).where(documents.c.id == document_id, documents.c.owner_id == owner_id)
+    at = [documents.c.id == document_id, documents.c.owner_id == owner_id]
     if versions is not None:
-        swap = swap.where(documents.c.version.in_(versions))
+        at.append(documents.c.version.in_(versions))
+    if not changes:
+        return bool(conn.scalar(select(exists().where(*at))))
     values = {**changes, "version": documents.c.version + 1, "updated_at": now()}
-    if conn.execute(swap.values(**values)).rowcount == 0:
+    if conn.execute(update(documents).where(*at).values(**values)).rowcount == 0:
         return False
     if "tags" in changes:
         conn.execute(delete(document_tags).where(document_tags.c.document_id == document_id))
@@ -175,4 +171,4 @@ def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
         conditions.append(documents.c.created_at > filters.created_after)
     if filters.created_before is not None:
         conditions.append(documents.c.created_at < filters.created_before)
-    return [and_(*conditions)] if conditions else []
+    return conditions

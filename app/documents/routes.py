@@ -3,15 +3,15 @@
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
+from fastapi import BackgroundTasks, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.auth.dependencies import AUTHENTICATED, CurrentUser
+from app.auth.dependencies import CurrentUser, users_only
 from app.documents.dependencies import DocumentId, Service
 from app.documents.intake import boundary_of
 from app.documents.lifecycle import Status
 from app.documents.ranges import expected_versions, requested_span, unchanged
-from app.documents.schemas import Document, DocumentPage, Filters, Metadata
+from app.documents.schemas import Document, DocumentPage, Filters, MetadataChanges
 from app.documents.sniffing import DOCX, PDF
 from app.errors import (
     DocumentProcessing,
@@ -33,13 +33,14 @@ from app.errors import (
     UnsafeArchive,
     UnsupportedDocument,
     UnsupportedMediaType,
+    ValidationFailed,
 )
 from app.events import TimelinePage
 from app.idempotency import IdempotencyKey
 from app.pagination import Cursor, Limit
-from app.web import RETRY_AFTER, Route, accepts, header, json_response, raises
+from app.web import RETRY_AFTER, accepts, header, json_response, raises
 
-router = APIRouter(prefix="/documents", tags=["documents"], route_class=Route, dependencies=AUTHENTICATED)
+router = users_only(prefix="/documents", tags=["documents"])
 
 _ETAG = {"ETag": header("The document's version.", '"1"')}
 _WHILE_PROCESSING = {"Retry-After": header("Seconds; only while PROCESSING.", "1")}
@@ -96,6 +97,7 @@ _CONTENT_RANGE = {"Content-Range": header("What part of how much.", "bytes 0-99/
             PolyglotFile,
             MalformedMultipart,
             UnsafeArchive,
+            ValidationFailed,
             IdempotencyKeyReused,
             TooBusy,
             StorageUnavailable,
@@ -111,7 +113,9 @@ async def upload(request: Request, user: CurrentUser, service: Service, key: Ide
     return answer.response()
 
 
-@router.get("", operation_id="listDocuments", response_model=DocumentPage, responses=raises(InvalidCursor))
+@router.get(
+    "", operation_id="listDocuments", response_model=DocumentPage, responses=raises(ValidationFailed, InvalidCursor)
+)
 async def list_documents(
     user: CurrentUser, service: Service, filters: Annotated[Filters, Query()], limit: Limit = 20, cursor: Cursor = None
 ) -> Response:
@@ -126,7 +130,7 @@ async def list_documents(
     responses={
         200: {"headers": {**_ETAG, **_WHILE_PROCESSING}},
         304: {"description": "Unchanged since the version in If-None-Match.", "headers": _ETAG},
-        **raises(NotFound),
+        **raises(ValidationFailed, NotFound),
     },
     openapi_extra=accepts(If_None_Match="Versions that the caller has: 304 if the document is at one of them."),
 )
@@ -142,11 +146,11 @@ async def get_document(request: Request, document_id: DocumentId, user: CurrentU
     "/{document_id}",
     operation_id="editDocument",
     response_model=Document,
-    responses={200: {"headers": _ETAG}, **raises(NotFound, PreconditionFailed, body=True)},
+    responses={200: {"headers": _ETAG}, **raises(ValidationFailed, NotFound, PreconditionFailed, body=True)},
     openapi_extra=accepts(If_Match="Versions that may be changed: 412 if the document is at another."),
 )
 async def edit_document(
-    request: Request, document_id: DocumentId, body: Metadata, user: CurrentUser, service: Service
+    request: Request, document_id: DocumentId, body: MetadataChanges, user: CurrentUser, service: Service
 ) -> Response:
     """Change metadata. With `If-Match`, only if the document is still at that version."""
     changes = body.model_dump(exclude_unset=True)
@@ -162,7 +166,7 @@ async def edit_document(
         200: {"description": "The file.", "headers": _FILE_HEADERS, **_CONTENT},
         206: {"description": "The requested range.", "headers": _FILE_HEADERS | _CONTENT_RANGE, **_CONTENT},
         304: {"description": "Unchanged."},
-        **raises(NotFound, RangeNotSatisfiable, StorageUnavailable),
+        **raises(ValidationFailed, NotFound, RangeNotSatisfiable, StorageUnavailable),
     },
     openapi_extra=accepts(
         Range="`bytes=` with one range; other forms are ignored.",
@@ -188,7 +192,7 @@ async def get_content(request: Request, document_id: DocumentId, user: CurrentUs
     "/{document_id}",
     operation_id="deleteDocument",
     status_code=204,
-    responses=raises(NotFound, DocumentProcessing),
+    responses=raises(ValidationFailed, NotFound, DocumentProcessing),
 )
 async def delete_document(
     document_id: DocumentId, user: CurrentUser, service: Service, background: BackgroundTasks
@@ -203,7 +207,7 @@ async def delete_document(
     "/{document_id}/timeline",
     operation_id="getDocumentTimeline",
     response_model=TimelinePage,
-    responses=raises(NotFound, InvalidCursor),
+    responses=raises(ValidationFailed, NotFound, InvalidCursor),
 )
 async def get_timeline(
     document_id: DocumentId, user: CurrentUser, service: Service, limit: Limit = 50, cursor: Cursor = None

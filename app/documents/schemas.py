@@ -1,7 +1,7 @@
 """What the document calls take and give."""
 
 import unicodedata
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -9,7 +9,6 @@ from uuid import UUID
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from app.documents.lifecycle import Status
-from app.documents.sniffing import DOCX, PDF
 from app.pagination import Page
 from app.text import LINE, PROSE
 
@@ -17,7 +16,18 @@ MAX_FILENAME = 255
 
 Tag = Annotated[str, Field(min_length=1, max_length=50, pattern=LINE)]
 Folder = Annotated[str, Field(min_length=1, max_length=255, pattern=LINE)]
+ContentType = Literal["application/pdf", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"]
 Sort = Literal["created_at", "-created_at", "filename", "-filename", "size", "-size"]
+
+
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("out of range") from None
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
 def _distinct(tags: list[str] | None) -> list[str]:
@@ -25,7 +35,7 @@ def _distinct(tags: list[str] | None) -> list[str]:
 
 
 class Metadata(BaseModel):
-    """What a user says of a document. With PATCH, a field that is left out stays as it is; null clears it."""
+    """What a user says of a document."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -37,6 +47,18 @@ class Metadata(BaseModel):
     description: Annotated[str, Field(max_length=2000, pattern=PROSE)] | None = None
     folder: Folder | None = None
     tags: Annotated[list[Tag] | None, Field(max_length=50), AfterValidator(_distinct)] = []
+
+
+def _without_defaults(schema: dict[str, Any]) -> None:
+    """A generated client that sent defaults would erase what it does not mean to touch."""
+    for field in schema["properties"].values():
+        field.pop("default", None)
+
+
+class MetadataChanges(Metadata):
+    """A merge patch (RFC 7396): a field that is left out stays as it is; null clears it."""
+
+    model_config = ConfigDict(json_schema_extra=_without_defaults)
 
 
 class Failure(BaseModel):
@@ -54,7 +76,7 @@ class Document(BaseModel):
     id: UUID
     owner_id: UUID
     filename: str
-    content_type: Literal["application/pdf", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"]
+    content_type: ContentType
     size: int = Field(description="Bytes.")
     sha256: str = Field(description="Of the stored bytes, in hex.")
     status: Status
@@ -80,15 +102,15 @@ class Filters(BaseModel):
     """Query parameters of the list."""
 
     status: Status | None = None
-    content_type: Literal[PDF, DOCX] | None = None  # type: ignore[valid-type]
+    content_type: ContentType | None = None
     tag: Tag | None = None
     folder: Folder | None = None
     q: Annotated[str, Field(min_length=1, max_length=200, pattern=PROSE)] | None = Field(
         None, description="Part of the filename or the description, in any case."
     )
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    created_after: AwareDatetime | None = None
-    created_before: AwareDatetime | None = None
+    created_after: Moment | None = None
+    created_before: Moment | None = None
     sort: Sort = "-created_at"
 
     @property
@@ -109,7 +131,3 @@ def display_name(sent: str) -> str | None:
         suffix = PurePosixPath(name).suffix[:20]
         name = name[: MAX_FILENAME - len(suffix)] + suffix
     return name if name.strip(".") else None
-
-
-def canonical(metadata: Metadata) -> dict[str, Any]:
-    return metadata.model_dump(mode="json")

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,13 +15,11 @@ from app.database import Database
 from app.documents import repository
 from app.documents.intake import BATCH, Form, paced
 from app.documents.lifecycle import Status
-from app.documents.repository import Keyset
 from app.documents.schemas import Document, DocumentPage, Filters, Metadata
 from app.documents.sniffing import sniff
 from app.errors import (
     AppError,
     DocumentProcessing,
-    InvalidCursor,
     NotFound,
     PreconditionFailed,
     StorageUnavailable,
@@ -39,6 +37,14 @@ SLOT_PATIENCE = 60.0  # seconds that an upload waits for a slot
 def storage_key(document_id: UUID) -> str:
     """Where a document's bytes are. Made of the id alone, never of anything that a client sent."""
     return f"documents/{document_id}"
+
+
+def document_of(key: str) -> UUID | None:
+    """The document whose bytes a key holds; None for a file that is not of our making."""
+    try:
+        return UUID(key.rpartition("/")[2])
+    except ValueError:
+        return None
 
 
 class DocumentService:
@@ -82,7 +88,7 @@ class DocumentService:
 
     async def find(self, owner_id: UUID, filters: Filters, limit: int, cursor: str | None) -> DocumentPage:
         """Raises InvalidCursor."""
-        after = _keyset(cursor, filters) if cursor else None
+        after = pagination.decode(cursor, filters.sort, _KINDS[filters.sort_column]) if cursor else None
         rows = await self._db.read(lambda conn: repository.page(conn, owner_id, filters, after, limit + 1))
         items, last = pagination.page(rows, limit)
         return DocumentPage(items=items, next_cursor=_cursor(last, filters) if last else None)
@@ -124,14 +130,17 @@ class DocumentService:
 
     async def timeline(self, owner_id: UUID, document_id: UUID, limit: int, cursor: str | None) -> TimelinePage:
         """Raises NotFound, InvalidCursor."""
-        after = pagination.decode(cursor, int)[0] if cursor else 0
+        after = pagination.decode(cursor, "timeline", int).value if cursor else 0
 
         def work(conn: Connection) -> list[tuple[int, TimelineItem]]:
             owned(conn, owner_id, document_id)
             return events.timeline(conn, document_id, after=after, limit=limit + 1)
 
         items, last = pagination.page(await self._db.read(work), limit)
-        return TimelinePage(items=[item for _, item in items], next_cursor=pagination.encode(last[0]) if last else None)
+        return TimelinePage(
+            items=[item for _, item in items],
+            next_cursor=pagination.encode("timeline", last[0], document_id) if last else None,
+        )
 
     async def _receive(self, staged: Staged, boundary: bytes, body: AsyncIterator[bytes]) -> Form:
         form = Form(boundary, self.max_upload_bytes)
@@ -183,7 +192,8 @@ class DocumentService:
         try:
             yield guard
         except BaseException:
-            await asyncio.shield(self._db.write(lambda conn: idempotency.release(conn, guard, holder)))
+            with suppress(AppError):  # it expires by itself
+                await asyncio.shield(self._db.write(lambda conn: idempotency.release(conn, guard, holder)))
             raise
 
     @asynccontextmanager
@@ -218,13 +228,4 @@ def _cursor(last: Document, filters: Filters) -> str:
     return pagination.encode(filters.sort, getattr(last, filters.sort_column), last.id)
 
 
-def _keyset(cursor: str, filters: Filters) -> Keyset:
-    """Raises InvalidCursor, also for a cursor of another sort order."""
-    sort, value, document_id = pagination.decode(cursor, str, int if filters.sort_column == "size" else str, str)
-    if sort != filters.sort:
-        raise InvalidCursor
-    try:
-        value = datetime.fromisoformat(value) if filters.sort_column == "created_at" else value
-        return Keyset(value, UUID(document_id))
-    except ValueError:
-        raise InvalidCursor from None
+_KINDS: dict[str, type[int | str | datetime]] = {"created_at": datetime, "filename": str, "size": int}

@@ -4,7 +4,6 @@ Whatever a runner writes is fenced: it matches the job only while the runner's o
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -14,6 +13,7 @@ from app import events
 from app.database import insert_unless, now
 from app.documents.models import documents
 from app.documents.schemas import Document, Failure
+from app.pagination import Keyset
 from app.processing.models import LIVE, JobState, jobs, results
 from app.processing.schemas import Job, JobFilters, Result
 
@@ -37,9 +37,7 @@ def get(conn: Connection, job_id: UUID, owner_id: UUID | None = None) -> Job | N
     return Job.model_validate(row) if row else None
 
 
-def page(
-    conn: Connection, owner_id: UUID, filters: JobFilters, after: tuple[datetime, UUID] | None, limit: int
-) -> list[Job]:
+def page(conn: Connection, owner_id: UUID, filters: JobFilters, after: Keyset | None, limit: int) -> list[Job]:
     """Up to `limit` jobs of the owner that follow `after`, newest first."""
     query = select(jobs).where(jobs.c.owner_id == owner_id)
     if filters.state is not None:
@@ -47,8 +45,7 @@ def page(
     if filters.dead is not None:
         query = query.where(jobs.c.dead.is_(filters.dead))
     if after is not None:
-        created_at, last = after
-        end = tuple_(bindparam("at", created_at, jobs.c.created_at.type), bindparam("last", last, jobs.c.id.type))
+        end = tuple_(bindparam("at", after.value, jobs.c.created_at.type), bindparam("last", after.id, jobs.c.id.type))
         query = query.where(tuple_(jobs.c.created_at, jobs.c.id) < end)
     query = query.order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
     return [Job.model_validate(row) for row in conn.execute(query)]

@@ -4,9 +4,9 @@ from typing import Annotated
 from uuid import UUID
 
 import structlog
-from fastapi import APIRouter, BackgroundTasks, Depends, Query, Request, Response
+from fastapi import BackgroundTasks, Depends, Query, Request, Response
 
-from app.auth.dependencies import AUTHENTICATED, CurrentUser
+from app.auth.dependencies import CurrentUser, users_only
 from app.documents.dependencies import DocumentId
 from app.errors import (
     IdempotencyKeyReused,
@@ -20,14 +20,15 @@ from app.errors import (
     ResultNotReady,
     UnknownProcessor,
     UploadIncomplete,
+    ValidationFailed,
 )
 from app.idempotency import IdempotencyKey
 from app.pagination import Cursor, Limit
 from app.processing.schemas import Job, JobFilters, JobPage, Processing, Result, Wanted
 from app.processing.service import ProcessingService
-from app.web import RETRY_AFTER, Route, header, json_response, raises
+from app.web import RETRY_AFTER, header, json_response, raises
 
-router = APIRouter(tags=["processing"], route_class=Route, dependencies=AUTHENTICATED)
+router = users_only(tags=["processing"])
 
 
 def get_service(request: Request) -> ProcessingService:
@@ -63,6 +64,7 @@ _RETRY_AFTER = {"Retry-After": header("Seconds; only while the job is unfinished
         202: {"description": "Accepted: a job was created.", "headers": {**_LOCATION, **_REPLAYED, **_RETRY_AFTER}},
         **raises(
             MalformedIdempotencyKey,
+            ValidationFailed,
             NotFound,
             JobInProgress,
             UploadIncomplete,
@@ -93,14 +95,14 @@ async def process(
     "/documents/{document_id}/result",
     operation_id="getResult",
     response_model=Result,
-    responses=raises(NotFound, ResultNotReady, ProcessingFailed),
+    responses=raises(ValidationFailed, NotFound, ResultNotReady, ProcessingFailed),
 )
 async def get_result(document_id: DocumentId, user: CurrentUser, service: Service) -> Response:
     """The current result of a COMPLETED document."""
     return json_response(await service.result(user.id, document_id))
 
 
-@router.get("/jobs", operation_id="listJobs", response_model=JobPage, responses=raises(InvalidCursor))
+@router.get("/jobs", operation_id="listJobs", response_model=JobPage, responses=raises(ValidationFailed, InvalidCursor))
 async def list_jobs(
     user: CurrentUser,
     service: Service,
@@ -116,7 +118,7 @@ async def list_jobs(
     "/jobs/{job_id}",
     operation_id="getJob",
     response_model=Job,
-    responses={200: {"headers": _RETRY_AFTER}, **raises(NotFound)},
+    responses={200: {"headers": _RETRY_AFTER}, **raises(ValidationFailed, NotFound)},
 )
 async def get_job(
     job_id: JobId,
@@ -134,7 +136,7 @@ async def get_job(
     operation_id="cancelJob",
     status_code=202,
     response_model=Job,
-    responses=raises(NotFound, JobFinished),
+    responses=raises(ValidationFailed, NotFound, JobFinished),
 )
 async def cancel_job(job_id: JobId, user: CurrentUser, service: Service) -> Response:
     """Cancel a queued or running job; its document becomes FAILED."""

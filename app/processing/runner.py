@@ -46,7 +46,7 @@ class Runner:
         settings: Settings,
         name: str,
     ) -> None:
-        self.name = name
+        self._name = name
         self._db = db
         self._storage = storage
         self._processors = processors
@@ -58,6 +58,7 @@ class Runner:
         self._attempts: set[asyncio.Task[None]] = set()
         self._at_work: set[asyncio.Task[Outcome]] = set()
         self._draining = False
+        self._stopping = False
 
     async def run(self, job_id: UUID) -> None:
         """Run the job if it is due and nobody else has it. Raises nothing; cancelling the caller leaves it running."""
@@ -82,6 +83,7 @@ class Runner:
         faults.hit("shutdown.draining")
         if self._attempts:
             await asyncio.wait(self._attempts, timeout=seconds)
+        self._stopping = True
         for work in self._at_work:
             work.cancel()
         if self._attempts:
@@ -90,7 +92,7 @@ class Runner:
     async def _attempt(self, job_id: UUID) -> None:
         faults.hit("job.before_claim")
         try:
-            job = await self._db.write(lambda conn: repository.claim(conn, job_id, self.name, self._lease))
+            job = await self._db.write(lambda conn: repository.claim(conn, job_id, self._name, self._lease))
             if job is not None:
                 faults.hit("job.after_claim")
                 structlog.contextvars.bind_contextvars(
@@ -117,6 +119,8 @@ class Runner:
         progress = Progress()
         work = asyncio.create_task(self._work(job, progress))
         self._at_work.add(work)
+        if self._stopping:  # claimed at the last moment
+            work.cancel()
         heartbeat = asyncio.create_task(self._keep_lease(job, progress))
         try:
             await asyncio.wait([work, heartbeat], return_when=asyncio.FIRST_COMPLETED)
@@ -139,7 +143,7 @@ class Runner:
         """Keep trying while the lease is ours: a database that is away for a moment must not cost the work."""
         while True:
             try:
-                await self._db.write(lambda conn: settlement.settle(conn, job, outcome, self.name))
+                await self._db.write(lambda conn: settlement.settle(conn, job, outcome, self._name))
             except AppError:
                 if heartbeat.done():
                     raise
@@ -153,9 +157,9 @@ class Runner:
         held_until = time.monotonic() + self._lease
         shown, renew_at = 0.0, time.monotonic() + self._lease / 3
         while time.monotonic() < held_until:
-            await self._watch.wait(job.id, min(TICK, self._lease / 3))
+            ended = await self._watch.wait(job.id, min(TICK, self._lease / 3))
             asked_at = time.monotonic()
-            if asked_at < renew_at and progress.fraction == shown:
+            if not ended and asked_at < renew_at and progress.fraction == shown:
                 continue
             fraction = progress.fraction
             with suppress(AppError):

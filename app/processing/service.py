@@ -18,7 +18,6 @@ from app.documents.lifecycle import Status
 from app.documents.schemas import Document, Failure
 from app.documents.service import owned
 from app.errors import (
-    InvalidCursor,
     JobFinished,
     JobInProgress,
     NotFound,
@@ -26,11 +25,10 @@ from app.errors import (
     ResultNotReady,
     UnknownProcessor,
     UploadIncomplete,
-    ValidationFailed,
 )
 from app.idempotency import Answer, Guard
 from app.ids import new_id
-from app.problems import places
+from app.problems import invalid
 from app.processing import repository, settlement
 from app.processing.repository import Work
 from app.processing.schemas import Job, JobFilters, JobPage, Processing, Result, Wanted
@@ -117,10 +115,10 @@ class ProcessingService:
 
     async def jobs(self, owner_id: UUID, filters: JobFilters, limit: int, cursor: str | None) -> JobPage:
         """The owner's jobs, newest first. Raises InvalidCursor."""
-        after = _position(cursor) if cursor else None
+        after = pagination.decode(cursor, "jobs", datetime) if cursor else None
         rows = await self._db.read(lambda conn: repository.page(conn, owner_id, filters, after, limit + 1))
         items, last = pagination.page(rows, limit)
-        return JobPage(items=items, next_cursor=pagination.encode(last.created_at, last.id) if last else None)
+        return JobPage(items=items, next_cursor=pagination.encode("jobs", last.created_at, last.id) if last else None)
 
     async def cancel(self, owner_id: UUID, job_id: UUID) -> Job:
         """End a live job now; a worker that has it stops at its next heartbeat. Raises NotFound, JobFinished."""
@@ -142,14 +140,11 @@ class ProcessingService:
         processor = self._processors.get(wanted.processor)
         if processor is None:
             known = ", ".join(sorted(self._processors))
-            raise UnknownProcessor(errors=[{"detail": f"should be one of: {known}", "pointer": "/processor"}])
+            raise UnknownProcessor(f"The processors are: {known}.")
         try:
             params = processor.params.model_validate(wanted.params)
         except ValidationError as error:
-            found: list[Any] = error.errors(include_input=False, include_context=False)
-            raise ValidationFailed(
-                errors=places([{**each, "loc": ("params", *each["loc"])} for each in found])
-            ) from None
+            raise invalid(error, "params") from None
         return Work(processor.name, processor.version, params.model_dump(mode="json"))
 
     def _start(self, conn: Connection, document: Document, work: Work) -> Processing:
@@ -196,12 +191,3 @@ def _current(conn: Connection, document: Document, work: Work, *, force: bool) -
 def _answer(processing: Processing) -> Answer:
     body = processing.model_dump_json().encode()
     return Answer(202 if processing.started else 200, body, f"/jobs/{processing.job.id}")
-
-
-def _position(cursor: str) -> tuple[datetime, UUID]:
-    """Raises InvalidCursor."""
-    created_at, job_id = pagination.decode(cursor, str, str)
-    try:
-        return datetime.fromisoformat(created_at), UUID(job_id)
-    except ValueError:
-        raise InvalidCursor from None

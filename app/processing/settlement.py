@@ -107,7 +107,7 @@ def _fail(conn: Connection, job: Job, error: Failure, actor: str, *, dead: bool)
 
 
 def _retry(conn: Connection, job: Job, error: Failure, actor: str) -> bool:
-    delay = min(2.0**job.attempt, MAX_BACKOFF) * uniform(0.5, 1)  # noqa: S311 - spreads load, keeps no secret
+    delay = min(2.0 ** min(job.attempt, 9), MAX_BACKOFF) * uniform(0.5, 1)  # noqa: S311 - spreads load, keeps no secret
     if not repository.requeue(conn, job, delay=delay, error=error):
         return False
     told = {"attempt": job.attempt, "delay": round(delay, 2), "error": error.model_dump()}

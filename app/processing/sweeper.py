@@ -4,10 +4,8 @@ Each step is a conditional statement, so any number of sweepers may run at once.
 """
 
 import asyncio
-import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
 from uuid import UUID
 
 import structlog
@@ -17,6 +15,7 @@ from app.auth import service as auth
 from app.database import Database
 from app.dispatch.base import Dispatcher
 from app.documents import repository as documents
+from app.documents.service import document_of, storage_key
 from app.errors import AppError
 from app.processing import repository, settlement
 from app.processing.watch import JobWatch
@@ -24,6 +23,8 @@ from app.settings import Settings
 from app.storage.base import Storage
 
 log = structlog.get_logger()
+
+Step = Callable[[], Awaitable[None]]
 
 TICK = 1.0  # seconds between looks for due retries and lost leases; a look is one indexed read
 
@@ -44,24 +45,17 @@ class Sweeper:
 
     async def run(self) -> None:
         """Sweep until cancelled: jobs every tick, what merely takes up room now and then."""
-        await self._guarded(self._announce_all())
-        jobs_every = min(TICK, self._lease / 2)
-        rows_at = files_at = time.monotonic()
-        while not self._stopped:
-            await self._guarded(self.sweep_jobs())
-            if time.monotonic() >= rows_at:
-                rows_at = time.monotonic() + self._lease / 2
-                await self._guarded(self.sweep_rows())
-            if time.monotonic() >= files_at:
-                files_at = time.monotonic() + self._grace
-                await self._guarded(self.sweep_files())
-            await asyncio.sleep(jobs_every)
+        await self._guarded(self._announce_all)
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self._repeat(self.sweep_jobs, min(TICK, self._lease / 2)))
+            loops.create_task(self._repeat(self.sweep_rows, self._lease / 2))
+            loops.create_task(self._repeat(self.sweep_files, self._grace))
 
     async def sweep_jobs(self) -> None:
         """Take jobs back from silent workers, and announce what is due."""
         if await self._db.read(repository.anything_lost_or_due):
             await self.sweep_lost()
-            while due := await self._due():
+            while len(self._sending) < repository.HINTS and (due := await self._due()):
                 self._announce(due)
 
     async def sweep_lost(self) -> None:
@@ -71,16 +65,16 @@ class Sweeper:
 
     async def sweep_rows(self) -> None:
         """Forget expired idempotency keys and logins."""
-        await self._db.write(lambda conn: (idempotency.forget_expired(conn), auth.forget_expired(conn)))
+        await self._db.write(idempotency.forget_expired)
+        await self._db.write(auth.forget_expired)
 
     async def sweep_files(self) -> None:
         """Remove files that no document has: of uploads that died before their commit, and of deleted documents."""
         async for keys in self._storage.stale(self._grace):
-            owners = {key: UUID(key.rpartition("/")[2]) for key in keys}
-            missing = await self._db.read(partial(documents.without_document, ids=list(owners.values())))
-            for key in (key for key, document_id in owners.items() if document_id in missing):
-                await self._storage.delete(key)
-                log.info("storage.orphan_removed", key=key)
+            ids = [document_id for key in keys if (document_id := document_of(key))]
+            for document_id in await self._db.read(partial(documents.without_document, ids=ids)):
+                await self._storage.delete(storage_key(document_id))
+                log.info("storage.orphan_removed", document_id=str(document_id))
 
     def stop(self) -> None:
         """Announce no more: this process is about to stop, and others sweep too."""
@@ -106,10 +100,15 @@ class Sweeper:
             self._sending.add(hint)
             hint.add_done_callback(self._sending.discard)
 
-    async def _guarded(self, step: Coroutine[Any, Any, None]) -> None:
+    async def _repeat(self, step: Step, pause: float) -> None:
+        while not self._stopped:
+            await self._guarded(step)
+            await asyncio.sleep(pause)
+
+    async def _guarded(self, step: Step) -> None:
         """A sweep that fails is repeated by the next; the sweeper itself never dies of one."""
         try:
-            await step
+            await step()
         except AppError as error:
             log.warning("sweeper.skipped", reason=error.code)
         except Exception:

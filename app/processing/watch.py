@@ -8,7 +8,7 @@ from uuid import UUID
 import structlog
 
 from app.database import Database
-from app.errors import Unavailable
+from app.errors import AppError
 from app.processing import repository
 
 log = structlog.get_logger()
@@ -31,14 +31,16 @@ class JobWatch:
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def wait(self, job_id: UUID, seconds: float) -> None:
-        """Return when the job may have ended, and after `seconds` at the latest."""
+    async def wait(self, job_id: UUID, seconds: float) -> bool:
+        """Return True when the job may have ended, and False after `seconds`."""
         waiter = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(job_id, set()).add(waiter)
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await waiter
+                    return True
+            return False
         finally:
             waiters = self._waiting[job_id]
             waiters.discard(waiter)
@@ -61,5 +63,7 @@ class JobWatch:
                     some = waiting[start : start + BATCH]
                     for job_id in await self._db.read(partial(repository.finished, job_ids=some)):
                         self.notify(job_id)
-            except Unavailable:
-                log.warning("watch.skipped")
+            except AppError as error:
+                log.warning("watch.skipped", reason=error.code)
+            except Exception:
+                log.exception("watch.failed")

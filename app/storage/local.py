@@ -6,13 +6,14 @@ are the last two characters of the name (the random end of a UUIDv7) and keep fo
 
 import asyncio
 import errno
+import fcntl
 import hashlib
 import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, ParamSpec
@@ -47,21 +48,17 @@ class LocalStorage:
             await asyncio.shield(self.run(staged.discard))
 
     async def read(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
-        file = await self.run(lambda: self._path(key).open("rb", buffering=0))
+        file = await self.run(lambda: _Opened(self._existing(key)))
         try:
-            await self.run(file.seek, start)
-            while length > 0 and (chunk := await self.run(file.read, min(CHUNK, length))):
-                length -= len(chunk)
+            while length > 0 and (chunk := await self.run(file.read, start, min(CHUNK, length))):
+                start, length = start + len(chunk), length - len(chunk)
                 yield chunk
         finally:
-            file.close()
+            await asyncio.shield(self.run(file.close))
 
     @asynccontextmanager
     async def local_copy(self, key: str) -> AsyncIterator[Path]:
-        path = self._path(key)
-        if not await self.run(path.exists):
-            raise NotFound
-        yield path
+        yield await self.run(self._existing, key)
 
     async def delete(self, key: str) -> None:
         await self.run(self._path(key).unlink, missing_ok=True)
@@ -84,6 +81,13 @@ class LocalStorage:
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, guarded)
 
+    def _existing(self, key: str) -> Path:
+        """Raises NotFound for a file that is missing; not for a disk that is: then nothing is known of the file."""
+        path = self._path(key)
+        if not path.exists() and self._staging.exists():
+            raise NotFound
+        return path
+
     def _path(self, key: str) -> Path:
         folder, name = key.split("/")
         return self._root / folder / name[-2:] / name
@@ -98,11 +102,11 @@ class LocalStorage:
 
     def _clear_staging(self, older_than: float) -> None:
         for path in self._staging.iterdir():
-            try:
+            with suppress(FileNotFoundError, BlockingIOError):
                 if path.stat().st_mtime < time.time() - older_than:
-                    path.unlink()
-            except FileNotFoundError:
-                continue
+                    with path.open("rb") as file:
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held by whoever is receiving it
+                        path.unlink()
 
     def _probe(self) -> None:
         path = self._staging / f"{uuid4().hex}.probe"
@@ -110,6 +114,22 @@ class LocalStorage:
             path.write_bytes(b"\0" * 4096)
         finally:
             path.unlink(missing_ok=True)
+
+
+class _Opened:
+    """A file being read. A cancelled reader leaves its call running in the thread: see LocalStaged."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._lock = threading.Lock()
+
+    def read(self, start: int, length: int) -> bytes:
+        with self._lock:
+            return os.pread(self._file.fileno(), length, start)
+
+    def close(self) -> None:
+        with self._lock:
+            self._file.close()
 
 
 class LocalStaged:
@@ -151,6 +171,7 @@ class LocalStaged:
     def _opened(self) -> BinaryIO:
         if self._file is None:
             self._file = self._temporary.open("x+b", buffering=0)
+            fcntl.flock(self._file, fcntl.LOCK_EX)
         return self._file
 
     def _write(self, chunks: Sequence[bytes | memoryview]) -> None:
@@ -175,6 +196,7 @@ class LocalStaged:
             folder.mkdir(parents=True, exist_ok=True)
             _sync(folder.parent)
             _sync(folder.parent.parent)
+        os.utime(file.fileno())  # from here on counts the grace of a file that has no document yet
         self._temporary.rename(self._final)
         _sync(folder)
         return Stored(self._size, self._sha256.hexdigest())
@@ -193,8 +215,6 @@ def _sync(folder: Path) -> None:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except FileNotFoundError as error:
-        raise NotFound from error
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise (StorageFull if full else StorageUnavailable) from error

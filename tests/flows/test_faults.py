@@ -37,7 +37,9 @@ class Life:
         failing = self._step("upload 2", lambda: user.post_file(pdf("failing"), key="upload 2")).json()["id"]
         failure = {"seconds": 0, "fail": "transient"}
         self._step("process 2", lambda: user.process(failing, key="process 2", params=failure))
-        self._step("refresh", lambda: user.http.post("/auth/refresh", json={"refresh_token": user.tokens["refresh_token"]}))
+        self._step(
+            "refresh", lambda: user.http.post("/auth/refresh", json={"refresh_token": user.tokens["refresh_token"]})
+        )
         self._step("delete", lambda: user.http.delete(f"/documents/{self.doomed}"))
 
     def _step(self, name: str, call: Callable[[], httpx2.Response]) -> httpx2.Response:

@@ -1,0 +1,265 @@
+"""What operators see: health, metrics, logs, and the API's description of itself."""
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import httpx2
+import pytest
+
+from tests.factories import pdf
+from tests.server import PASSWORD, Server, User
+
+T = TypeVar("T")
+
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-")
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that nobody else speaks to, and that runs one job at a time."""
+    with Server(tmp_path_factory.mktemp("watched") / "var", {"JOB_CONCURRENCY": "1"}) as server:
+        yield server
+
+
+def until(condition: Callable[[], T], timeout: float = 20) -> T:
+    """What the condition gives once it is true."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.02)
+    return value
+
+
+def metric(server: Server, name: str, **labels: str) -> float:
+    """The sum of a metric's samples that have these labels. Over a new connection, so by any worker of the server."""
+    with httpx2.Client() as anew:
+        samples = re.findall(rf"^{name}(?:{{(.*)}})? (.+)$", anew.get(f"{server.url}/metrics").text, re.MULTILINE)
+    wanted = [f'{label}="{value}"' for label, value in labels.items()]
+    return sum(float(value) for found, value in samples if all(each in found for each in wanted))
+
+
+def test_livez(server: Server) -> None:
+    answer = server.client().get("/livez")
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+
+
+def test_readyz_names_what_is_not_in_order(watched: Server) -> None:
+    def ready() -> tuple[int, Any]:
+        answer = watched.client().get("/readyz")
+        return answer.status_code, answer.json()["checks"]
+
+    assert ready() == (200, {"database": "ok", "storage": "ok", "background": "ok"})
+    staging = watched.data_dir / "files" / "staging"
+    away = staging.rename(staging.with_name("away"))
+    try:
+        assert ready() == (503, {"database": "ok", "storage": "failed", "background": "ok"})
+    finally:
+        away.rename(staging)
+    assert ready()[0] == 200
+
+
+def test_requests_are_counted_by_route_template(watched: Server) -> None:
+    user = watched.register()
+    route = {"method": "GET", "route": "/documents/{document_id}"}
+    before = metric(watched, "http_requests_total", **route)
+    document_id = user.upload()["id"]
+    for _ in range(3):
+        user.document(document_id)
+    user.http.get(f"/documents/{uuid4()}")
+    user.http.get(f"/nowhere/{uuid4()}")
+    assert metric(watched, "http_requests_total", **route) - before == 4
+    assert metric(watched, "http_request_duration_seconds_count", **route) == metric(
+        watched, "http_requests_total", **route
+    )
+    answer = user.http.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert not UUID.search(answer.text)
+    assert user.email not in answer.text
+
+
+def test_bytes_outcomes_and_states_are_counted(watched: Server) -> None:
+    def seen() -> tuple[float, ...]:
+        outcomes = ("succeeded", "failed", "cancelled")
+        finished = (metric(watched, "jobs_finished_total", outcome=each) for each in outcomes)
+        documents = (metric(watched, "documents", status=each) for each in ("UPLOADED", "PROCESSING", "COMPLETED"))
+        jobs = (metric(watched, "jobs", state=each) for each in ("QUEUED", "RUNNING", "SUCCEEDED"))
+        return metric(watched, "uploaded_bytes_total"), *finished, *documents, *jobs
+
+    def growth() -> list[float]:
+        return [now - then for now, then in zip(seen(), before, strict=True)]
+
+    user = watched.register()
+    before = seen()
+    files = [pdf("x" * n) for n in (1, 10, 1000)]
+    good, bad, unwanted = (user.upload(file)["id"] for file in files)
+    assert user.post_file(b"not a document").status_code == 415
+    size = sum(map(len, files))
+    assert growth() == [size, 0, 0, 0, 3, 0, 0, 0, 0, 0]
+    user.finished(user.start(good)["id"])
+    user.finished(user.start(bad, params={"seconds": 0, "fail": "permanent"})["id"])
+    running = user.start(unwanted, params={"seconds": 60})["id"]
+    until(lambda: user.http.get(f"/jobs/{running}").json()["state"] == "RUNNING")
+    waiting = user.start(user.upload(files[0])["id"])["id"]
+    assert growth() == [size + len(files[0]), 1, 1, 0, 0, 2, 1, 1, 1, 1]
+
+    until(lambda: metric(watched, "jobs_oldest_queued_seconds") > 0.2)
+    user.http.post(f"/jobs/{running}/cancel")
+    user.finished(waiting)
+    assert growth() == [size + len(files[0]), 2, 1, 1, 0, 0, 2, 0, 0, 2]
+    assert metric(watched, "jobs_oldest_queued_seconds") == 0
+
+
+def test_retries_are_counted(watched: Server) -> None:
+    user = watched.register()
+    before = metric(watched, "jobs_retried_total")
+    user.finished(user.start(user.upload()["id"], params={"seconds": 0, "flaky": 1})["id"])
+    assert metric(watched, "jobs_retried_total") - before == 1
+
+
+def test_two_workers_are_one_server(tmp_path: Path) -> None:
+    with Server(tmp_path / "var", {"WORKERS": "2"}) as server:
+        user, documents, workers = server.register(), [], set[str]()
+        while len(workers) < 2:
+            each = user.at(server)  # whichever worker accepts the connection
+            documents.append(each.upload())
+            each.finished(each.start(documents[-1]["id"])["id"])
+            events = each.events(documents[-1]["id"])
+            workers |= {event["actor"] for event in events if event["event"] == "job.started"}
+            assert len(documents) < 200
+        for _ in range(5):
+            uploads = metric(server, "http_requests_total", method="POST", route="/documents", status="201")
+            assert uploads == len(documents)
+            assert metric(server, "jobs_finished_total", outcome="succeeded") == len(documents)
+            assert metric(server, "uploaded_bytes_total") == sum(document["size"] for document in documents)
+            assert metric(server, "documents", status="COMPLETED") == len(documents)
+        assert server.stop() == 0
+
+
+def test_every_request_has_one_line_under_the_id_that_it_was_answered(watched: Server) -> None:
+    user = watched.register()
+    calls = [
+        lambda: user.http.get("/auth/me"),
+        lambda: user.http.get("/documents?limit=0"),
+        lambda: user.http.get(f"/documents/{uuid4()}"),
+        lambda: user.http.get("/nowhere"),
+        lambda: user.http.delete("/documents"),
+        lambda: user.http.post("/auth/login", content=b"{"),
+        lambda: user.http.get("/auth/me", headers={"Authorization": "Bearer x"}),
+        lambda: user.http.get("/livez", headers={"X-Request-ID": "caller.chosen-1"}),
+        lambda: user.http.get("/livez", headers={"X-Request-ID": "not harmless\t{}"}),
+        lambda: user.post_file(pdf()),
+        lambda: user.post_file(b"neither"),
+    ]
+    answers = [call() for call in calls]
+    ids = [answer.headers["x-request-id"] for answer in answers]
+    assert len(set(ids)) == len(ids)
+    assert ids[7] == "caller.chosen-1"
+    assert re.fullmatch(r"[0-9a-f-]{36}", ids[8])
+    for answer in answers:
+        if answer.is_error:
+            assert answer.json()["request_id"] == answer.headers["x-request-id"]
+    until(lambda: ids[-1] in [line["request_id"] for line in watched.logs("http.request")])
+    lines = [line for line in watched.logs("http.request") if line["request_id"] in ids]
+    assert Counter(line["request_id"] for line in lines) == dict.fromkeys(ids, 1)
+    assert [line["status"] for line in lines] == [answer.status_code for answer in answers]
+    assert all(line["method"] and line["ms"] >= 0 and not UUID.search(line["route"]) for line in lines)
+
+
+def test_a_job_is_told_of_under_the_request_that_began_it(watched: Server) -> None:
+    user = watched.register()
+    document_id = user.upload()["id"]
+    request_id = f"began-{uuid4().hex}"
+    url, wanted = f"/documents/{document_id}/process", {"params": {"seconds": 0, "flaky": 1}}
+    job = user.http.post(url, json=wanted, headers={"X-Request-ID": request_id}).json()["job"]
+    user.finished(job["id"])
+    told = [
+        "document.status_changed",
+        "job.queued",
+        "job.started",
+        "job.retried",
+        "job.started",
+        "job.succeeded",
+        "document.status_changed",
+    ]
+    items = [event for event in user.events(document_id) if event["event"] != "document.uploaded"]
+    assert [(item["event"], item["request_id"]) for item in items] == [(name, request_id) for name in told]
+    assert {item["job_id"] for item in items} == {job["id"]}
+
+    until(lambda: len([line for line in watched.logs() if line.get("document_id") == document_id]) > len(told))
+    lines = [line for line in watched.logs() if line["event"] in told and line["document_id"] == document_id]
+    assert [line["event"] for line in lines] == told, "one line a change"
+    owner_id = user.http.get("/auth/me").json()["id"]
+    who = {(line["request_id"], line["user_id"], line["job_id"]) for line in lines}
+    assert who == {(request_id, owner_id, job["id"])}
+    changes = [(line["old"], line["new"]) for line in lines if line["event"] == "document.status_changed"]
+    assert changes == [("UPLOADED", "PROCESSING"), ("PROCESSING", "COMPLETED")]
+
+
+def test_secrets_stay_out_of_the_log(watched: Server) -> None:
+    user = watched.register()
+    pair = user.http.post("/auth/refresh", json={"refresh_token": user.tokens["refresh_token"]}).json()
+    guess = f"guess-{uuid4().hex}"
+    form = {"username": user.email, "password": guess}
+    assert user.http.post("/auth/login", data=form).status_code == 401
+    assert user.http.post("/auth/register", json={"email": guess, "password": guess, guess: 1}).status_code == 422
+    assert user.http.get("/auth/me", headers={"Authorization": f"Bearer {guess}"}).status_code == 401
+    assert user.http.get(f"/auth/me?token={guess}&access_token={guess}").status_code == 200
+    assert user.http.post("/auth/refresh", json={"refresh_token": guess}).status_code == 401
+    last = user.http.post("/auth/logout", json={"refresh_token": pair["refresh_token"]})
+    until(lambda: last.headers["x-request-id"] in watched.log_file.read_text())
+    log = watched.log_file.read_text()
+    secret = (watched.data_dir / "jwt-secret").read_text()
+    for private in (PASSWORD, guess, "Bearer ", secret, *_tokens(user.tokens), *_tokens(pair)):
+        assert private not in log
+
+
+def _tokens(pair: dict[str, Any]) -> list[str]:
+    return [pair["refresh_token"], pair["access_token"], pair["access_token"].rpartition(".")[2]]
+
+
+def operations(user: User) -> dict[str, dict[str, Any]]:
+    paths = user.http.get("/openapi.json").json()["paths"]
+    return {f"{method} {path}": each for path, item in paths.items() for method, each in item.items()}
+
+
+def test_every_operation_is_described(user: User) -> None:
+    found = operations(user)
+    assert "post /documents/{document_id}/process" in found
+    ids = [operation["operationId"] for operation in found.values()]
+    assert len(set(ids)) == len(ids)
+    for name, operation in found.items():
+        assert operation["summary"], name
+        assert operation["description"], name
+        assert operation["tags"], name
+        failures = {status: each for status, each in operation["responses"].items() if status >= "4"}
+        assert failures, name
+        for status, failure in failures.items():
+            assert list(failure["content"]) == ["application/problem+json"], (name, status)
+            schema = failure["content"]["application/problem+json"]["schema"]
+            assert schema == {"$ref": "#/components/schemas/Problem"}, (name, status)
+
+
+def test_the_description_says_how_to_authenticate(user: User) -> None:
+    schemes = user.http.get("/openapi.json").json()["components"]["securitySchemes"]
+    (bearer,) = [name for name, each in schemes.items() if (each["type"], each.get("scheme")) == ("http", "bearer")]
+    (password,) = [name for name, each in schemes.items() if each["type"] == "oauth2"]
+    assert user.http.post(schemes[password]["flows"]["password"]["tokenUrl"]).status_code == 415
+    for name, operation in operations(user).items():
+        open_to_all = name.split("/")[1] in {"livez", "readyz", "metrics"} or name.startswith("post /auth/")
+        assert operation.get("security", []) == ([] if open_to_all else [{bearer: []}, {password: []}]), name
+
+
+def test_the_docs_need_no_other_host(user: User) -> None:
+    answer = user.http.get("/docs")
+    assert answer.status_code == 200
+    assets = re.findall(r"""(?:src|href)=["']([^"']+)""", answer.text)
+    assert any(asset.endswith(".js") for asset in assets)
+    assert any(asset.endswith(".css") for asset in assets)
+    assert not re.search(r"https?://|[\"']//", answer.text)
+    for asset in assets:
+        assert user.http.get(asset).status_code == 200, asset

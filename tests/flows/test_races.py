@@ -1,0 +1,250 @@
+"""Two server processes on one data folder, and many who want the same at the same time."""
+
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from operator import methodcaller
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+import httpx2
+import pytest
+
+from tests.factories import pdf
+from tests.server import Server, User, pair
+
+T = TypeVar("T")
+Call = Callable[[User], T]
+
+THREADS = 32
+ENDS = {"job.succeeded", "job.failed", "job.cancelled"}
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
+    with pair(tmp_path_factory.mktemp("pair") / "var", JOB_CONCURRENCY="8") as servers:
+        yield servers
+        for server in servers:
+            log = server.log_file.read_text()
+            assert "Traceback" not in log
+            assert "database is locked" not in log
+
+
+@pytest.fixture
+def user(both: tuple[Server, Server]) -> User:
+    return both[0].register()
+
+
+class Crowd:
+    """Threads that act for one user, half of them at either server. They start together."""
+
+    def __init__(self, user: User, both: tuple[Server, Server], size: int) -> None:
+        self._users = [user.at(both[n % 2]) for n in range(size)]
+
+    def at_once(self, calls: Iterable[Call[T]]) -> list[T]:
+        """Make every call from a thread of its own."""
+        work = list(zip(self._users, calls, strict=True))
+        gate = threading.Barrier(len(work))
+
+        def act(user: User, call: Call[T]) -> T:
+            gate.wait()
+            return call(user)
+
+        with ThreadPoolExecutor(len(work)) as threads:
+            return list(threads.map(act, *zip(*work, strict=True)))
+
+    def in_turn(self, calls: Iterable[Call[T]]) -> list[T]:
+        """Make the calls as threads come free."""
+        free = list(self._users)
+
+        def act(call: Call[T]) -> T:
+            user = free.pop()
+            try:
+                return call(user)
+            finally:
+                free.append(user)
+
+        with ThreadPoolExecutor(len(free)) as threads:
+            return list(threads.map(act, calls))
+
+
+def job_id(answer: httpx2.Response) -> str:
+    return str(answer.json()["job"]["id"])
+
+
+def only(values: Iterable[T]) -> T:
+    (value,) = set(values)
+    return value
+
+
+def ends(user: User, document_id: str) -> list[str]:
+    return [event["event"] for event in user.events(document_id) if event["event"] in ENDS]
+
+
+def test_one_key_on_both_servers_starts_one_job(user: User, both: tuple[Server, Server]) -> None:
+    document_id = user.upload()["id"]
+    answers = Crowd(user, both, 50).at_once([methodcaller("process", document_id, key="k")] * 50)
+    assert Counter(answer.status_code for answer in answers) == {202: 50}
+    assert only(answer.content for answer in answers)
+    assert Counter(answer.headers.get("idempotent-replayed") for answer in answers) == {None: 1, "true": 49}
+    user.finished(only(map(job_id, answers)))
+    assert [event["event"] for event in user.events(document_id)].count("job.queued") == 1
+    assert ends(user, document_id) == ["job.succeeded"]
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_many_requests_on_both_servers_start_one_job(user: User, both: tuple[Server, Server], keyed: bool) -> None:  # noqa: FBT001
+    document_id = user.upload()["id"]
+    keys = [uuid4().hex if keyed else None for _ in range(50)]
+    answers = Crowd(user, both, 50).at_once([methodcaller("process", document_id, key=key) for key in keys])
+    assert Counter((answer.status_code, answer.json()["started"]) for answer in answers) == {
+        (202, True): 1,
+        (200, False): 49,
+    }
+    user.finished(only(map(job_id, answers)))
+    assert ends(user, document_id) == ["job.succeeded"]
+
+
+def test_a_thousand_calls_for_twenty_documents_make_twenty_jobs(user: User, both: tuple[Server, Server]) -> None:
+    documents = [user.upload()["id"] for _ in range(20)]
+    wanted = [document_id for _ in range(50) for document_id in documents]
+    answers = Crowd(user, both, THREADS).in_turn([methodcaller("process", id_) for id_ in wanted])
+    assert Counter(answer.status_code for answer in answers) == {202: 20, 200: 980}
+    jobs: dict[str, set[str]] = {}
+    for document_id, answer in zip(wanted, answers, strict=True):
+        jobs.setdefault(document_id, set()).add(job_id(answer))
+    for document_id in documents:
+        job = user.finished(only(jobs[document_id]))
+        assert (job["state"], job["attempt"]) == ("SUCCEEDED", 1)
+        assert ends(user, document_id) == ["job.succeeded"]
+        assert user.document(document_id)["status"] == "COMPLETED"
+
+
+def test_a_token_refreshed_twice_at_once_serves_both(both: tuple[Server, Server]) -> None:
+    user = both[0].register()
+    tabs = Crowd(user, both, 2)
+
+    def refresh(token: str) -> Call[httpx2.Response]:
+        return lambda each: each.http.post("/auth/refresh", json={"refresh_token": token})
+
+    token = user.tokens["refresh_token"]
+    for _ in range(15):
+        pairs = tabs.at_once([refresh(token), refresh(token)])
+        assert [answer.status_code for answer in pairs] == [200, 200]
+        first, second = (answer.json()["refresh_token"] for answer in pairs)
+        assert first != second
+        # Both children are alive: the next round begins with one, the other makes a family of its own to go on with.
+        children = tabs.at_once([refresh(first), refresh(second)])
+        assert [answer.status_code for answer in children] == [200, 200]
+        spent, token = token, children[1].json()["refresh_token"]
+
+    assert refresh(spent)(user).status_code == 401, "its children were used: somebody else has a copy"
+    assert refresh(token)(user).status_code == 401, "so nobody of the family is trusted any more"
+    assert [line["user_id"] for line in both[0].logs("user.refresh_token_reused")].count(me(user)) == 1
+
+
+def me(user: User) -> str:
+    return str(user.http.get("/auth/me").json()["id"])
+
+
+def test_deleting_while_processing_leaves_no_orphan(user: User, both: tuple[Server, Server]) -> None:
+    crowd = Crowd(user, both, 2)
+    outcomes = Counter[tuple[int, int]]()
+    at_work = {}
+    for n in range(40):
+        document_id = user.upload()["id"]
+        process = methodcaller("process", document_id, params={"seconds": 1})
+        delete: Call[httpx2.Response] = lambda each, id_=document_id: each.http.delete(f"/documents/{id_}")  # noqa: E731
+        order = 1 if n % 2 else -1
+        processed, deleted = crowd.at_once([process, delete][::order])[::order]
+        outcomes[processed.status_code, deleted.status_code] += 1
+        assert user.http.get(f"/documents/{document_id}").status_code == (404 if deleted.status_code == 204 else 200)
+        if processed.status_code == 202:
+            at_work[document_id] = job_id(processed)
+    assert set(outcomes) <= {(202, 409), (404, 204)}, outcomes
+    for document_id, its_job in at_work.items():
+        assert user.finished(its_job)["state"] == "SUCCEEDED"
+        assert user.document(document_id)["status"] == "COMPLETED"
+        assert ends(user, document_id) == ["job.succeeded"]
+    assert len(user.http.get("/jobs?limit=100").json()["items"]) == len(at_work)
+
+
+def test_one_upload_sent_thirty_times_is_stored_once(user: User, both: tuple[Server, Server]) -> None:
+    content = pdf("once", pages=400)
+    crowd = Crowd(user, both, 30)
+    upload = methodcaller("post_file", content, key="upload")
+    answers = crowd.at_once([upload] * 30)
+    codes = Counter((answer.status_code, answer.json().get("code")) for answer in answers)
+    assert set(codes) <= {(201, None), (409, "request-in-progress")}, codes
+    stored = only(answer.content for answer in answers if answer.status_code == 201)
+    assert all(int(answer.headers["retry-after"]) > 0 for answer in answers if answer.status_code == 409)
+    retried = crowd.in_turn([upload] * 5)
+    assert [(answer.status_code, answer.content) for answer in retried] == [(201, stored)] * 5
+    assert {answer.headers["idempotent-replayed"] for answer in retried} == {"true"}
+    (document,) = user.http.get("/documents").json()["items"]
+    files = [path for path in both[0].data_dir.glob("files/**/*") if path.is_file()]
+    assert [path.name for path in files if path.stat().st_size == len(content)] == [document["id"]]
+
+
+@contextmanager
+def locked(server: Server) -> Iterator[None]:
+    """Somebody else writes to the database, and takes their time."""
+    with closing(sqlite3.connect(server.data_dir / "app.db", isolation_level=None)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def test_writes_wait_for_a_locked_database(user: User, both: tuple[Server, Server]) -> None:
+    documents = [user.upload()["id"] for _ in both]
+    with ThreadPoolExecutor() as threads:
+        with locked(both[0]):
+            work = [threads.submit(user.at(at).process, id_) for at, id_ in zip(both, documents, strict=True)]
+            time.sleep(2)
+            assert not any(each.done() for each in work)
+        answers = [each.result() for each in work]
+    assert [answer.status_code for answer in answers] == [202, 202]
+    assert [user.finished(job_id(answer))["attempt"] for answer in answers] == [1, 1]
+
+
+def test_a_database_locked_for_long_refuses_writes_only(user: User, both: tuple[Server, Server]) -> None:
+    document = user.upload()
+    with ThreadPoolExecutor() as threads, locked(both[0]):
+        asked_at = time.monotonic()
+        work = [threads.submit(user.at(server).process, document["id"]) for server in both]
+        while not all(each.done() for each in work):
+            assert user.document(document["id"]) == document
+            assert user.http.get("/livez").status_code == 200
+            time.sleep(0.1)
+        assert 4 < time.monotonic() - asked_at < 6.5
+    for answer in (each.result() for each in work):
+        assert (answer.status_code, answer.json()["code"]) == (503, "database-unavailable")
+        assert int(answer.headers["retry-after"]) > 0
+    user.finished(user.start(document["id"])["id"])
+    events = [event["event"] for event in user.events(document["id"])]
+    assert events.count("job.queued") == 1, "what was refused did not happen later either"
+
+
+def test_the_database_itself_refuses_a_second_live_job(user: User, both: tuple[Server, Server]) -> None:
+    job = user.start(user.upload()["id"], params={"seconds": 60})
+    with closing(sqlite3.connect(both[0].data_dir / "app.db")) as database, database:
+        columns = [name for _, name, *_ in database.execute("PRAGMA table_info(jobs)")]
+        values = ", ".join("lower(hex(randomblob(16)))" if name == "id" else name for name in columns)
+        with pytest.raises(sqlite3.IntegrityError, match=r"jobs\.document_id"):
+            database.execute(f"INSERT INTO jobs SELECT {values} FROM jobs WHERE id = ?", [UUID(job["id"]).hex])  # noqa: S608
+    user.http.post(f"/jobs/{job['id']}/cancel")
+
+
+def test_claims_are_spread_over_both_servers(user: User, both: tuple[Server, Server]) -> None:
+    """Not a promise, but what makes the other tests here worth something: both servers do run jobs."""
+    crowd = Crowd(user, both, 8)
+    documents = [user.upload()["id"] for _ in range(8)]
+    started: list[dict[str, Any]] = crowd.at_once([methodcaller("start", id_) for id_ in documents])
+    actors = set()
+    for job in started:
+        user.finished(job["id"])
+        actors |= {event["actor"] for event in user.events(job["document_id"]) if event["event"] == "job.started"}
+    assert len(actors) == 2
