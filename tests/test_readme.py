@@ -12,6 +12,7 @@ from app.settings import Settings
 from tests.server import Server
 
 ROOT = Path(__file__).parent.parent
+BASH = shutil.which("bash") or "bash"
 README = (ROOT / "README.md").read_text()
 
 
@@ -29,7 +30,7 @@ def test_the_main_job_in_curl(tmp_path: Path) -> None:
     with Server(tmp_path / "var") as server:
         script = script.replace("http://127.0.0.1:8000", server.url)
         done = subprocess.run(
-            ["bash", "-euc", script], cwd=ROOT, capture_output=True, text=True, env=os.environ, check=True, timeout=60
+            [BASH, "-euc", script], cwd=ROOT, capture_output=True, text=True, env=os.environ, check=True, timeout=60
         )
     assert '"state":"SUCCEEDED"' in done.stdout
     assert '"processor":"text"' in done.stdout

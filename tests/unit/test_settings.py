@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.auth.tokens import development_secret
+from app.auth.tokens import AccessTokens, development_secret
 from app.settings import ConfigurationError, load
 
 REFUSED = [
@@ -22,6 +22,9 @@ REFUSED = [
     ({"MAX_UPLOAD_BYTES": "-1"}, "MAX_UPLOAD_BYTES"),
     ({"DATABASE_URL": "mysql://somewhere"}, "DATABASE_URL"),
     ({"STORAGE_URL": "ftp://somewhere"}, "STORAGE_URL"),
+    ({"STORAGE_URL": "file:///"}, "STORAGE_URL"),
+    ({"DATABASE_URL": "sqlite+aiosqlite:///"}, "DATABASE_URL"),
+    ({"DATABASE_URL": "sqlite+aiosqlite:///:memory:"}, "DATABASE_URL"),
     ({"BROKER_URL": "redis://somewhere"}, "BROKER_URL"),
     ({"REGISTRATION": "maybe"}, "REGISTRATION"),
 ]
@@ -56,3 +59,9 @@ def test_development_secret_is_private_and_stays(tmp_path: Path) -> None:
     assert len(secret.encode()) >= 32
     assert development_secret(tmp_path) == secret
     assert stat.S_IMODE((tmp_path / "jwt-secret").stat().st_mode) == 0o600
+
+
+def test_a_secret_that_was_cut_short_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "jwt-secret").write_text("")
+    with pytest.raises(ConfigurationError):
+        AccessTokens(development_secret(tmp_path), issuer="i", audience="a", ttl=1)

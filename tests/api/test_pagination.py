@@ -1,0 +1,46 @@
+"""Cursors and moments at the ends of what can be said are refused, not fallen over."""
+
+from base64 import urlsafe_b64encode
+from typing import Any
+from uuid import uuid4
+
+import orjson
+import pytest
+
+from tests.server import User
+
+FIRST, LAST = "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"
+CURSORS: list[tuple[str, Any]] = [
+    ("/documents?sort=size", ["size", 2**63, str(uuid4())]),
+    ("/documents?sort=size", ["size", 1.5, str(uuid4())]),
+    ("/documents?sort=size", ["size", True, str(uuid4())]),
+    ("/documents?sort=created_at", ["created_at", FIRST, str(uuid4())]),
+    ("/documents?sort=created_at", ["created_at", LAST, str(uuid4())]),
+    ("/documents?sort=filename", ["filename", None, str(uuid4())]),
+    ("/documents?sort=filename", ["filename", "a", "no id"]),
+    ("/documents?sort=filename", {"sort": "filename"}),
+    ("/documents?sort=filename", []),
+    ("/jobs?", ["jobs", LAST, str(uuid4())]),
+]
+
+
+@pytest.mark.parametrize(("path", "keys"), CURSORS)
+def test_a_made_up_cursor(user: User, path: str, keys: Any) -> None:
+    cursor = urlsafe_b64encode(orjson.dumps(keys)).decode()
+    answer = user.http.get(f"{path}&cursor={cursor}")
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid-cursor")
+    assert answer.json()["errors"] == [{"detail": "Invalid cursor", "pointer": "/query/cursor"}]
+
+
+def test_a_made_up_cursor_of_a_timeline(user: User) -> None:
+    path = f"/documents/{user.upload()['id']}/timeline"
+    cursor = urlsafe_b64encode(orjson.dumps(["timeline", 2**63, str(uuid4())])).decode()
+    assert user.http.get(path, params={"cursor": cursor}).status_code == 422
+
+
+@pytest.mark.parametrize("moment", [FIRST, LAST])
+@pytest.mark.parametrize("name", ["created_after", "created_before"])
+def test_a_moment_beyond_the_calendar(user: User, name: str, moment: str) -> None:
+    answer = user.http.get("/documents", params={name: moment})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == f"/query/{name}"

@@ -1,0 +1,62 @@
+"""What happens to files when the disk, the sweeper or the client misbehave."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.factories import pdf
+from tests.server import Server
+
+
+def test_a_slow_upload_is_not_taken_for_an_abandoned_one(tmp_path: Path) -> None:
+    """The metadata part trickles in for longer than the grace, while the file waits in staging."""
+    with Server(tmp_path / "var", {"ORPHAN_GRACE_SECONDS": "0.8"}) as server:
+        user = server.register()
+        file = pdf("x" * 600_000)
+        head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="slow.pdf"\r\n\r\n' + file
+
+        def trickle() -> Iterator[bytes]:
+            yield head + b'\r\n--b\r\nContent-Disposition: form-data; name="metadata"\r\n\r\n{'
+            for _ in range(15):
+                time.sleep(0.2)
+                yield b" " * 1000
+            yield b"}\r\n--b--\r\n"
+
+        kind = {"Content-Type": "multipart/form-data; boundary=b"}
+        answer = user.http.post("/documents", content=trickle(), headers=kind)
+        assert answer.status_code == 201, answer.text
+        time.sleep(2)
+        assert user.http.get(f"/documents/{answer.json()['id']}/content").content == file
+
+
+def test_abandoned_staging_and_orphans_are_removed(tmp_path: Path) -> None:
+    with Server(tmp_path / "var", {"ORPHAN_GRACE_SECONDS": "0.5"}) as server:
+        kept = server.register().upload()
+        files = tmp_path / "var" / "files"
+        (files / "staging" / "dead.part").write_bytes(b"half")
+        orphan = files / "documents" / "ff" / "01939f3e-5c00-7000-8000-0000000000ff"
+        orphan.parent.mkdir(parents=True, exist_ok=True)
+        orphan.write_bytes(b"whole")
+        foreign = files / "documents" / "ff" / ".nfs0001"
+        foreign.write_bytes(b"not ours")
+        deadline = time.monotonic() + 20
+        while orphan.exists() or (files / "staging" / "dead.part").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert foreign.exists()
+        assert list(files.glob(f"documents/*/{kept['id']}"))
+
+
+def test_storage_that_is_away_is_not_a_missing_file(tmp_path: Path) -> None:
+    with Server(tmp_path / "var", {"LEASE_SECONDS": "1"}) as server:
+        user = server.register()
+        document = user.upload()
+        away = (tmp_path / "var" / "files").rename(tmp_path / "away")
+        answers = [user.http.get(f"/documents/{document['id']}/content"), user.post_file(pdf())]
+        assert [answer.status_code for answer in answers] == [503, 503]
+        assert {answer.json()["code"] for answer in answers} == {"storage-unavailable"}
+        job = user.start(document["id"], params={"seconds": 0})
+        while user.http.get(f"/jobs/{job['id']}").json()["error"] is None:
+            time.sleep(0.05)
+        away.rename(tmp_path / "var" / "files")
+        assert user.finished(job["id"])["state"] == "SUCCEEDED"
