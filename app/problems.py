@@ -113,8 +113,8 @@ def _detail(error: dict[str, Any]) -> str:
 def _pointer(error: dict[str, Any]) -> str:
     """A location as a JSON Pointer (RFC 6901). Names that a client invented are cut short, not echoed whole."""
     loc = error["loc"]
-    if error["type"] == "json_invalid":
-        return ""  # the whole body is wrong
+    if error["type"] == "json_invalid":  # the text is wrong as a whole, not at an item of this number
+        loc = tuple(step for step in loc if isinstance(step, str))
     steps = loc[1:] if loc and loc[0] == "body" else loc
     return "".join("/" + str(step)[:64].replace("~", "~0").replace("/", "~1") for step in steps)
 

@@ -241,7 +241,7 @@ def test_replay_after_the_grace_revokes_the_family(member):
     ids=["unused for too long", "logged in too long ago"],
 )
 def test_refresh_tokens_expire(tmp_path, setting, rotating):
-    with Server(tmp_path / "var", {setting: "1"}) as server:
+    with Server(tmp_path / "var", {setting: "1", "REFRESH_GRACE_SECONDS": "60"}) as server:
         user = server.register()
         token, deadline, renewed = user.tokens["refresh_token"], time.monotonic() + 10, 0
         while (answer := refresh(user, token)).status_code == 200 and time.monotonic() < deadline:

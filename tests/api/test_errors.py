@@ -2,10 +2,9 @@
 
 import re
 import socket
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from contextlib import closing
 from http.client import HTTPConnection
-from typing import Any
 from urllib.parse import quote
 from uuid import UUID, uuid4
 
@@ -16,6 +15,7 @@ import pytest
 from app import errors
 from tests.server import PASSWORD, User
 
+SORTS = ["created_at", "filename", "size"]
 JSON = {"Content-Type": "application/json"}
 JSON_ROUTES = {
     "/auth/register": ("POST", "email"),
@@ -46,7 +46,8 @@ def owner(server):
 
 @pytest.fixture(scope="module")
 def document_id(owner):
-    return owner.upload()["id"]
+    document_ids = [owner.upload()["id"] for _ in range(2)]
+    return owner.finished([owner.start(each)["id"] for each in document_ids][1])["document_id"]
 
 
 def assert_problem(answer: httpx2.Response, status: int | None = None, code: str | None = None) -> None:
@@ -211,28 +212,21 @@ def test_too_large_headers(owner, headers):
     assert_problem(owner.http.get("/auth/me", headers=headers), 431, "headers-too-large")
 
 
-def cursor(*keys: Any) -> str:
-    return "cursor=" + urlsafe_b64encode(orjson.dumps(keys)).decode()
-
-
 ID = str(uuid4())
 EARLY, LATE = "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"  # moments before and after all that UTC can tell
 ANY_LIST = [
     *(f"limit={limit}" for limit in ("NaN", "1e999", "9" * 5000, "%00", "%ff", "")),
-    *("cursor=%00", "cursor=%ff", "cursor=x", "cursor=" + "x" * 5000, cursor(), cursor(None), cursor({}), cursor([])),
+    *("cursor=%00", "cursor=%ff", "cursor=x", "cursor=bnVsbA==", "cursor=" + "x" * 5000, "cursor=" + "W1tb" * 400),
 ]
 QUERIES = {
     "/documents": [
         *ANY_LIST,
         *(f"created_after={quote(time)}" for time in (EARLY, LATE, "9" * 5000)),
         *(f"created_before={quote(time)}" for time in (EARLY, LATE, "x")),
-        *(cursor("-created_at", time, ID) for time in (EARLY, LATE, "", "x")),
-        *("sort=size&" + cursor("size", size, ID) for size in (2**63, 2**64 - 1)),
         *("q=%00", "q=" + "x" * 10_000, "status=%00", "folder=%0a", "tag=%00", "sort=;"),
-        *("sort=size&" + cursor("size", 1, document) for document in ("", "x")),
     ],
-    "/jobs": [*ANY_LIST, *(cursor(time, ID) for time in (EARLY, LATE, "")), cursor(LATE, "x"), "state=%00", "dead=%00"],
-    "/documents/{id}/timeline": [*ANY_LIST, cursor(2**63), cursor(2**64 - 1), cursor("1"), cursor(1.0)],
+    "/jobs": [*ANY_LIST, "state=%00", "state=queued", "dead=%00", "dead=2"],
+    "/documents/{id}/timeline": ANY_LIST,
     f"/jobs/{ID}": [f"wait={wait}" for wait in ("NaN", "inf", "1e999", "-1", "31", "%00", "")],
 }
 
@@ -245,6 +239,21 @@ def test_hostile_queries(owner, document_id, marker, path):
     for answer in answers.values():
         assert_problem(answer)
         assert_nothing_told(owner, answer, marker)
+
+
+@pytest.mark.parametrize("key", [2**63, 2**64 - 1, -(2**63), 1.5, EARLY, LATE, "", "\0", None, [], {}], ids=repr)
+@pytest.mark.parametrize(
+    "path", [*(f"/documents?sort={sort}" for sort in SORTS), "/jobs?", "/documents/{id}/timeline?"]
+)
+def test_tampered_cursor(owner, document_id, path, key):
+    list_ = path.format(id=document_id)
+    cursor = owner.http.get(f"{list_}&limit=1").json()["next_cursor"]
+    keys = orjson.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    for place in range(len(keys)):
+        tampered = orjson.dumps([*keys[:place], key, *keys[place + 1 :]])
+        answer = owner.http.get(f"{list_}&cursor={urlsafe_b64encode(tampered).decode()}")
+        if answer.status_code != 200:  # it may happen to be one that the list could have made
+            assert_problem(answer, 422, "invalid-cursor")
 
 
 @pytest.mark.parametrize("code", sorted(errors.tree()))
