@@ -19,7 +19,7 @@ AppError
 ├── Unavailable 503         DatabaseUnavailable · StorageUnavailable · TooBusy · NotReady
 └── StorageFull 507
 
-The wire format is RFC 9457 (problem+json); `problems.py` renders it.
+`problems.py` puts them on the wire.
 """
 
 from collections.abc import Mapping, Sequence
@@ -303,14 +303,3 @@ class StorageFull(AppError):
 
     status, code, title = 507, "storage-full", "Storage full"
     headers: Mapping[str, str] = {"Retry-After": "60"}
-
-
-def tree(root: type[AppError] = AppError) -> dict[str, type[AppError]]:
-    """Every error by its code."""
-    found = {} if root is AppError else {root.code: root}
-    for child in root.__subclasses__():
-        found |= tree(child)
-    return found
-
-
-BY_STATUS: Mapping[int, type[AppError]] = {error.status: error for error in AppError.__subclasses__()}

@@ -1,6 +1,8 @@
 """The application: `uvicorn app.main:app`, or `python -m app serve`."""
 
 import asyncio
+import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -57,6 +59,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
         background = asyncio.create_task(services.run())
         services.health.checks["background"] = partial(_still_running, background)
         _drain_on_signal(services)
+        _stop_with_parent()
         log.info("server.started", environment=settings.environment)
         yield
         background.cancel()
@@ -84,6 +87,19 @@ def _drain_on_signal(services: Services) -> None:
         before = signal.getsignal(number)
         if callable(before):
             signal.signal(number, _Drain(services, loop, before))
+
+
+def _stop_with_parent() -> None:
+    """A worker process whose supervisor was killed would serve on, unsupervised, and keep the port."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def follow() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=follow, name="parent-watch", daemon=True).start()
 
 
 class _Drain:

@@ -12,18 +12,27 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 
 from app.errors import (
-    BY_STATUS,
     AppError,
     BadRequest,
     InternalError,
     MethodNotAllowed,
     NotFound,
     ValidationFailed,
-    tree,
 )
 
 log = structlog.get_logger()
 router = APIRouter(include_in_schema=False)
+
+
+def tree(root: type[AppError] = AppError) -> dict[str, type[AppError]]:
+    """Every error by its code."""
+    found = {} if root is AppError else {root.code: root}
+    for child in root.__subclasses__():
+        found |= tree(child)
+    return found
+
+
+_BY_STATUS: dict[int, type[AppError]] = {error.status: error for error in AppError.__subclasses__()}
 
 
 class Place(BaseModel):
@@ -78,7 +87,7 @@ def install(app: FastAPI) -> None:
     async def framework(request: Request, error: HTTPException) -> Response:
         if error.status_code == MethodNotAllowed.status:
             return response(MethodNotAllowed(headers={**(error.headers or {}), **_allow(request)}))
-        known = BY_STATUS.get(error.status_code, BadRequest if error.status_code < 500 else InternalError)
+        known = _BY_STATUS.get(error.status_code, BadRequest if error.status_code < 500 else InternalError)
         return response(known(headers=error.headers))
 
     @app.exception_handler(RequestValidationError)

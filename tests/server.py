@@ -7,12 +7,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from uuid import uuid4
 
 import httpx2
@@ -21,6 +21,17 @@ from tests.factories import PDF_TYPE, pdf
 
 PASSWORD = "correct horse battery staple"
 STARTUP = 30.0
+
+T = TypeVar("T")
+
+
+def until(condition: Callable[[], T], timeout: float = 20) -> T:
+    """What the condition gives once it is true."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.02)
+    return value
 
 
 def free_port() -> int:

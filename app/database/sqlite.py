@@ -11,6 +11,7 @@ import asyncio
 import fcntl
 import os
 import queue
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -91,10 +92,16 @@ class SqliteDatabase:
         self._thread: threading.Thread | None = None
 
     def migrate(self) -> None:
-        with self._turn(), self._engine.connect() as conn:
-            # Switching to WAL cannot be done by two processes at once, and not inside a transaction.
-            conn.connection.cursor().execute("PRAGMA journal_mode=WAL")
-            migrations.upgrade(conn)
+        try:
+            with self._turn(), self._engine.connect() as conn:
+                cursor = conn.connection.cursor()
+                cursor.execute(f"PRAGMA busy_timeout={PATIENCE * 1000:.0f}")
+                # Cannot be done by two processes at once, nor inside a transaction.
+                cursor.execute("PRAGMA journal_mode=WAL")
+                cursor.close()  # an open statement would hold a lock
+                migrations.upgrade(conn)
+        except (DBAPIError, sqlite3.OperationalError) as error:
+            raise _translated(error) from error
 
     async def read(self, work: Work[T]) -> T:
         try:
@@ -265,7 +272,7 @@ def _is_busy(error: DBAPIError) -> bool:
 
 def _translated(error: Exception) -> Exception:
     """A driver's error as this project's; a statement that can never succeed stays the programming error that it is."""
-    name = getattr(getattr(error, "orig", None), "sqlite_errorname", "")
+    name = getattr(getattr(error, "orig", error), "sqlite_errorname", "")
     if name.startswith("SQLITE_FULL"):
         return StorageFull()
     if isinstance(error, PoolTimeoutError) or name.startswith(

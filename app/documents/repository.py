@@ -143,7 +143,7 @@ def without_document(conn: Connection, ids: Sequence[UUID]) -> set[UUID]:
 def counts(conn: Connection) -> dict[str, int]:
     """Documents by status."""
     query = select(documents.c.status, func.count()).group_by(documents.c.status)
-    return dict(conn.execute(query).tuples().all())
+    return {**dict.fromkeys(map(str, Status), 0), **dict(conn.execute(query).tuples().all())}
 
 
 def _index_tags(conn: Connection, document_id: UUID, tags: Sequence[str]) -> None:

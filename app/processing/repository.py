@@ -237,7 +237,8 @@ def counts(conn: Connection) -> tuple[dict[str, int], float]:
     by_state = conn.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).tuples().all()
     due = [jobs.c.state == JobState.QUEUED, jobs.c.run_at <= now()]
     oldest = conn.execute(select(func.min(jobs.c.run_at).label("run_at"), now().label("now")).where(*due)).one()
-    return dict(by_state), (oldest.now - oldest.run_at).total_seconds() if oldest.run_at else 0.0
+    states = {**dict.fromkeys(map(str, JobState), 0), **dict(by_state)}
+    return states, (oldest.now - oldest.run_at).total_seconds() if oldest.run_at else 0.0
 
 
 def tell(conn: Connection, event: str, job: Job, actor: str, **data: Any) -> None:

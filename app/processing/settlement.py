@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from app import faults, metrics
+from app import events, faults, metrics
 from app.database import after_commit
 from app.documents import repository as documents
 from app.documents.lifecycle import Status
@@ -73,6 +73,7 @@ def settle(conn: Connection, job: Job, outcome: Outcome, worker: str) -> bool:
 def cancel(conn: Connection, job: Job) -> None:
     """What follows from a job that its owner has just cancelled."""
     assert job.error is not None
+    job = job.model_copy(update={"request_id": events.current_request_id()})  # not the request that began the job
     _end(conn, job, "job.cancelled", actor=f"user:{job.owner_id}", status=Status.FAILED, error=job.error)
 
 

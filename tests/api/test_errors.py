@@ -12,7 +12,7 @@ import httpx2
 import orjson
 import pytest
 
-from app import errors
+from app import problems
 from tests.server import PASSWORD, User
 
 JSON = {"Content-Type": "application/json"}
@@ -244,9 +244,9 @@ def test_tampered_cursor(owner, document_id, path, key):
             assert_problem(answer, 422, "invalid-cursor")
 
 
-@pytest.mark.parametrize("code", sorted(errors.tree()))
+@pytest.mark.parametrize("code", sorted(problems.tree()))
 def test_every_problem_has_a_page(server, code):
-    answer, error = server.client().get(f"/problems/{code}"), errors.tree()[code]
+    answer, error = server.client().get(f"/problems/{code}"), problems.tree()[code]
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert f"<h1>{error.title}</h1>" in answer.text
     assert f"HTTP {error.status}" in answer.text

@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -14,7 +13,7 @@ import httpx2
 import pytest
 
 from tests.factories import DOCX_TYPE, PDF_TYPE, bomb_docx, docx, macro_docx, pdf, polyglot
-from tests.server import Server, User
+from tests.server import Server, User, until
 
 FORM = "multipart/form-data; boundary=frontier"
 END = b"--frontier--\r\n"
@@ -64,15 +63,6 @@ def answered(connection: HTTPConnection) -> tuple[int, str]:
 
 def files(server: Server) -> set[Path]:
     return {path for path in (server.data_dir / "files").rglob("*") if path.is_file()}
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """What `condition` is once it is true."""
-    deadline = time.monotonic() + 10
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.02)
-    return found
 
 
 @contextmanager

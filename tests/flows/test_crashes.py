@@ -6,7 +6,7 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -17,20 +17,11 @@ import httpx2
 import pytest
 
 from tests.factories import pdf
-from tests.server import Server, User, pair
+from tests.server import Server, User, pair, until
 
 T = TypeVar("T")
 
 FILLER = b"%PDF-1.7\n%" + bytes(8 * 1024**2)
-
-
-def until(condition: Callable[[], T], timeout: float = 20) -> T:
-    """What the condition gives once it is true."""
-    deadline = time.monotonic() + timeout
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.02)
-    return value
 
 
 def job(user: User, job_id: str) -> Any:
