@@ -52,7 +52,8 @@ class Life:
 
 
 def armed(data_dir: Path, point: str) -> Server:
-    return Server(data_dir, SETTINGS | {"FAULT": f"{point}:1"})
+    nth = 2 if point.startswith("upload") else 1  # the first upload is the one to be deleted
+    return Server(data_dir, SETTINGS | {"FAULT": f"{point}:{nth}"})
 
 
 def outlive(server: Server, life: Life, *, stop: bool) -> None:
@@ -75,10 +76,8 @@ RUNTIME = [point for point in POINTS if not point.startswith("migration") and po
 @pytest.mark.parametrize("point", RUNTIME)
 def test_killed_at(point: str, tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "var")
-    with Server(tmp_path / "var", SETTINGS) as before:
-        life = Life(before)
-        assert before.stop() == 0
     with armed(tmp_path / "var", point) as server:
+        life = Life(server)
         outlive(server, life, stop=point.startswith("shutdown"))
     with Server(tmp_path / "var", SETTINGS) as server:
         life.live(server)
