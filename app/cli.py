@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from app import demo as demo_module, logs, metrics, wiring
 from app.auth.schemas import NewUser, canonical_address
 from app.errors import AppError
+from app.protocol import BoundedHttp
 from app.settings import ConfigurationError, load
 from app.wiring import Services
 
@@ -53,6 +54,7 @@ def serve() -> None:
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
+        http=BoundedHttp,
         log_config=None,
         access_log=False,
         server_header=False,

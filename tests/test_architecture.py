@@ -18,6 +18,7 @@ LEVELS: list[set[str]] = [
     {"web", "pagination", "storage", "dispatch", "processors"},
     {"events"},
     {"idempotency", "middleware"},
+    {"protocol"},
     {"auth"},
     {"documents"},
     {"processing"},

@@ -1,0 +1,80 @@
+"""uvicorn's HTTP/1.1 protocol, bounded where uvicorn waits and keeps without end: before a request's headers are here.
+
+`python -m app serve` uses it; a plain `uvicorn app.main:app` can be told to with `--http app.protocol:BoundedHttp`.
+"""
+
+import asyncio
+from typing import Any
+
+import structlog
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from app import problems
+from app.errors import AppError, BadRequest, HeadersTooLarge, RequestTimeout
+from app.ids import new_id
+from app.middleware import MAX_HEADER_BYTES
+
+log = structlog.get_logger()
+
+HEADER_TIMEOUT = 10.0  # seconds from the first byte, or from connecting, to the end of the headers
+LINGER = 1.0  # seconds in which a client that is still sending can read why it is refused
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """Refuses headers that are too slow or too large, and malformed HTTP, with a problem; then closes."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._due: asyncio.TimerHandle | None = None
+        self._received = 0
+        self._refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._headers_are_here()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._expect_headers()
+
+    def on_headers_complete(self) -> None:
+        self._headers_are_here()
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        self._received += len(data)
+        super().data_received(data)
+        if self._due is not None and self._received > MAX_HEADER_BYTES:
+            self._refuse(HeadersTooLarge())
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(BadRequest())
+
+    def _expect_headers(self) -> None:
+        self._headers_are_here()
+        self._received = 0
+        self._due = self.loop.call_later(HEADER_TIMEOUT, self._refuse, RequestTimeout())
+
+    def _headers_are_here(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+
+    def _refuse(self, error: AppError) -> None:
+        """Answer past the application, which has not seen the request, and close."""
+        self._refused = True
+        self._headers_are_here()
+        request_id = str(new_id())
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            answer = problems.response(error)
+            log.info("http.refused", status=error.status, code=error.code)
+        headers = [*answer.raw_headers, (b"x-request-id", request_id.encode()), (b"connection", b"close")]
+        head = b"".join(name + b": " + value + b"\r\n" for name, value in dict(headers).items())
+        self.transport.write(STATUS_LINE[error.status] + head + b"\r\n" + bytes(answer.body))
+        self.loop.call_later(LINGER, self.transport.close)
