@@ -27,6 +27,12 @@ def answer(connection: socket.socket) -> tuple[str, Any]:
     return head.split(b"\r\n")[0].decode(), json.loads(body)
 
 
+def flood(connection: socket.socket, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        connection.sendall(b"X-Filler: " + b"x" * 10_000 + b"\r\n")
+
+
 @pytest.mark.parametrize(
     "begun", [b"", b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Slow: "], ids=["nothing", "half a header"]
 )
