@@ -41,7 +41,20 @@ events = Table(
 class TimelineItem(BaseModel):
     """One event of a document."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "example": {
+                "id": "01939f3e-5c00-7000-8000-000000000003",
+                "event": "document.status_changed",
+                "at": "2026-11-21T12:00:00.000Z",
+                "actor": "user:01939f3e-5c00-7000-8000-000000000009",
+                "request_id": "01939f3e-5c00-7000-8000-000000000004",
+                "job_id": "01939f3e-5c00-7000-8000-000000000002",
+                "data": {"old": "UPLOADED", "new": "PROCESSING"},
+            }
+        },
+    )
 
     id: UUID
     event: str

@@ -71,7 +71,28 @@ class Failure(BaseModel):
 class Document(BaseModel):
     """A document as its owner sees it."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "example": {
+                "id": "01939f3e-5c00-7000-8000-000000000001",
+                "owner_id": "01939f3e-5c00-7000-8000-000000000009",
+                "filename": "report.pdf",
+                "content_type": "application/pdf",
+                "size": 48213,
+                "sha256": "3f9b679170b66ad38bb61c6c60af72eccc93ea1e7966215452ceec06e3a1d7bc",
+                "status": "COMPLETED",
+                "version": 3,
+                "description": "Q3 invoice",
+                "folder": "invoices/2026",
+                "tags": ["acme", "paid"],
+                "job_id": "01939f3e-5c00-7000-8000-000000000002",
+                "error": None,
+                "created_at": "2026-11-21T12:00:00.000Z",
+                "updated_at": "2026-11-21T12:00:02.000Z",
+            }
+        },
+    )
 
     id: UUID
     owner_id: UUID

@@ -27,7 +27,25 @@ class Wanted(BaseModel):
 class Job(BaseModel):
     """One accepted request to process."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "example": {
+                "id": "01939f3e-5c00-7000-8000-000000000002",
+                "document_id": "01939f3e-5c00-7000-8000-000000000001",
+                "state": "SUCCEEDED",
+                "attempt": 1,
+                "max_attempts": 5,
+                "progress": 1.0,
+                "error": None,
+                "dead": False,
+                "created_at": "2026-11-21T12:00:00.000Z",
+                "started_at": "2026-11-21T12:00:00.010Z",
+                "finished_at": "2026-11-21T12:00:02.000Z",
+                "result_url": "/documents/01939f3e-5c00-7000-8000-000000000001/result",
+            }
+        },
+    )
 
     id: UUID
     document_id: UUID
@@ -76,7 +94,21 @@ class Processing(BaseModel):
 class Result(BaseModel):
     """The current result of a document."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "example": {
+                "document_id": "01939f3e-5c00-7000-8000-000000000001",
+                "job_id": "01939f3e-5c00-7000-8000-000000000002",
+                "processor": "text",
+                "processor_version": "1",
+                "input_sha256": "3f9b679170b66ad38bb61c6c60af72eccc93ea1e7966215452ceec06e3a1d7bc",
+                "params": {"max_characters": 1000000, "max_pages": 10000},
+                "data": {"text": "Invoice 42", "pages": 1, "characters": 10, "truncated": False, "metadata": {}},
+                "created_at": "2026-11-21T12:00:02.000Z",
+            }
+        },
+    )
 
     document_id: UUID
     job_id: UUID
