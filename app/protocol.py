@@ -76,5 +76,6 @@ class BoundedHttp(HttpToolsProtocol):
             log.info("http.refused", status=error.status, code=error.code)
         headers = [*answer.raw_headers, (b"x-request-id", request_id.encode()), (b"connection", b"close")]
         head = b"".join(name + b": " + value + b"\r\n" for name, value in dict(headers).items())
-        self.transport.write(STATUS_LINE[error.status] + head + b"\r\n" + bytes(answer.body))
+        if self.cycle is None or self.cycle.response_complete:  # never into the middle of another answer
+            self.transport.write(STATUS_LINE[error.status] + head + b"\r\n" + bytes(answer.body))
         self.loop.call_later(LINGER, self.transport.close)

@@ -36,6 +36,7 @@ log = structlog.get_logger()
 PATIENCE = 5.0  # seconds that a unit waits for its turn before its caller is told to retry
 GROUP = 128  # units that share a commit at the most
 READERS = 4
+READ_PATIENCE = 30.0  # seconds for a reader: in WAL none waits for a lock, so a queue is load, and passes
 _BUSY_MS = 500
 
 
@@ -83,7 +84,7 @@ class SqliteDatabase:
             poolclass=AsyncAdaptedQueuePool,
             pool_size=READERS,
             max_overflow=0,
-            pool_timeout=PATIENCE,
+            pool_timeout=READ_PATIENCE,
             isolation_level="AUTOCOMMIT",
             hide_parameters=True,  # errors are logged; what users store is not
         )

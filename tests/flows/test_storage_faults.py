@@ -1,9 +1,12 @@
 """What happens to files when the disk, the sweeper or the client misbehave."""
 
+import socket
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
+from app.documents.intake import RATE_WINDOW
 from tests.factories import pdf
 from tests.server import Server
 
@@ -60,3 +63,27 @@ def test_storage_that_is_away_is_not_a_missing_file(tmp_path: Path) -> None:
             time.sleep(0.05)
         away.rename(tmp_path / "var" / "files")
         assert user.finished(job["id"])["state"] == "SUCCEEDED"
+
+
+def test_a_fast_beginning_earns_no_slow_end(tmp_path: Path) -> None:
+    """The minimum rate holds over each window: 500 KB at once do not pay for a trickle afterwards."""
+    with Server(tmp_path / "var", {"UPLOAD_MIN_RATE": "10000"}) as server:
+        user = server.register()
+        head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="slow.pdf"\r\n\r\n%PDF-1.7\n'
+        request = (
+            f"POST /documents HTTP/1.1\r\nHost: a\r\nAuthorization: {user.http.headers['Authorization']}\r\n"
+            "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 5000000\r\n\r\n"
+        )
+        with closing(socket.create_connection(("127.0.0.1", server.port), timeout=0.5)) as connection:
+            connection.sendall(request.encode() + head + b"x" * 500_000)
+            assert trickle_until_answered(connection, RATE_WINDOW * 3).startswith(b"HTTP/1.1 408 ")
+
+
+def trickle_until_answered(connection: socket.socket, seconds: float) -> bytes:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            return connection.recv(4096)
+        except TimeoutError:
+            connection.sendall(b"x")
+    raise AssertionError("it was never cut off")
