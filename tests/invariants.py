@@ -74,6 +74,16 @@ class Ledger:
         fences = [start["fence"] for start in self._events("job_id", row["id"], "job.started")]
         assert fences == list(range(1, row["fence"] + 1)), "every claim raises the fence by one"
         assert row["tries"] <= row["max_tries"]
+        if row["state"] == "SUCCEEDED":
+            self._check_publisher(row["id"])
+
+    def _check_publisher(self, job_id: str) -> None:
+        """The result is of the worker that made the last claim, which it still held."""
+        query = "SELECT event, actor FROM events WHERE job_id = ? AND event LIKE 'job.%' ORDER BY seq"
+        story = [(row["event"], row["actor"]) for row in self.rows(query, job_id) if row["event"] != "job.fenced"]
+        (claim, holder), (end, publisher) = story[-2:]
+        assert (claim, end) == ("job.started", "job.succeeded")
+        assert holder == publisher
 
     def _events(self, column: str, subject: str, event: str) -> list[dict[str, Any]]:
         query = f"SELECT data FROM events WHERE {column} = ? AND event = ? ORDER BY seq"  # noqa: S608 - our own names
