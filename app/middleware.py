@@ -20,6 +20,8 @@ _SECURITY_HEADERS = [
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
 ]
+# To the clients of a process that is about to stop (RFC 9112, section 9.6): come back on another connection.
+_LAST_ANSWER = [(b"connection", b"close")]
 
 
 class RequestMiddleware:
@@ -69,6 +71,7 @@ class _Exchange:
                 *message.get("headers", ()),
                 (b"x-request-id", self._request_id.encode()),
                 *_SECURITY_HEADERS,
+                *(_LAST_ANSWER if self._scope["app"].state.health.draining else ()),
             ]
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body"):

@@ -18,6 +18,7 @@ log = structlog.get_logger()
 
 HEADER_TIMEOUT = 10.0  # seconds from the first byte, or from connecting, to the end of the headers
 LINGER = 1.0  # seconds in which a client that is still sending can read why it is refused
+LAST_CALL = 0.25  # seconds that an idle connection stays open at shutdown: a request may be on its way
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -28,6 +29,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._due: asyncio.TimerHandle | None = None
         self._received = 0
         self._refused = False
+        self._last_call = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -53,6 +55,14 @@ class BoundedHttp(HttpToolsProtocol):
         if self._due is not None and self._received > MAX_HEADER_BYTES:
             self._refuse(HeadersTooLarge())
 
+    def shutdown(self) -> None:
+        """Close after the answer under way, or the one to a request that comes before the last call is over."""
+        if self._idle() and not self._last_call:
+            self._last_call = True
+            self.loop.call_later(LAST_CALL, self.shutdown)
+        else:
+            super().shutdown()
+
     def send_400_response(self, msg: str) -> None:
         self._refuse(BadRequest())
 
@@ -76,6 +86,9 @@ class BoundedHttp(HttpToolsProtocol):
             log.info("http.refused", status=error.status, code=error.code)
         headers = [*answer.raw_headers, (b"x-request-id", request_id.encode()), (b"connection", b"close")]
         head = b"".join(name + b": " + value + b"\r\n" for name, value in dict(headers).items())
-        if self.cycle is None or self.cycle.response_complete:  # never into the middle of another answer
+        if self._idle():  # never into the middle of another answer
             self.transport.write(STATUS_LINE[error.status] + head + b"\r\n" + bytes(answer.body))
         self.loop.call_later(LINGER, self.transport.close)
+
+    def _idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete

@@ -85,6 +85,12 @@ class Server:
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         return self.process
 
+    def restarted(self, user: "User", **settings: str) -> "User":
+        """Start again, under other settings if there are any; returns the same user."""
+        self.settings |= settings
+        self.start()
+        return user.at(self)
+
     def stop(self, timeout: float = 40) -> int:
         """SIGTERM; returns the exit code."""
         assert self.process is not None
@@ -101,7 +107,8 @@ class Server:
 
     def logs(self, event: str | None = None) -> list[dict[str, Any]]:
         """The JSON log lines so far; of one event, if it is named."""
-        lines = [json.loads(line) for line in self.log_file.read_text().splitlines() if line.startswith("{")]
+        whole, _, _ = self.log_file.read_text().rpartition("\n")  # the last line may be half written
+        lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [line for line in lines if event is None or line["event"] == event]
 
     def client(self) -> httpx2.Client:
@@ -199,6 +206,17 @@ class User:
         job: dict[str, Any] = answer.json()["job"]
         return job
 
+    def begin(self, seconds: float) -> tuple[str, str]:
+        """The ids of a new document and of its job, which is at work."""
+        document_id = self.upload()["id"]
+        job_id = self.start(document_id, params={"seconds": seconds})["id"]
+        until(lambda: self.job(job_id)["state"] != "QUEUED")
+        return document_id, job_id
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        job: dict[str, Any] = self.http.get(f"/jobs/{job_id}").json()
+        return job
+
     def finished(self, job_id: str, timeout: float = 60) -> dict[str, Any]:
         """The job once it is finished."""
         deadline = time.monotonic() + timeout
@@ -211,6 +229,11 @@ class User:
     def document(self, document_id: str) -> dict[str, Any]:
         document: dict[str, Any] = self.http.get(f"/documents/{document_id}").json()
         return document
+
+    def story(self, document_id: str) -> list[str]:
+        """What happened to the document, in the short words of its jobs."""
+        names = [event["event"] for event in self.events(document_id)]
+        return [name.removeprefix("job.") for name in names if name.startswith("job.")]
 
     def events(self, document_id: str) -> list[dict[str, Any]]:
         """The document's whole timeline, oldest first."""

@@ -3,12 +3,10 @@
 import fcntl
 import hashlib
 import signal
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -24,40 +22,16 @@ T = TypeVar("T")
 FILLER = b"%PDF-1.7\n%" + bytes(8 * 1024**2)
 
 
-def job(user: User, job_id: str) -> Any:
-    return user.http.get(f"/jobs/{job_id}").json()
-
-
-def begun(user: User, seconds: float) -> tuple[str, str]:
-    """The ids of a new document and of its job, which is at work."""
-    document_id = user.upload()["id"]
-    job_id = user.start(document_id, params={"seconds": seconds})["id"]
-    until(lambda: job(user, job_id)["state"] != "QUEUED")
-    return document_id, job_id
-
-
-def story(user: User, document_id: str) -> list[str]:
-    """What happened to the document, in the short words of its job."""
-    names = [event["event"] for event in user.events(document_id)]
-    return [name.removeprefix("job.") for name in names if name.startswith("job.")]
-
-
-def restarted(server: Server, user: User, **settings: str) -> User:
-    server.settings |= settings
-    server.start()
-    return user.at(server)
-
-
 def test_a_job_killed_midway_is_finished_by_the_next_start(tmp_path: Path) -> None:
     with Server(tmp_path / "var", {"LEASE_SECONDS": "1.5"}) as server:
         user = server.register()
-        document_id, job_id = begun(user, seconds=1.5)
+        document_id, job_id = user.begin(seconds=1.5)
         server.kill()
-        user = restarted(server, user)
+        user = server.restarted(user)
         assert user.document(document_id)["status"] == "PROCESSING"
         finished = user.finished(job_id)
         assert (finished["state"], finished["attempt"]) == ("SUCCEEDED", 2)
-        assert story(user, document_id) == ["queued", "started", "lease_lost", "started", "succeeded"]
+        assert user.story(document_id) == ["queued", "started", "lease_lost", "started", "succeeded"]
         changes = [event["data"].get("new") for event in user.events(document_id)]
         assert [new for new in changes if new] == ["PROCESSING", "COMPLETED"]
         assert user.http.get(finished["result_url"]).status_code == 200
@@ -66,28 +40,28 @@ def test_a_job_killed_midway_is_finished_by_the_next_start(tmp_path: Path) -> No
 def test_a_job_out_of_tries_dies_with_its_server(tmp_path: Path) -> None:
     with Server(tmp_path / "var", {"LEASE_SECONDS": "1", "JOB_MAX_TRIES": "1"}) as server:
         user = server.register()
-        document_id, job_id = begun(user, seconds=60)
+        document_id, job_id = user.begin(seconds=60)
         server.kill()
-        user = restarted(server, user)
+        user = server.restarted(user)
         finished = user.finished(job_id)
         assert (finished["state"], finished["dead"], finished["error"]["code"]) == ("FAILED", True, "lease-lost")
         assert user.document(document_id)["error"] == finished["error"]
-        assert story(user, document_id) == ["queued", "started", "lease_lost", "failed"]
+        assert user.story(document_id) == ["queued", "started", "lease_lost", "failed"]
 
 
 def test_jobs_accepted_but_not_begun_are_run_by_the_next_start(tmp_path: Path) -> None:
     # Under the long default lease: they do not have to wait for it.
     with Server(tmp_path / "var", {"JOB_CONCURRENCY": "1"}) as server:
         user = server.register()
-        begun(user, seconds=60)
+        user.begin(seconds=60)
         documents = [user.upload()["id"] for _ in range(5)]
         waiting = [user.start(document_id)["id"] for document_id in documents]
         server.kill()
-        user = restarted(server, user)
+        user = server.restarted(user)
         for document_id, job_id in zip(documents, waiting, strict=True):
             finished = user.finished(job_id, timeout=15)
             assert (finished["state"], finished["attempt"]) == ("SUCCEEDED", 1)
-            assert story(user, document_id) == ["queued", "started", "succeeded"]
+            assert user.story(document_id) == ["queued", "started", "succeeded"]
 
 
 def freeze(server: Server) -> None:
@@ -108,10 +82,10 @@ def frozen_at_work(user: User, second: User, seconds: float, progress: float = 0
     """A document and its job, whose server was frozen when it had come so far. Seen from the second server."""
     for _ in range(10):
         user.server.signal(signal.SIGCONT)
-        document_id, job_id = begun(user, seconds)
-        until(lambda of=job_id: job(user, of)["progress"] >= progress)
+        document_id, job_id = user.begin(seconds)
+        until(lambda of=job_id: user.job(of)["progress"] >= progress)
         freeze(user.server)
-        if job(second, job_id)["state"] == "RUNNING":
+        if second.job(job_id)["state"] == "RUNNING":
             return document_id, job_id
     raise AssertionError("too slow to catch it at work")
 
@@ -142,13 +116,13 @@ def test_a_zombie_that_wakes_after_the_end_changes_nothing(two: tuple[User, User
     before = seen()
     thaw(user.server, job_id)
     assert seen() == before
-    assert story(second, document_id)[:5] == ["queued", "started", "lease_lost", "started", "succeeded"]
+    assert second.story(document_id)[:5] == ["queued", "started", "lease_lost", "started", "succeeded"]
 
 
 def test_a_zombie_that_wakes_while_another_works_is_fenced(two: tuple[User, User]) -> None:
     user, second = two
     document_id, job_id = frozen_at_work(user, second, seconds=2, progress=0.1)
-    until(lambda: job(second, job_id)["attempt"] == 2)
+    until(lambda: second.job(job_id)["attempt"] == 2)
     thaw(user.server, job_id)
     assert second.finished(job_id)["attempt"] == 2
     (succeeded,) = [event for event in second.events(document_id) if event["event"] == "job.succeeded"]
@@ -159,13 +133,13 @@ def test_a_zombie_that_wakes_while_another_works_is_fenced(two: tuple[User, User
 
 def test_a_zombie_that_wakes_while_its_job_is_queued_must_claim_it_anew(two: tuple[User, User]) -> None:
     user, second = two
-    _, ahead = begun(second, seconds=60)
+    _, ahead = second.begin(seconds=60)
     document_id, job_id = frozen_at_work(user, second, seconds=2, progress=0.1)
-    until(lambda: job(second, job_id)["state"] == "QUEUED")
+    until(lambda: second.job(job_id)["state"] == "QUEUED")
     thaw(user.server, job_id)
     second.http.post(f"/jobs/{ahead}/cancel")
     assert second.finished(job_id)["attempt"] == 2
-    told = [name for name in story(second, document_id) if name != "fenced"]
+    told = [name for name in second.story(document_id) if name != "fenced"]
     assert told == ["queued", "started", "lease_lost", "started", "succeeded"]
 
 
@@ -200,75 +174,10 @@ def test_uploads_cut_off_by_a_kill_leave_whole_documents_or_nothing(tmp_path: Pa
         killed.set()
         assert all(isinstance(upload.exception(), httpx2.TransportError) for upload in uploads)
         assert staged()
-        user = restarted(server, user, ORPHAN_GRACE_SECONDS="0.5")
+        user = server.restarted(user, ORPHAN_GRACE_SECONDS="0.5")
         documents = {each["id"]: each["sha256"] for each in user.http.get("/documents?limit=100").json()["items"]}
         assert accepted.items() <= documents.items()
         until(lambda: {path.name for path in files.glob("**/*") if path.is_file()} == set(documents))
         for document_id, sha256 in documents.items():
             content = user.http.get(f"/documents/{document_id}/content").content
             assert hashlib.sha256(content).hexdigest() == sha256
-
-
-def test_a_long_job_is_given_back_on_sigterm_and_its_try_does_not_count(tmp_path: Path) -> None:
-    # Under the long default lease: nobody has to wait for it to run out.
-    with pair(tmp_path / "var", DRAIN_SECONDS="0.5", JOB_CONCURRENCY="1") as (stopping, server):
-        user = stopping.register()
-        second = user.at(server)
-        document_id, job_id = begun(user, seconds=2)
-        _, ahead = begun(second, seconds=60)
-        asked_at = time.monotonic()
-        assert stopping.stop() == 0
-        assert time.monotonic() - asked_at < 5
-        given_back = job(second, job_id)
-        assert (given_back["state"], given_back["attempt"], given_back["error"]) == ("QUEUED", 0, None)
-        assert story(second, document_id) == ["queued", "started", "released"]
-        second.http.post(f"/jobs/{ahead}/cancel")
-        until(lambda: job(second, job_id)["state"] == "RUNNING", timeout=8)
-        finished = second.finished(job_id)
-        assert (finished["state"], finished["attempt"]) == ("SUCCEEDED", 1)
-
-
-def test_a_short_job_is_finished_on_sigterm(tmp_path: Path) -> None:
-    with Server(tmp_path / "var") as server:
-        user = server.register()
-        document_id, job_id = begun(user, seconds=2.5)
-        server.signal(signal.SIGTERM)
-        draining = until(lambda: (answer := user.http.get("/readyz")).status_code == 503 and answer, timeout=2)
-        assert draining.json()["checks"]["shutdown"] == "draining"
-        assert user.http.get("/livez").status_code == 200
-        assert server.process.wait(8) == 0
-        user = restarted(server, user)
-        finished = job(user, job_id)
-        assert (finished["state"], finished["attempt"]) == ("SUCCEEDED", 1)
-        assert story(user, document_id) == ["queued", "started", "succeeded"]
-
-
-def test_an_idle_server_stops_at_once(tmp_path: Path) -> None:
-    with Server(tmp_path / "var") as server:
-        server.register()
-        asked_at = time.monotonic()
-        assert server.stop() == 0
-        assert time.monotonic() - asked_at < 3
-        assert server.logs("server.stopped")
-
-
-def test_a_job_claimed_too_late_is_given_back_as_well(tmp_path: Path) -> None:
-    with Server(tmp_path / "var", {"DRAIN_SECONDS": "0.3"}) as server, closing(_database(server)) as database:
-        user = server.register()
-        for _ in range(50):
-            job_id = user.start(user.upload()["id"], params={"seconds": 60})["id"]
-            database.execute("BEGIN IMMEDIATE")  # accepted; now see to it that the claim takes its time
-            if job(user, job_id)["state"] == "QUEUED":
-                break
-            database.execute("ROLLBACK")
-            user.http.post(f"/jobs/{job_id}/cancel")
-        server.signal(signal.SIGTERM)
-        until(lambda: server.logs("server.draining"))
-        time.sleep(0.5)
-        database.execute("ROLLBACK")
-        assert server.process.wait(10) == 0
-        assert job(restarted(server, user), job_id)["attempt"] <= 1
-
-
-def _database(server: Server) -> sqlite3.Connection:
-    return sqlite3.connect(server.data_dir / "app.db", isolation_level=None)

@@ -1,0 +1,164 @@
+"""Servers that are told to stop, under load too: what they accepted is finished, or given back at once."""
+
+import signal
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from uuid import uuid4
+
+import httpx2
+
+from tests.factories import pdf
+from tests.invariants import Ledger
+from tests.server import Server, User, pair, until
+
+GRACE = 10  # seconds beyond DRAIN_SECONDS within which a server is gone
+
+
+def test_a_long_job_is_given_back_on_sigterm_and_its_try_does_not_count(tmp_path: Path) -> None:
+    # Under the long default lease: nobody has to wait for it to run out.
+    with pair(tmp_path / "var", DRAIN_SECONDS="0.5", JOB_CONCURRENCY="1") as (stopping, server):
+        user = stopping.register()
+        second = user.at(server)
+        document_id, job_id = user.begin(seconds=2)
+        _, ahead = second.begin(seconds=60)
+        asked_at = time.monotonic()
+        assert stopping.stop() == 0
+        assert time.monotonic() - asked_at < 5
+        given_back = second.job(job_id)
+        assert (given_back["state"], given_back["attempt"], given_back["error"]) == ("QUEUED", 0, None)
+        assert second.story(document_id) == ["queued", "started", "released"]
+        second.http.post(f"/jobs/{ahead}/cancel")
+        until(lambda: second.job(job_id)["state"] == "RUNNING", timeout=8)
+        finished = second.finished(job_id)
+        assert (finished["state"], finished["attempt"]) == ("SUCCEEDED", 1)
+
+
+def test_a_short_job_is_finished_on_sigterm(tmp_path: Path) -> None:
+    with Server(tmp_path / "var") as server:
+        user = server.register()
+        document_id, job_id = user.begin(seconds=2.5)
+        server.signal(signal.SIGTERM)
+        draining = until(lambda: (answer := user.http.get("/readyz")).status_code == 503 and answer, timeout=2)
+        assert draining.json()["checks"]["shutdown"] == "draining"
+        assert user.http.get("/livez").status_code == 200
+        assert server.process.wait(8) == 0
+        user = server.restarted(user)
+        finished = user.job(job_id)
+        assert (finished["state"], finished["attempt"]) == ("SUCCEEDED", 1)
+        assert user.story(document_id) == ["queued", "started", "succeeded"]
+
+
+def test_an_idle_server_stops_at_once(tmp_path: Path) -> None:
+    with Server(tmp_path / "var") as server:
+        server.register()
+        asked_at = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - asked_at < 3
+        assert server.logs("server.stopped")
+
+
+def test_a_job_claimed_too_late_is_given_back_as_well(tmp_path: Path) -> None:
+    with Server(tmp_path / "var", {"DRAIN_SECONDS": "0.3"}) as server, closing(_database(server)) as database:
+        user = server.register()
+        for _ in range(50):
+            job_id = user.start(user.upload()["id"], params={"seconds": 60})["id"]
+            database.execute("BEGIN IMMEDIATE")  # accepted; now see to it that the claim takes its time
+            if user.job(job_id)["state"] == "QUEUED":
+                break
+            database.execute("ROLLBACK")
+            user.http.post(f"/jobs/{job_id}/cancel")
+        server.signal(signal.SIGTERM)
+        until(lambda: server.logs("server.draining"))
+        time.sleep(0.5)
+        database.execute("ROLLBACK")
+        assert server.process.wait(10) == 0
+        assert server.restarted(user).job(job_id)["attempt"] <= 1
+
+
+def _database(server: Server) -> sqlite3.Connection:
+    return sqlite3.connect(server.data_dir / "app.db", isolation_level=None)
+
+
+def test_sigterm_during_uploads_and_jobs(tmp_path: Path) -> None:
+    """Readiness fails first, requests finish, jobs are finished or passed on, and the exit is clean."""
+    with ThreadPoolExecutor() as threads, pair(tmp_path / "var", DRAIN_SECONDS="1.5") as (stopping, other):
+        user = stopping.register()
+        second = user.at(other)
+        _, short = user.begin(seconds=1)
+        long_document, long = user.begin(seconds=4)
+        under_way = threading.Event()
+        upload = threads.submit(dribble, user.at(stopping), 2.5, under_way)
+        poll = threads.submit(user.at(stopping).http.get, f"/jobs/{long}?wait=30")
+        assert under_way.wait(5)
+        asked_at = time.monotonic()
+        stopping.signal(signal.SIGTERM)
+        until(lambda: user.http.get("/readyz").status_code == 503, timeout=1)
+        still_served = user.http.get("/livez")
+        assert (still_served.status_code, still_served.headers["connection"]) == (200, "close")
+        assert poll.result(2).json()["state"] == "RUNNING"
+        assert upload.result(10).status_code == 201
+        assert stopping.process is not None
+        assert stopping.process.wait(20) == 0
+        assert time.monotonic() - asked_at < 1.5 + GRACE
+        for job_id in (short, long):
+            finished = second.finished(job_id)
+            assert (finished["state"], finished["attempt"]) == ("SUCCEEDED", 1)
+        assert second.story(long_document) == ["queued", "started", "released", "started", "succeeded"]
+        released, started = [
+            datetime.fromisoformat(event["at"])
+            for event in second.events(long_document)
+            if event["event"] in {"job.released", "job.started"}
+        ][-2:]
+        assert (started - released).total_seconds() < 2
+    ledger = Ledger(tmp_path / "var")
+    ledger.check()
+
+
+def dribble(user: User, seconds: float, under_way: threading.Event) -> httpx2.Response:
+    """Upload a document in small pieces over some seconds."""
+    content = pdf(uuid4().hex)
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="slow.pdf"\r\n\r\n'
+
+    def body() -> Iterator[bytes]:
+        yield head
+        for start in range(0, len(content), len(content) // 10):
+            yield content[start : start + len(content) // 10]
+            time.sleep(seconds / 10)
+            under_way.set()
+        yield b"\r\n--x--\r\n"
+
+    return user.http.post("/documents", content=body(), headers={"Content-Type": "multipart/form-data; boundary=x"})
+
+
+def test_a_rolling_restart_under_load_loses_nothing(tmp_path: Path) -> None:
+    """SIGHUP replaces the workers one by one. Clients keep their connections, and never retry."""
+    stop = threading.Event()
+
+    def work(user: User) -> list[str]:
+        accepted = []
+        while not stop.is_set():
+            params = {"seconds": 0.2}
+            accepted.append(user.start(user.upload()["id"], params=params)["id"])
+        return accepted
+
+    settings = {"WORKERS": "2", "DRAIN_SECONDS": "0.1"}
+    with ThreadPoolExecutor() as threads, Server(tmp_path / "var", settings) as server:
+        user = server.register()
+        load = [threads.submit(work, user.at(server)) for _ in range(4)]
+        server.signal(signal.SIGHUP)
+        until(lambda: len(server.logs("server.stopped")) == 2, timeout=60)
+        stop.set()
+        accepted = [job_id for each in load for job_id in each.result(30)]
+        ends = [user.finished(job_id) for job_id in accepted]
+        assert Counter((end["state"], end["attempt"]) for end in ends) == {("SUCCEEDED", 1): len(accepted)}
+    ledger = Ledger(tmp_path / "var")
+    ledger.check()
+    workers = {row["actor"] for row in ledger.rows("SELECT actor FROM events WHERE event = 'job.started'")}
+    assert len(workers) > 2, "both the old and the new ones were at work"
