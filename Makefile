@@ -8,7 +8,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test lint lock clean
+.PHONY: help install run demo test torture mutants lint lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +23,13 @@ demo: install ## Take a document through its whole life against a server of its 
 
 test: .venv/installed-tests ## Run the tests; ARGS="-k upload" is handed on to pytest
 	.venv/bin/python -m pytest $(ARGS)
+
+torture: .venv/installed-tests ## Run what proves the promise again, for an hour instead of a minute
+	TORTURE=1 .venv/bin/python -m pytest -o faulthandler_timeout=3600 $(ARGS) \
+		tests/flows/test_chaos.py tests/flows/test_faults.py tests/flows/test_state_machine.py tests/api/test_openapi.py
+
+mutants: .venv/installed-tests ## Remove each guard that the promise rests on, and see the tests fail
+	.venv/bin/python -m tests.mutants
 
 lint: .venv/installed-tests ## Check style, formatting and types
 	.venv/bin/ruff check

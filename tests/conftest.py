@@ -8,7 +8,7 @@ from tests.server import Server, User
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what tests measured (`record_property`), so that a run can be quoted."""
+    """Print what tests measured (`record_property`)."""
     for report in terminalreporter.getreports("passed"):
         for name, value in report.user_properties:
             terminalreporter.write_line(f"{name}: {value}")

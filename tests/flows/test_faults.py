@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from app.faults import POINTS
 from tests.factories import pdf
 from tests.invariants import Ledger
 from tests.server import Server, User
+from tests.torture import LONG
 
 SETTINGS = {"LEASE_SECONDS": "0.6", "ORPHAN_GRACE_SECONDS": "1.5", "JOB_MAX_TRIES": "2", "DRAIN_SECONDS": "0.2"}
 CONTENT = pdf("killed on purpose")
@@ -61,6 +63,7 @@ def outlive(server: Server, life: Life, *, stop: bool) -> None:
     try:
         life.live(server)
         if stop:
+            life.user.begin(seconds=2)
             server.signal(signal.SIGTERM)
         assert server.process is not None
         server.process.wait(20)
@@ -73,17 +76,20 @@ def outlive(server: Server, life: Life, *, stop: bool) -> None:
 RUNTIME = [point for point in POINTS if not point.startswith("migration") and point != "sweeper.midway"]
 
 
-@pytest.mark.parametrize("point", RUNTIME)
-def test_killed_at(point: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("point", RUNTIME * (5 if LONG else 1))
+def test_killed_at(point: str, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     ledger = Ledger(tmp_path / "var")
+    stop = point.startswith("shutdown")
     with armed(tmp_path / "var", point) as server:
         life = Life(server)
-        outlive(server, life, stop=point.startswith("shutdown"))
+        outlive(server, life, stop=stop)
+    restarted_at = time.monotonic()
     with Server(tmp_path / "var", SETTINGS) as server:
         life.live(server)
         ledger.settle()
+        record_property("fault", f"{point}: all settled {time.monotonic() - restarted_at:.1f} s after the restart")
         ledger.check()
-        assert_promises_kept(life, server)
+        assert_promises_kept(life, server, jobs=3 if stop else 2)
 
 
 def test_killed_in_the_middle_of_a_sweep(tmp_path: Path) -> None:
@@ -131,7 +137,7 @@ def test_production_refuses_a_fault(tmp_path: Path) -> None:
     assert done.stderr == "configuration: FAULT must not be set when ENVIRONMENT=production\n"
 
 
-def assert_promises_kept(life: Life, server: Server) -> None:
+def assert_promises_kept(life: Life, server: Server, jobs: int) -> None:
     user: User = life.user.at(server)
     for name, content in (("upload", CONTENT), ("upload 2", pdf("failing"))):
         document: dict[str, Any] = life.answers[name].json()
@@ -149,7 +155,7 @@ def assert_promises_kept(life: Life, server: Server) -> None:
         again = user.process(document_id, key=name, params=params)
         assert (again.status_code, again.content) == (202, life.answers[name].content)
         assert again.headers["idempotent-replayed"] == "true"
-    assert len(user.http.get("/documents").json()["items"]) == 2
-    assert len(user.http.get("/jobs").json()["items"]) == 2
+    assert len(user.http.get("/documents").json()["items"]) == jobs
+    assert len(user.http.get("/jobs").json()["items"]) == jobs
     tokens = life.answers["refresh"].json()
     assert user.http.post("/auth/refresh", json={"refresh_token": tokens["refresh_token"]}).status_code == 200
