@@ -18,6 +18,8 @@ from app import wiring
 from app.main import create_app
 from app.settings import Settings
 
+SERVED = ("auth", "documents", "processing", "health")
+
 T = TypeVar("T")
 
 
@@ -49,8 +51,9 @@ class Process:
             self._services = wiring.build(settings)
         self._services.db.migrate()
         app = create_app(settings)
-        for name in ("auth", "documents", "processing", "health"):
-            setattr(app.state, name, getattr(self._services, name))
+        self._state = app.state
+        for name in SERVED:
+            setattr(self._state, name, getattr(self._services, name))
         self._client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://app")
         self._loop = asyncio.Runner(loop_factory=asyncio.new_event_loop)
 
@@ -80,6 +83,8 @@ class Process:
         self._loop.run(self._client.aclose())
         self._loop.run(self._services.db.close())
         self._loop.close()
+        for name in SERVED:  # the framework keeps the app for ever; with it would stay the storage's threads
+            delattr(self._state, name)
 
     def _sweep(self, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._loop.run(step())

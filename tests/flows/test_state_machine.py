@@ -100,7 +100,7 @@ class DocumentLifecycle(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if self.server:
-            self.server.kill()
+            self.kill()
         self.resources.close()
 
     @initialize(hint=hints)
