@@ -45,11 +45,15 @@ class Sweeper:
 
     async def run(self) -> None:
         """Sweep until cancelled: jobs every tick, what merely takes up room now and then."""
-        await self._guarded(self._announce_all)
+        await self._guarded(self.announce_all)
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._repeat(self.sweep_jobs, min(TICK, self._lease / 2)))
             loops.create_task(self._repeat(self.sweep_rows, self._lease / 2))
             loops.create_task(self._repeat(self.sweep_files, self._grace))
+
+    async def announce_all(self) -> None:
+        """At start: what was queued when the process died, or others did, needs no hint of its own to be overdue."""
+        self._announce(await self._due(all_queued=True))
 
     async def sweep_jobs(self) -> None:
         """Take jobs back from silent workers, and announce what is due."""
@@ -89,10 +93,6 @@ class Sweeper:
         if self._stopped:
             return []
         return await self._db.write(lambda conn: repository.take_due(conn, self._lease, all_queued=all_queued))
-
-    async def _announce_all(self) -> None:
-        """At start: what was queued when the process died, or others did, needs no hint of its own to be overdue."""
-        self._announce(await self._due(all_queued=True))
 
     def _announce(self, job_ids: list[UUID]) -> None:
         for job_id in job_ids:

@@ -1,0 +1,342 @@
+"""Any order of operations, kills and lost leases included: each is answered as the model says, and changes no more."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+from unittest.mock import patch
+from uuid import UUID
+
+import httpx2
+import pytest
+from hypothesis import HealthCheck, Phase, settings, strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from passlib.hash import argon2
+
+from app.documents.schemas import Failure
+from app.processing import repository, settlement
+from app.processing.settlement import Failed, Faltered, Outcome, Released, Succeeded
+from tests.factories import PDF_TYPE, pdf
+from tests.inprocess import Process, addresses, sqlite_clock
+from tests.invariants import Ledger
+from tests.model import KEPT, LEASE, MAX_TRIES, Attempt, Document, Job, Model
+from tests.rows import Rows, told
+from tests.server import PASSWORD
+from tests.torture import LONG
+
+ERROR = Failure(code="broken", detail="It broke.")
+WORKER = "worker"
+
+RANDOM = settings(
+    max_examples=100,
+    stateful_step_count=40,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),  # as is Hypothesis's own default for state machines
+)
+# The same examples every time; to shrink one would take minutes.
+QUICK = settings(RANDOM, max_examples=25, derandomize=True, phases=[Phase.generate])
+
+
+class Wanted(NamedTuple):
+    """A way to ask for work; there is more than one for the same."""
+
+    work: str
+    options: dict[str, Any]
+
+
+def one_of(choices: Callable[["DocumentLifecycle"], list[Any]]) -> tuple[st.SearchStrategy[Any], Any]:
+    """A strategy that draws from what there is by then, newest first, and the precondition that there is something."""
+    drawn = st.runner().flatmap(lambda machine: st.sampled_from(choices(machine)[::-1]))
+    return drawn, precondition(lambda machine: machine.server and choices(machine))
+
+
+serving = precondition(lambda machine: machine.server)
+documents, with_documents = one_of(lambda machine: machine.model.kept)
+jobs, with_jobs = one_of(lambda machine: machine.model.jobs)
+attempts, with_attempts = one_of(lambda machine: machine.model.attempts)
+sent, with_sent = one_of(lambda machine: list(machine.model.sent))
+keys = st.sampled_from([None, None, None, "k1", "k2"])
+hints = st.sampled_from(["claimed", "claimed", "lost", "finished", "failed"])
+wanted_works = st.sampled_from(
+    [
+        Wanted("1 s", {}),
+        Wanted("1 s", {"processor": "simulated", "params": {"seconds": 1}}),
+        Wanted("2 s", {"params": {"seconds": 2}}),
+        Wanted("text", {"processor": "text"}),
+    ]
+)
+
+
+class DocumentLifecycle(RuleBasedStateMachine):
+    """Users speak HTTP. What workers and sweepers do is done step by step, by the functions that they call.
+
+    `hint` says what comes of the hints that an operation sends, so that even a few operations get far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Model()
+        self.rows, self.seen = Rows({}, {}, {}), 0
+        self.resources = ExitStack()
+        self.data_dir = Path(self.resources.enter_context(TemporaryDirectory())) / "var"
+        self.resources.enter_context(sqlite_clock(lambda: self.model.now))
+        self.ledger = Ledger(self.data_dir)
+        self.server: Any = None  # a Process, while it is alive
+        self.start()
+
+    def start(self) -> None:
+        self.server = Process(self.data_dir, lease_seconds=LEASE, job_max_tries=MAX_TRIES)
+
+    def teardown(self) -> None:
+        if self.server:
+            self.kill()
+        self.resources.close()
+
+    @initialize(hint=hints)
+    def register(self, hint: str) -> None:
+        self.owner, self.stranger = map(self.registered, ("owner@example.com", "stranger@example.com"))
+        self.upload("one", None)
+        self.the_promise_is_kept()
+        self.process(self.model.documents[0], Wanted("1 s", {}), None, hint, force=False)
+
+    def registered(self, email: str) -> str:
+        """The access token of a new user."""
+        credentials = {"email": email, "password": PASSWORD}
+        assert self.server.http("POST", "/auth/register", json=credentials).status_code == 201
+        token: str = self.server.http("POST", "/auth/login", json=credentials).json()["access_token"]
+        return token
+
+    def http(self, method: str, path: str, key: str | None = None, **body: Any) -> httpx2.Response:
+        answer: httpx2.Response = self.server.http(method, path, token=self.owner, key=key, **body)
+        return answer
+
+    @precondition(lambda machine: machine.server and len(machine.model.kept) < 3)
+    @rule(text=st.sampled_from(["one", "two"]), key=keys)
+    def upload(self, text: str, key: str | None) -> None:
+        body = {"files": {"file": ("a.pdf", pdf(text), PDF_TYPE)}}
+        answer = self.http("POST", "/documents", key, **body)
+        if not self.replayed(key, "/documents", body, answer):
+            assert answer.status_code == 201
+            document = self.model.upload(UUID(answer.json()["id"]))
+            self.model.remember(key, "/documents", body, document, kept(answer))
+
+    @with_documents
+    @rule(document=documents, wanted=wanted_works, key=keys, force=st.booleans(), hint=hints)
+    def process(self, document: Document, wanted: Wanted, key: str | None, hint: str, *, force: bool) -> None:
+        path, body = f"/documents/{document.id}/process", {"json": {**wanted.options, "force": force}}
+        answer = self.http("POST", path, key, **body)
+        if self.replayed(key, path, body, answer):
+            return
+        assert answer.status_code == document.on_process(wanted.work, force=force)
+        seen = answer.json()
+        if answer.is_error:
+            assert seen["code"] == "job-in-progress"
+            return
+        self.model.remember(key, path, body, document, kept(answer))
+        assert seen["started"] == (answer.status_code == 202)
+        if seen["started"]:
+            self.model.start(document, UUID(seen["job"]["id"]), wanted.work)
+        self.shows(document, seen["document"], seen["job"])
+        self.follow(hint)
+
+    def replayed(self, key: str | None, path: str, body: dict[str, Any], answer: httpx2.Response) -> bool:
+        """Whether the key alone decided which answer this is: the first one again, or that the key is taken."""
+        first = self.model.remembered(key)
+        if first is None:
+            assert "idempotent-replayed" not in answer.headers
+        elif (first.path, first.body) == (path, body):
+            assert kept(answer) == first.answer
+            assert answer.headers["idempotent-replayed"] == "true"
+        else:
+            assert (answer.status_code, answer.json()["code"]) == (422, "idempotency-key-reused")
+        return first is not None
+
+    @with_sent
+    @rule(key=sent)
+    def send_again(self, key: str) -> None:
+        """As a client does whose answer was lost."""
+        if first := self.model.remembered(key):
+            answer = self.http("POST", first.path, key, **first.body)
+            if first.document.deleted and first.path != "/documents":
+                assert answer.status_code == 404
+            else:
+                assert self.replayed(key, first.path, first.body, answer)
+
+    @with_jobs
+    @rule(job=jobs)
+    def cancel(self, job: Job) -> None:
+        expected = 404 if job.document.deleted else 202 if job.live else 409
+        assert self.http("POST", f"/jobs/{job.id}/cancel").status_code == expected
+        if expected == 202:
+            self.model.cancel(job)
+
+    @with_documents
+    @rule(document=documents)
+    def delete(self, document: Document) -> None:
+        expected = 409 if document.status == "PROCESSING" else 204
+        assert self.http("DELETE", f"/documents/{document.id}").status_code == expected
+        if expected == 204:
+            self.model.delete(document)
+
+    @with_documents
+    @rule(document=documents)
+    def result(self, document: Document) -> None:
+        seen = self.http("GET", f"/documents/{document.id}").json()
+        job = self.http("GET", f"/jobs/{seen['job_id']}").json() if document.job else None
+        self.shows(document, seen, job)
+        answer = self.http("GET", f"/documents/{document.id}/result")
+        seen = answer.json()
+        if document.status == "COMPLETED":
+            assert document.published
+            assert (UUID(seen["job_id"]), seen["data"]) == (document.published.job.id, made_by(document.published))
+        else:
+            code = "processing-failed" if document.status == "FAILED" else "result-not-ready"
+            assert (answer.status_code, seen["code"]) == (409, code)
+
+    def shows(self, document: Document, seen: dict[str, Any], job: dict[str, Any] | None) -> None:
+        assert (seen["status"], seen["version"]) == (document.status, document.version)
+        if expected := document.job:
+            assert job
+            assert (UUID(job["id"]), job["state"], job["attempt"]) == (expected.id, expected.state, expected.tries)
+
+    @serving
+    @rule(data=st.data())
+    def pry(self, data: st.DataObject) -> None:
+        """At no address does another user find anything, nor the owner what is deleted."""
+        document = data.draw(st.sampled_from(self.model.documents[::-1]))
+        ids = {"document_id": document.id, "job_id": document.job.id if document.job else document.id}
+        token = self.owner if document.deleted else self.stranger
+        for method, path in addresses():
+            answer = self.server.http(method, path.format(**ids), token=token, key="k1", json={})
+            assert answer.status_code == 404, (method, path)
+
+    def follow(self, hint: str) -> None:
+        """Let a worker have the jobs that this operation has announced."""
+        for job in [job for job in self.model.jobs if job.id in self.server.hints and hint != "lost"]:
+            self.the_promise_is_kept()
+            self.claim(job)
+            self.the_promise_is_kept()
+            if hint == "finished":
+                self.finish(self.model.attempts[-1])
+            elif hint == "failed":
+                self.fail(self.model.attempts[-1], Faltered(ERROR))
+
+    @with_jobs
+    @rule(job=jobs)
+    def claim(self, job: Job) -> None:
+        claimed = self.server.write(repository.claim, job.id, WORKER, LEASE)
+        assert (claimed is not None) == self.model.claim(job)
+        if claimed:
+            self.model.attempts.append(Attempt(job, claimed))
+
+    @with_attempts
+    @rule(attempt=attempts)
+    def heartbeat(self, attempt: Attempt) -> None:
+        assert self.server.write(repository.heartbeat, attempt.claimed, LEASE, 0.5) == self.model.heartbeat(attempt)
+
+    @with_attempts
+    @rule(attempt=attempts)
+    def finish(self, attempt: Attempt) -> None:
+        self.settle(attempt, Succeeded(made_by(attempt)), held=self.model.finish(attempt))
+
+    @with_attempts
+    @rule(attempt=attempts, outcome=st.sampled_from([Failed(ERROR), Faltered(ERROR), Released()]))
+    def fail(self, attempt: Attempt, outcome: Outcome) -> None:
+        if isinstance(outcome, Released):
+            held = self.model.release(attempt)
+        else:
+            held = self.model.fail(attempt, for_good=isinstance(outcome, Failed))
+        self.settle(attempt, outcome, held=held)
+
+    def settle(self, attempt: Attempt, outcome: Outcome, *, held: bool) -> None:
+        """A worker that is refused stops; one that is not may say the same again."""
+        with patch.object(settlement, "uniform", lambda _low, high: high):
+            assert self.server.write(settlement.settle, attempt.claimed, outcome, WORKER) == held
+        if not held:
+            self.model.attempts.remove(attempt)
+
+    @precondition(lambda machine: machine.model.sent or machine.model.busy)
+    @rule(seconds=st.sampled_from([1, LEASE // 2, LEASE + 1, KEPT]))
+    def pause(self, seconds: float) -> None:
+        """Everybody sleeps through it: leases run out, retries fall due, keys are forgotten."""
+        self.model.now = self.model.after(seconds)
+
+    @serving
+    @rule(seconds=st.sampled_from([LEASE + 1, 5]), hint=hints)
+    def tick(self, seconds: float, hint: str) -> None:
+        self.pause(seconds)
+        self.server.tick()
+        self.model.sweep()
+        self.model.announce()
+        self.follow(hint)
+
+    @precondition(lambda machine: machine.server and machine.model.busy)
+    @rule()
+    def kill(self) -> None:
+        """The attempts of the dead process live on as zombies: to the database they are those of a paused one."""
+        self.server.kill()
+        self.server = None
+
+    @precondition(lambda machine: not machine.server)
+    @rule(hint=hints)
+    def restart(self, hint: str) -> None:
+        self.start()
+        self.server.announce_all()
+        self.model.announce(all_queued=True)
+        self.follow(hint)
+
+    @invariant()
+    def zombies_are_refused(self) -> None:
+        for attempt in self.model.attempts if self.server else []:
+            if not attempt.held:
+                assert not self.server.write(repository.heartbeat, attempt.claimed, LEASE, 1.0)
+
+    @invariant()
+    def the_promise_is_kept(self) -> None:
+        before, self.rows = self.rows, Rows.of(self.ledger)
+        events = self.ledger.rows("SELECT * FROM events WHERE document_id IS NOT NULL AND seq > ?", self.seen)
+        self.seen = max([self.seen, *(event["seq"] for event in events)])
+        self.rows.follow_legally(before, events)
+        self.rows.hold(self.model)
+        assert Counter(map(told, events)) == self.model.told
+        assert (self.server.hints if self.server else {}) == self.model.hinted
+        assert self.ledger.files().keys() == self.rows.documents.keys()
+        for counter in (self.model.told, self.model.hinted, self.server.hints if self.server else {}):
+            counter.clear()
+
+
+def made_by(attempt: Attempt) -> dict[str, Any]:
+    """The data of its result."""
+    return {"job": str(attempt.job.id), "fence": attempt.fence}
+
+
+def kept(answer: httpx2.Response) -> tuple[int, bytes, str]:
+    """What of an answer a replay repeats."""
+    return answer.status_code, answer.content, answer.headers["location"]
+
+
+@pytest.fixture
+def surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Passwords are cheap; the umask that the app sets does not outlive the test."""
+    umask = os.umask(0o077)
+    monkeypatch.setattr("app.auth.passwords._argon2", argon2.using(type="ID", memory_cost=64, time_cost=1))
+    yield
+    os.umask(umask)
+
+
+# In parts, so that several processes can share them.
+@pytest.mark.usefixtures("surroundings")
+@pytest.mark.parametrize("profile", [RANDOM] * 20 if LONG else [QUICK])
+def test_any_order_of_operations_keeps_the_promise(profile: settings) -> None:
+    run_state_machine_as_test(DocumentLifecycle, settings=profile)

@@ -1,0 +1,98 @@
+"""The app in this very process, one step at a time: nothing goes on in the background, and the clock is the test's."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+from unittest.mock import patch
+from uuid import UUID
+
+import httpx2
+from sqlalchemy import Engine, event
+
+from app import wiring
+from app.main import create_app
+from app.settings import Settings
+
+SERVED = ("auth", "documents", "processing", "health")
+
+T = TypeVar("T")
+
+
+@contextmanager
+def sqlite_clock(now: Callable[[], datetime]) -> Iterator[None]:
+    """Have SQLite take the time from `now`, on every connection that is opened meanwhile."""
+
+    def strftime(_layout: str, _now: str, offset: str) -> str:
+        time = now() + timedelta(seconds=float(offset.removesuffix(" seconds")))
+        return time.strftime("%Y-%m-%d %H:%M:%S.%f")
+
+    def prepare(connection: Any, _: object) -> None:
+        connection.create_function("strftime", 3, strftime)
+
+    event.listen(Engine, "connect", prepare)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", prepare)
+
+
+class Process:
+    """A server process: the app and its services on a data folder. Hints go nowhere, but are counted."""
+
+    def __init__(self, data_dir: Path, **options: Any) -> None:
+        settings = Settings(_env_file=None, data_dir=data_dir, log_level="ERROR", **options)
+        self.hints: Counter[UUID] = Counter()
+        with patch.object(wiring, "InProcessDispatcher", lambda _run: self):
+            self._services = wiring.build(settings)
+        self._services.db.migrate()
+        app = create_app(settings)
+        self._state = app.state
+        for name in SERVED:
+            setattr(self._state, name, getattr(self._services, name))
+        self._client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://app")
+        self._loop = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+
+    async def send(self, job_id: UUID) -> None:
+        """Be the Dispatcher."""
+        self.hints[job_id] += 1
+
+    def http(self, method: str, path: str, *, token: str = "", key: str | None = None, **body: Any) -> httpx2.Response:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        headers |= {"Idempotency-Key": key} if key else {}
+        return self._loop.run(self._client.request(method, path, headers=headers, **body))
+
+    def write(self, unit: Callable[..., T], *args: Any) -> T:
+        """Run a unit of work as a worker does."""
+        return self._loop.run(self._services.db.write(lambda conn: unit(conn, *args)))
+
+    def announce_all(self) -> None:
+        self._sweep(self._services.sweeper.announce_all)
+
+    def tick(self) -> None:
+        self._sweep(self._services.sweeper.sweep_jobs)
+        self._sweep(self._services.sweeper.sweep_rows)
+
+    def kill(self) -> None:
+        """Go away without any shutdown; given back is only what the operating system would take back."""
+        self._services.hasher.close()
+        self._loop.run(self._client.aclose())
+        self._loop.run(self._services.db.close())
+        self._loop.close()
+        for name in SERVED:  # the framework keeps the app for ever; with it would stay the storage's threads
+            delattr(self._state, name)
+
+    def _sweep(self, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._loop.run(step())
+        self._loop.run(self._services.sweeper.close())
+
+
+@cache
+def addresses() -> list[tuple[str, str]]:
+    """Method and path of every operation on one document or job."""
+    paths = create_app(Settings(_env_file=None, log_level="ERROR")).openapi()["paths"]
+    return [(method.upper(), path) for path, methods in paths.items() if "_id}" in path for method in methods]

@@ -1,0 +1,215 @@
+"""The promise of the product without a database: what every operation, in any order, must answer and change."""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from app.processing import schemas
+
+LEASE, MAX_TRIES, KEPT = 30, 2, 86400  # seconds, attempts, seconds that a key is remembered
+
+
+@dataclass(eq=False, repr=False)
+class Document:
+    id: UUID
+    number: int
+    status: str = "UPLOADED"
+    version: int = 1
+    job: "Job | None" = None
+    published: "Attempt | None" = None
+    deleted: bool = False
+
+    def __repr__(self) -> str:
+        return f"<document {self.number}, {self.status}>"
+
+    def on_process(self, work: str, *, force: bool) -> int:
+        """The status that a request to process it is answered with; 202 starts a job."""
+        same = self.job is not None and self.job.work == work
+        if self.status == "PROCESSING":
+            return 200 if same else 409
+        return 200 if self.status == "COMPLETED" and same and not force else 202
+
+
+@dataclass(eq=False, repr=False)
+class Job:
+    id: UUID
+    number: int
+    document: Document
+    work: str
+    run_at: datetime
+    hint_at: datetime
+    state: str = "QUEUED"
+    fence: int = 0
+    tries: int = 0
+    dead: bool = False
+    locked_until: datetime | None = None
+
+    def __repr__(self) -> str:
+        return f"<job {self.number} of {self.document}, {self.state}>"
+
+    @property
+    def live(self) -> bool:
+        return self.state in {"QUEUED", "RUNNING"}
+
+
+@dataclass(eq=False, repr=False)
+class Attempt:
+    """A claim of a job, as its worker remembers it, however long ago that was."""
+
+    job: Job
+    claimed: schemas.Job
+
+    def __repr__(self) -> str:
+        return f"<attempt with fence {self.fence} at {self.job}>"
+
+    @property
+    def fence(self) -> int:
+        return self.claimed.fence
+
+    @property
+    def held(self) -> bool:
+        return (self.job.state, self.job.fence) == ("RUNNING", self.fence)
+
+
+class Sent(NamedTuple):
+    """A request under an Idempotency-Key, and the answer that is kept for it."""
+
+    path: str
+    body: dict[str, Any]
+    document: Document
+    answer: Any
+    until: datetime
+
+
+class Model:
+    """Documents and jobs as they must be, and in `told` and `hinted` the events and hints that must have been sent."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2030, 1, 1, tzinfo=UTC)
+        self.documents: list[Document] = []
+        self.jobs: list[Job] = []
+        self.attempts: list[Attempt] = []
+        self.sent: dict[str, Sent] = {}
+        self.told: Counter[Any] = Counter()
+        self.hinted: Counter[UUID] = Counter()
+
+    @property
+    def kept(self) -> list[Document]:
+        return [document for document in self.documents if not document.deleted]
+
+    @property
+    def busy(self) -> bool:
+        return any(job.live for job in self.jobs)
+
+    def after(self, seconds: float) -> datetime:
+        return self.now + timedelta(seconds=seconds)
+
+    def remember(self, key: str | None, path: str, body: dict[str, Any], document: Document, answer: Any) -> None:
+        if key:
+            self.sent[key] = Sent(path, body, document, answer, self.after(KEPT))
+
+    def remembered(self, key: str | None) -> Sent | None:
+        first = self.sent.get(key or "")
+        return first if first and first.until > self.now else None
+
+    def upload(self, document_id: UUID) -> Document:
+        document = Document(document_id, len(self.documents) + 1)
+        self.documents.append(document)
+        self._tell("document.uploaded", document)
+        return document
+
+    def start(self, document: Document, job_id: UUID, work: str) -> Job:
+        job = Job(job_id, len(self.jobs) + 1, document, work, run_at=self.now, hint_at=self.after(LEASE))
+        self.jobs.append(job)
+        self.hinted[job_id] += 1
+        self._tell("job.queued", document, job)
+        document.job = job
+        self._move(document, "PROCESSING")
+        return job
+
+    def delete(self, document: Document) -> None:
+        document.deleted = True
+        self._tell("document.deleted", document)
+
+    def claim(self, job: Job) -> bool:
+        if job.state != "QUEUED" or job.run_at > self.now:
+            return False
+        job.state, job.locked_until = "RUNNING", self.after(LEASE)
+        job.fence += 1
+        job.tries += 1
+        self._tell("job.started", job.document, job, fence=job.fence)
+        return True
+
+    def heartbeat(self, attempt: Attempt) -> bool:
+        if attempt.held:
+            attempt.job.locked_until = self.after(LEASE)
+        return attempt.held
+
+    def finish(self, attempt: Attempt) -> bool:
+        if not attempt.held:
+            return self._refuse(attempt)
+        attempt.job.document.published = attempt
+        self._end(attempt.job, "SUCCEEDED")
+        return True
+
+    def fail(self, attempt: Attempt, *, for_good: bool) -> bool:
+        job = attempt.job
+        if not attempt.held:
+            return self._refuse(attempt)
+        if for_good or job.tries == MAX_TRIES:
+            self._end(job, "FAILED", dead=not for_good)
+        else:
+            self._requeue(job, self.after(2**job.tries))
+            self._tell("job.retried", job.document, job)
+        return True
+
+    def release(self, attempt: Attempt) -> bool:
+        job = attempt.job
+        if not attempt.held:
+            return self._refuse(attempt)
+        self._requeue(job, self.now)
+        job.tries -= 1
+        self._tell("job.released", job.document, job)
+        return True
+
+    def cancel(self, job: Job) -> None:
+        self._end(job, "CANCELLED")
+
+    def sweep(self) -> None:
+        for job in self.jobs:
+            if job.locked_until is None or job.locked_until >= self.now:
+                continue
+            self._tell("job.lease_lost", job.document, job, fence=job.fence)
+            if job.tries == MAX_TRIES:
+                self._end(job, "FAILED", dead=True)
+            else:
+                self._requeue(job, self.now)
+
+    def announce(self, *, all_queued: bool = False) -> None:
+        for job in self.jobs:
+            if job.state == "QUEUED" and job.run_at <= self.now and (all_queued or job.hint_at <= self.now):
+                job.hint_at = self.after(LEASE)
+                self.hinted[job.id] += 1
+
+    def _requeue(self, job: Job, run_at: datetime) -> None:
+        job.state, job.locked_until = "QUEUED", None
+        job.run_at = job.hint_at = run_at
+
+    def _end(self, job: Job, state: str, *, dead: bool = False) -> None:
+        job.state, job.dead, job.locked_until = state, dead, None
+        self._tell(f"job.{state.lower()}", job.document, job)
+        self._move(job.document, "COMPLETED" if state == "SUCCEEDED" else "FAILED")
+
+    def _refuse(self, attempt: Attempt) -> bool:
+        self._tell("job.fenced", attempt.job.document, attempt.job, fence=attempt.fence)
+        return False
+
+    def _move(self, document: Document, new: str) -> None:
+        self._tell("document.status_changed", document, document.job, old=document.status, new=new)
+        document.status = new
+        document.version += 1
+
+    def _tell(self, event: str, document: Document, job: Job | None = None, **facts: Any) -> None:
+        self.told[event, document.id, job.id if job else None, frozenset(facts.items())] += 1
