@@ -34,8 +34,8 @@ records = Table(
     Index(None, "expires_at"),
 )
 
-_BARE = re.compile(r"[\x21\x23-\x7e][\x20-\x7e]*")
-_QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
+_BARE = re.compile(r"[\x21\x23-\x7e][\x20-\x7e]{0,254}")
+_QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255})"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ def _key(
             alias="Idempotency-Key",
             description="1–255 printable ASCII characters, bare or as a quoted string. A repeated request with the "
             "same key gets the first answer again, while the key is remembered.",
-            json_schema_extra={"pattern": f"^({_BARE.pattern}|{_QUOTED.pattern})$", "minLength": 1},
+            json_schema_extra={"pattern": f"^({_BARE.pattern}|{_QUOTED.pattern})$"},
         ),
     ] = None,
 ) -> str | None:
@@ -158,10 +158,8 @@ def _key(
         raise MalformedIdempotencyKey
     value = sent[0]
     if quoted := _QUOTED.fullmatch(value):
-        value = re.sub(r"\\(.)", r"\1", quoted[1])
-    elif not _BARE.fullmatch(value):
-        raise MalformedIdempotencyKey
-    if not 1 <= len(value) <= 255:
+        return re.sub(r"\\(.)", r"\1", quoted[1])
+    if not _BARE.fullmatch(value):
         raise MalformedIdempotencyKey
     return value
 

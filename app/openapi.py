@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from app.auth.schemas import Credentials
+from app.documents.schemas import Metadata
 from app.problems import Problem
 from app.processors.base import Processor
 from app.web import header
@@ -30,14 +31,14 @@ DESCRIPTION: dict[str, Any] = {
 
 
 def install(app: FastAPI, processors: Iterable[Processor[Any]]) -> None:
-    """Add what FastAPI cannot know: the problem schema, and the processors with their params."""
+    """Add what FastAPI cannot know: the models that routes read by themselves, and the processors with their params."""
     generate = app.openapi
 
     def complete() -> dict[str, Any]:
         if app.openapi_schema is None:
             schema = generate()
             schemas = schema["components"]["schemas"]
-            schemas["Credentials"] = Credentials.model_json_schema()
+            schemas |= {model.__name__: model.model_json_schema() for model in (Credentials, Metadata)}
             _add_problems(schemas)
             _add_processors(schemas, processors)
             _add_request_ids(schema["paths"])
@@ -61,8 +62,19 @@ def _add_problems(schemas: dict[str, Any]) -> None:
 
 
 def _add_processors(schemas: dict[str, Any], processors: Iterable[Processor[Any]]) -> None:
-    models = {processor.name: processor.params for processor in processors}
-    schemas |= {model.__name__: model.model_json_schema(ref_template=_REF) for model in models.values()}
-    wanted = schemas["Wanted"]["properties"]
-    wanted["processor"]["enum"] = list(models)
-    wanted["params"]["anyOf"] = [{"$ref": _REF.format(model=model.__name__)} for model in models.values()]
+    """Divide `Wanted` by processor: each takes params of its own."""
+    wanted = schemas["Wanted"]
+    shape = {key: wanted.pop(key) for key in ("type", "properties", "additionalProperties")}
+    wanted["anyOf"] = [_wanted_of(processor, shape) for processor in processors]
+    for model in (processor.params for processor in processors):
+        schemas[model.__name__] = model.model_json_schema(ref_template=_REF)
+
+
+def _wanted_of(processor: Processor[Any], shape: dict[str, Any]) -> dict[str, Any]:
+    """The shape with one processor's params. Its name may be left out if it is the default."""
+    own = {
+        "processor": {"type": "string", "const": processor.name},
+        "params": {"$ref": _REF.format(model=processor.params.__name__)},
+    }
+    required = [] if processor.name == shape["properties"]["processor"]["default"] else ["processor"]
+    return {**shape, "title": processor.name, "properties": shape["properties"] | own, "required": required}

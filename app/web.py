@@ -140,6 +140,11 @@ def accepts(**headers: str) -> dict[str, Any]:
     }
 
 
+def links(*operations: str, **parameters: str) -> dict[str, Any]:
+    """The OpenAPI `links` of an answer: operations to go on with, and the runtime expressions for their parameters."""
+    return {operation: {"operationId": operation, "parameters": parameters} for operation in operations}
+
+
 def header(description: str, example: str) -> dict[str, Any]:
     """One response header in the OpenAPI."""
     return {"description": description, "schema": {"type": "string"}, "example": example}

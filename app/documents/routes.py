@@ -38,7 +38,7 @@ from app.errors import (
 from app.events import TimelinePage
 from app.idempotency import IdempotencyKey
 from app.pagination import Cursor, Limit
-from app.web import RETRY_AFTER, accepts, header, json_response, raises
+from app.web import RETRY_AFTER, accepts, header, json_response, links, raises
 
 router = users_only(prefix="/documents", tags=["documents"])
 
@@ -59,11 +59,23 @@ _UPLOAD_BODY = {
                         "metadata": {"$ref": "#/components/schemas/Metadata"},
                     },
                 },
-                "encoding": {"metadata": {"contentType": "application/json"}},
+                "encoding": {
+                    "file": {"contentType": f"{PDF}, {DOCX}"},
+                    "metadata": {"contentType": "application/json"},
+                },
             }
         },
     }
 }
+_OF_DOCUMENT = links(
+    "getDocument",
+    "editDocument",
+    "getDocumentContent",
+    "getDocumentTimeline",
+    "processDocument",
+    "deleteDocument",
+    document_id="$response.body#/id",
+)
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
 _CONTENT = {"content": {PDF: _BYTES, DOCX: _BYTES}}
 _FILE_HEADERS = {
@@ -84,7 +96,8 @@ _CONTENT_RANGE = {"Content-Range": header("What part of how much.", "bytes 0-99/
             "headers": {
                 "Location": header("The document.", "/documents/01939f3e-5c00-7000-8000-000000000001"),
                 **_REPLAYED,
-            }
+            },
+            "links": _OF_DOCUMENT,
         },
         **raises(
             MalformedIdempotencyKey,

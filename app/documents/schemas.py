@@ -1,12 +1,13 @@
 """What the document calls take and give."""
 
+import re
 import unicodedata
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.documents.lifecycle import Status
 from app.pagination import Page
@@ -17,7 +18,15 @@ MAX_FILENAME = 255
 Tag = Annotated[str, Field(min_length=1, max_length=50, pattern=LINE)]
 Folder = Annotated[str, Field(min_length=1, max_length=255, pattern=LINE)]
 ContentType = Literal["application/pdf", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"]
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.IGNORECASE | re.ASCII)
 Sort = Literal["created_at", "-created_at", "filename", "-filename", "size", "-size"]
+
+
+def _rfc3339(value: str) -> str:
+    """Pydantic also takes numbers, for Unix times."""
+    if not _RFC3339.fullmatch(value):
+        raise ValueError("not an RFC 3339 date and time")
+    return value
 
 
 def _in_utc(value: datetime) -> datetime:
@@ -27,7 +36,7 @@ def _in_utc(value: datetime) -> datetime:
         raise ValueError("out of range") from None
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_rfc3339), AfterValidator(_in_utc)]
 
 
 def _distinct(tags: list[str] | None) -> list[str]:

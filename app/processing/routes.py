@@ -26,7 +26,7 @@ from app.idempotency import IdempotencyKey
 from app.pagination import Cursor, Limit
 from app.processing.schemas import Job, JobFilters, JobPage, Processing, Result, Wanted
 from app.processing.service import ProcessingService
-from app.web import RETRY_AFTER, header, json_response, raises
+from app.web import RETRY_AFTER, header, json_response, links, raises
 
 router = users_only(tags=["processing"])
 
@@ -47,6 +47,10 @@ JobId = Annotated[UUID, Depends(_bound)]
 NOTHING_SPECIAL = Wanted()
 _LOCATION = {"Location": header("The job.", "/jobs/01939f3e-5c00-7000-8000-000000000002")}
 _REPLAYED = {"Idempotent-Replayed": header("`true` when this is the stored answer to an earlier request.", "true")}
+_OF_WORK = {
+    **links("getJob", "cancelJob", job_id="$response.body#/job/id"),
+    **links("getResult", document_id="$response.body#/document/id"),
+}
 _RETRY_AFTER = {"Retry-After": header("Seconds; only while the job is unfinished.", "1")}
 
 
@@ -60,8 +64,13 @@ _RETRY_AFTER = {"Retry-After": header("Seconds; only while the job is unfinished
             "description": "This very work is running or done already.",
             "model": Processing,
             "headers": {**_LOCATION, **_REPLAYED},
+            "links": _OF_WORK,
         },
-        202: {"description": "Accepted: a job was created.", "headers": {**_LOCATION, **_REPLAYED, **_RETRY_AFTER}},
+        202: {
+            "description": "Accepted: a job was created.",
+            "headers": {**_LOCATION, **_REPLAYED, **_RETRY_AFTER},
+            "links": _OF_WORK,
+        },
         **raises(
             MalformedIdempotencyKey,
             ValidationFailed,

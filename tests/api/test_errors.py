@@ -204,7 +204,7 @@ ANY_LIST = [
 QUERIES = {
     "/documents": [
         *ANY_LIST,
-        *(f"created_after={quote(time)}" for time in (EARLY, LATE, "9" * 5000)),
+        *(f"created_after={quote(time)}" for time in (EARLY, LATE, "9" * 5000, "0.5", "2026-11-22")),
         *(f"created_before={quote(time)}" for time in (EARLY, LATE, "x")),
         *("q=%00", "q=" + "x" * 10_000, "status=%00", "folder=%0a", "tag=%00", "sort=;"),
     ],

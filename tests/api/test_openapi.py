@@ -1,0 +1,156 @@
+"""What the API's description allows is taken, what it forbids is refused, and every answer is as it says.
+
+schemathesis reads the description that the server serves, makes requests of it, and judges the answers by every check
+that it has.
+"""
+
+import json
+from uuid import UUID, uuid4
+
+import pytest
+import schemathesis
+from hypothesis import strategies as st
+from schemathesis import engine
+from schemathesis.engine.events import FatalError, NonFatalError, ScenarioFinished, SchemaAnalysisWarnings
+from schemathesis.generation.meta import TestPhase as Phase
+from schemathesis.openapi.checks import RejectedPositiveData
+
+from tests.factories import DOCX_TYPE, PDF_TYPE, docx, pdf
+from tests.torture import LONG
+
+OPERATIONS = [
+    *("register", "login", "refresh", "logout", "me"),
+    *("uploadDocument", "listDocuments", "getDocument", "editDocument", "deleteDocument"),
+    *("getDocumentContent", "getDocumentTimeline", "processDocument", "getResult"),
+    *("listJobs", "getJob", "cancelJob"),
+    *("livez", "readyz", "metrics"),
+]
+GENERATION = {"max-examples": 300 if LONG else 10, "deterministic": not LONG, "database": "none"}
+# No links but those described: some that the tool infers take a `job_id` of null for an id.
+SEQUENCES = {
+    "generation": {"max-examples": 150 if LONG else 30},  # no test may take `faulthandler_timeout`
+    "max-steps": 20,
+    "inference": {"algorithms": []},
+}
+# Valid requests that the state of things refuses. Of 404 and 409 the tool knows that by itself.
+REFUSED_BY_STATE = {"precondition-failed", "range-not-satisfiable", "idempotency-key-reused"}
+
+# No schema can say that bytes are a PDF.
+schemathesis.openapi.media_type(PDF_TYPE, st.text("abc").map(pdf))
+schemathesis.openapi.media_type(DOCX_TYPE, st.text("abc").map(docx))
+
+
+@schemathesis.hook
+def filter_failure(_context, failure, _case, response):
+    return not (isinstance(failure, RejectedPositiveData) and response.json()["code"] in REFUSED_BY_STATE)
+
+
+class Client:
+    """Puts into valid requests what a client has from the server, and no schema can describe."""
+
+    def __init__(self, user):
+        self.http = user.http
+        job = user.start(user.upload()["id"])
+        user.finished(job["id"])
+        self.ids = {"document_id": [job["document_id"], user.upload()["id"]], "job_id": [job["id"]]}
+
+    def complete(self, case):
+        if case.meta.generation.mode.is_negative:
+            return
+        if case.meta.phase.name is Phase.EXAMPLES and name_of(case.operation) == "uploadDocument":
+            case.body["file"] = pdf()  # the tool's own sample is an image
+        if case.meta.phase.name is not Phase.STATEFUL:  # there the links have the ids
+            case.path_parameters = {name: self.known(name, made_up) for name, made_up in case.path_parameters.items()}
+        elif "Idempotency-Key" in case.headers:  # a replay may tell of what a sequence before has deleted
+            case.headers["Idempotency-Key"] = uuid4().hex
+        if "cursor" in case.query:
+            case.query["cursor"] = self.issued(case)
+        self.make_haste(case)
+
+    def known(self, name, made_up):
+        """Mostly an id that exists."""
+        choices = [*self.ids[name], made_up]
+        return choices[UUID(made_up).int % len(choices)]
+
+    def issued(self, case):
+        """A cursor of this very list."""
+        first = {"limit": 1, "sort": case.query.get("sort", "-created_at")}
+        return self.http.get(case.formatted_path, params=first).json().get("next_cursor")
+
+    def make_haste(self, case):
+        """Other tests use the same server, and nothing is learned while it waits."""
+        if "wait" in case.query:
+            case.query["wait"] = min(float(case.query["wait"]), 0.1)
+        simulated = isinstance(case.body, dict) and case.body.get("processor") != "text"
+        if name_of(case.operation) == "processDocument" and simulated:
+            case.body["params"] = {**case.body.get("params", {}), "seconds": 0}
+
+
+@pytest.fixture(scope="module")
+def users(server):
+    return [server.register(), server.register()]
+
+
+@pytest.fixture
+def api(server, users, tmp_path):
+    """The description as it is served, and two users to try it as, who must not see what the other has."""
+    user, stranger = (server.log_in(each.email) for each in users)
+    identities = tmp_path / "identities.json"
+    identities.write_text(json.dumps({"auth": [identity("user", user), identity("stranger", stranger)]}))
+    config = schemathesis.Config.from_dict(
+        {
+            "auth": {"wfc": {"path": str(identities), "user": "user", "peers": ["user", "stranger"]}},
+            "generation": GENERATION,
+            "phases": {"stateful": SEQUENCES},
+        }
+    )
+    client = Client(user)
+
+    @schemathesis.hook
+    def before_call(_context, case, _kwargs):
+        client.complete(case)
+
+    yield schemathesis.openapi.from_url(f"{server.url}/openapi.json", config=config)
+    schemathesis.hooks.unregister(before_call)
+
+
+def identity(name, user):
+    return {"name": name, "fixedHeaders": [{"name": "Authorization", "value": user.http.headers["Authorization"]}]}
+
+
+def name_of(operation):
+    return operation.definition.raw["operationId"]
+
+
+def judge(api, *phases):
+    """Run these phases of the tool. Each finding comes with a command that repeats the request."""
+    api.config.phases.update(phases=phases)
+    sent, found = 0, []
+    for event in engine.from_schema(api).execute():
+        match event:
+            case ScenarioFinished(recorder=recorder):
+                sent += len(recorder.cases)
+                checks = [check.failure_info for checks in recorder.checks.values() for check in checks]
+                found += [f"{each.failure}\n{each.code_sample}" for each in checks if each]
+            case SchemaAnalysisWarnings(warnings=warnings):
+                found += [warning.message for warning in warnings]
+            case NonFatalError(value=error):
+                found.append(str(error))
+            case FatalError(exception=error):
+                raise error
+    assert sent
+    if found:
+        pytest.fail("\n\n".join(found), pytrace=False)
+
+
+def test_every_operation_is_tested(api):
+    assert sorted(name_of(each.ok()) for each in api.get_all_operations()) == sorted(OPERATIONS)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operation(api, name):
+    judge(api.include(operation_id=name), "examples", "coverage", "fuzzing")
+
+
+def test_sequences(api):
+    judge(api, "stateful")
