@@ -28,7 +28,7 @@ OPERATIONS = [
 GENERATION = {"max-examples": 300 if LONG else 10, "deterministic": not LONG, "database": "none"}
 # No links but those described: some that the tool infers take a `job_id` of null for an id.
 SEQUENCES = {
-    "generation": {"max-examples": 150 if LONG else 30},  # no test may take `faulthandler_timeout`
+    "generation": {"max-examples": 150 if LONG else 12},  # no test may take `faulthandler_timeout`
     "max-steps": 20,
     "inference": {"algorithms": []},
 }
