@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,10 +43,15 @@ def free_port() -> int:
 
 @dataclass
 class Server:
-    """`python -m app serve` on a data folder. Start it as often as you like."""
+    """`python -m app serve` on a data folder. Start it as often as you like.
+
+    `module` runs the app in a world of its own making, `prefix` is a command that the server is to be run by.
+    """
 
     data_dir: Path
     settings: dict[str, str] = field(default_factory=dict)
+    module: str = "app"
+    prefix: Sequence[str] = ()
     port: int = field(default_factory=free_port)
     process: "subprocess.Popen[bytes] | None" = None
     clients: list[httpx2.Client] = field(default_factory=list)
@@ -81,7 +86,7 @@ class Server:
             **self.settings,
         }
         with self.log_file.open("ab") as log:
-            command = [sys.executable, "-W", "error::ResourceWarning", "-m", "app", "serve"]
+            command = [*self.prefix, sys.executable, "-W", "error::ResourceWarning", "-m", self.module, "serve"]
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         return self.process
 
