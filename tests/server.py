@@ -213,6 +213,24 @@ class User:
                 return job
         raise AssertionError(f"not finished in time: {job}")
 
+    def writes(self, document_id: str, job_id: str) -> dict[str, Callable[[], httpx2.Response]]:
+        """Every call that writes, by its place in the API's description. Two have keys: `upload` and `process`."""
+        post = self.http.post
+        token = {"refresh_token": self.tokens["refresh_token"]}
+        stranger = {"email": f"{uuid4().hex}@example.com", "password": PASSWORD}
+        path, content = f"/documents/{document_id}", pdf(uuid4().hex)
+        return {
+            "post /auth/register": lambda: post("/auth/register", json=stranger),
+            "post /auth/login": lambda: post("/auth/login", json={"email": self.email, "password": PASSWORD}),
+            "post /auth/refresh": lambda: post("/auth/refresh", json=token),
+            "post /auth/logout": lambda: post("/auth/logout", json=token),
+            "post /documents": lambda: self.post_file(content, key="upload"),
+            "patch /documents/{document_id}": lambda: self.http.patch(path, json={"folder": "f"}),
+            "delete /documents/{document_id}": lambda: self.http.delete(path),
+            "post /documents/{document_id}/process": lambda: self.process(document_id, key="process"),
+            "post /jobs/{job_id}/cancel": lambda: post(f"/jobs/{job_id}/cancel"),
+        }
+
     def document(self, document_id: str) -> dict[str, Any]:
         document: dict[str, Any] = self.http.get(f"/documents/{document_id}").json()
         return document

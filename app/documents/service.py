@@ -32,6 +32,7 @@ from app.settings import Settings
 from app.storage.base import Staged, Storage
 
 SLOT_PATIENCE = 60.0  # seconds that an upload waits for a slot
+RELEASE_PATIENCE = 0.5  # seconds that the answer to a failed upload waits for its key to be given up
 
 
 def storage_key(document_id: UUID) -> str:
@@ -192,8 +193,10 @@ class DocumentService:
         try:
             yield guard
         except BaseException:
-            with suppress(AppError):  # it expires by itself
-                await asyncio.shield(self._db.write(lambda conn: idempotency.release(conn, guard, holder)))
+            # It expires by itself: a locked database must not make the answer wait for its end a second time.
+            with suppress(AppError, TimeoutError):
+                async with asyncio.timeout(RELEASE_PATIENCE):
+                    await asyncio.shield(self._db.write(lambda conn: idempotency.release(conn, guard, holder)))
             raise
 
     @asynccontextmanager

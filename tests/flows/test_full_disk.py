@@ -14,12 +14,11 @@ import pytest
 
 from tests.factories import pdf
 from tests.invariants import Ledger
-from tests.server import PASSWORD, Server, User, until
+from tests.server import Server, User, until
 from tests.volume import Volume
 
 KILOBYTE, MEGABYTE = 1024, 1024**2
 LARGE = pdf("x" * 900 * KILOBYTE)
-DOCUMENTS = "/documents/{document_id}"
 
 
 def readiness(user: User) -> tuple[int, set[str]]:
@@ -32,23 +31,6 @@ def assert_refused(answer: httpx2.Response, status: int, code: str) -> None:
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.headers["content-type"] == "application/problem+json"
     assert int(answer.headers["retry-after"]) > 0
-
-
-def write_everywhere(user: User, document_id: str, job_id: str) -> dict[str, httpx2.Response]:
-    """Every call that writes, by its place in the API's description."""
-    http, token = user.http, {"refresh_token": user.tokens["refresh_token"]}
-    stranger = {"email": "somebody@example.com", "password": PASSWORD}
-    return {
-        "post /auth/register": http.post("/auth/register", json=stranger),
-        "post /auth/login": http.post("/auth/login", json={"email": user.email, "password": PASSWORD}),
-        "post /auth/refresh": http.post("/auth/refresh", json=token),
-        "post /auth/logout": http.post("/auth/logout", json=token),
-        "post /documents": user.post_file(LARGE, key="upload"),
-        f"patch {DOCUMENTS}": http.patch(f"/documents/{document_id}", json={"folder": "f"}),
-        f"delete {DOCUMENTS}": http.delete(f"/documents/{document_id}"),
-        f"post {DOCUMENTS}/process": user.process(document_id, key="process"),
-        "post /jobs/{job_id}/cancel": http.post(f"/jobs/{job_id}/cancel"),
-    }
 
 
 def read_everywhere(user: User, document_id: str, job_id: str) -> list[Any]:
@@ -123,8 +105,8 @@ def test_everything_on_one_full_disk(tmp_path: Path, lease: str) -> None:
         jobs = [user.start(user.upload()["id"], params={"seconds": 0.6})["id"] for _ in range(2)]
         with volume.full():
             before = read_everywhere(user, document_id, jobs[1])
-            for name, answer in write_everywhere(user, document_id, jobs[1]).items():
-                assert_refused(answer, 507, "storage-full")
+            for name, write in user.writes(document_id, jobs[1]).items():
+                assert_refused(write(), 507, "storage-full")
                 method, path = name.split()
                 assert "507" in user.http.get("/openapi.json").json()["paths"][path][method]["responses"], name
             assert readiness(user) == (503, {"database", "storage"})
@@ -176,8 +158,8 @@ def test_a_data_folder_that_takes_no_writes(tmp_path: Path) -> None:
         jobs = [user.start(user.upload()["id"], params={"seconds": 0.6})["id"] for _ in range(2)]
         with unwritable(server):
             before = read_everywhere(user, document_id, jobs[1])
-            for answer in write_everywhere(user, document_id, jobs[1]).values():
-                assert_refused(answer, 503, "database-unavailable")
+            for write in user.writes(document_id, jobs[1]).values():
+                assert_refused(write(), 503, "database-unavailable")
             assert readiness(user) == (503, {"database", "storage"})
             assert read_everywhere(user, document_id, jobs[1]) == before
         assert readiness(user) == (200, set())
