@@ -39,7 +39,6 @@ class WrongDatetime(datetime):
         return datetime.fromtimestamp(wrong("process"), tz)
 
 
-@event.listens_for(Engine, "connect")
 def connected(connection: Any, _: object) -> None:
     connection.create_function("database_clock", 0, lambda: wrong("database"))
 
@@ -52,5 +51,6 @@ def wrong_now(element: Any, compiler: Any, **kw: Any) -> str:
 if __name__ == "__main__":
     time.time = lambda: wrong("process")
     jose.jwt.datetime = WrongDatetime
+    event.listen(Engine, "connect", connected)
     compiles(now, "sqlite")(wrong_now)
     runpy.run_module("app", run_name="__main__", alter_sys=True)

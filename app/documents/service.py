@@ -71,7 +71,7 @@ class DocumentService:
                 faults.hit("upload.after_temp")
                 stored = await staged.commit()
             faults.hit("upload.after_rename")
-            arrived = time.monotonic()
+            arrived = time.time()
             values = {
                 "id": document_id,
                 "owner_id": owner_id,
@@ -160,8 +160,8 @@ class DocumentService:
         def work(conn: Connection) -> Answer:
             if guard and (known := idempotency.recall(conn, guard, print_, reserved=True)):
                 return known
-            # A process that was paused here must not name a file that the sweeper took for an orphan meanwhile.
-            if time.monotonic() - arrived > self._settings.orphan_grace_seconds / 2:
+            # A process that was paused here, or whose clock jumped, must not name a file swept as an orphan meanwhile.
+            if time.time() - arrived > self._settings.orphan_grace_seconds / 2:
                 raise StorageUnavailable
             document = repository.add(conn, values, metadata)
             answer = Answer(201, document.model_dump_json().encode(), f"/documents/{document.id}")

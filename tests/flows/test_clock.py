@@ -1,12 +1,21 @@
 """The clock is put an hour forward or back while the server runs: nothing is lost, doubled, or stuck for the hour."""
 
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
+from app.database.sqlite import SqliteDatabase
+from app.documents.service import DocumentService
+from app.errors import StorageUnavailable
+from app.settings import Settings
+from app.storage.local import LocalStorage
 from tests import wrong_clock
+from tests.api.test_uploads import END, part
+from tests.factories import pdf
 from tests.invariants import Ledger
 from tests.server import Server, User, until
 
@@ -81,6 +90,34 @@ def test_leases_go_by_the_database_s_clock(tmp_path: Path) -> None:
             assert (finished["state"], finished["attempt"]) == ("SUCCEEDED", 1)
             (begun,) = [each for each in user.events(finished["document_id"]) if each["event"] == "job.started"]
             assert begun["actor"].endswith(f":{user.server.pid}")
+
+
+class JumpsFirst:
+    """A database whose writes come after the clock was put an hour forward."""
+
+    def __init__(self, db: SqliteDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._db = db
+        self._monkeypatch = monkeypatch
+
+    async def write(self, work: Any) -> Any:
+        self._monkeypatch.setattr(time, "time", lambda: wrong_clock.right() + HOUR)
+        return await self._db.write(work)
+
+
+async def test_a_file_that_a_sweep_may_have_taken_for_an_orphan_gets_no_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the clock that the sweep goes by: it jumps between the storing of the file and the commit of its row."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield part(pdf()) + END
+
+    db = SqliteDatabase(tmp_path / "app.db")
+    storage = LocalStorage(tmp_path / "files")
+    service = DocumentService(JumpsFirst(db, monkeypatch), storage, Settings())
+    with pytest.raises(StorageUnavailable):
+        await service.upload(uuid4(), b"frontier", body(), None)
+    await db.close()
 
 
 def test_tokens_by_a_clock_that_is_off(tmp_path: Path) -> None:
