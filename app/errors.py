@@ -299,7 +299,7 @@ class NotReady(Unavailable):
 
 
 class StorageFull(AppError):
-    """No space is left for the file. Nothing was kept."""
+    """No space is left. Nothing was kept or changed; retry after the given seconds."""
 
     status, code, title = 507, "storage-full", "Storage full"
     headers: Mapping[str, str] = {"Retry-After": "60"}

@@ -6,11 +6,26 @@ request or job that bound them.
 
 import logging
 import sys
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 import orjson
 import structlog
 from structlog.typing import EventDict, Processor
+
+
+class _Stdout:
+    """A line that cannot be written, to a full disk or a closed pipe, must not fail what it tells of."""
+
+    @staticmethod
+    def write(text: str) -> None:
+        with suppress(OSError):
+            sys.stdout.write(text)
+
+    @staticmethod
+    def flush() -> None:
+        with suppress(OSError):
+            sys.stdout.flush()
 
 
 def _dumps(event: EventDict, **_: Any) -> str:
@@ -35,7 +50,7 @@ def configure(level: str, *, as_json: bool) -> None:
     structlog.configure(
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stdout),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Stdout)),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stdout)

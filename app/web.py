@@ -20,6 +20,7 @@ from app.errors import (
     InvalidToken,
     PayloadTooLarge,
     RequestTimeout,
+    StorageFull,
     Unauthorized,
     UnsupportedMediaType,
     ValidationFailed,
@@ -100,7 +101,8 @@ def raises(*errors: type[AppError], authenticated: bool = True, body: bool = Fal
     if authenticated:
         found += [Unauthorized, InvalidToken, DatabaseUnavailable]
     if body:
-        found += [ValidationFailed, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, DatabaseUnavailable]
+        found += [ValidationFailed, RequestTimeout, PayloadTooLarge, UnsupportedMediaType]
+        found += [DatabaseUnavailable, StorageFull]  # what is sent is written down
     responses: dict[int | str, dict[str, Any]] = {}
     for error in sorted(found, key=attrgetter("status")):
         described = responses.setdefault(error.status, _described(error))

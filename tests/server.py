@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,10 +43,15 @@ def free_port() -> int:
 
 @dataclass
 class Server:
-    """`python -m app serve` on a data folder. Start it as often as you like."""
+    """`python -m app serve` on a data folder. Start it as often as you like.
+
+    `module` runs the app in a world of its own making, `prefix` is a command that the server is to be run by.
+    """
 
     data_dir: Path
     settings: dict[str, str] = field(default_factory=dict)
+    module: str = "app"
+    prefix: Sequence[str] = ()
     port: int = field(default_factory=free_port)
     process: "subprocess.Popen[bytes] | None" = None
     clients: list[httpx2.Client] = field(default_factory=list)
@@ -81,7 +86,7 @@ class Server:
             **self.settings,
         }
         with self.log_file.open("ab") as log:
-            command = [sys.executable, "-W", "error::ResourceWarning", "-m", "app", "serve"]
+            command = [*self.prefix, sys.executable, "-W", "error::ResourceWarning", "-m", self.module, "serve"]
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         return self.process
 
@@ -225,6 +230,24 @@ class User:
             if job["state"] not in {"QUEUED", "RUNNING"}:
                 return job
         raise AssertionError(f"not finished in time: {job}")
+
+    def writes(self, document_id: str, job_id: str) -> dict[str, Callable[[], httpx2.Response]]:
+        """Every call that writes, by its place in the API's description. Two have keys: `upload` and `process`."""
+        post = self.http.post
+        token = {"refresh_token": self.tokens["refresh_token"]}
+        stranger = {"email": f"{uuid4().hex}@example.com", "password": PASSWORD}
+        path, content = f"/documents/{document_id}", pdf(uuid4().hex)
+        return {
+            "post /auth/register": lambda: post("/auth/register", json=stranger),
+            "post /auth/login": lambda: post("/auth/login", json={"email": self.email, "password": PASSWORD}),
+            "post /auth/refresh": lambda: post("/auth/refresh", json=token),
+            "post /auth/logout": lambda: post("/auth/logout", json=token),
+            "post /documents": lambda: self.post_file(content, key="upload"),
+            "patch /documents/{document_id}": lambda: self.http.patch(path, json={"folder": "f"}),
+            "delete /documents/{document_id}": lambda: self.http.delete(path),
+            "post /documents/{document_id}/process": lambda: self.process(document_id, key="process"),
+            "post /jobs/{job_id}/cancel": lambda: post(f"/jobs/{job_id}/cancel"),
+        }
 
     def document(self, document_id: str) -> dict[str, Any]:
         document: dict[str, Any] = self.http.get(f"/documents/{document_id}").json()

@@ -104,6 +104,8 @@ def refresh_token_hash(token: str) -> bytes:
 def development_secret(data_dir: Path) -> str:
     """The signing secret of a development server: made once, readable by its owner only, the same for all processes."""
     path = data_dir / "jwt-secret"
+    if path.exists():  # so that a server starts again on a disk that is full
+        return path.read_text()
     data_dir.mkdir(parents=True, exist_ok=True)
     draft = data_dir / f"jwt-secret.{os.getpid()}"
     try:

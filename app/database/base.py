@@ -48,7 +48,7 @@ class Database(Protocol):
         """Run a unit in a transaction; then, in the caller's context, what it left with `after_commit`."""
 
     async def check(self) -> None:
-        """Raise DatabaseUnavailable unless the database answers and could be written."""
+        """Raise DatabaseUnavailable or StorageFull unless something can be committed now."""
 
     async def close(self) -> None:
         """Finish the units already accepted, then let go of every connection."""

@@ -205,7 +205,7 @@ async def get_content(request: Request, document_id: DocumentId, user: CurrentUs
     "/{document_id}",
     operation_id="deleteDocument",
     status_code=204,
-    responses=raises(ValidationFailed, NotFound, DocumentProcessing),
+    responses=raises(ValidationFailed, NotFound, DocumentProcessing, StorageFull),
 )
 async def delete_document(
     document_id: DocumentId, user: CurrentUser, service: Service, background: BackgroundTasks

@@ -32,6 +32,7 @@ from app.settings import Settings
 from app.storage.base import Staged, Storage
 
 SLOT_PATIENCE = 60.0  # seconds that an upload waits for a slot
+RELEASE_PATIENCE = 0.5  # seconds that the answer to a failed upload waits for its key to be given up
 
 
 def storage_key(document_id: UUID) -> str:
@@ -70,7 +71,7 @@ class DocumentService:
                 faults.hit("upload.after_temp")
                 stored = await staged.commit()
             faults.hit("upload.after_rename")
-            arrived = time.monotonic()
+            arrived = time.time()
             values = {
                 "id": document_id,
                 "owner_id": owner_id,
@@ -159,8 +160,8 @@ class DocumentService:
         def work(conn: Connection) -> Answer:
             if guard and (known := idempotency.recall(conn, guard, print_, reserved=True)):
                 return known
-            # A process that was paused here must not name a file that the sweeper took for an orphan meanwhile.
-            if time.monotonic() - arrived > self._settings.orphan_grace_seconds / 2:
+            # A process that was paused here, or whose clock jumped, must not name a file swept as an orphan meanwhile.
+            if time.time() - arrived > self._settings.orphan_grace_seconds / 2:
                 raise StorageUnavailable
             document = repository.add(conn, values, metadata)
             answer = Answer(201, document.model_dump_json().encode(), f"/documents/{document.id}")
@@ -192,8 +193,10 @@ class DocumentService:
         try:
             yield guard
         except BaseException:
-            with suppress(AppError):  # it expires by itself
-                await asyncio.shield(self._db.write(lambda conn: idempotency.release(conn, guard, holder)))
+            # It expires by itself: a locked database must not make the answer wait for its end a second time.
+            with suppress(AppError, TimeoutError):
+                async with asyncio.timeout(RELEASE_PATIENCE):
+                    await asyncio.shield(self._db.write(lambda conn: idempotency.release(conn, guard, holder)))
             raise
 
     @asynccontextmanager

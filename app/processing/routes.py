@@ -18,6 +18,7 @@ from app.errors import (
     ProcessingFailed,
     RequestInProgress,
     ResultNotReady,
+    StorageFull,
     UnknownProcessor,
     UploadIncomplete,
     ValidationFailed,
@@ -145,7 +146,7 @@ async def get_job(
     operation_id="cancelJob",
     status_code=202,
     response_model=Job,
-    responses=raises(ValidationFailed, NotFound, JobFinished),
+    responses=raises(ValidationFailed, NotFound, JobFinished, StorageFull),
 )
 async def cancel_job(job_id: JobId, user: CurrentUser, service: Service) -> Response:
     """Cancel a queued or running job; its document becomes FAILED."""

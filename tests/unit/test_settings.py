@@ -57,7 +57,9 @@ def test_a_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_development_secret_is_private_and_stays(tmp_path: Path) -> None:
     secret = development_secret(tmp_path)
     assert len(secret.encode()) >= 32
+    made_at = tmp_path.stat().st_mtime_ns
     assert development_secret(tmp_path) == secret
+    assert tmp_path.stat().st_mtime_ns == made_at, "reading it writes nothing: the disk may be full"
     assert stat.S_IMODE((tmp_path / "jwt-secret").stat().st_mode) == 0o600
 
 

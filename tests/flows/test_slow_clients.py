@@ -1,0 +1,121 @@
+"""Clients that stall, trickle or leave: they are cut off, leave nothing, and the others hardly notice."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from http.client import HTTPConnection
+from pathlib import Path
+
+import httpx2
+
+from app.documents.intake import RATE_WINDOW
+from app.protocol import HEADER_TIMEOUT
+from tests.api.test_uploads import END, FORM, LARGE, answered, begun, part
+from tests.factories import pdf
+from tests.invariants import Ledger
+from tests.server import Server, User, until
+
+BODY = part(LARGE) + END
+MANY = 5
+
+
+def stalled(user: User, share: float, **headers: str) -> AbstractContextManager[HTTPConnection]:
+    return begun(user, BODY[: int(len(BODY) * share)], length=len(BODY), **headers)
+
+
+def test_clients_that_go_away_leave_nothing_and_free_the_slot(tmp_path: Path) -> None:
+    with Server(tmp_path / "var", {"UPLOAD_SLOTS": "1"}) as server:
+        user, ledger = server.register(), Ledger(tmp_path / "var")
+        with ExitStack() as leaving:
+            for n, share in enumerate([0.1, 0.5, 0.99] * 3):
+                leaving.enter_context(stalled(user, share, Idempotency_Key=str(n)))
+            until(lambda: len(ledger.rows("SELECT * FROM idempotency_keys")) == 9)
+        left_at = time.monotonic()
+        assert user.post_file(LARGE).status_code == 201
+        assert time.monotonic() - left_at < 2
+        until(lambda: not ledger.rows("SELECT * FROM idempotency_keys"))
+        assert [user.post_file(LARGE, key=str(n)).status_code for n in range(9)] == [201] * 9
+        ledger.settle()
+        ledger.check()
+
+
+def test_slow_uploads_in_every_slot_are_cut_off_and_others_get_through(tmp_path: Path) -> None:
+    with Server(tmp_path / "var", {"UPLOAD_SLOTS": "2", "UPLOAD_IDLE_SECONDS": "1"}) as server, ExitStack() as slow:
+        user, ledger = server.register(), Ledger(tmp_path / "var")
+        connections = [slow.enter_context(stalled(user, share)) for share in [0.1, 0.5, 0.99] * 2]
+        asked_at = time.monotonic()
+        assert user.post_file(LARGE).status_code == 201
+        assert time.monotonic() - asked_at < len(connections) / 2 + 2, "each waits for its turn, and then a second"
+        assert [answered(connection) for connection in connections] == [(408, "request-timeout")] * len(connections)
+        ledger.settle()
+        ledger.check()
+
+
+@contextmanager
+def slow_clients(user: User) -> Iterator[list[socket.socket]]:
+    """Some of each kind: their headers stall, their body stalls, their body trickles in below the minimum rate."""
+    head = (
+        f"POST /documents HTTP/1.1\r\nHost: a\r\nAuthorization: {user.http.headers['Authorization']}\r\n"
+        f"Content-Type: {FORM}\r\nContent-Length: {len(BODY)}\r\n\r\n"
+    ).encode()
+    half = head + BODY[: len(BODY) // 2]
+    left = threading.Event()
+
+    def trickle(connections: list[socket.socket]) -> None:
+        while not left.wait(0.2):
+            for connection in connections:
+                with suppress(OSError):
+                    connection.send(b"x" * 50)
+
+    with ExitStack() as stack:
+        connections = []
+        for sent in [head[:50], half, half] * MANY:
+            connections.append(stack.enter_context(closing(socket.create_connection(("127.0.0.1", user.server.port)))))
+            connections[-1].sendall(sent)
+        thread = threading.Thread(target=trickle, args=[connections[2::3]])
+        thread.start()
+        try:
+            yield connections
+        finally:
+            left.set()
+            thread.join()
+
+
+def cut_off(connection: socket.socket) -> bool:
+    """Whether it is, now or soon. What it still sends may cost it the answer."""
+    connection.settimeout(2 * max(HEADER_TIMEOUT, RATE_WINDOW))
+    try:
+        return connection.recv(4096).startswith(b"HTTP/1.1 408 ")
+    except ConnectionResetError:
+        return True
+
+
+def p99(calls: Iterable[Callable[[], httpx2.Response]]) -> float:
+    """Within what time, in seconds, 99 of 100 calls are answered."""
+    seconds = []
+    for call in calls:
+        asked_at = time.perf_counter()
+        assert call().is_success
+        seconds.append(time.perf_counter() - asked_at)
+    return sorted(seconds)[len(seconds) * 99 // 100 - 1]
+
+
+def test_slow_clients_are_cut_off_and_hardly_slow_the_others_down(tmp_path: Path) -> None:
+    def measure() -> None:
+        """Reads and uploads as they are now, beside what they were before."""
+        reads.append(p99([lambda: user.http.get("/documents?limit=1")] * 100))
+        uploads.append(p99([lambda: user.post_file(small)] * 10))
+
+    with Server(tmp_path / "var", {"UPLOAD_IDLE_SECONDS": "5"}) as server:
+        user, small, reads, uploads = server.register(), pdf(), list[float](), list[float]()
+        for last in (False, True):
+            measure()
+            with slow_clients(user) as connections:
+                measure()
+                assert not last or all(map(cut_off, connections))
+        for measured in (reads, uploads):
+            alone, among = min(measured[::2]), min(measured[1::2])  # the rounds that nothing else disturbed
+            assert among < max(2 * alone, alone + 0.02)
+        until(lambda: not list((tmp_path / "var" / "files" / "staging").iterdir()))

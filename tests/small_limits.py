@@ -1,0 +1,10 @@
+"""`python -m app` with limits on reading text that a test does not have to wait for."""
+
+import runpy
+
+from app import wiring
+from app.processors.text import TextProcessor
+
+if __name__ == "__main__":
+    wiring.PROCESSORS = (TextProcessor(memory=128 * 1024**2, cpu_seconds=1),)
+    runpy.run_module("app", run_name="__main__", alter_sys=True)
