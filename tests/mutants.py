@@ -109,7 +109,7 @@ MUTANTS = (
     Mutant(
         "the expiry of a lease",
         "app/processing/repository.py",
-        "jobs.c.state == JobState.RUNNING, jobs.c.locked_until < now()",
+        "jobs.c.state == JobState.RUNNING, _reached(jobs.c.locked_until, lease)",
         "(jobs.c.state == JobState.RUNNING,)",
         ("tests/flows/test_crashes.py", "tests/flows/test_state_machine.py"),
     ),

@@ -143,6 +143,16 @@ def test_a_zombie_that_wakes_while_its_job_is_queued_must_claim_it_anew(two: tup
     assert told == ["queued", "started", "lease_lost", "started", "succeeded"]
 
 
+def test_a_worker_stops_soon_after_its_job_was_cancelled_elsewhere(tmp_path: Path) -> None:
+    # Under the long default lease: it is the heartbeat that must tell it.
+    with pair(tmp_path / "var", JOB_CONCURRENCY="1") as (server, other):
+        user = server.register()
+        _, job_id = user.begin(seconds=60)
+        assert user.at(other).http.post(f"/jobs/{job_id}/cancel").status_code == 202
+        until(lambda: server.logs("job.stopped"), timeout=5)
+        user.begin(seconds=0)
+
+
 def test_uploads_cut_off_by_a_kill_leave_whole_documents_or_nothing(tmp_path: Path) -> None:
     killed = threading.Event()
     accepted = {}
