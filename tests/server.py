@@ -18,6 +18,7 @@ from uuid import uuid4
 import httpx2
 
 from tests.factories import PDF_TYPE, pdf
+from tests.zygote import Forked
 
 PASSWORD = "correct horse battery staple"
 STARTUP = 30.0
@@ -53,7 +54,7 @@ class Server:
     module: str = "app"
     prefix: Sequence[str] = ()
     port: int = field(default_factory=free_port)
-    process: "subprocess.Popen[bytes] | None" = None
+    process: "subprocess.Popen[bytes] | Forked | None" = None
     clients: list[httpx2.Client] = field(default_factory=list)
 
     @property
@@ -76,7 +77,7 @@ class Server:
             self._wait_until_ready(probe)
         return self
 
-    def launch(self) -> "subprocess.Popen[bytes]":
+    def launch(self) -> "subprocess.Popen[bytes] | Forked":
         inherited = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
         environment = inherited | {
             "DATA_DIR": str(self.data_dir),
@@ -85,6 +86,9 @@ class Server:
             "PYTHONUNBUFFERED": "1",
             **self.settings,
         }
+        if self.module == "app" and not self.prefix and "WORKERS" not in self.settings:
+            self.process = Forked(environment, self.log_file)
+            return self.process
         with self.log_file.open("ab") as log:
             command = [*self.prefix, sys.executable, "-W", "error::ResourceWarning", "-m", self.module, "serve"]
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
