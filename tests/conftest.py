@@ -7,6 +7,11 @@ import pytest
 from tests.server import Server, User
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first, or they would keep one process busy when the others are done."""
+    items.sort(key=lambda item: "flows" not in item.path.parts)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what tests measured (`record_property`)."""
     for report in terminalreporter.getreports("passed"):

@@ -14,11 +14,11 @@ from passlib.hash import argon2
 T = TypeVar("T")
 
 # OWASP Password Storage Cheat Sheet: argon2id, m=46 MiB, t=1, p=1.
-_argon2 = argon2.using(type="ID", memory_cost=46 * 1024, time_cost=1, parallelism=1)
+ARGON2 = argon2.using(type="ID", memory_cost=46 * 1024, time_cost=1, parallelism=1)
 
 
 def _hash(password: str) -> str:
-    return str(_argon2.hash(password))
+    return str(ARGON2.hash(password))
 
 
 class PasswordHasher:
@@ -37,7 +37,7 @@ class PasswordHasher:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _verify(self, password: str, hashed: str | None) -> bool:
-        fits = bool(_argon2.verify(password, hashed or self._dummy.result()))
+        fits = bool(ARGON2.verify(password, hashed or self._dummy.result()))
         return fits and hashed is not None
 
     async def _run(self, call: Callable[[], T]) -> T:

@@ -21,8 +21,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from passlib.hash import argon2
 
+from app.auth import passwords
 from app.documents.schemas import Failure
 from app.processing import repository, settlement
 from app.processing.settlement import Failed, Faltered, Outcome, Released, Succeeded
@@ -330,7 +330,7 @@ def kept(answer: httpx2.Response) -> tuple[int, bytes, str]:
 def surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Passwords are cheap; the umask that the app sets does not outlive the test."""
     umask = os.umask(0o077)
-    monkeypatch.setattr("app.auth.passwords._argon2", argon2.using(type="ID", memory_cost=64, time_cost=1))
+    monkeypatch.setattr(passwords, "ARGON2", passwords.ARGON2.using(memory_cost=64))
     yield
     os.umask(umask)
 
