@@ -25,7 +25,7 @@ OPERATIONS = [
     *("listJobs", "getJob", "cancelJob"),
     *("livez", "readyz", "metrics"),
 ]
-GENERATION = {"max-examples": 300 if LONG else 10, "deterministic": not LONG, "database": "none"}
+GENERATION = {"max-examples": 300 if LONG else 5, "deterministic": not LONG, "database": "none"}
 # No links but those described: some that the tool infers take a `job_id` of null for an id.
 SEQUENCES = {
     "generation": {"max-examples": 150 if LONG else 12},  # no test may take `faulthandler_timeout`
