@@ -77,8 +77,11 @@ def outlive(server: Server, life: Life, *, stop: bool) -> None:
 RUNTIME = [point for point in POINTS if not point.startswith("migration") and point != "sweeper.midway"]
 
 
-@pytest.mark.parametrize("point", RUNTIME * (5 if LONG else 1))
-def test_killed_at(point: str, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+@pytest.mark.parametrize("_repetition", range(5 if LONG else 1))
+@pytest.mark.parametrize("point", RUNTIME)
+def test_killed_at(
+    point: str, _repetition: int, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     ledger = Ledger(tmp_path / "var")
     stop = point.startswith("shutdown")
     with armed(tmp_path / "var", point) as server:
