@@ -25,7 +25,7 @@ cli = typer.Typer(
 users = typer.Typer(help="Manage accounts.", no_args_is_help=True)
 cli.add_typer(users, name="users")
 
-STARTUP_LIMIT = 30  # seconds that a worker may take to start or, while it serves, to show a sign of life
+STARTUP_LIMIT = 15  # seconds that a worker may take to start or, while it serves, to show a sign of life
 EXIT_MARGIN = 10  # seconds that open requests get, after the jobs have had DRAIN_SECONDS
 
 Email = Annotated[str, typer.Argument()]

@@ -34,6 +34,7 @@ def _dumps(event: EventDict, **_: Any) -> str:
 
 def configure(level: str, *, as_json: bool) -> None:
     """Send structlog's lines and the standard library's to stdout in one format."""
+    stdout = cast("TextIO", _Stdout)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -50,10 +51,10 @@ def configure(level: str, *, as_json: bool) -> None:
     structlog.configure(
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
-        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Stdout)),
+        logger_factory=structlog.WriteLoggerFactory(stdout),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],

@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 HEADER_TIMEOUT = 10.0  # seconds from the first byte, or from connecting, to the end of the headers
 LINGER = 1.0  # seconds in which a client that is still sending can read why it is refused
-LAST_CALL = 0.25  # seconds that an idle connection stays open at shutdown: a request may be on its way
+LAST_CALL = 0.5  # seconds that an idle connection stays open at shutdown: a request may be on its way
 
 
 class BoundedHttp(HttpToolsProtocol):

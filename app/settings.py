@@ -52,7 +52,9 @@ class Settings(BaseSettings):
     upload_idle_seconds: float = Field(15, gt=0, description="An upload that sends nothing for this long is cut off.")
     upload_min_rate: float = Field(1024, ge=0, description="Bytes a second an upload must average over 10 s.")
 
-    lease_seconds: float = Field(30, gt=0, description="A job whose worker is silent for this long is taken over.")
+    lease_seconds: float = Field(
+        30, gt=0, le=300, description="A job whose worker is silent for this long is taken over; at most 300."
+    )
     job_max_tries: int = Field(5, ge=1, le=100, description="Attempts before a job is a dead letter.")
     job_timeout: float = Field(600, gt=0, description="Hard limit of one attempt.")
     job_concurrency: int = Field(4, ge=1, description="Jobs run at once by one process.")

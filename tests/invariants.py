@@ -78,12 +78,12 @@ class Ledger:
             self._check_publisher(row["id"])
 
     def _check_publisher(self, job_id: str) -> None:
-        """The result is of the worker that made the last claim, which it still held."""
-        query = "SELECT event, actor FROM events WHERE job_id = ? AND event LIKE 'job.%' ORDER BY seq"
-        story = [(row["event"], row["actor"]) for row in self.rows(query, job_id) if row["event"] != "job.fenced"]
-        (claim, holder), (end, publisher) = story[-2:]
-        assert (claim, end) == ("job.started", "job.succeeded")
-        assert holder == publisher
+        """The result is of the last claim, by the worker that made it and still held it."""
+        query = "SELECT event, actor, data FROM events WHERE job_id = ? AND event LIKE 'job.%' ORDER BY seq"
+        claim, end = [row for row in self.rows(query, job_id) if row["event"] != "job.fenced"][-2:]
+        assert (claim["event"], end["event"]) == ("job.started", "job.succeeded")
+        assert claim["actor"] == end["actor"]
+        assert json.loads(claim["data"])["fence"] == json.loads(end["data"])["fence"]
 
     def _events(self, column: str, subject: str, event: str) -> list[dict[str, Any]]:
         query = f"SELECT data FROM events WHERE {column} = ? AND event = ? ORDER BY seq"  # noqa: S608 - our own names

@@ -31,13 +31,15 @@ class Forked:
     """What a test needs of subprocess.Popen, for a process that is the zygote's child."""
 
     def __init__(self, environment: dict[str, str], log: Path) -> None:
+        self._turn = Lock()
         self.pid: int = _zygote().ask({"environment": environment, "log": str(log)})
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        if self.returncode is None:
-            self.returncode = _zygote().ask({"pid": self.pid})
-        return self.returncode
+        with self._turn:  # a process can be waited for once
+            if self.returncode is None:
+                self.returncode = _zygote().ask({"pid": self.pid})
+            return self.returncode
 
     def wait(self, timeout: float = 60) -> int:
         deadline = time.monotonic() + timeout

@@ -19,7 +19,7 @@ from app.processing.models import LIVE, JobState, jobs, results
 from app.processing.schemas import Job, JobFilters, Result
 
 HINTS = 500  # due jobs announced in one go
-HORIZON = 600.0  # seconds; no retry lies further ahead, nor a lease or hint under less than half of it
+HORIZON = 600.0  # seconds, twice as far as any lease, hint or retry is ever set ahead
 
 
 class Work(NamedTuple):
@@ -111,7 +111,7 @@ def claim(conn: Connection, job_id: UUID, worker: str, lease: float) -> Job | No
     """Take a due job for `lease` seconds. None: it is not due, not queued, or somebody else has it."""
     row = conn.execute(
         update(jobs)
-        .where(jobs.c.id == job_id, jobs.c.state == JobState.QUEUED, _reached(jobs.c.run_at, lease))
+        .where(jobs.c.id == job_id, jobs.c.state == JobState.QUEUED, _reached(jobs.c.run_at))
         .values(
             state=JobState.RUNNING,
             fence=jobs.c.fence + 1,
@@ -180,22 +180,22 @@ def publish(conn: Connection, job: Job, data: dict[str, Any]) -> None:
     conn.execute(row.on_conflict_do_update(index_elements=["document_id"], set_=current))
 
 
-def requeue_lost(conn: Connection, lease: float) -> list[Job]:
+def requeue_lost(conn: Connection) -> list[Job]:
     """Put jobs whose lease ran out back into the queue, due now, while they have tries left."""
     lost = (
         update(jobs)
-        .where(*_expired(lease), jobs.c.tries < jobs.c.max_tries)
+        .where(*_expired(), jobs.c.tries < jobs.c.max_tries)
         .values(state=JobState.QUEUED, run_at=now(), hint_at=now(), locked_by=None, locked_until=None)
         .returning(jobs)
     )
     return [Job.model_validate(row) for row in conn.execute(lost)]
 
 
-def bury_lost(conn: Connection, lease: float, error: Failure) -> list[Job]:
+def bury_lost(conn: Connection, error: Failure) -> list[Job]:
     """End jobs whose lease ran out on their last try."""
     lost = (
         update(jobs)
-        .where(*_expired(lease), jobs.c.tries >= jobs.c.max_tries)
+        .where(*_expired(), jobs.c.tries >= jobs.c.max_tries)
         .values(
             state=JobState.FAILED,
             dead=True,
@@ -209,26 +209,26 @@ def bury_lost(conn: Connection, lease: float, error: Failure) -> list[Job]:
     return [Job.model_validate(row) for row in conn.execute(lost)]
 
 
-def anything_lost_or_due(conn: Connection, lease: float) -> bool:
+def anything_lost_or_due(conn: Connection) -> bool:
     """Whether a sweep would change anything; spares the others a write transaction when not."""
-    lost = exists().where(*_expired(lease))
-    due = exists().where(jobs.c.state == JobState.QUEUED, _reached(jobs.c.hint_at, lease))
+    lost = exists().where(*_expired())
+    due = exists().where(jobs.c.state == JobState.QUEUED, _reached(jobs.c.hint_at))
     return bool(conn.scalar(select(or_(lost, due))))
 
 
-def take_due(conn: Connection, lease: float, *, all_queued: bool = False) -> list[UUID]:
-    """Jobs to announce now, oldest first; each is left alone by every sweeper for the next `lease` seconds.
+def take_due(conn: Connection, repeat_after: float, *, all_queued: bool = False) -> list[UUID]:
+    """Jobs to announce now, oldest first; each is left alone by every sweeper for the next `repeat_after` seconds.
 
     With `all_queued` also those announced lately: after a crash their hints may have died with the process.
     """
-    waiting = [jobs.c.state == JobState.QUEUED, _reached(jobs.c.run_at, lease)]
+    waiting = [jobs.c.state == JobState.QUEUED, _reached(jobs.c.run_at)]
     if not all_queued:
-        waiting.append(_reached(jobs.c.hint_at, lease))
+        waiting.append(_reached(jobs.c.hint_at))
     some = select(jobs.c.id).where(*waiting).order_by(jobs.c.hint_at).limit(HINTS)
     taken = (
         update(jobs)
         .where(jobs.c.id.in_(some), jobs.c.state == JobState.QUEUED)
-        .values(hint_at=now(lease))
+        .values(hint_at=now(repeat_after))
         .returning(jobs.c.id)
     )
     return sorted(conn.scalars(taken))
@@ -268,13 +268,13 @@ def _held(job: Job) -> tuple[ColumnElement[bool], ...]:
     return jobs.c.id == job.id, jobs.c.fence == job.fence, jobs.c.state == JobState.RUNNING
 
 
-def _expired(lease: float) -> tuple[ColumnElement[bool], ...]:
-    return jobs.c.state == JobState.RUNNING, _reached(jobs.c.locked_until, lease)
+def _expired() -> tuple[ColumnElement[bool], ...]:
+    return jobs.c.state == JobState.RUNNING, _reached(jobs.c.locked_until)
 
 
-def _reached(moment: Column[datetime], lease: float) -> ColumnElement[bool]:
+def _reached(moment: Column[datetime]) -> ColumnElement[bool]:
     """Whether a moment has come, or lies so far ahead that the clock must have been put back since it was set.
 
     Such a moment means nothing any more, and to wait for it could take as long as the clock was put back.
     """
-    return or_(moment <= now(), moment > now(max(2 * lease, HORIZON)))
+    return or_(moment <= now(), moment > now(HORIZON))

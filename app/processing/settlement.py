@@ -77,13 +77,13 @@ def cancel(conn: Connection, job: Job) -> None:
     _end(conn, job, "job.cancelled", actor=f"user:{job.owner_id}", status=Status.FAILED, error=job.error)
 
 
-def take_back_lost(conn: Connection, worker: str, lease: float) -> list[Job]:
+def take_back_lost(conn: Connection, worker: str) -> list[Job]:
     """Requeue the jobs of silent workers, or end those that have no try left. Returns both."""
     actor = f"worker:{worker}"
-    requeued = repository.requeue_lost(conn, lease)
+    requeued = repository.requeue_lost(conn)
     error = Failure(code="lease-lost", detail="The worker fell silent on the last attempt.")
     faults.hit("sweeper.midway")
-    buried = repository.bury_lost(conn, lease, error)
+    buried = repository.bury_lost(conn, error)
     for job in [*requeued, *buried]:
         repository.tell(conn, "job.lease_lost", job, actor, attempt=job.attempt, fence=job.fence)
         after_commit(conn, metrics.leases_lost.inc)
@@ -96,7 +96,16 @@ def _succeed(conn: Connection, job: Job, data: dict[str, Any], actor: str) -> bo
     if not repository.finish(conn, job, JobState.SUCCEEDED, progress=1.0, error=None):
         return False
     repository.publish(conn, job, data)
-    _end(conn, job, "job.succeeded", actor=actor, status=Status.COMPLETED, error=None, attempt=job.attempt)
+    _end(
+        conn,
+        job,
+        "job.succeeded",
+        actor=actor,
+        status=Status.COMPLETED,
+        error=None,
+        attempt=job.attempt,
+        fence=job.fence,
+    )
     return True
 
 

@@ -57,14 +57,14 @@ class Sweeper:
 
     async def sweep_jobs(self) -> None:
         """Take jobs back from silent workers, and announce what is due."""
-        if await self._db.read(partial(repository.anything_lost_or_due, lease=self._lease)):
+        if await self._db.read(repository.anything_lost_or_due):
             await self.sweep_lost()
             while len(self._sending) < repository.HINTS and (due := await self._due()):
                 self._announce(due)
 
     async def sweep_lost(self) -> None:
         """Take jobs back from silent workers."""
-        for job in await self._db.write(lambda conn: settlement.take_back_lost(conn, self._name, self._lease)):
+        for job in await self._db.write(lambda conn: settlement.take_back_lost(conn, self._name)):
             self._watch.notify(job.id)
 
     async def sweep_rows(self) -> None:

@@ -1,13 +1,15 @@
 """Two server processes on one data folder, and many who want the same at the same time."""
 
+import fcntl
 import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from operator import methodcaller
+from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -192,6 +194,14 @@ def test_one_upload_sent_thirty_times_is_stored_once(user: User, both: tuple[Ser
 
 
 @contextmanager
+def paused(server: Server) -> Iterator[None]:
+    """Another server process is frozen in the middle of a transaction."""
+    with Path(f"{server.data_dir}/app.db.lock").open() as turns:
+        fcntl.flock(turns, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
 def locked(server: Server) -> Iterator[None]:
     """Somebody else writes to the database, and takes their time."""
     with closing(sqlite3.connect(server.data_dir / "app.db", isolation_level=None)) as database:
@@ -216,7 +226,10 @@ def timed(call: Callable[[], httpx2.Response]) -> tuple[httpx2.Response, float]:
     return call(), time.monotonic() - asked_at
 
 
-def test_a_database_locked_for_long_refuses_writes_only(both: tuple[Server, Server]) -> None:
+@pytest.mark.parametrize("held", [locked, paused])
+def test_a_database_locked_for_long_refuses_writes_only(
+    held: Callable[[Server], AbstractContextManager[None]], both: tuple[Server, Server]
+) -> None:
     users = [server.register() for server in both]
     documents = [user.upload() for user in users]
     jobs = [user.start(user.upload()["id"], params={"seconds": 60}) for user in users]
@@ -231,7 +244,7 @@ def test_a_database_locked_for_long_refuses_writes_only(both: tuple[Server, Serv
         begun(users[0], body[:-1], length=len(body), Idempotency_Key="k") as late,
     ):
         until(lambda: list(both[0].data_dir.glob("files/staging/*")))
-        with locked(both[0]):
+        with held(both[0]):
             work = [threads.submit(timed, call) for call in calls]
             asked_at = time.monotonic()
             late.send(body[-1:])

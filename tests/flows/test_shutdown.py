@@ -92,17 +92,17 @@ def test_sigterm_during_uploads_and_jobs(tmp_path: Path) -> None:
         user = stopping.register()
         second = user.at(other)
         _, short = user.begin(seconds=1)
-        long_document, long = user.begin(seconds=4)
+        long_document, long = user.begin(seconds=6)
         under_way = threading.Event()
         upload = threads.submit(dribble, user.at(stopping), 2.5, under_way)
         poll = threads.submit(user.at(stopping).http.get, f"/jobs/{long}?wait=30")
         assert under_way.wait(5)
         asked_at = time.monotonic()
         stopping.signal(signal.SIGTERM)
-        until(lambda: user.http.get("/readyz").status_code == 503, timeout=1)
+        until(lambda: user.http.get("/readyz").status_code == 503, timeout=3)
         still_served = user.http.get("/livez")
         assert (still_served.status_code, still_served.headers["connection"]) == (200, "close")
-        assert poll.result(2).json()["state"] == "RUNNING"
+        assert poll.result(5).json()["state"] == "RUNNING"
         assert upload.result(10).status_code == 201
         assert stopping.process is not None
         assert stopping.process.wait(20) == 0
@@ -119,6 +119,18 @@ def test_sigterm_during_uploads_and_jobs(tmp_path: Path) -> None:
         assert (started - released).total_seconds() < 2
     ledger = Ledger(tmp_path / "var")
     ledger.check()
+
+
+def test_a_request_on_its_way_to_a_stopping_server_is_answered(tmp_path: Path) -> None:
+    """Over a connection that was idle when the server began to close its connections."""
+    with Server(tmp_path / "var") as server:
+        user = server.register()
+        server.signal(signal.SIGTERM)
+        until(lambda: server.logs("Shutting down"))
+        answer = user.http.get("/documents")
+        assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+        assert server.process is not None
+        assert server.process.wait(5) == 0
 
 
 def dribble(user: User, seconds: float, under_way: threading.Event) -> httpx2.Response:

@@ -1,5 +1,6 @@
 """Clients that stall, trickle or leave: they are cut off, leave nothing, and the others hardly notice."""
 
+import math
 import socket
 import threading
 import time
@@ -99,14 +100,14 @@ def p99(calls: Iterable[Callable[[], httpx2.Response]]) -> float:
         asked_at = time.perf_counter()
         assert call().is_success
         seconds.append(time.perf_counter() - asked_at)
-    return sorted(seconds)[len(seconds) * 99 // 100 - 1]
+    return sorted(seconds)[math.ceil(len(seconds) * 0.99) - 1]
 
 
 def test_slow_clients_are_cut_off_and_hardly_slow_the_others_down(tmp_path: Path) -> None:
     def measure() -> None:
         """Reads and uploads as they are now, beside what they were before."""
         reads.append(p99([lambda: user.http.get("/documents?limit=1")] * 100))
-        uploads.append(p99([lambda: user.post_file(small)] * 10))
+        uploads.append(p99([lambda: user.post_file(small)] * 100))
 
     with Server(tmp_path / "var", {"UPLOAD_IDLE_SECONDS": "5"}) as server:
         user, small, reads, uploads = server.register(), pdf(), list[float](), list[float]()
@@ -116,6 +117,7 @@ def test_slow_clients_are_cut_off_and_hardly_slow_the_others_down(tmp_path: Path
                 measure()
                 assert not last or all(map(cut_off, connections))
         for measured in (reads, uploads):
-            alone, among = min(measured[::2]), min(measured[1::2])  # the rounds that nothing else disturbed
+            # Of two rounds the one that nothing else disturbed. The machine's own noise is some 20 ms.
+            alone, among = min(measured[::2]), min(measured[1::2])
             assert among < max(2 * alone, alone + 0.02)
         until(lambda: not list((tmp_path / "var" / "files" / "staging").iterdir()))

@@ -220,6 +220,8 @@ class DocumentLifecycle(RuleBasedStateMachine):
         for method, path in addresses():
             answer = self.server.http(method, path.format(**ids), token=token, key="k1", json={})
             assert answer.status_code == 404, (method, path)
+        for path in ("/documents", "/jobs"):
+            assert self.server.http("GET", path, token=self.stranger).json()["items"] == []
 
     def follow(self, hint: str) -> None:
         """Let a worker have the jobs that this operation has announced."""
