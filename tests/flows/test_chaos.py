@@ -86,7 +86,7 @@ def torment(server: Server, chance: random.Random, done: Callable[[], bool]) -> 
     while not done():
         fault = chance.choice(FAULTS)
         faults += 1
-        time.sleep(chance.uniform(0, 1))
+        time.sleep(chance.uniform(0.5, 2))
         server.signal(fault)
         if fault == signal.SIGSTOP:
             time.sleep(LEASE * 1.5)
