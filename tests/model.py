@@ -199,7 +199,8 @@ class Model:
 
     def _end(self, job: Job, state: str, *, dead: bool = False) -> None:
         job.state, job.dead, job.locked_until = state, dead, None
-        self._tell(f"job.{state.lower()}", job.document, job)
+        of_claim = {"fence": job.fence} if state == "SUCCEEDED" else {}
+        self._tell(f"job.{state.lower()}", job.document, job, **of_claim)
         self._move(job.document, "COMPLETED" if state == "SUCCEEDED" else "FAILED")
 
     def _refuse(self, attempt: Attempt) -> bool:
