@@ -38,6 +38,12 @@ class LocalStorage:
         # Syncing waits for the disk; that must not take the threads that others compute in.
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="storage")
 
+    async def open(self) -> None:
+        """The folder is there since the adapter was made."""
+
+    async def close(self) -> None:
+        self._threads.shutdown(wait=False)
+
     @asynccontextmanager
     async def create(self, key: str) -> AsyncIterator["LocalStaged"]:
         staged = LocalStaged(self, self._staging / f"{uuid4().hex}.part", self._path(key))
