@@ -41,7 +41,8 @@ class S3Staged:
         self._sha256 = hashlib.sha256()
         self._size = 0
         self._multipart: _Multipart | None = None
-        self._stored = self._committed = False
+        self._storing: asyncio.Task[object] | None = None
+        self._committed = False
 
     async def write(self, chunks: Sequence[bytes | memoryview]) -> None:
         if sum(map(len, chunks)) <= INLINE:
@@ -50,7 +51,7 @@ class S3Staged:
             parts = await self._run(lambda: self._absorb(chunks))
         for part in parts:
             if self._multipart is None:
-                self._multipart = await _Multipart.begin(self._objects, self._key)
+                self._multipart = _Multipart(self._objects, self._key)
             await self._multipart.send(part, await self._md5(part))
 
     async def inspect(self, examine: Callable[[BinaryIO], T]) -> T:
@@ -75,28 +76,30 @@ class S3Staged:
         """Remove what was not committed. Safe to call in any state."""
         if self._committed:
             return
+        # What was sent off is waited for: overtaken by its removal, it would stay.
+        if self._storing is not None:
+            await asyncio.wait([self._storing])
         try:
             if self._multipart is not None:
                 await self._multipart.abort()
-            if self._stored:
+            if self._storing is not None:
                 await self._objects.call("delete_object", self._key, patience=FAREWELL)
         except AppError:
             log.warning("storage.left_behind", key=self._key)
 
     async def _store(self) -> None:
-        """Have the object whole under its key. What fails midway may have succeeded over there."""
-        if self._stored:
-            return
-        body = bytes(self._buffer)
-        md5 = await self._md5(body)
-        if self._multipart is not None:
-            await self._multipart.send(body, md5)
-            await self._multipart.sent()
-        self._stored = True
-        if self._multipart is not None:
-            await self._multipart.complete()
-        else:
-            await self._objects.call("put_object", self._key, Body=body, ContentMD5=md5)
+        """Have the object whole under its key."""
+        if self._storing is None:
+            body = bytes(self._buffer)
+            md5 = await self._md5(body)
+            if self._multipart is not None:
+                await self._multipart.send(body, md5)
+                await self._multipart.sent()
+                storing = self._multipart.complete()
+            else:
+                storing = self._objects.call("put_object", self._key, Body=body, ContentMD5=md5)
+            self._storing = asyncio.create_task(storing)
+        await asyncio.shield(self._storing)
 
     def _absorb(self, chunks: Sequence[bytes | memoryview]) -> list[bytes]:
         """Take bytes in, and give out the parts that are full. The last part is never empty."""
@@ -125,18 +128,15 @@ class S3Staged:
 class _Multipart:
     """A multipart upload. One part is on its way while the next one arrives."""
 
-    def __init__(self, objects: Objects, key: str, upload_id: str) -> None:
+    def __init__(self, objects: Objects, key: str) -> None:
         self._objects = objects
         self._key = key
-        self._upload_id = upload_id
         self._begun = time.monotonic()
         self._parts: list[dict[str, Any]] = []
         self._sending: asyncio.Task[dict[str, Any]] | None = None
         self._completed = False
-
-    @classmethod
-    async def begin(cls, objects: Objects, key: str) -> "_Multipart":
-        return cls(objects, key, (await objects.call("create_multipart_upload", key))["UploadId"])
+        # A caller who goes away meanwhile must not take the id along: without it there is no aborting.
+        self._id = asyncio.create_task(self._create())
 
     @property
     def age(self) -> float:
@@ -145,32 +145,33 @@ class _Multipart:
     async def send(self, body: bytes, md5: str) -> None:
         await self.sent()
         number = len(self._parts) + 1
-        self._sending = asyncio.create_task(
-            self._call("upload_part", PartNumber=number, Body=body, ContentMD5=md5),
-        )
+        self._sending = asyncio.create_task(self._call("upload_part", PartNumber=number, Body=body, ContentMD5=md5))
 
     async def sent(self) -> None:
         """Wait for the part on its way."""
         if self._sending is not None:
-            answer = await self._sending
+            answer = await asyncio.shield(self._sending)
             self._sending = None
             self._parts.append({"PartNumber": len(self._parts) + 1, "ETag": answer["ETag"]})
 
-    async def complete(self) -> None:
-        await self._call("complete_multipart_upload", MultipartUpload={"Parts": self._parts})
+    async def complete(self) -> dict[str, Any]:
+        answer = await self._call("complete_multipart_upload", MultipartUpload={"Parts": self._parts})
         self._completed = True
+        return answer
 
     async def abort(self) -> None:
-        """Stop sending, and have what was sent forgotten."""
-        if self._sending is not None:
-            self._sending.cancel()
-            with suppress(asyncio.CancelledError, AppError):
-                await self._sending
+        """Have what was sent forgotten, unless it is complete."""
+        with suppress(AppError):
+            await self.sent()
         if not self._completed:
             await self._call("abort_multipart_upload", patience=FAREWELL)
 
+    async def _create(self) -> str:
+        return str((await self._objects.call("create_multipart_upload", self._key))["UploadId"])
+
     async def _call(self, operation: str, **params: Any) -> dict[str, Any]:
-        return await self._objects.call(operation, self._key, UploadId=self._upload_id, **params)
+        upload_id = await asyncio.shield(self._id)
+        return await self._objects.call(operation, self._key, UploadId=upload_id, **params)
 
 
 class _Reader(io.RawIOBase):

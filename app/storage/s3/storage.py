@@ -97,7 +97,7 @@ class S3Storage:
         await self._run(self._clear_copies, older_than)
         async for page in self._objects.pages("list_multipart_uploads"):
             for upload in page.get("Uploads", []):
-                if _age(page, upload["Initiated"]) > older_than + self._longest:
+                if age(page, upload["Initiated"]) > older_than + self._longest:
                     key = self._objects.key(upload["Key"])
                     with suppress(Unreachable):  # somebody else was faster
                         await self._objects.call("abort_multipart_upload", key, UploadId=upload["UploadId"])
@@ -114,7 +114,7 @@ class S3Storage:
 
     def _old(self, page: Page, found: dict[str, Any], older_than: float) -> bool:
         of_parts = "-" in found["ETag"]  # https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
-        return _age(page, found["LastModified"]) > older_than + (self._longest if of_parts else 0)
+        return age(page, found["LastModified"]) > older_than + (self._longest if of_parts else 0)
 
     def _clear_copies(self, older_than: float) -> None:
         for path in self._copies.iterdir():
@@ -128,7 +128,7 @@ class S3Storage:
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **kwargs))
 
 
-def _age(page: Page, written: datetime) -> float:
+def age(page: Page, written: datetime) -> float:
     """Seconds by the clock of the storage, which dates to the second; never more than have passed."""
     now = parsedate_to_datetime(page["ResponseMetadata"]["HTTPHeaders"]["date"])
     return (now - written).total_seconds() - 1
