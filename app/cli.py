@@ -46,6 +46,7 @@ def main() -> None:
 def serve() -> None:
     """Migrate the database, then serve."""
     settings = load()
+    logs.configure(settings.log_level, as_json=settings.logs_as_json)
     asyncio.run(wiring.refuse_unusable(settings))
     # uvicorn raises the signal again after its graceful stop; a stop that was asked for is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

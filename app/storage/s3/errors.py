@@ -56,14 +56,17 @@ class Refused(Unreachable):
 
 
 @asynccontextmanager
-async def translated(patience: float = PATIENCE) -> AsyncIterator[None]:
-    """Raises NotFound, StorageFull, Unreachable or Refused for whatever goes wrong in the block, or takes too long."""
+async def translated(patience: float = PATIENCE, *, quiet: bool = False) -> AsyncIterator[None]:
+    """Raises NotFound, StorageFull, Unreachable or Refused for whatever goes wrong in the block, or takes too long.
+
+    The reason is logged, unless the caller is going to tell it.
+    """
     try:
         async with asyncio.timeout(patience):
             yield
     except (ClientError, BotoCoreError, HttpError, OSError) as error:
         known = _known(error)
-        if isinstance(known, Unreachable):
+        if isinstance(known, Unreachable) and not quiet:
             log.warning("storage.failed", reason=known.reason)
         raise known from error
 

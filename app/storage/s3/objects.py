@@ -35,7 +35,7 @@ class Objects:
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
-        async with translated():
+        async with translated(quiet=True):
             client = get_session().create_client(
                 "s3",
                 endpoint_url=self._bucket.endpoint,
@@ -54,11 +54,20 @@ class Objects:
 
     async def call(self, operation: str, key: str, *, patience: float = PATIENCE, **params: Any) -> dict[str, Any]:
         """An operation on one object."""
-        return await self._call(operation, patience, Key=self.path(key), **params)
+        async with translated(patience):
+            answer: dict[str, Any] = await getattr(self._client, operation)(
+                Bucket=self._bucket.name, Key=self.path(key), **params
+            )
+        return answer
 
-    async def probe(self, patience: float) -> None:
-        """See whether the bucket answers. Unlike HeadBucket, a list says what is wrong."""
-        await self._call("list_objects_v2", patience, Prefix=self._bucket.prefix, MaxKeys=1)
+    async def probe(self, patience: float, *, writing: bool) -> None:
+        """See whether the bucket answers and, if asked, takes a file. Unlike HeadBucket, a list says why not."""
+        name, probe = self._bucket.name, self.path("probe")
+        async with translated(patience, quiet=True):
+            await self._client.list_objects_v2(Bucket=name, Prefix=self._bucket.prefix, MaxKeys=1)
+            if writing:
+                await self._client.put_object(Bucket=name, Key=probe)
+                await self._client.delete_object(Bucket=name, Key=probe)
 
     @asynccontextmanager
     async def stream(self, key: str, start: int, length: int) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -88,11 +97,6 @@ class Objects:
     def key(self, path: str) -> str:
         """The key of an object that was listed."""
         return path.removeprefix(self._bucket.prefix)
-
-    async def _call(self, operation: str, patience: float, **params: Any) -> dict[str, Any]:
-        async with translated(patience):
-            answer: dict[str, Any] = await getattr(self._client, operation)(Bucket=self._bucket.name, **params)
-        return answer
 
 
 async def _chunks(body: Any | None) -> AsyncIterator[bytes]:

@@ -13,6 +13,8 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, ParamSpec
 
+import structlog
+
 from app.errors import NotFound, StorageUnavailable
 from app.settings import ConfigurationError
 from app.storage.base import T
@@ -21,12 +23,13 @@ from app.storage.s3.objects import Objects
 from app.storage.s3.staged import S3Staged
 from app.storage_url import Bucket
 
+log = structlog.get_logger()
+
 P = ParamSpec("P")
 Page = dict[str, Any]
 
 CHECK = 1.8  # seconds; less than a readiness check may take
 WHOLE = 2**62  # bytes; more than there are
-PROBE = "probe"
 
 
 class S3Storage:
@@ -48,14 +51,12 @@ class S3Storage:
         self._copies.mkdir(parents=True, exist_ok=True)
         try:
             await self._objects.open()
-            await self._objects.probe(PATIENCE)
-            await self._objects.call("put_object", PROBE)
-            await self._objects.call("delete_object", PROBE)
+            await self._objects.probe(PATIENCE, writing=True)
         except Refused as error:
             await self.close()
             raise ConfigurationError(f"STORAGE_URL: bucket {self._bucket.name}: {error.reason}") from None
-        except Unreachable:
-            pass  # `check` says so until it is back
+        except Unreachable as error:
+            log.warning("storage.away", reason=error.reason)
 
     async def close(self) -> None:
         await self._objects.close()
@@ -108,7 +109,7 @@ class S3Storage:
     async def check(self) -> None:
         """A bucket that answers may still refuse what is put there: `open` tries that, once."""
         try:
-            await self._objects.probe(CHECK)
+            await self._objects.probe(CHECK, writing=False)
         except Unreachable as error:
             raise StorageUnavailable(error.reason) from error
 
