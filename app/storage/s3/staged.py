@@ -78,7 +78,7 @@ class S3Staged:
             return
         # What was sent off is waited for: overtaken by its removal, it would stay.
         if self._storing is not None:
-            await asyncio.wait([self._storing])
+            await asyncio.gather(self._storing, return_exceptions=True)
         try:
             if self._multipart is not None:
                 await self._multipart.abort()
