@@ -46,6 +46,8 @@ def main() -> None:
 def serve() -> None:
     """Migrate the database, then serve."""
     settings = load()
+    logs.configure(settings.log_level, as_json=settings.logs_as_json)
+    asyncio.run(wiring.refuse_unusable(settings))
     # uvicorn raises the signal again after its graceful stop; a stop that was asked for is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if settings.workers > 1:
@@ -125,7 +127,7 @@ def _with_services(work: Callable[[Services], Awaitable[T]]) -> T:
     async def run() -> T:
         services = wiring.build(settings)
         try:
-            await asyncio.to_thread(services.db.migrate)
+            await services.open()
             return await work(services)
         finally:
             await services.close()

@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 
 from app.database import Database
 from app.documents import repository as documents
-from app.errors import NotReady
+from app.errors import AppError, NotReady
 from app.processing import repository as jobs
 from app.web import json_response, raises
 
@@ -48,8 +48,8 @@ class Health:
     draining: bool = False
 
     async def report(self) -> dict[str, str]:
-        """`ok` or `failed` by check."""
-        states = await asyncio.gather(*(_state(check) for check in self.checks.values()))
+        """By check: `ok`, or why it failed."""
+        states = await asyncio.gather(*(_state(name, check) for name, check in self.checks.items()))
         report = dict(zip(self.checks, states, strict=True))
         return report | ({"shutdown": "draining"} if self.draining else {})
 
@@ -93,12 +93,15 @@ def _counted() -> CollectorRegistry:
     return registry
 
 
-async def _state(check: Callable[[], Awaitable[None]]) -> str:
+async def _state(name: str, check: Callable[[], Awaitable[None]]) -> str:
     try:
         async with asyncio.timeout(CHECK_TIMEOUT):
             await check()
+    except AppError as error:
+        log.warning("readiness.failed", check=name, reason=error.detail)
+        return "failed" if error.detail == error.title else f"failed: {error.detail}"
     except Exception:
-        log.exception("readiness.failed")
+        log.exception("readiness.failed", check=name)
         return "failed"
     return "ok"
 

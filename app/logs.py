@@ -65,5 +65,5 @@ def configure(level: str, *, as_json: bool) -> None:
     logging.captureWarnings(capture=True)
     # One line a request is ours to write (middleware.py).
     logging.getLogger("uvicorn.access").disabled = True
-    for noisy in ("aiosqlite", "asyncio", "python_multipart", "alembic"):
+    for noisy in ("aiobotocore", "aiosqlite", "alembic", "asyncio", "botocore", "python_multipart"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))

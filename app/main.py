@@ -51,7 +51,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         services = wiring.build(settings)
-        await asyncio.to_thread(services.db.migrate)
+        await services.open()
         app.state.auth = services.auth
         app.state.documents = services.documents
         app.state.processing = services.processing

@@ -1,13 +1,16 @@
 """Every environment variable, read once. Unsafe or impossible combinations are refused at start."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import unquote
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app import faults
+from app import faults, storage_url
+from app.storage_url import Bucket, Folder
 
 MIN_SECRET_BYTES = 32
 
@@ -31,7 +34,9 @@ class Settings(BaseSettings):
     workers: int = Field(1, ge=1, description="Server processes.")
     data_dir: Path = Field(Path("var"), description="Database file, uploaded files, development secret.")
     database_url: str = Field("", description="`sqlite+aiosqlite:///path`; empty: `app.db` in DATA_DIR.")
-    storage_url: str = Field("", description="`file:///path`; empty: `files` in DATA_DIR.")
+    storage_url: str = Field(
+        "", description="`file:///path` or `s3://bucket/prefix?endpoint=…` (below); empty: `files` in DATA_DIR."
+    )
     broker_url: str = Field("", description="Empty: jobs run in the server processes.")
 
     jwt_secret: SecretStr | None = Field(
@@ -51,6 +56,7 @@ class Settings(BaseSettings):
     upload_slots: int = Field(16, ge=1, description="Uploads received at once by one process; others wait.")
     upload_idle_seconds: float = Field(15, gt=0, description="An upload that sends nothing for this long is cut off.")
     upload_min_rate: float = Field(1024, ge=0, description="Bytes a second an upload must average over 10 s.")
+    upload_max_seconds: float = Field(3600, gt=0, description="An upload that takes longer than this is cut off.")
 
     lease_seconds: float = Field(
         30, gt=0, le=300, description="A job whose worker is silent for this long is taken over; at most 300."
@@ -82,33 +88,47 @@ class Settings(BaseSettings):
             raise ValueError(f"JWT_SECRET must be at least {MIN_SECRET_BYTES} bytes")
         if self.fault and self.environment == "production":
             raise ValueError("FAULT must not be set when ENVIRONMENT=production")
-        _path("DATABASE_URL", self.database_url, "sqlite+aiosqlite:///")
-        _path("STORAGE_URL", self.storage_url, "file://")
+        _ = self.database_file
+        if isinstance(self.storage, Bucket):
+            _refuse_half_a_key()
         if self.broker_url:
             raise ValueError("BROKER_URL must be empty: jobs run in the server processes")
         return self
 
     @property
     def database_file(self) -> Path:
-        return _path("DATABASE_URL", self.database_url, "sqlite+aiosqlite:///") or self.data_dir / "app.db"
+        with _named("DATABASE_URL"):
+            return (
+                storage_url.file_path(self.database_url, "sqlite+aiosqlite:///")
+                if self.database_url
+                else self.data_dir / "app.db"
+            )
 
     @property
-    def storage_dir(self) -> Path:
-        return _path("STORAGE_URL", self.storage_url, "file://") or self.data_dir / "files"
+    def storage(self) -> Folder | Bucket:
+        with _named("STORAGE_URL"):
+            return storage_url.parse(self.storage_url) if self.storage_url else Folder(self.data_dir / "files")
 
     @property
     def logs_as_json(self) -> bool:
         return (self.log_format or ("json" if self.environment == "production" else "console")) == "json"
 
 
-def _path(variable: str, url: str, prefix: str) -> Path | None:
-    """The path of a URL; None without one. Raises ValueError for a URL that names no file or folder of its own."""
-    if not url:
-        return None
-    path = Path(unquote(url.removeprefix(prefix)))
-    if not url.startswith(prefix) or "?" in url or path.name in {"", ":memory:"}:
-        raise ValueError(f"{variable} must be {prefix} and a path")
-    return path
+@contextmanager
+def _named(variable: str) -> Iterator[None]:
+    """Say which variable it is that holds a wrong value."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{variable} {error}") from None
+
+
+def _refuse_half_a_key() -> None:
+    """The SDK would pass over half a key in silence, and find other credentials or none."""
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    there, missing = (tuple(n for n in names if bool(os.environ.get(n)) is said) for said in (True, False))
+    if there and missing:
+        raise ValueError(f"{missing[0]} is required when {there[0]} is set")
 
 
 def load() -> Settings:

@@ -23,7 +23,9 @@ from app.processors.base import Processor
 from app.processors.simulated import SimulatedProcessor
 from app.processors.text import TextProcessor
 from app.settings import Settings
+from app.storage.base import Storage
 from app.storage.local import LocalStorage
+from app.storage_url import Folder
 
 PROCESSORS: tuple[Processor[Any], ...] = (SimulatedProcessor(), TextProcessor())
 
@@ -34,6 +36,7 @@ class Services:
 
     settings: Settings
     db: Database
+    storage: Storage
     hasher: PasswordHasher
     auth: AuthService
     documents: DocumentService
@@ -42,6 +45,11 @@ class Services:
     sweeper: Sweeper
     watch: JobWatch
     health: Health
+
+    async def open(self) -> None:
+        """First thing, in the running event loop. Raises ConfigurationError."""
+        await self.storage.open()
+        await asyncio.to_thread(self.db.migrate)
 
     async def run(self) -> None:
         """What goes on in the background, until cancelled."""
@@ -61,6 +69,7 @@ class Services:
         await self.drain(0)
         await self.sweeper.close()
         self.hasher.close()
+        await self.storage.close()
         await self.db.close()
 
 
@@ -72,7 +81,7 @@ def build(settings: Settings) -> Services:
         faults.arm(point, int(nth))
     name = f"{socket.gethostname()}:{os.getpid()}"
     db = SqliteDatabase(settings.database_file)
-    storage = LocalStorage(settings.storage_dir)
+    storage = _storage(settings)
     processors = {processor.name: processor for processor in PROCESSORS}
     hasher = PasswordHasher()
     watch = JobWatch(db)
@@ -81,6 +90,7 @@ def build(settings: Settings) -> Services:
     return Services(
         settings=settings,
         db=db,
+        storage=storage,
         hasher=hasher,
         auth=AuthService(db, hasher, _access_tokens(settings), settings),
         documents=DocumentService(db, storage, settings),
@@ -90,6 +100,22 @@ def build(settings: Settings) -> Services:
         watch=watch,
         health=Health(db, {"database": db.check, "storage": storage.check}),
     )
+
+
+async def refuse_unusable(settings: Settings) -> None:
+    """Before there are server processes: raise ConfigurationError for what they would stumble over one by one."""
+    storage = _storage(settings)
+    await storage.open()
+    await storage.close()
+
+
+def _storage(settings: Settings) -> Storage:
+    place = settings.storage
+    if isinstance(place, Folder):
+        return LocalStorage(place.path)
+    from app.storage.s3 import S3Storage  # noqa: PLC0415 - the SDK takes half a second to import
+
+    return S3Storage(place, copies=settings.data_dir / "copies", longest=settings.upload_max_seconds)
 
 
 def _access_tokens(settings: Settings) -> AccessTokens:

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import seaweed as seaweedfs
+from tests.seaweed import Prefix, Seaweed
 from tests.server import Server, User
 
 
@@ -35,3 +37,17 @@ def user(server: Server) -> User:
 def stranger(server: Server) -> User:
     """Somebody else."""
     return server.register()
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    """An S3 server, shared by the tests of one worker: each has its own prefix."""
+    if seaweedfs.WEED is None:
+        pytest.skip("there is no SeaweedFS for this platform")
+    with seaweedfs.running(tmp_path_factory.mktemp("seaweed") / "data") as seaweed:
+        yield seaweed
+
+
+@pytest.fixture
+def prefix(seaweed: Seaweed) -> Prefix:
+    return Prefix(seaweed)

@@ -46,13 +46,15 @@ def boundary_of(request: Request, max_file: int) -> bytes:
     return options[b"boundary"]
 
 
-async def paced(stream: AsyncIterator[bytes], idle: float, min_rate: float) -> AsyncIterator[bytes]:
-    """Pass the stream on, but not for a client that stalls for `idle` seconds or stays below `min_rate` bytes/s.
+async def paced(stream: AsyncIterator[bytes], idle: float, min_rate: float, longest: float) -> AsyncIterator[bytes]:
+    """Pass the stream on, but not for a client that stalls for `idle` seconds, stays below `min_rate` bytes/s or takes
+    more than `longest` seconds for it all.
 
     uvicorn waits for a body for ever. Raises RequestTimeout.
     """
-    since, received = time.monotonic(), 0
-    while True:
+    begun = since = time.monotonic()
+    received = 0
+    while time.monotonic() - begun < longest:
         try:
             async with asyncio.timeout(idle):
                 chunk = await anext(stream, None)
@@ -66,6 +68,7 @@ async def paced(stream: AsyncIterator[bytes], idle: float, min_rate: float) -> A
                 raise RequestTimeout
             since, received = time.monotonic(), 0
         yield chunk
+    raise RequestTimeout
 
 
 class Form:

@@ -145,7 +145,8 @@ class DocumentService:
 
     async def _receive(self, staged: Staged, boundary: bytes, body: AsyncIterator[bytes]) -> Form:
         form = Form(boundary, self.max_upload_bytes)
-        async for chunk in paced(body, self._settings.upload_idle_seconds, self._settings.upload_min_rate):
+        pace = (self._settings.upload_idle_seconds, self._settings.upload_min_rate, self._settings.upload_max_seconds)
+        async for chunk in paced(body, *pace):
             form.feed(chunk)
             if form.pending >= BATCH:
                 await staged.write(form.take())

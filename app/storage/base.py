@@ -24,21 +24,29 @@ class Staged(Protocol):
         """Append bytes. Memory use does not grow with the file."""
 
     async def inspect(self, examine: Callable[[BinaryIO], T]) -> T:
-        """Run `examine` off the event loop over all bytes written so far, as a seekable file."""
+        """Run `examine` off the event loop over all bytes, as a seekable file. Nothing may be written after it."""
 
     async def commit(self) -> Stored:
         """Publish the file under its key. When this returns, it survives a power cut."""
 
 
 class Storage(Protocol):
-    """Obligations of an adapter: keys are our own (never a client's name); every call may raise StorageUnavailable or
-    StorageFull and nothing else of its own; a missing file is NotFound."""
+    """Obligations of an adapter: keys are our own (`folder/name`, never a client's name), and are written once; every
+    call may raise StorageUnavailable or StorageFull and nothing else of its own; a missing file is NotFound."""
+
+    async def open(self) -> None:
+        """Connect, in the running event loop. Raises ConfigurationError for what only another setting can mend; a
+        storage that is merely away is `check`'s to tell."""
+
+    async def close(self) -> None:
+        """Let go of everything. No other call may follow, or be under way."""
 
     def create(self, key: str) -> AbstractAsyncContextManager[Staged]:
         """Begin a file. Leaving the block without a commit, for whatever reason, leaves nothing behind."""
 
     def read(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
-        """The bytes from `start` on, `length` of them, in chunks. The first chunk fails if the file is missing."""
+        """The bytes from `start` on, `length` of them or as many as there are, in chunks. The first chunk fails if the
+        file is missing."""
 
     def local_copy(self, key: str) -> AbstractAsyncContextManager[Path]:
         """The file under a path on this machine, for as long as the block lasts. Not to be written to."""
@@ -47,8 +55,8 @@ class Storage(Protocol):
         """Remove the file; one that is not there is no error."""
 
     def stale(self, older_than: float) -> AsyncIterator[list[str]]:
-        """The keys of files last written more than `older_than` seconds ago, in batches. Abandoned staging of that
-        age is removed on the way."""
+        """The keys of files committed more than `older_than` seconds ago, in batches; a key may come later than that,
+        never sooner. Abandoned staging of that age is removed on the way, never what is still being received."""
 
     async def check(self) -> None:
-        """Raise unless a file could be stored now."""
+        """Raise unless storage answers and would take a file. The error's detail is one line for the operator."""

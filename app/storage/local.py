@@ -38,6 +38,12 @@ class LocalStorage:
         # Syncing waits for the disk; that must not take the threads that others compute in.
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="storage")
 
+    async def open(self) -> None:
+        """The folder is there since the adapter was made."""
+
+    async def close(self) -> None:
+        self._threads.shutdown(wait=False)
+
     @asynccontextmanager
     async def create(self, key: str) -> AsyncIterator["LocalStaged"]:
         staged = LocalStaged(self, self._staging / f"{uuid4().hex}.part", self._path(key))
@@ -142,6 +148,7 @@ class LocalStaged:
         self._file: BinaryIO | None = None
         self._sha256 = hashlib.sha256()
         self._size = 0
+        self._committed = False
         # A cancelled caller leaves its call running in the thread; closing the file under it could hit a stranger's.
         self._lock = threading.Lock()
 
@@ -152,7 +159,9 @@ class LocalStaged:
         return await self._run(lambda: examine(self._opened()))
 
     async def commit(self) -> Stored:
-        return await self._run(self._commit)
+        stored = await self._run(self._commit)
+        self._committed = True
+        return stored
 
     async def _run(self, call: Callable[[], T]) -> T:
         def alone() -> T:
@@ -167,6 +176,8 @@ class LocalStaged:
             if self._file is not None:
                 self._file.close()
                 self._temporary.unlink(missing_ok=True)
+                if not self._committed:  # a caller cancelled during the commit: it went on without him
+                    self._final.unlink(missing_ok=True)
 
     def _opened(self) -> BinaryIO:
         if self._file is None:

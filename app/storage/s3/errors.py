@@ -1,0 +1,101 @@
+"""The SDK's errors end here, and so does its time."""
+
+import asyncio
+import errno
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from aiohttp import ClientError as HttpError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSLError,
+)
+
+from app.errors import AppError, NotFound, StorageFull, StorageUnavailable
+
+log = structlog.get_logger()
+
+PATIENCE = 10.0  # seconds for one request, its retries included
+
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, and how MinIO and Ceph say that they are full
+_MISSING = {"NoSuchKey"}
+_FULL = {"InsufficientStorage", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded"}
+_WRONG = {
+    "NoSuchBucket": "the bucket does not exist",
+    "InvalidBucketName": "the bucket does not exist",
+    "InvalidAccessKeyId": "the access key is unknown",
+    "SignatureDoesNotMatch": "the secret key is wrong",
+    "AccessDenied": "access is denied",
+    "AllAccessDisabled": "access is denied",
+    "AccountProblem": "access is denied",
+    "ExpiredToken": "the credentials have expired",
+    "InvalidToken": "the session token is wrong",
+    "PermanentRedirect": "the bucket is in another region",
+    "AuthorizationHeaderMalformed": "the bucket is in another region",
+    "IllegalLocationConstraintException": "the bucket is in another region",
+}
+_NO_CREDENTIALS = "no credentials were found in AWS_ACCESS_KEY_ID or elsewhere in the AWS chain"
+
+
+class Unreachable(StorageUnavailable):
+    """`reason` is for the operator; clients are told no more than that storage is away."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+
+
+class Refused(Unreachable):
+    """Storage answers, or would, but to nobody with these settings."""
+
+
+@asynccontextmanager
+async def translated(patience: float = PATIENCE, *, quiet: bool = False) -> AsyncIterator[None]:
+    """Raises NotFound, StorageFull, Unreachable or Refused for whatever goes wrong in the block, or takes too long.
+
+    The reason is logged, unless the caller is going to tell it.
+    """
+    try:
+        async with asyncio.timeout(patience):
+            yield
+    except (ClientError, BotoCoreError, HttpError, OSError) as error:
+        known = _known(error)
+        if isinstance(known, Unreachable) and not quiet:
+            log.warning("storage.failed", reason=known.reason)
+        raise known from error
+
+
+def _known(error: Exception) -> AppError:
+    match error:
+        case ClientError():
+            return _answered(error)
+        case NoCredentialsError():
+            return Refused(_NO_CREDENTIALS)
+        case PartialCredentialsError() | CredentialRetrievalError() | ProfileNotFound():
+            return Refused(f"the credentials cannot be used: {type(error).__name__}")
+        case SSLError():
+            return Refused("the endpoint's certificate is not trusted")
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return StorageFull()
+    return Unreachable("the endpoint cannot be reached")
+
+
+def _answered(error: ClientError) -> AppError:
+    code, status = code_of(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    if code in _MISSING:
+        return NotFound()
+    if code in _FULL or status == 507:
+        return StorageFull()
+    if code in _WRONG:
+        return Refused(f"{_WRONG[code]} ({error.operation_name})")
+    return Unreachable(f"{error.operation_name} was answered {status} {code}")
+
+
+def code_of(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))

@@ -1,0 +1,108 @@
+"""The bucket, as the SDK gives it: calls by their S3 names, under keys of our own."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from typing import Any
+
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+from botocore.exceptions import ClientError
+
+from app.storage.s3.errors import PATIENCE, code_of, translated
+from app.storage_url import Bucket
+
+CHUNK = 256 * 1024
+CONNECTIONS = 256  # a client that downloads slowly holds one for as long as it takes
+
+
+class Objects:
+    """One bucket, through one client. Everything raises what `translated` does."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+        self._client: Any = None
+        self._opened = AsyncExitStack()
+
+    async def open(self) -> None:
+        config = AioConfig(
+            signature_version="s3v4",
+            connect_timeout=2,
+            read_timeout=PATIENCE,
+            max_pool_connections=CONNECTIONS,
+            retries={"mode": "standard", "total_max_attempts": 3},
+            s3={"addressing_style": self._bucket.addressing},
+            # Signatures and Content-MD5 cover what is sent; not every store knows the newer checksums.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+        async with translated(quiet=True):
+            client = get_session().create_client(
+                "s3",
+                endpoint_url=self._bucket.endpoint,
+                region_name=self._bucket.region,
+                verify=None if self._bucket.verify is True else self._bucket.verify,  # None: AWS_CA_BUNDLE counts
+                config=config,
+            )
+            self._client = await self._opened.enter_async_context(client)
+
+    async def close(self) -> None:
+        await self._opened.aclose()
+
+    def path(self, key: str) -> str:
+        """The name of an object in the bucket."""
+        return self._bucket.prefix + key
+
+    async def call(self, operation: str, key: str, *, patience: float = PATIENCE, **params: Any) -> dict[str, Any]:
+        """An operation on one object."""
+        async with translated(patience):
+            answer: dict[str, Any] = await getattr(self._client, operation)(
+                Bucket=self._bucket.name, Key=self.path(key), **params
+            )
+        return answer
+
+    async def probe(self, patience: float, *, writing: bool) -> None:
+        """See whether the bucket answers and, if asked, takes a file. Unlike HeadBucket, a list says why not."""
+        name, probe = self._bucket.name, self.path("probe")
+        async with translated(patience, quiet=True):
+            await self._client.list_objects_v2(Bucket=name, Prefix=self._bucket.prefix, MaxKeys=1)
+            if writing:
+                await self._client.put_object(Bucket=name, Key=probe)
+                await self._client.delete_object(Bucket=name, Key=probe)
+
+    @asynccontextmanager
+    async def stream(self, key: str, start: int, length: int) -> AsyncIterator[AsyncIterator[bytes]]:
+        """A span of an object, in chunks as they arrive; empty if it lies behind the end."""
+        span = f"bytes={start}-{start + length - 1}"
+        async with translated():
+            try:
+                answer = await self._client.get_object(Bucket=self._bucket.name, Key=self.path(key), Range=span)
+            except ClientError as error:
+                if code_of(error) != "InvalidRange":
+                    raise
+                answer = {"Body": nullcontext()}
+        async with answer["Body"] as body:
+            yield _chunks(body)
+
+    async def pages(self, operation: str) -> AsyncIterator[dict[str, Any]]:
+        """The pages of a list of what is under the prefix."""
+        paginator = self._client.get_paginator(operation)
+        pages = aiter(paginator.paginate(Bucket=self._bucket.name, Prefix=self._bucket.prefix))
+        while True:
+            async with translated():
+                page = await anext(pages, None)
+            if page is None:
+                return
+            yield page
+
+    def key(self, path: str) -> str:
+        """The key of an object that was listed."""
+        return path.removeprefix(self._bucket.prefix)
+
+
+async def _chunks(body: Any | None) -> AsyncIterator[bytes]:
+    while body is not None:
+        async with translated():
+            chunk: bytes = await body.read(CHUNK)
+        if not chunk:
+            return
+        yield chunk

@@ -1,0 +1,135 @@
+"""The Storage port over a bucket. An object's name is the prefix and the key."""
+
+import asyncio
+import fcntl
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from functools import partial
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any, ParamSpec
+
+import structlog
+
+from app.errors import NotFound, StorageUnavailable
+from app.settings import ConfigurationError
+from app.storage.base import T
+from app.storage.s3.errors import PATIENCE, Refused, Unreachable, translated
+from app.storage.s3.objects import Objects
+from app.storage.s3.staged import S3Staged
+from app.storage_url import Bucket
+
+log = structlog.get_logger()
+
+P = ParamSpec("P")
+Page = dict[str, Any]
+
+CHECK = 1.8  # seconds; less than a readiness check may take
+WHOLE = 2**62  # bytes; more than there are
+
+
+class S3Storage:
+    """`copies`: a folder for local copies. `longest`: seconds that receiving a file may take.
+
+    S3 dates an object made of parts by when the first was announced, not by when it was completed. So that a slow
+    upload is never taken for an orphan, files of parts count as that much younger, and none is committed that took
+    longer.
+    """
+
+    def __init__(self, bucket: Bucket, *, copies: Path, longest: float) -> None:
+        self._bucket = bucket
+        self._objects = Objects(bucket)
+        self._copies = copies
+        self._longest = longest
+        self._threads = ThreadPoolExecutor(8, thread_name_prefix="storage")
+
+    async def open(self) -> None:
+        self._copies.mkdir(parents=True, exist_ok=True)
+        try:
+            await self._objects.open()
+            await self._objects.probe(PATIENCE, writing=True)
+        except Refused as error:
+            await self.close()
+            raise ConfigurationError(f"STORAGE_URL: bucket {self._bucket.name}: {error.reason}") from None
+        except Unreachable as error:
+            log.warning("storage.away", reason=error.reason)
+
+    async def close(self) -> None:
+        await self._objects.close()
+        self._threads.shutdown(wait=False)
+
+    @asynccontextmanager
+    async def create(self, key: str) -> AsyncIterator[S3Staged]:
+        staged = S3Staged(self._objects, key, self._threads, self._longest)
+        try:
+            yield staged
+        finally:
+            # Shielded: a client that goes away cancels us here, and must leave nothing behind.
+            await asyncio.shield(staged.discard())
+
+    async def read(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
+        # Of a span without bytes, one is asked for: it says whether the file is there.
+        async with self._objects.stream(key, start, max(1, length)) as chunks:
+            async for chunk in chunks:
+                if length > 0:
+                    yield chunk
+
+    @asynccontextmanager
+    async def local_copy(self, key: str) -> AsyncIterator[Path]:
+        async with translated():
+            copy = NamedTemporaryFile(dir=self._copies)  # noqa: SIM115 - only making it is to be translated
+        with copy as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # or `stale` would take it for a dead process's
+            async for chunk in self.read(key, 0, WHOLE):
+                async with translated():
+                    await asyncio.shield(self._run(file.write, chunk))
+            file.flush()
+            yield Path(file.name)
+
+    async def delete(self, key: str) -> None:
+        with suppress(NotFound):
+            await self._objects.call("delete_object", key)
+
+    async def stale(self, older_than: float) -> AsyncIterator[list[str]]:
+        await self._run(self._clear_copies, older_than)
+        async for page in self._objects.pages("list_multipart_uploads"):
+            for upload in page.get("Uploads", []):
+                if age(page, upload["Initiated"]) > older_than + self._longest:
+                    key = self._objects.key(upload["Key"])
+                    with suppress(Unreachable):  # somebody else was faster
+                        await self._objects.call("abort_multipart_upload", key, UploadId=upload["UploadId"])
+        async for page in self._objects.pages("list_objects_v2"):
+            found = page.get("Contents", [])
+            yield [self._objects.key(each["Key"]) for each in found if self._old(page, each, older_than)]
+
+    async def check(self) -> None:
+        """A bucket that answers may still refuse what is put there: `open` tries that, once."""
+        try:
+            await self._objects.probe(CHECK, writing=False)
+        except Unreachable as error:
+            raise StorageUnavailable(error.reason) from error
+
+    def _old(self, page: Page, found: dict[str, Any], older_than: float) -> bool:
+        of_parts = "-" in found["ETag"]  # https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
+        return age(page, found["LastModified"]) > older_than + (self._longest if of_parts else 0)
+
+    def _clear_copies(self, older_than: float) -> None:
+        for path in self._copies.iterdir():
+            with suppress(FileNotFoundError, BlockingIOError):
+                if path.stat().st_mtime < time.time() - older_than:
+                    with path.open("rb") as file:
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held by whoever works with it
+                        path.unlink()
+
+    async def _run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **kwargs))
+
+
+def age(page: Page, written: datetime) -> float:
+    """Seconds by the clock of the storage, which dates to the second; never more than have passed."""
+    now = parsedate_to_datetime(page["ResponseMetadata"]["HTTPHeaders"]["date"])
+    return (now - written).total_seconds() - 1

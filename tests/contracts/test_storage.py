@@ -1,0 +1,404 @@
+"""What every Storage keeps to, whichever it is; and what only one of them can get wrong."""
+
+import asyncio
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.errors import NotFound, StorageUnavailable, UnsupportedDocument
+from app.settings import ConfigurationError
+from app.storage.base import Staged, Storage
+from app.storage.local import LocalStorage
+from app.storage.s3 import S3Storage, storage as s3_module
+from app.storage.s3.staged import PART, S3Staged
+from app.storage_url import Bucket, parse
+from tests.seaweed import BUCKET, KEY, READER, Prefix
+
+BATCH = 512 * 1024
+SIZES = [0, 1, BATCH, PART - 1, PART, PART + 1, 2 * PART, 2 * PART + 1]
+MEBIBYTE = 1024**2
+
+
+@dataclass
+class Place:
+    """A storage, and what is seen of it past the adapter."""
+
+    storage: Storage
+    leftovers: Callable[[], set[str]]
+    away: Callable[[], AbstractContextManager[None]]
+    age: Callable[[], Awaitable[None]]
+    abandon: Callable[[], None]
+
+
+def local_place(tmp_path: Path) -> Place:
+    root = tmp_path / "files"
+
+    def files() -> set[str]:
+        return {path.name for path in root.rglob("*") if path.is_file()}
+
+    @contextmanager
+    def away() -> Iterator[None]:
+        moved = root.rename(tmp_path / "away")
+        try:
+            yield
+        finally:
+            shutil.rmtree(root, ignore_errors=True)
+            moved.rename(root)
+
+    async def age() -> None:
+        for path in root.rglob("*"):
+            os.utime(path, (0, 0))
+
+    return Place(LocalStorage(root), files, away, age, (root / "staging/dead.part").touch)
+
+
+def s3_storage(url: str, tmp_path: Path, longest: float = 600) -> S3Storage:
+    bucket = parse(url)
+    assert isinstance(bucket, Bucket)
+    return S3Storage(bucket, copies=tmp_path / "copies", longest=longest)
+
+
+@contextmanager
+def s3_place(prefix: Prefix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    def leftovers() -> set[str]:
+        assert not [*(tmp_path / "copies").iterdir()]
+        return {key.rpartition("/")[2] for key in [*prefix.objects(), *prefix.uploads()]}
+
+    with prefix.seaweed.relay() as relay:
+
+        @contextmanager
+        def away() -> Iterator[None]:
+            relay.cut()
+            try:
+                yield
+            finally:
+                relay.mend()
+
+        async def age() -> None:
+            true_age, cutoff = s3_module.age, datetime.now(UTC)
+            await asyncio.sleep(1.1)  # S3 dates to the second
+            monkeypatch.setattr(
+                s3_module, "age", lambda page, written: true_age(page, written) + (written <= cutoff) * 86400
+            )
+
+        storage = s3_storage(prefix.url(relay.port), tmp_path)
+        yield Place(storage, leftovers, away, age, lambda: prefix.begin("documents/dead"))
+
+
+@pytest.fixture
+def aws(monkeypatch):
+    for name, value in {**KEY, "AWS_EC2_METADATA_DISABLED": "true"}.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(params=["local", "s3"])
+async def place(request, tmp_path, monkeypatch):
+    if request.param == "local":
+        place = local_place(tmp_path)
+        yield place
+        await place.storage.close()
+        return
+    request.getfixturevalue("aws")
+    with s3_place(request.getfixturevalue("prefix"), tmp_path, monkeypatch) as place:
+        await place.storage.open()
+        yield place
+        await place.storage.close()
+
+
+@pytest.fixture
+def storage(place):
+    return place.storage
+
+
+def content(size: int) -> bytes:
+    return hashlib.shake_128(b"%d" % size).digest(size)
+
+
+def batches(data: bytes) -> Iterator[list[memoryview]]:
+    for at in range(0, len(data), BATCH):
+        yield [memoryview(data)[at : at + BATCH]]
+
+
+async def write(staged: Staged, data: bytes) -> None:
+    for batch in batches(data):
+        await staged.write(batch)
+
+
+async def store(storage: Storage, key: str, data: bytes) -> None:
+    async with storage.create(key) as staged:
+        await write(staged, data)
+        await staged.commit()
+
+
+async def read(storage: Storage, key: str, start: int = 0, length: int = 2**40) -> bytes:
+    return b"".join([chunk async for chunk in storage.read(key, start, length)])
+
+
+async def all_stale(storage: Storage, older_than: float) -> set[str]:
+    return {key async for keys in storage.stale(older_than) for key in keys}
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_file_comes_back_as_it_was(storage, size):
+    data = content(size)
+    async with storage.create("documents/it") as staged:
+        await write(staged, data)
+        ends = await staged.inspect(lambda file: (file.seek(0, os.SEEK_END), file.seek(0), file.read(3))[::2])
+        stored = await staged.commit()
+    assert ends == (size, data[:3])
+    assert (stored.size, stored.sha256) == (size, hashlib.sha256(data).hexdigest())
+    assert await read(storage, "documents/it", 0, max(1, size)) == data
+    async with storage.local_copy("documents/it") as path:
+        assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize("size", [100, PART + 100])
+async def test_inspection_sees_every_byte(storage, size):
+    data = content(size)
+
+    def examine(file):
+        assert file.seek(-10, os.SEEK_END) == size - 10
+        tail = file.read()
+        file.seek(0)
+        return hashlib.sha256(b"".join(iter(lambda: file.read(100_000), b""))).digest(), tail
+
+    async with storage.create("documents/it") as staged:
+        await write(staged, data)
+        assert await staged.inspect(examine) == (hashlib.sha256(data).digest(), data[-10:])
+
+
+async def test_it_can_be_committed_without_an_inspection(storage):
+    await store(storage, "documents/it", content(PART + 1))
+    assert await read(storage, "documents/it") == content(PART + 1)
+
+
+SPANS = [(0, 1), (0, 10), (5, 10), (999, 1), (990, 100), (1000, 1), (5000, 10), (0, 0), (3, 0)]
+
+
+@pytest.mark.parametrize(("start", "length"), SPANS)
+async def test_ranges(storage, start, length):
+    data = content(1000)
+    await store(storage, "documents/it", data)
+    assert await read(storage, "documents/it", start, length) == data[start : start + length]
+
+
+async def test_a_range_across_parts(storage):
+    data = content(2 * PART + 1)
+    await store(storage, "documents/it", data)
+    assert await read(storage, "documents/it", PART - 7, PART + 8) == data[PART - 7 :]
+
+
+@pytest.mark.parametrize("length", [0, 1, 100])
+async def test_a_missing_file_is_not_found(storage, length):
+    with pytest.raises(NotFound):
+        await read(storage, "documents/none", 0, length)
+    with pytest.raises(NotFound):
+        async with storage.local_copy("documents/none"):
+            pass
+
+
+async def test_a_reader_may_leave_early(storage):
+    await store(storage, "documents/it", content(PART))
+    for _ in range(20):
+        chunks = storage.read("documents/it", 0, PART)
+        assert await anext(chunks)
+        await chunks.aclose()
+    await storage.check()
+
+
+async def test_deleting_twice_is_no_error(place):
+    await store(place.storage, "documents/it", b"it")
+    await store(place.storage, "documents/other", b"other")
+    for _ in range(2):
+        await place.storage.delete("documents/it")
+    assert place.leftovers() == {"other"}
+
+
+@pytest.mark.parametrize("size", [0, 100, PART + 100])
+async def test_nothing_is_seen_before_the_commit_or_left_without_one(place, size):
+    async with place.storage.create("documents/it") as staged:
+        await write(staged, content(size))
+        with pytest.raises(NotFound):
+            await read(place.storage, "documents/it")
+        await staged.inspect(lambda file: file.read(1))
+    assert place.leftovers() == set()
+
+
+@pytest.mark.parametrize("size", [100, 2 * PART + 100])
+@pytest.mark.parametrize("inspect", [False, True])
+async def test_an_error_leaves_nothing(place, size, inspect):
+    def refuse(_):
+        raise UnsupportedDocument
+
+    with pytest.raises(UnsupportedDocument):  # noqa: PT012
+        async with place.storage.create("documents/it") as staged:
+            await write(staged, content(size))
+            if inspect:
+                await staged.inspect(refuse)
+            raise UnsupportedDocument
+    assert place.leftovers() == set()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.01, 0.05, 0.1, 0.2])
+async def test_a_cancelled_upload_leaves_nothing(place, seconds):
+    upload = asyncio.create_task(store(place.storage, "documents/it", content(8 * PART)))
+    await asyncio.sleep(seconds)
+    done = upload.done() or not upload.cancel()
+    await asyncio.wait([upload])
+    expected = {"it"} if done or not upload.cancelled() else set()
+    deadline = time.monotonic() + 5  # what was on its way may arrive after the caller is gone
+    while place.leftovers() != expected and time.monotonic() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    assert place.leftovers() == expected
+
+
+async def test_many_at_once(place):
+    keys = {f"documents/{number}": content(PART // 4 * number) for number in range(12)}
+    await asyncio.gather(*(store(place.storage, key, data) for key, data in keys.items()))
+    found = await asyncio.gather(*(read(place.storage, key) for key in keys))
+    assert found == [*keys.values()]
+    assert place.leftovers() == {key.removeprefix("documents/") for key in keys}
+
+
+async def test_stale_files_and_staging(place):
+    await store(place.storage, "documents/old", b"old")
+    await store(place.storage, "documents/old-and-large", content(PART + 1))
+    place.abandon()
+    assert await all_stale(place.storage, 60) == set()
+    assert len(place.leftovers()) == 3
+    await place.age()
+    await store(place.storage, "documents/new", b"new")
+    async with place.storage.create("documents/late") as late:
+        await write(late, content(PART + 1))
+        assert await all_stale(place.storage, 1) == {"documents/old", "documents/old-and-large"}
+        assert not any("dead" in name for name in place.leftovers())
+        await late.commit()
+    assert place.leftovers() == {"old", "old-and-large", "new", "late"}
+
+
+async def test_memory_does_not_grow_with_the_file(storage):
+    process = Path("/proc/self")
+
+    async def take_and_give(size: int) -> int:
+        """The most memory that it took, in bytes."""
+        (process / "clear_refs").write_text("5")
+        async with storage.create("documents/it") as staged:
+            for _ in range(size // BATCH):
+                await staged.write([bytes(BATCH)])
+            await staged.inspect(lambda file: file.seek(0, os.SEEK_END))
+            await staged.commit()
+        async for _ in storage.read("documents/it", 0, size):
+            pass
+        async with storage.local_copy("documents/it"):
+            pass
+        (line,) = [each for each in (process / "status").read_text().splitlines() if each.startswith("VmHWM")]
+        return int(line.split()[1]) * 1024
+
+    small = max([await take_and_give(3 * PART) for _ in range(2)])
+    assert await take_and_give(64 * MEBIBYTE) - small < 16 * MEBIBYTE
+
+
+async def test_storage_that_is_away_is_unavailable(place):
+    await store(place.storage, "documents/it", b"it")
+    begun = time.monotonic()
+    with pytest.raises(StorageUnavailable):  # noqa: PT012
+        async with place.storage.create("documents/other") as staged:
+            await write(staged, content(PART + 1))
+            with place.away():
+                with pytest.raises(StorageUnavailable):
+                    await read(place.storage, "documents/it")
+                with pytest.raises(StorageUnavailable):
+                    await place.storage.check()
+                await staged.commit()
+    assert time.monotonic() - begun < 12
+    await place.storage.check()
+    assert await read(place.storage, "documents/it") == b"it"
+
+
+@asynccontextmanager
+async def opened(storage: Storage) -> AsyncIterator[Any]:
+    await storage.open()
+    try:
+        yield storage
+    finally:
+        await storage.close()
+
+
+@pytest.mark.usefixtures("aws")
+class TestS3:
+    async def test_a_frozen_endpoint_fails_the_check_in_time(self, prefix, tmp_path):
+        with prefix.seaweed.relay() as relay:
+            async with opened(s3_storage(prefix.url(relay.port), tmp_path)) as storage:
+                relay.freeze()
+                begun = time.monotonic()
+                with pytest.raises(StorageUnavailable, match="cannot be reached"):
+                    await storage.check()
+                assert time.monotonic() - begun < 2
+
+    async def test_an_endpoint_that_is_down_at_start_may_come_back(self, prefix, tmp_path):
+        with prefix.seaweed.relay() as relay:
+            relay.cut()
+            async with opened(s3_storage(prefix.url(relay.port), tmp_path)) as storage:
+                with pytest.raises(StorageUnavailable):
+                    await storage.check()
+                relay.mend()
+                await storage.check()
+
+    @pytest.mark.parametrize(
+        ("environment", "reason"),
+        [
+            ({"AWS_ACCESS_KEY_ID": "nobody"}, "the access key is unknown"),
+            ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "the secret key is wrong"),
+            (READER, "access is denied"),
+            (dict.fromkeys(KEY, ""), "AWS_ACCESS_KEY_ID"),
+        ],
+    )
+    async def test_wrong_credentials_are_refused_at_start(self, prefix, tmp_path, monkeypatch, environment, reason):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(ConfigurationError, match=reason) as refusal:
+            await s3_storage(prefix.url(), tmp_path).open()
+        assert "\n" not in str(refusal.value)
+        assert str(refusal.value).startswith("STORAGE_URL: ")
+
+    async def test_a_missing_bucket_is_refused_at_start(self, prefix, tmp_path):
+        with pytest.raises(ConfigurationError, match="no-such-bucket: the bucket does not exist"):
+            await s3_storage(prefix.url().replace(BUCKET, "no-such-bucket"), tmp_path).open()
+
+    @pytest.mark.parametrize("size", [100, PART + 100])
+    async def test_bytes_that_change_on_the_way_are_refused(self, prefix, tmp_path, monkeypatch, size):
+        async def wrong(*_):
+            return "AAAAAAAAAAAAAAAAAAAAAA=="
+
+        monkeypatch.setattr(S3Staged, "_md5", wrong)
+        async with opened(s3_storage(prefix.url(), tmp_path)) as storage:
+            with pytest.raises(StorageUnavailable):
+                await store(storage, "documents/it", content(size))
+        assert (prefix.objects(), prefix.uploads()) == ({}, [])
+
+    async def test_what_took_too_long_is_not_committed(self, prefix, tmp_path):
+        """S3 would date it by its beginning, and the sweeper take it for an orphan."""
+        async with opened(s3_storage(prefix.url(), tmp_path, longest=0)) as storage:
+            with pytest.raises(StorageUnavailable):
+                await store(storage, "documents/it", content(PART + 1))
+        assert (prefix.objects(), prefix.uploads()) == ({}, [])
+
+    async def test_copies_that_a_dead_process_left_are_removed(self, prefix, tmp_path):
+        async with opened(s3_storage(prefix.url(), tmp_path)) as storage:
+            await store(storage, "documents/it", b"it")
+            async with storage.local_copy("documents/it") as kept:
+                left = tmp_path / "copies" / "left"
+                left.touch()
+                for path in (kept, left):
+                    os.utime(path, (0, 0))
+                await all_stale(storage, 60)
+                assert [*(tmp_path / "copies").iterdir()] == [kept]

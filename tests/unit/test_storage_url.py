@@ -1,0 +1,66 @@
+"""What STORAGE_URL may say, and what it may not."""
+
+from pathlib import Path
+
+import pytest
+
+from app.storage_url import Bucket, Folder, parse
+
+MINIO = "http://minio:9000"
+
+VALID = {
+    "file:///srv/my%20files": Folder(Path("/srv/my files")),
+    "s3://my-bucket": Bucket("my-bucket"),
+    "s3://my-bucket/": Bucket("my-bucket"),
+    "s3://my.bucket/a/b_c": Bucket("my.bucket", "a/b_c/"),
+    "s3://my-bucket/a/": Bucket("my-bucket", "a/"),
+    f"s3://my-bucket?endpoint={MINIO}": Bucket("my-bucket", endpoint=MINIO, addressing="path"),
+    f"s3://my-bucket?endpoint={MINIO}/": Bucket("my-bucket", endpoint=MINIO, addressing="path"),
+    "s3://my-bucket?endpoint=http%3A%2F%2Fminio%3A9000": Bucket("my-bucket", endpoint=MINIO, addressing="path"),
+    f"s3://my-bucket?endpoint={MINIO}&addressing=virtual": Bucket("my-bucket", endpoint=MINIO, addressing="virtual"),
+    "s3://my-bucket?region=eu-central-1&verify=false": Bucket("my-bucket", region="eu-central-1", verify=False),
+    f"s3://my-bucket?verify={__file__}": Bucket("my-bucket", verify=__file__),
+}
+
+INVALID = [
+    *("file://", "file:///", "file:///a?b", "ftp://a/b", "/srv/files", "s3:/bucket", "S3://bucket"),
+    *("s3://", "s3:///a", "s3://ab", "s3://Bucket", "s3://buc_ket", "s3://-bucket", "s3://bucket-", "s3://a..b"),
+    *("s3://127.0.0.1", "s3://bucket:80", f"s3://{'b' * 64}", "s3://user:secret@bucket", "s3://[bucket"),
+    *(
+        "s3://bucket//a",
+        "s3://bucket/a//b",
+        "s3://bucket/a//",
+        "s3://bucket/..",
+        "s3://bucket/a/../b",
+        "s3://bucket/./a",
+    ),
+    *(
+        "s3://bucket/a%2Fb",
+        "s3://bucket/a b",
+        "s3://bucket/a\nb",
+        "s3://bucket/a\\b",
+        "s3://bucket/ü",
+        "s3://bucket/\x7f",
+    ),
+    *("s3://bucket/a#b", f"s3://bucket/{'a' * 513}", "s3://bucket?secret=a", "s3://bucket?Endpoint=http://a"),
+    *("s3://bucket?region=", "s3://bucket?region=EU", "s3://bucket?region=a&region=b", "s3://bucket?addressing=both"),
+    *("s3://bucket?verify=", "s3://bucket?verify=no", "s3://bucket?verify=/no/such.pem", "s3://bucket?verify=/"),
+    *(
+        f"s3://bucket?endpoint={endpoint}"
+        for endpoint in ("", "minio", "minio:9000", "ftp://a", "http://", "http://a/b")
+    ),
+    *(f"s3://bucket?endpoint={endpoint}" for endpoint in ("http://a:b", "http://a:0", "http://k:s@a", "http://a%3Fb")),
+]
+
+
+@pytest.mark.parametrize(("url", "place"), VALID.items(), ids=VALID)
+def test_valid(url, place):
+    assert parse(url) == place
+
+
+@pytest.mark.parametrize("url", INVALID)
+def test_invalid(url):
+    with pytest.raises(ValueError, match=r".") as refusal:
+        parse(url)
+    assert "\n" not in str(refusal.value)
+    assert "secret@" not in str(refusal.value)
