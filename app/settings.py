@@ -6,10 +6,13 @@ from urllib.parse import unquote
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from app import faults
 
 MIN_SECRET_BYTES = 32
+SQLITE = "sqlite+aiosqlite:///"
 
 
 class ConfigurationError(Exception):
@@ -30,7 +33,13 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
     workers: int = Field(1, ge=1, description="Server processes.")
     data_dir: Path = Field(Path("var"), description="Database file, uploaded files, development secret.")
-    database_url: str = Field("", description="`sqlite+aiosqlite:///path`; empty: `app.db` in DATA_DIR.")
+    database_url: SecretStr | None = Field(
+        None,
+        description="`postgresql+asyncpg://user:password@host:port/name` or `sqlite+aiosqlite:///path`; "
+        "empty: `app.db` in DATA_DIR.",
+    )
+    database_pool_size: int = Field(10, ge=1, description="PostgreSQL connections of one process at the most.")
+    database_statement_timeout: float = Field(5, gt=0, description="PostgreSQL ends a statement after this long.")
     storage_url: str = Field("", description="`file:///path`; empty: `files` in DATA_DIR.")
     broker_url: str = Field("", description="Empty: jobs run in the server processes.")
 
@@ -80,15 +89,25 @@ class Settings(BaseSettings):
             raise ValueError(f"JWT_SECRET must be at least {MIN_SECRET_BYTES} bytes")
         if self.fault and self.environment == "production":
             raise ValueError("FAULT must not be set when ENVIRONMENT=production")
-        _path("DATABASE_URL", self.database_url, "sqlite+aiosqlite:///")
+        if self.postgresql_url is None:
+            _path("DATABASE_URL", self._database_url, SQLITE)
         _path("STORAGE_URL", self.storage_url, "file://")
         if self.broker_url:
             raise ValueError("BROKER_URL must be empty: jobs run in the server processes")
         return self
 
     @property
+    def postgresql_url(self) -> str | None:
+        """None when the database is SQLite."""
+        return _postgresql(self._database_url) if self._database_url.startswith("postgres") else None
+
+    @property
     def database_file(self) -> Path:
-        return _path("DATABASE_URL", self.database_url, "sqlite+aiosqlite:///") or self.data_dir / "app.db"
+        return _path("DATABASE_URL", self._database_url, SQLITE) or self.data_dir / "app.db"
+
+    @property
+    def _database_url(self) -> str:
+        return self.database_url.get_secret_value() if self.database_url else ""
 
     @property
     def storage_dir(self) -> Path:
@@ -97,6 +116,17 @@ class Settings(BaseSettings):
     @property
     def logs_as_json(self) -> bool:
         return (self.log_format or ("json" if self.environment == "production" else "console")) == "json"
+
+
+def _postgresql(url: str) -> str:
+    """The URL as it is. Raises ValueError, which does not repeat it, for another driver or without a database."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        parsed = None
+    if parsed is None or parsed.drivername != "postgresql+asyncpg" or not parsed.database:
+        raise ValueError("DATABASE_URL must be postgresql+asyncpg://user:password@host:port/name")
+    return url
 
 
 def _path(variable: str, url: str, prefix: str) -> Path | None:

@@ -11,6 +11,7 @@ from app.auth.passwords import PasswordHasher
 from app.auth.service import AuthService
 from app.auth.tokens import AccessTokens, development_secret
 from app.database import Database
+from app.database.postgresql import PostgresqlDatabase
 from app.database.sqlite import SqliteDatabase
 from app.dispatch.in_process import InProcessDispatcher
 from app.documents.service import DocumentService
@@ -71,7 +72,7 @@ def build(settings: Settings) -> Services:
         point, _, nth = settings.fault.partition(":")
         faults.arm(point, int(nth))
     name = f"{socket.gethostname()}:{os.getpid()}"
-    db = SqliteDatabase(settings.database_file)
+    db = _database(settings)
     storage = LocalStorage(settings.storage_dir)
     processors = {processor.name: processor for processor in PROCESSORS}
     hasher = PasswordHasher()
@@ -89,6 +90,16 @@ def build(settings: Settings) -> Services:
         sweeper=Sweeper(db=db, storage=storage, dispatcher=dispatcher, watch=watch, settings=settings, name=name),
         watch=watch,
         health=Health(db, {"database": db.check, "storage": storage.check}),
+    )
+
+
+def _database(settings: Settings) -> Database:
+    if settings.postgresql_url is None:
+        return SqliteDatabase(settings.database_file)
+    return PostgresqlDatabase(
+        settings.postgresql_url,
+        pool_size=settings.database_pool_size,
+        statement_timeout=settings.database_statement_timeout,
     )
 
 
