@@ -11,7 +11,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from operator import attrgetter
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import structlog
@@ -54,6 +56,7 @@ class PostgresqlDatabase:
             hide_parameters=True,  # errors are logged; what users store is not
             connect_args=_connect_args(statement_timeout=statement_timeout, lock_timeout=PATIENCE),
         )
+        event.listen(self._engine.sync_engine, "connect", _prepare)
         event.listen(self._engine.sync_engine, "checkout", _refuse_closed)
         # One statement, one round trip: what a unit reads is committed, though not of one moment.
         self._readers = self._engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -144,6 +147,16 @@ async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
             log.warning("database.unavailable", reason=_sqlstate(error) or type(error).__name__)
             raise DatabaseUnavailable from error
         yield conn
+
+
+def _prepare(connection: Any, _record: object) -> None:
+    # asyncpg's own UUID is a subclass, which orjson does not know.
+    codec = {"schema": "pg_catalog", "encoder": attrgetter("bytes"), "decoder": _uuid, "format": "binary"}
+    connection.run_async(lambda driver: driver.set_type_codec("uuid", **codec))
+
+
+def _uuid(value: bytes) -> UUID:
+    return UUID(bytes=bytes(value))
 
 
 def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:

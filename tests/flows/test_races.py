@@ -1,19 +1,21 @@
 """Two server processes on one data folder, and many who want the same at the same time."""
 
-import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
 from operator import methodcaller
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import httpx2
 import pytest
+from sqlalchemy import insert, select
+from sqlalchemy.exc import IntegrityError
 
+from app.processing.models import jobs
+from tests import databases
 from tests.api.test_uploads import END, LARGE, answered, begun, part
 from tests.factories import pdf
 from tests.server import Server, User, pair, until
@@ -191,18 +193,10 @@ def test_one_upload_sent_thirty_times_is_stored_once(user: User, both: tuple[Ser
     assert [path.name for path in files if path.stat().st_size == len(content)] == [document["id"]]
 
 
-@contextmanager
-def locked(server: Server) -> Iterator[None]:
-    """Somebody else writes to the database, and takes their time."""
-    with closing(sqlite3.connect(server.data_dir / "app.db", isolation_level=None)) as database:
-        database.execute("BEGIN IMMEDIATE")
-        yield
-
-
 def test_writes_wait_for_a_locked_database(user: User, both: tuple[Server, Server]) -> None:
     documents = [user.upload()["id"] for _ in both]
     with ThreadPoolExecutor() as threads:
-        with locked(both[0]):
+        with databases.locked(both[0].data_dir):
             work = [threads.submit(user.at(at).process, id_) for at, id_ in zip(both, documents, strict=True)]
             time.sleep(3)
             assert not any(each.done() for each in work)
@@ -216,6 +210,7 @@ def timed(call: Callable[[], httpx2.Response]) -> tuple[httpx2.Response, float]:
     return call(), time.monotonic() - asked_at
 
 
+@pytest.mark.sqlite
 def test_a_database_locked_for_long_refuses_writes_only(both: tuple[Server, Server]) -> None:
     users = [server.register() for server in both]
     documents = [user.upload() for user in users]
@@ -231,7 +226,7 @@ def test_a_database_locked_for_long_refuses_writes_only(both: tuple[Server, Serv
         begun(users[0], body[:-1], length=len(body), Idempotency_Key="k") as late,
     ):
         until(lambda: list(both[0].data_dir.glob("files/staging/*")))
-        with locked(both[0]):
+        with databases.locked(both[0].data_dir):
             work = [threads.submit(timed, call) for call in calls]
             asked_at = time.monotonic()
             late.send(body[-1:])
@@ -256,11 +251,10 @@ def test_a_database_locked_for_long_refuses_writes_only(both: tuple[Server, Serv
 
 def test_the_database_itself_refuses_a_second_live_job(user: User, both: tuple[Server, Server]) -> None:
     job = user.start(user.upload()["id"], params={"seconds": 60})
-    with closing(sqlite3.connect(both[0].data_dir / "app.db")) as database, database:
-        columns = [name for _, name, *_ in database.execute("PRAGMA table_info(jobs)")]
-        values = ", ".join("lower(hex(randomblob(16)))" if name == "id" else name for name in columns)
-        with pytest.raises(sqlite3.IntegrityError, match=r"jobs\.document_id"):
-            database.execute(f"INSERT INTO jobs SELECT {values} FROM jobs WHERE id = ?", [UUID(job["id"]).hex])  # noqa: S608
+    with databases.engine(both[0].data_dir).connect() as conn:
+        row = conn.execute(select(jobs).where(jobs.c.id == UUID(job["id"]))).mappings().one()
+        with pytest.raises(IntegrityError, match=r"jobs\.document_id|uq_jobs_live"):
+            conn.execute(insert(jobs).values(row | {"id": uuid4()}))
     user.http.post(f"/jobs/{job['id']}/cancel")
 
 
