@@ -2,11 +2,12 @@
 
 import hashlib
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, Row, Select, select
+from sqlalchemy import Row, Select, select
 
 from app.documents.models import documents
 from app.events import events
@@ -47,43 +48,41 @@ class Ledger:
 
     def check(self) -> None:
         """Raise AssertionError for anything lost, doubled or half done."""
-        rows = self.rows(select(documents))
-        files = self.files()
+        rows, files, stories = self.rows(select(documents)), self.files(), self._stories()
+        current = {(row.document_id, row.job_id) for row in self.rows(select(results))}
         assert set(files) == {row.id for row in rows}
         for row in rows:
-            self._check_document(row, files[row.id].read_bytes())
+            assert ((row.id, row.job_id) in current) == (row.status == "COMPLETED")
+            _check_document(row, files[row.id].read_bytes(), stories["document_id"][row.id])
         for row in self.rows(select(jobs)):
-            self._check_job(row)
+            _check_job(row, stories["job_id"][row.id])
 
-    def _check_document(self, row: Row[Any], content: bytes) -> None:
-        assert hashlib.sha256(content).hexdigest() == row.sha256
-        assert row.status in {"UPLOADED", "COMPLETED", "FAILED"}
-        current = self.rows(select(results).where(results.c.document_id == row.id, results.c.job_id == row.job_id))
-        assert len(current) == (1 if row.status == "COMPLETED" else 0)
-        changes = self._events(events.c.document_id, row.id, "document.status_changed")
-        steps = [(change["old"], change["new"]) for change in changes]
-        states = ["UPLOADED", *(new for _, new in steps)]
-        assert [old for old, _ in steps] == states[:-1], "each change begins where the last one ended"
-        assert states[-1] == row.status
-        assert row.version == 1 + len(steps) + len(self._events(events.c.document_id, row.id, "document.edited"))
+    def _stories(self) -> dict[str, dict[UUID, list[Row[Any]]]]:
+        """The events of each document and of each job, oldest first."""
+        stories: dict[str, dict[UUID, list[Row[Any]]]] = defaultdict(lambda: defaultdict(list))
+        for event in self.rows(select(events).order_by(events.c.seq)):
+            stories["document_id"][event.document_id].append(event)
+            stories["job_id"][event.job_id].append(event)
+        return stories
 
-    def _check_job(self, row: Row[Any]) -> None:
-        finals = [event for event in FINAL for _ in self._events(events.c.job_id, row.id, event)]
-        assert [FINAL[event] for event in finals] == [row.state], row
-        fences = [start["fence"] for start in self._events(events.c.job_id, row.id, "job.started")]
-        assert fences == list(range(1, row.fence + 1)), "every claim raises the fence by one"
-        assert row.tries <= row.max_tries
-        if row.state == "SUCCEEDED":
-            self._check_publisher(row.id)
 
-    def _check_publisher(self, job_id: UUID) -> None:
-        """The result is of the worker that made the last claim, which it still held."""
-        query = select(events).where(events.c.job_id == job_id, events.c.event.like("job.%")).order_by(events.c.seq)
-        story = [(row.event, row.actor) for row in self.rows(query) if row.event != "job.fenced"]
-        (claim, holder), (end, publisher) = story[-2:]
-        assert (claim, end) == ("job.started", "job.succeeded")
-        assert holder == publisher
+def _check_document(row: Row[Any], content: bytes, story: list[Row[Any]]) -> None:
+    assert hashlib.sha256(content).hexdigest() == row.sha256
+    assert row.status in {"UPLOADED", "COMPLETED", "FAILED"}
+    steps = [(event.data["old"], event.data["new"]) for event in story if event.event == "document.status_changed"]
+    states = ["UPLOADED", *(new for _, new in steps)]
+    assert [old for old, _ in steps] == states[:-1], "each change begins where the last one ended"
+    assert states[-1] == row.status
+    assert row.version == 1 + len(steps) + [event.event for event in story].count("document.edited")
 
-    def _events(self, column: Column[UUID], subject: UUID, event: str) -> list[dict[str, Any]]:
-        query = select(events.c.data).where(column == subject, events.c.event == event).order_by(events.c.seq)
-        return [row.data for row in self.rows(query)]
+
+def _check_job(row: Row[Any], story: list[Row[Any]]) -> None:
+    assert [FINAL[event.event] for event in story if event.event in FINAL] == [row.state], row
+    fences = [event.data["fence"] for event in story if event.event == "job.started"]
+    assert fences == list(range(1, row.fence + 1)), "every claim raises the fence by one"
+    assert row.tries <= row.max_tries
+    if row.state == "SUCCEEDED":
+        own = [event for event in story if event.event.startswith("job.") and event.event != "job.fenced"]
+        claim, end = own[-2:]
+        assert (claim.event, end.event) == ("job.started", "job.succeeded")
+        assert claim.actor == end.actor, "it is of the worker that made the last claim, which it still held"

@@ -9,8 +9,9 @@ unit makes one: each writes the row that it decides by.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
@@ -22,7 +23,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError, TimeoutError as PoolT
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app import migrations
-from app.database.base import Retry, T, Work, run_effects, running
+from app.database.base import Effect, Retry, T, Work, run_effects, running
 from app.errors import DatabaseUnavailable, StorageFull
 
 log = structlog.get_logger()
@@ -60,17 +61,15 @@ class PostgresqlDatabase:
         event.listen(self._engine.sync_engine, "checkout", _refuse_closed)
         # One statement, one round trip: what a unit reads is committed, though not of one moment.
         self._readers = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        # The pool's own queue lets newcomers overtake those who wait; this one does not.
+        self._places = asyncio.Semaphore(pool_size)
         self._writing: set[asyncio.Task[Any]] = set()
 
     def migrate(self) -> None:
         asyncio.run(self._migrate())
 
     async def read(self, work: Work[T]) -> T:
-        try:
-            async with _connected(self._readers) as conn:
-                return await conn.run_sync(work)
-        except DBAPIError as error:
-            raise _translated(error) from error
+        return await _insist(partial(self._read, work))
 
     async def write(self, work: Work[T]) -> T:
         # Whoever is cancelled meanwhile, it is committed or rolled back, and its connection given back.
@@ -88,20 +87,17 @@ class PostgresqlDatabase:
             await asyncio.wait(self._writing)
         await self._engine.dispose()
 
-    async def _write(self, work: Work[T]) -> T:
-        give_up_at = time.monotonic() + PATIENCE
-        while True:
-            try:
-                outcome, effects = await self._attempt(work)
-            except (DBAPIError, Retry) as error:
-                if not _to_be_run_again(error) or time.monotonic() > give_up_at:
-                    raise _translated(error) from error
-            else:
-                run_effects(effects)
-                return outcome
+    async def _read(self, work: Work[T]) -> T:
+        async with self._connection(self._readers) as conn:
+            return await conn.run_sync(work)
 
-    async def _attempt(self, work: Work[T]) -> tuple[T, list[Callable[[], None]]]:
-        async with _connected(self._engine) as conn:
+    async def _write(self, work: Work[T]) -> T:
+        outcome, effects = await _insist(partial(self._commit, work))
+        run_effects(effects)
+        return outcome
+
+    async def _commit(self, work: Work[T]) -> tuple[T, list[Effect]]:
+        async with self._connection(self._engine) as conn:
             outcome, effects = await conn.run_sync(running, work)
             try:
                 await conn.commit()
@@ -109,6 +105,21 @@ class PostgresqlDatabase:
                 # It may have been committed although nobody said so: not to be run again.
                 raise _translated(error) from error
             return outcome, effects
+
+    @asynccontextmanager
+    async def _connection(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        """A connection of the pool, in turn. Raises DatabaseUnavailable."""
+        try:
+            async with asyncio.timeout(POOL_PATIENCE):
+                await self._places.acquire()
+        except TimeoutError:
+            log.warning("database.unavailable", reason="pool")
+            raise DatabaseUnavailable from None
+        try:
+            async with _connected(engine) as conn:
+                yield conn
+        finally:
+            self._places.release()
 
     async def _migrate(self) -> None:
         settings = _connect_args(statement_timeout=0, lock_timeout=MIGRATION_PATIENCE)
@@ -163,6 +174,17 @@ def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
     """Have the pool replace a connection that the server has closed meanwhile. Costs no round trip, as a ping would."""
     if connection.driver_connection.is_closed():
         raise DisconnectionError
+
+
+async def _insist(run: Callable[[], Awaitable[T]]) -> T:
+    """Run a unit until it wins the race that it lost, or has a connection that lives as long as it does."""
+    give_up_at = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return await run()
+        except (DBAPIError, Retry) as error:
+            if not _to_be_run_again(error) or time.monotonic() > give_up_at:
+                raise _translated(error) from error
 
 
 def _to_be_run_again(error: DBAPIError | Retry) -> bool:

@@ -254,7 +254,7 @@ def test_the_database_itself_refuses_a_second_live_job(user: User, both: tuple[S
     with databases.engine(both[0].data_dir).connect() as conn:
         row = conn.execute(select(jobs).where(jobs.c.id == UUID(job["id"]))).mappings().one()
         with pytest.raises(IntegrityError, match=r"jobs\.document_id|uq_jobs_live"):
-            conn.execute(insert(jobs).values(row | {"id": uuid4()}))
+            conn.execute(insert(jobs).values({**row, "id": uuid4()}))
     user.http.post(f"/jobs/{job['id']}/cancel")
 
 
