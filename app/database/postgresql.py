@@ -3,8 +3,8 @@
 A unit of `write` runs at REPEATABLE READ: all its statements see one snapshot, and where one of them meets a row that
 another transaction has changed since, the whole unit is run again. So units behave as on SQLite, one after the other.
 READ COMMITTED would not do: an upsert there overwrites what came between it and the check before it, such as the
-record of an Idempotency-Key. SERIALIZABLE would guard against decisions on rows that are only read as well, but no
-unit makes one: each writes the row that it decides by.
+record of an Idempotency-Key. SERIALIZABLE would also guard decisions on rows that are only read, at the price of more
+units run again; but what a unit here must not miss is in a row that it writes, and the rest may as well come after it.
 """
 
 import asyncio
@@ -63,13 +63,14 @@ class PostgresqlDatabase:
         self._readers = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         # The pool's own queue lets newcomers overtake those who wait; this one does not.
         self._places = asyncio.Semaphore(pool_size)
+        self._longest = PATIENCE + statement_timeout
         self._writing: set[asyncio.Task[Any]] = set()
 
     def migrate(self) -> None:
         asyncio.run(self._migrate())
 
     async def read(self, work: Work[T]) -> T:
-        return await _insist(partial(self._read, work))
+        return await self._insist(partial(self._read, work))
 
     async def write(self, work: Work[T]) -> T:
         # Whoever is cancelled meanwhile, it is committed or rolled back, and its connection given back.
@@ -87,12 +88,28 @@ class PostgresqlDatabase:
             await asyncio.wait(self._writing)
         await self._engine.dispose()
 
+    async def _insist(self, run: Callable[[], Awaitable[T]]) -> T:
+        """Run a unit until it wins the race that it lost, or has a connection that lives as long as it does."""
+        give_up_at = time.monotonic() + PATIENCE
+        try:
+            # A server that has fallen silent enforces no timeout of its own.
+            async with asyncio.timeout(self._longest):
+                while True:
+                    try:
+                        return await run()
+                    except (DBAPIError, Retry) as error:
+                        if not _to_be_run_again(error) or time.monotonic() > give_up_at:
+                            raise _translated(error) from error
+        except TimeoutError:
+            log.warning("database.unavailable", reason="silent")
+            raise DatabaseUnavailable from None
+
     async def _read(self, work: Work[T]) -> T:
         async with self._connection(self._readers) as conn:
             return await conn.run_sync(work)
 
     async def _write(self, work: Work[T]) -> T:
-        outcome, effects = await _insist(partial(self._commit, work))
+        outcome, effects = await self._insist(partial(self._commit, work))
         run_effects(effects)
         return outcome
 
@@ -174,17 +191,6 @@ def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
     """Have the pool replace a connection that the server has closed meanwhile. Costs no round trip, as a ping would."""
     if connection.driver_connection.is_closed():
         raise DisconnectionError
-
-
-async def _insist(run: Callable[[], Awaitable[T]]) -> T:
-    """Run a unit until it wins the race that it lost, or has a connection that lives as long as it does."""
-    give_up_at = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return await run()
-        except (DBAPIError, Retry) as error:
-            if not _to_be_run_again(error) or time.monotonic() > give_up_at:
-                raise _translated(error) from error
 
 
 def _to_be_run_again(error: DBAPIError | Retry) -> bool:

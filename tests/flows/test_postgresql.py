@@ -25,6 +25,7 @@ from app.errors import DatabaseUnavailable
 from app.processing import repository
 from app.processing.models import jobs
 from tests import databases
+from tests.factories import pdf
 from tests.invariants import Ledger
 from tests.server import Server, until
 
@@ -38,6 +39,7 @@ class Proxy:
         self._to = to
         self._loop = asyncio.new_event_loop()
         self._server: asyncio.Server | None = None
+        self._passing = asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
         self.port = 0
         self._thread = threading.Thread(target=self._loop.run_forever)
@@ -47,6 +49,10 @@ class Proxy:
 
     def close(self) -> None:
         self._run(self._close())
+
+    def silence(self) -> None:
+        """Nothing gets through any more, and nobody is told."""
+        self._loop.call_soon_threadsafe(self._passing.clear)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -63,12 +69,14 @@ class Proxy:
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
 
     async def _open(self) -> None:
+        self._passing.set()
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _close(self) -> None:
         assert self._server
         self._server.close()
+        self._passing.set()
         for writer in self._writers:
             writer.transport.abort()
         await asyncio.sleep(0.1)
@@ -83,6 +91,7 @@ class Proxy:
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(65536):
+                await self._passing.wait()
                 writer.write(data)
                 await writer.drain()
         except OSError:
@@ -167,6 +176,20 @@ def test_a_database_that_is_away_and_comes_back(tmp_path: Path) -> None:
         ledger = Ledger(tmp_path / "var")
         ledger.settle()
         ledger.check()
+
+
+def test_a_database_that_falls_silent_is_given_up(tmp_path: Path) -> None:
+    with proxied(tmp_path / "var", DATABASE_STATEMENT_TIMEOUT="0.5") as (server, proxy):
+        user = server.register()
+        proxy.silence()
+        for call in (lambda: user.http.get("/documents"), lambda: user.post_file(pdf())):
+            answer, seconds = timed(call)
+            assert_unavailable(answer)
+            assert seconds < 9
+        assert user.http.get("/livez").status_code == 200
+        proxy.close()
+        proxy.open()
+        until(lambda: user.http.get("/documents").status_code == 200, timeout=5)
 
 
 def test_connections_that_the_server_ended_are_replaced_unnoticed(tmp_path: Path) -> None:
