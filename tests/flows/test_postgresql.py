@@ -15,10 +15,12 @@ from uuid import UUID
 
 import httpx2
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 from sqlalchemy import Connection, func, make_url, select, text
 
-from app import migrations
-from app.database import after_commit
+from app import migrations, wiring
+from app.database import after_commit, metadata
 from app.database.postgresql import PostgresqlDatabase
 from app.documents.models import documents
 from app.errors import DatabaseUnavailable
@@ -28,6 +30,8 @@ from tests import databases
 from tests.factories import pdf
 from tests.invariants import Ledger
 from tests.server import Server, until
+
+assert wiring  # imports every module that defines a table
 
 pytestmark = pytest.mark.postgresql
 
@@ -229,6 +233,10 @@ async def db(tmp_path: Path) -> Any:
 @pytest.fixture
 def told() -> list[str]:
     return []
+
+
+async def test_migrations_and_tables_agree(db: PostgresqlDatabase) -> None:
+    assert await db.read(lambda conn: compare_metadata(MigrationContext.configure(conn), metadata)) == []
 
 
 async def test_a_statement_that_takes_too_long_is_ended(db: PostgresqlDatabase) -> None:
