@@ -22,7 +22,8 @@ log = structlog.get_logger()
 events = Table(
     "events",
     metadata,
-    # Orders the events of one document even within a millisecond: they are written one transaction after another.
+    # Orders the events of one document even within a millisecond: each is written after the row whose change
+    # it tells of, so under that row's lock.
     Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("id", Uuid, nullable=False),
     Column("event", String(50), nullable=False),

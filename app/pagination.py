@@ -46,9 +46,16 @@ def decode(cursor: str, order: str, kind: type[int | str | datetime]) -> Keyset:
         keyset = Keyset(value, UUID(item_id))
     except (ValueError, TypeError, AttributeError, OverflowError):
         raise InvalidCursor from None
-    if made_for != order or type(value) is not kind or (isinstance(value, int) and abs(value) > MAX_INTEGER):
+    if made_for != order or type(value) is not kind or not _storable(value):
         raise InvalidCursor
     return keyset
+
+
+def _storable(value: int | str | datetime) -> bool:
+    """Whether a database takes the value."""
+    if isinstance(value, int):
+        return abs(value) <= MAX_INTEGER
+    return not isinstance(value, str) or "\0" not in value
 
 
 def page(rows: list[T], limit: int) -> tuple[list[T], T | None]:

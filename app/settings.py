@@ -8,11 +8,14 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from app import faults, storage_url
 from app.storage_url import Bucket, Folder
 
 MIN_SECRET_BYTES = 32
+SQLITE = "sqlite+aiosqlite:///"
 
 
 class ConfigurationError(Exception):
@@ -33,7 +36,13 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
     workers: int = Field(1, ge=1, description="Server processes.")
     data_dir: Path = Field(Path("var"), description="Database file, uploaded files, development secret.")
-    database_url: str = Field("", description="`sqlite+aiosqlite:///path`; empty: `app.db` in DATA_DIR.")
+    database_url: SecretStr | None = Field(
+        None,
+        description="`postgresql+asyncpg://user:password@host:port/name` or `sqlite+aiosqlite:///path`; "
+        "empty: `app.db` in DATA_DIR.",
+    )
+    database_pool_size: int = Field(10, ge=1, description="PostgreSQL connections of one process at the most.")
+    database_statement_timeout: float = Field(5, gt=0, description="PostgreSQL ends a statement after this long.")
     storage_url: str = Field(
         "", description="`file:///path` or `s3://bucket/prefix?endpoint=…` (below); empty: `files` in DATA_DIR."
     )
@@ -88,7 +97,8 @@ class Settings(BaseSettings):
             raise ValueError(f"JWT_SECRET must be at least {MIN_SECRET_BYTES} bytes")
         if self.fault and self.environment == "production":
             raise ValueError("FAULT must not be set when ENVIRONMENT=production")
-        _ = self.database_file
+        if self.postgresql_url is None:
+            _ = self.database_file
         if isinstance(self.storage, Bucket):
             _refuse_half_a_key()
         if self.broker_url:
@@ -96,13 +106,19 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def postgresql_url(self) -> str | None:
+        """None when the database is SQLite."""
+        return _postgresql(self._database_url) if self._database_url.startswith("postgres") else None
+
+    @property
     def database_file(self) -> Path:
         with _named("DATABASE_URL"):
-            return (
-                storage_url.file_path(self.database_url, "sqlite+aiosqlite:///")
-                if self.database_url
-                else self.data_dir / "app.db"
-            )
+            url = self._database_url
+            return storage_url.file_path(url, SQLITE) if url else self.data_dir / "app.db"
+
+    @property
+    def _database_url(self) -> str:
+        return self.database_url.get_secret_value() if self.database_url else ""
 
     @property
     def storage(self) -> Folder | Bucket:
@@ -129,6 +145,17 @@ def _refuse_half_a_key() -> None:
     there, missing = (tuple(n for n in names if bool(os.environ.get(n)) is said) for said in (True, False))
     if there and missing:
         raise ValueError(f"{missing[0]} is required when {there[0]} is set")
+
+
+def _postgresql(url: str) -> str:
+    """The URL as it is. Raises ValueError, which does not repeat it, for another driver or without a database."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        parsed = None
+    if parsed is None or parsed.drivername != "postgresql+asyncpg" or not parsed.database:
+        raise ValueError("DATABASE_URL must be postgresql+asyncpg://user:password@host:port/name")
+    return url
 
 
 def load() -> Settings:

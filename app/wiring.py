@@ -11,6 +11,7 @@ from app.auth.passwords import PasswordHasher
 from app.auth.service import AuthService
 from app.auth.tokens import AccessTokens, development_secret
 from app.database import Database
+from app.database.postgresql import PostgresqlDatabase
 from app.database.sqlite import SqliteDatabase
 from app.dispatch.in_process import InProcessDispatcher
 from app.documents.service import DocumentService
@@ -80,7 +81,7 @@ def build(settings: Settings) -> Services:
         point, _, nth = settings.fault.partition(":")
         faults.arm(point, int(nth))
     name = f"{socket.gethostname()}:{os.getpid()}"
-    db = SqliteDatabase(settings.database_file)
+    db = _database(settings)
     storage = _storage(settings)
     processors = {processor.name: processor for processor in PROCESSORS}
     hasher = PasswordHasher()
@@ -116,6 +117,16 @@ def _storage(settings: Settings) -> Storage:
     from app.storage.s3 import S3Storage  # noqa: PLC0415 - the SDK takes half a second to import
 
     return S3Storage(place, copies=settings.data_dir / "copies", longest=settings.upload_max_seconds)
+
+
+def _database(settings: Settings) -> Database:
+    if settings.postgresql_url is None:
+        return SqliteDatabase(settings.database_file)
+    return PostgresqlDatabase(
+        settings.postgresql_url,
+        pool_size=settings.database_pool_size,
+        statement_timeout=settings.database_statement_timeout,
+    )
 
 
 def _access_tokens(settings: Settings) -> AccessTokens:

@@ -4,14 +4,27 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import seaweed as seaweedfs
+from tests import databases, seaweed as seaweedfs
 from tests.seaweed import Prefix, Seaweed
 from tests.server import Server, User
+
+ENGINE, OTHER = ("postgresql", "sqlite") if databases.POSTGRESQL else ("sqlite", "postgresql")
+
+
+def pytest_report_header() -> str:
+    return f"database: {ENGINE}" if databases.POSTGRESQL else "database: sqlite (TEST_DATABASE_URL is not set)"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The long ones first, or they would keep one process busy when the others are done."""
     items.sort(key=lambda item: "flows" not in item.path.parts)
+    for item in items:
+        if item.get_closest_marker(OTHER):
+            item.add_marker(pytest.mark.skip(f"about {OTHER}; the database of this run is {ENGINE}"))
+
+
+def pytest_sessionfinish() -> None:
+    databases.drop_all()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

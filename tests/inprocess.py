@@ -2,9 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
-from datetime import datetime, timedelta
+from collections.abc import Callable, Coroutine
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,39 +10,22 @@ from unittest.mock import patch
 from uuid import UUID
 
 import httpx2
-from sqlalchemy import Engine, event
 
 from app import wiring
 from app.main import create_app
 from app.settings import Settings
+from tests import databases
 
 SERVED = ("auth", "documents", "processing", "health")
 
 T = TypeVar("T")
 
 
-@contextmanager
-def sqlite_clock(now: Callable[[], datetime]) -> Iterator[None]:
-    """Have SQLite take the time from `now`, on every connection that is opened meanwhile."""
-
-    def strftime(_layout: str, _now: str, offset: str) -> str:
-        time = now() + timedelta(seconds=float(offset.removesuffix(" seconds")))
-        return time.strftime("%Y-%m-%d %H:%M:%S.%f")
-
-    def prepare(connection: Any, _: object) -> None:
-        connection.create_function("strftime", 3, strftime)
-
-    event.listen(Engine, "connect", prepare)
-    try:
-        yield
-    finally:
-        event.remove(Engine, "connect", prepare)
-
-
 class Process:
     """A server process: the app and its services on a data folder. Hints go nowhere, but are counted."""
 
     def __init__(self, data_dir: Path, **options: Any) -> None:
+        options["database_url"] = databases.url(data_dir)
         settings = Settings(_env_file=None, data_dir=data_dir, log_level="ERROR", **options)
         self.hints: Counter[UUID] = Counter()
         with patch.object(wiring, "InProcessDispatcher", lambda _run: self):

@@ -1,78 +1,66 @@
 """What is in the database between two steps: what must hold of the rows alone, and that they are what a model says."""
 
-import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from sqlite3 import Row
 from typing import Any, NamedTuple, Self
 from uuid import UUID
 
+from sqlalchemy import Row, select
+
 from app.documents.lifecycle import SOURCES, Status
+from app.documents.models import documents
+from app.processing.models import LIVE, jobs, results
 from tests.invariants import Ledger
 from tests.model import Model
 
-LIVE = {"QUEUED", "RUNNING"}
-FACTS, TIMES = ("state", "fence", "tries", "dead"), ("locked_until", "run_at", "hint_at")
+FACTS = ("state", "fence", "tries", "dead", "locked_until", "run_at", "hint_at")
 
 
 class Rows(NamedTuple):
     """By their ids; results by that of their document."""
 
-    documents: dict[UUID, Row]
-    jobs: dict[UUID, Row]
-    results: dict[UUID, Row]
+    documents: dict[UUID, Row[Any]]
+    jobs: dict[UUID, Row[Any]]
+    results: dict[UUID, Row[Any]]
 
     @classmethod
     def of(cls, ledger: Ledger) -> Self:
-        queries = ("SELECT * FROM documents", "SELECT * FROM jobs", "SELECT * FROM results")
-        return cls(*({UUID(row[0]): row for row in ledger.rows(query)} for query in queries))
+        return cls(*({row[0]: row for row in ledger.rows(select(table))} for table in (documents, jobs, results)))
 
-    def follow_legally(self, before: Self, events: Sequence[Row]) -> None:
+    def follow_legally(self, before: Self, events: Sequence[Row[Any]]) -> None:
         """Assert what the lifecycle promises of these rows, after those and with these events between them."""
         for document_id, row in self.documents.items():
-            live = [job for job in self.jobs.values() if job["document_id"] == row["id"] and job["state"] in LIVE]
-            assert len(live) == (row["status"] == "PROCESSING")
+            live = [job for job in self.jobs.values() if job.document_id == row.id and job.state in LIVE]
+            assert len(live) == (row.status == "PROCESSING")
             result = self.results.get(document_id)
-            assert (result is not None and result["job_id"] == row["job_id"]) == (row["status"] == "COMPLETED")
+            assert (result is not None and result.job_id == row.job_id) == (row.status == "COMPLETED")
             old = before.documents.get(document_id, row)
-            changed = old["status"] != row["status"]
-            assert not changed or old["status"] in SOURCES[Status(row["status"])]
-            assert row["version"] == old["version"] + changed
-            changes = [json.loads(event["data"]) for event in events if is_change(event, row["id"])]
-            assert changes == [{"old": old["status"], "new": row["status"]}] * changed
+            changed = old.status != row.status
+            assert not changed or old.status in SOURCES[Status(row.status)]
+            assert row.version == old.version + changed
+            changes = [event.data for event in events if is_change(event, row.id)]
+            assert changes == [{"old": old.status, "new": row.status}] * changed
         for job_id, row in self.jobs.items():
             old = before.jobs.get(job_id, row)
-            assert row["fence"] - old["fence"] in {0, 1}
-            assert old["state"] in LIVE or old["state"] == row["state"]
-        assert all(row["status"] != "PROCESSING" for id_, row in before.documents.items() if id_ not in self.documents)
+            assert row.fence - old.fence in {0, 1}
+            assert old.state in LIVE or old.state == row.state
+        assert all(row.status != "PROCESSING" for id_, row in before.documents.items() if id_ not in self.documents)
 
     def hold(self, model: Model) -> None:
         """Assert that these are the rows of the model."""
-        documents = {id_: (row["status"], row["version"], id_of(row["job_id"])) for id_, row in self.documents.items()}
+        documents = {id_: (row.status, row.version, row.job_id) for id_, row in self.documents.items()}
         assert documents == {each.id: (each.status, each.version, each.job and each.job.id) for each in model.kept}
-        jobs = {
-            id_: [*(row[name] for name in FACTS), *(time_of(row[name]) for name in TIMES)]
-            for id_, row in self.jobs.items()
-        }
+        jobs = {id_: [getattr(row, name) for name in FACTS] for id_, row in self.jobs.items()}
         kept = [job for job in model.jobs if not job.document.deleted]
-        assert jobs == {job.id: [getattr(job, name) for name in (*FACTS, *TIMES)] for job in kept}
-        results = {id_: UUID(row["job_id"]) for id_, row in self.results.items()}
+        assert jobs == {job.id: [getattr(job, name) for name in FACTS] for job in kept}
+        results = {id_: row.job_id for id_, row in self.results.items()}
         assert results == {each.id: each.published.job.id for each in model.kept if each.published}
 
 
-def is_change(event: Row, document_id: str) -> bool:
-    return (event["event"], event["document_id"]) == ("document.status_changed", document_id)
+def is_change(event: Row[Any], document_id: UUID) -> bool:
+    return (event.event, event.document_id) == ("document.status_changed", document_id)
 
 
-def told(event: Row) -> tuple[Any, ...]:
+def told(event: Row[Any]) -> tuple[Any, ...]:
     """An event in the model's terms."""
-    facts = {(key, value) for key, value in json.loads(event["data"]).items() if key in {"old", "new", "fence"}}
-    return event["event"], UUID(event["document_id"]), id_of(event["job_id"]), frozenset(facts)
-
-
-def id_of(text: str | None) -> UUID | None:
-    return UUID(text) if text else None
-
-
-def time_of(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC) if text else None
+    facts = {(key, value) for key, value in event.data.items() if key in {"old", "new", "fence"}}
+    return event.event, event.document_id, event.job_id, frozenset(facts)

@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import httpx2
 
+from tests import databases
 from tests.factories import PDF_TYPE, pdf
 from tests.zygote import Forked
 
@@ -77,21 +78,25 @@ class Server:
             self._wait_until_ready(probe)
         return self
 
-    def launch(self) -> "subprocess.Popen[bytes] | Forked":
+    @property
+    def environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
-        environment = inherited | {
+        return inherited | {
             "DATA_DIR": str(self.data_dir),
+            **databases.settings(self.data_dir),
             "PORT": str(self.port),
             "LOG_FORMAT": "json",
             "PYTHONUNBUFFERED": "1",
             **self.settings,
         }
+
+    def launch(self) -> "subprocess.Popen[bytes] | Forked":
         if self.module == "app" and not self.prefix and "WORKERS" not in self.settings:
-            self.process = Forked(environment, self.log_file)
+            self.process = Forked(self.environment, self.log_file)
             return self.process
         with self.log_file.open("ab") as log:
             command = [*self.prefix, sys.executable, "-W", "error::ResourceWarning", "-m", self.module, "serve"]
-            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
         return self.process
 
     def restarted(self, user: "User", **settings: str) -> "User":

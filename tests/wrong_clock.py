@@ -5,15 +5,13 @@ import os
 import runpy
 import time
 from collections.abc import Callable
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import jose.jwt
-from sqlalchemy import Engine, event
-from sqlalchemy.ext.compiler import compiles
 
-from app.database import now
+from tests import databases
 
 VARIABLE = "WRONG_CLOCK"
 Clock = Literal["process", "database"]
@@ -39,18 +37,8 @@ class WrongDatetime(datetime):
         return datetime.fromtimestamp(wrong("process"), tz)
 
 
-def connected(connection: Any, _: object) -> None:
-    connection.create_function("database_clock", 0, lambda: wrong("database"))
-
-
-def wrong_now(element: Any, compiler: Any, **kw: Any) -> str:
-    offset = compiler.process(element.clauses, **kw)
-    return f"strftime('%Y-%m-%d %H:%M:%f000', database_clock(), 'unixepoch', printf('%.3f seconds', {offset}))"
-
-
 if __name__ == "__main__":
     time.time = lambda: wrong("process")
     jose.jwt.datetime = WrongDatetime
-    event.listen(Engine, "connect", connected)
-    compiles(now, "sqlite")(wrong_now)
-    runpy.run_module("app", run_name="__main__", alter_sys=True)
+    with databases.clock(lambda: datetime.fromtimestamp(wrong("database"), UTC)):
+        runpy.run_module("app", run_name="__main__", alter_sys=True)

@@ -1,5 +1,25 @@
 """The database port: transactions as plain functions, and the database's own clock."""
 
-from app.database.base import Database, Retry, UTCDateTime, after_commit, insert_unless, metadata, now
+from app.database.base import (
+    Database,
+    Retry,
+    UTCDateTime,
+    after_commit,
+    any_case,
+    binary_text,
+    insert_unless,
+    metadata,
+    now,
+)
 
-__all__ = ["Database", "Retry", "UTCDateTime", "after_commit", "insert_unless", "metadata", "now"]
+__all__ = [
+    "Database",
+    "Retry",
+    "UTCDateTime",
+    "after_commit",
+    "any_case",
+    "binary_text",
+    "insert_unless",
+    "metadata",
+    "now",
+]

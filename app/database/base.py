@@ -4,19 +4,23 @@ A transaction is a plain function over a Connection: nothing but the database ca
 when `write` returns, and it may be run again, so it has no effect outside the database but through `after_commit`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Connection, DateTime, Dialect, MetaData, Table, literal
+import structlog
+from sqlalchemy import Connection, DateTime, Dialect, MetaData, String, Table, literal
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
+log = structlog.get_logger()
+
 T = TypeVar("T")
 Work = Callable[[Connection], T]
+Effect = Callable[[], None]
 
 metadata = MetaData(
     naming_convention={
@@ -54,9 +58,25 @@ class Database(Protocol):
         """Finish the units already accepted, then let go of every connection."""
 
 
-def after_commit(conn: Connection, effect: Callable[[], None]) -> None:
+def after_commit(conn: Connection, effect: Effect) -> None:
     """Run `effect` once if and when the current unit of work is durable; never for one that was rolled back."""
     conn.info.setdefault("after_commit", []).append(effect)
+
+
+def running(conn: Connection, work: Work[T]) -> tuple[T, list[Effect]]:
+    """For adapters: run a unit, and return what came of it and what it left with `after_commit`."""
+    effects: list[Effect] = []
+    conn.info["after_commit"] = effects  # `info` is the pooled connection's: an earlier unit may have left its own
+    return work(conn), effects
+
+
+def run_effects(effects: Iterable[Effect]) -> None:
+    """For adapters: the unit is durable, so none of its effects may fail it, nor keep the others from being run."""
+    for effect in effects:
+        try:
+            effect()
+        except Exception:
+            log.exception("database.effect_failed")
 
 
 def insert_unless(conn: Connection, table: Table) -> Any:
@@ -77,6 +97,11 @@ class UTCDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
 
 
+def binary_text(length: int) -> String:
+    """Text that is sorted by code point, as SQLite does, whatever the locale of the database."""
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
 class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function that it is
     """The database's clock, `seconds` from now: leases and expiries must not depend on which host asks."""
 
@@ -88,8 +113,32 @@ class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function 
         super().__init__(literal(seconds))
 
 
+@compiles(now, "postgresql")
+def _postgresql_now(element: now, compiler: SQLCompiler, **kw: Any) -> str:
+    # Not now(), which is when the transaction began, nor clock_timestamp(), which no index can be searched by.
+    return f"(statement_timestamp() + make_interval(secs => {compiler.process(element.clauses, **kw)}))"
+
+
 @compiles(now, "sqlite")
 def _sqlite_now(element: now, compiler: SQLCompiler, **kw: Any) -> str:
     # The layout in which SQLAlchemy stores a DateTime, so that text compares as time does.
     offset = compiler.process(element.clauses, **kw)
     return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', printf('%.3f seconds', {offset}))"
+
+
+class any_case(FunctionElement[str]):  # noqa: N801 - as `now`
+    """A text that is to be searched in any case, so that É is é, whatever the locale of the database."""
+
+    type = String()
+    inherit_cache = True
+    name = "any_case"
+
+
+@compiles(any_case)
+def _any_case(element: any_case, compiler: SQLCompiler, **kw: Any) -> str:
+    return compiler.process(element.clauses, **kw)
+
+
+@compiles(any_case, "postgresql")
+def _postgresql_any_case(element: any_case, compiler: SQLCompiler, **kw: Any) -> str:
+    return f'({compiler.process(element.clauses, **kw)} COLLATE "und-x-icu")'

@@ -14,7 +14,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 
 from app import migrations
-from app.database.base import Retry, T, Work
+from app.database.base import Effect, Retry, T, Work, run_effects, running
 from app.errors import DatabaseUnavailable, StorageFull
 
 log = structlog.get_logger()
@@ -48,7 +48,7 @@ class _Unit(Generic[T]):
     done: "asyncio.Future[T]"
     # The caller's: the unit must know whose request it is part of.
     context: Context = field(default_factory=copy_context)
-    effects: list[Callable[[], None]] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
     outcome: T | None = None
     error: Exception | None = None
     _ticket: threading.Lock = field(default_factory=threading.Lock)
@@ -58,11 +58,8 @@ class _Unit(Generic[T]):
 
     def deliver(self) -> None:
         """Tell of it what is to be told, then resolve the caller's future, if the caller is still there."""
-        for effect in self.effects:
-            try:
-                self.context.run(effect)
-            except Exception:
-                log.exception("database.effect_failed")
+        if self.error is None:  # the commit may have failed after the unit itself had gone well
+            self.context.run(run_effects, self.effects)
         if self.done.cancelled():
             return
         if self.error is not None:
@@ -202,13 +199,11 @@ class SqliteDatabase:
 
 def _run_in_savepoint(conn: Connection, unit: _Unit[Any]) -> None:
     """Run one unit so that its failure undoes it alone. Raises DBAPIError where the whole transaction is lost."""
-    effects: list[Callable[[], None]] = []
     for _ in range(3):
-        effects.clear()
-        conn.info["after_commit"] = effects
         conn.exec_driver_sql("SAVEPOINT unit")
         try:
-            unit.outcome, unit.error = unit.context.run(unit.work, conn), None
+            unit.outcome, unit.effects = unit.context.run(running, conn, unit.work)
+            unit.error = None
         except Retry as error:
             unit.error = error
         except DBAPIError as error:
@@ -222,7 +217,6 @@ def _run_in_savepoint(conn: Connection, unit: _Unit[Any]) -> None:
         conn.exec_driver_sql("RELEASE unit")
         if not isinstance(unit.error, Retry):
             break
-    unit.effects = [] if unit.error else effects
 
 
 def _hand_back(group: list[_Unit[Any]]) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import (
     Uuid,
 )
 
-from app.database import UTCDateTime, metadata
+from app.database import UTCDateTime, binary_text, metadata
 from app.documents.lifecycle import Status
 
 _STATUSES = ", ".join(f"'{status}'" for status in Status)
@@ -23,7 +23,7 @@ documents = Table(
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("owner_id", Uuid, ForeignKey("users.id"), nullable=False),
-    Column("filename", String(255), nullable=False),
+    Column("filename", binary_text(255), nullable=False),
     Column("content_type", String(100), nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("sha256", String(64), nullable=False),

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, insert, or_, select, tuple_, update
 
 from app import events
-from app.database import now
+from app.database import any_case, now
 from app.documents.lifecycle import SOURCES, Status
 from app.documents.models import document_tags, documents
 from app.documents.schemas import Document, Failure, Filters, Metadata
@@ -163,8 +163,8 @@ def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
     if filters.q is not None:
         conditions.append(
             or_(
-                documents.c.filename.icontains(filters.q, autoescape=True),
-                documents.c.description.icontains(filters.q, autoescape=True),
+                any_case(documents.c.filename).icontains(filters.q, autoescape=True),
+                any_case(documents.c.description).icontains(filters.q, autoescape=True),
             )
         )
     if filters.created_after is not None:

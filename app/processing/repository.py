@@ -224,7 +224,8 @@ def take_due(conn: Connection, repeat_after: float, *, all_queued: bool = False)
     waiting = [jobs.c.state == JobState.QUEUED, _reached(jobs.c.run_at)]
     if not all_queued:
         waiting.append(_reached(jobs.c.hint_at))
-    some = select(jobs.c.id).where(*waiting).order_by(jobs.c.hint_at).limit(HINTS)
+    # Sweepers in other processes take other jobs, where the database can lock rows; without waiting for each other.
+    some = select(jobs.c.id).where(*waiting).order_by(jobs.c.hint_at).limit(HINTS).with_for_update(skip_locked=True)
     taken = (
         update(jobs)
         .where(jobs.c.id.in_(some), jobs.c.state == JobState.QUEUED)

@@ -44,7 +44,7 @@ def address() -> str:
 def manage(server: Server, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """`python -m app users …` on the server's data."""
     command = [sys.executable, "-m", "app", "users", *arguments]
-    return subprocess.run(command, env={"DATA_DIR": str(server.data_dir)}, capture_output=True, text=True, check=False)
+    return subprocess.run(command, env=server.environment, capture_output=True, text=True, check=False)
 
 
 def listed(server: Server) -> dict[str, str]:

@@ -1,16 +1,17 @@
 """POST /documents/{id}/process: what each state of a document answers, and what an Idempotency-Key promises."""
 
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx2
 import pytest
+from sqlalchemy import update
 
+from app.processing.models import jobs
+from tests import databases
 from tests.server import Server, User
 
 QUICK = {"params": {"seconds": 0}}
@@ -110,8 +111,8 @@ def test_a_completed_document_starts_anew_for_other_or_forced_work(user: User, o
 
 def test_a_result_of_an_older_version_is_not_current(server: Server, user: User) -> None:
     document_id, job = processed(user)
-    with closing(sqlite3.connect(server.data_dir / "app.db")) as db, db:
-        db.execute("UPDATE jobs SET processor_version = 'older' WHERE id = ?", [UUID(job["id"]).hex])
+    with databases.engine(server.data_dir).begin() as conn:
+        conn.execute(update(jobs).where(jobs.c.id == UUID(job["id"])).values(processor_version="older"))
     assert_started(user.process(document_id, **QUICK))
 
 

@@ -14,11 +14,14 @@ from contextlib import ExitStack
 from operator import methodcaller
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import httpx2
 import pytest
+from sqlalchemy import select
 
+from app.events import events
+from app.processing.models import jobs, results
 from tests.factories import pdf
 from tests.invariants import Ledger
 from tests.server import Server, User
@@ -120,14 +123,14 @@ def test_nothing_is_lost_or_doubled(seed: int, tmp_path: Path, record_property: 
         for client in clients:
             client.replay()
     ledger.check()
-    jobs = ledger.rows("SELECT id, state, fence FROM jobs")
-    published = [str(UUID(row["job_id"])) for row in ledger.rows("SELECT job_id FROM results")]
+    run = ledger.rows(select(jobs))
+    published = [str(row.job_id) for row in ledger.rows(select(results))]
     accepted = set().union(*(client.job_ids for client in clients))
     assert len(accepted) == JOBS
-    assert Counter(published) == Counter(accepted) == Counter(str(UUID(row["id"])) for row in jobs)
-    told = Counter(row["event"] for row in ledger.rows("SELECT event FROM events WHERE event LIKE 'job.%'"))
+    assert Counter(published) == Counter(accepted) == Counter(str(row.id) for row in run)
+    told = Counter(row.event for row in ledger.rows(select(events)))
     assert told["job.lease_lost"]
-    rerun = sum(row["fence"] > 1 for row in jobs)
+    rerun = sum(row.fence > 1 for row in run)
     record_property(
         "chaos",
         f"seed {seed}: {JOBS} jobs, {faults} faults, {len(published)} results; {rerun} jobs begun more than once "

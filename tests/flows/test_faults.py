@@ -10,8 +10,11 @@ from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy import select
 
 from app.faults import POINTS
+from app.processing.models import jobs
+from tests import databases
 from tests.factories import pdf
 from tests.invariants import Ledger
 from tests.server import Server, User, until
@@ -110,7 +113,7 @@ def test_killed_in_the_middle_of_a_sweep(tmp_path: Path) -> None:
         until(lambda: life.user.job(job["id"])["state"] == "RUNNING")
         server.kill()
     assert armed(tmp_path / "var", "sweeper.midway:1").launch().wait(20) == -signal.SIGKILL
-    assert ledger.rows("SELECT state, tries FROM jobs")[0]["state"] == "RUNNING", "the sweep was one transaction"
+    assert ledger.rows(select(jobs))[0].state == "RUNNING", "the sweep was one transaction"
     with Server(tmp_path / "var", SETTINGS) as server:
         user = life.user.at(server)
         until(lambda: user.job(job["id"])["attempt"] == 2)
@@ -120,11 +123,12 @@ def test_killed_in_the_middle_of_a_sweep(tmp_path: Path) -> None:
 
 
 def test_killed_in_a_migration(tmp_path: Path) -> None:
-    environment = {"DATA_DIR": str(tmp_path / "var"), "FAULT": "migration.each_step:1"}
+    environment = {**databases.settings(tmp_path / "var"), "DATA_DIR": str(tmp_path / "var")}
+    fatal = {"FAULT": "migration.each_step:1"}
     migrate = [sys.executable, "-m", "app", "migrate"]
-    assert subprocess.run(migrate, env=environment, check=False).returncode == -signal.SIGKILL
+    assert subprocess.run(migrate, env=environment | fatal, check=False).returncode == -signal.SIGKILL
     starters: list[subprocess.Popen[bytes]] = [
-        subprocess.Popen(migrate, env=environment | {"FAULT": ""}, stdout=subprocess.DEVNULL) for _ in range(2)
+        subprocess.Popen(migrate, env=environment, stdout=subprocess.DEVNULL) for _ in range(2)
     ]
     assert [starter.wait(20) for starter in starters] == [0, 0]
     with Server(tmp_path / "var") as server:

@@ -17,6 +17,8 @@ from tests.invariants import Ledger
 from tests.server import Server, User, until
 from tests.volume import Volume
 
+pytestmark = pytest.mark.sqlite
+
 KILOBYTE, MEGABYTE = 1024, 1024**2
 LARGE = pdf("x" * 900 * KILOBYTE)
 

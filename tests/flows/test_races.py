@@ -1,13 +1,12 @@
 """Two server processes on one data folder, and many who want the same at the same time."""
 
 import fcntl
-import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from operator import methodcaller
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +14,11 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
+from sqlalchemy import insert, select
+from sqlalchemy.exc import IntegrityError
 
+from app.processing.models import jobs
+from tests import databases
 from tests.api.test_uploads import END, LARGE, answered, begun, part
 from tests.factories import pdf
 from tests.server import Server, User, pair, until
@@ -194,25 +197,17 @@ def test_one_upload_sent_thirty_times_is_stored_once(user: User, both: tuple[Ser
 
 
 @contextmanager
-def paused(server: Server) -> Iterator[None]:
+def paused(data_dir: Path) -> Iterator[None]:
     """Another server process is frozen in the middle of a transaction."""
-    with Path(f"{server.data_dir}/app.db.lock").open() as turns:
+    with (data_dir / "app.db.lock").open() as turns:
         fcntl.flock(turns, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def locked(server: Server) -> Iterator[None]:
-    """Somebody else writes to the database, and takes their time."""
-    with closing(sqlite3.connect(server.data_dir / "app.db", isolation_level=None)) as database:
-        database.execute("BEGIN IMMEDIATE")
         yield
 
 
 def test_writes_wait_for_a_locked_database(user: User, both: tuple[Server, Server]) -> None:
     documents = [user.upload()["id"] for _ in both]
     with ThreadPoolExecutor() as threads:
-        with locked(both[0]):
+        with databases.locked(both[0].data_dir):
             work = [threads.submit(user.at(at).process, id_) for at, id_ in zip(both, documents, strict=True)]
             time.sleep(3)
             assert not any(each.done() for each in work)
@@ -226,9 +221,10 @@ def timed(call: Callable[[], httpx2.Response]) -> tuple[httpx2.Response, float]:
     return call(), time.monotonic() - asked_at
 
 
-@pytest.mark.parametrize("held", [locked, paused])
+@pytest.mark.sqlite
+@pytest.mark.parametrize("held", [databases.locked, paused])
 def test_a_database_locked_for_long_refuses_writes_only(
-    held: Callable[[Server], AbstractContextManager[None]], both: tuple[Server, Server]
+    held: Callable[[Path], AbstractContextManager[None]], both: tuple[Server, Server]
 ) -> None:
     users = [server.register() for server in both]
     documents = [user.upload() for user in users]
@@ -244,7 +240,7 @@ def test_a_database_locked_for_long_refuses_writes_only(
         begun(users[0], body[:-1], length=len(body), Idempotency_Key="k") as late,
     ):
         until(lambda: list(both[0].data_dir.glob("files/staging/*")))
-        with held(both[0]):
+        with held(both[0].data_dir):
             work = [threads.submit(timed, call) for call in calls]
             asked_at = time.monotonic()
             late.send(body[-1:])
@@ -269,11 +265,10 @@ def test_a_database_locked_for_long_refuses_writes_only(
 
 def test_the_database_itself_refuses_a_second_live_job(user: User, both: tuple[Server, Server]) -> None:
     job = user.start(user.upload()["id"], params={"seconds": 60})
-    with closing(sqlite3.connect(both[0].data_dir / "app.db")) as database, database:
-        columns = [name for _, name, *_ in database.execute("PRAGMA table_info(jobs)")]
-        values = ", ".join("lower(hex(randomblob(16)))" if name == "id" else name for name in columns)
-        with pytest.raises(sqlite3.IntegrityError, match=r"jobs\.document_id"):
-            database.execute(f"INSERT INTO jobs SELECT {values} FROM jobs WHERE id = ?", [UUID(job["id"]).hex])  # noqa: S608
+    with databases.engine(both[0].data_dir).connect() as conn:
+        row = conn.execute(select(jobs).where(jobs.c.id == UUID(job["id"]))).mappings().one()
+        with pytest.raises(IntegrityError, match=r"jobs\.document_id|uq_jobs_live"):
+            conn.execute(insert(jobs).values({**row, "id": uuid4()}))
     user.http.post(f"/jobs/{job['id']}/cancel")
 
 

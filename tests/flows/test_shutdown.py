@@ -1,19 +1,20 @@
 """Servers that are told to stop, under load too: what they accepted is finished, or given back at once."""
 
 import signal
-import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from uuid import uuid4
 
 import httpx2
+from sqlalchemy import select
 
+from app.events import events
+from tests import databases
 from tests.factories import pdf
 from tests.invariants import Ledger
 from tests.server import Server, User, pair, until
@@ -65,25 +66,24 @@ def test_an_idle_server_stops_at_once(tmp_path: Path) -> None:
 
 
 def test_a_job_claimed_too_late_is_given_back_as_well(tmp_path: Path) -> None:
-    with Server(tmp_path / "var", {"DRAIN_SECONDS": "0.3"}) as server, closing(_database(server)) as database:
+    with (
+        Server(tmp_path / "var", {"DRAIN_SECONDS": "0.3"}) as server,
+        databases.engine(server.data_dir).connect() as conn,
+    ):
         user = server.register()
         for _ in range(50):
             job_id = user.start(user.upload()["id"], params={"seconds": 60})["id"]
-            database.execute("BEGIN IMMEDIATE")  # accepted; now see to it that the claim takes its time
+            databases.lock(conn)  # accepted; now see to it that the claim takes its time
             if user.job(job_id)["state"] == "QUEUED":
                 break
-            database.execute("ROLLBACK")
+            conn.rollback()
             user.http.post(f"/jobs/{job_id}/cancel")
         server.signal(signal.SIGTERM)
         until(lambda: server.logs("server.draining"))
         time.sleep(0.5)
-        database.execute("ROLLBACK")
+        conn.rollback()
         assert server.process.wait(10) == 0
         assert server.restarted(user).job(job_id)["attempt"] <= 1
-
-
-def _database(server: Server) -> sqlite3.Connection:
-    return sqlite3.connect(server.data_dir / "app.db", isolation_level=None)
 
 
 def test_sigterm_during_uploads_and_jobs(tmp_path: Path) -> None:
@@ -172,5 +172,5 @@ def test_a_rolling_restart_under_load_loses_nothing(tmp_path: Path) -> None:
         assert Counter((end["state"], end["attempt"]) for end in ends) == {("SUCCEEDED", 1): len(accepted)}
     ledger = Ledger(tmp_path / "var")
     ledger.check()
-    workers = {row["actor"] for row in ledger.rows("SELECT actor FROM events WHERE event = 'job.started'")}
+    workers = {row.actor for row in ledger.rows(select(events).where(events.c.event == "job.started"))}
     assert len(workers) > 2, "both the old and the new ones were at work"

@@ -10,8 +10,10 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx2
+from sqlalchemy import select
 
 from app.documents.intake import RATE_WINDOW
+from app.idempotency import records
 from app.protocol import HEADER_TIMEOUT
 from tests.api.test_uploads import END, FORM, LARGE, answered, begun, part
 from tests.factories import pdf
@@ -32,11 +34,11 @@ def test_clients_that_go_away_leave_nothing_and_free_the_slot(tmp_path: Path) ->
         with ExitStack() as leaving:
             for n, share in enumerate([0.1, 0.5, 0.99] * 3):
                 leaving.enter_context(stalled(user, share, Idempotency_Key=str(n)))
-            until(lambda: len(ledger.rows("SELECT * FROM idempotency_keys")) == 9)
+            until(lambda: len(ledger.rows(select(records))) == 9)
         left_at = time.monotonic()
         assert user.post_file(LARGE).status_code == 201
         assert time.monotonic() - left_at < 2
-        until(lambda: not ledger.rows("SELECT * FROM idempotency_keys"))
+        until(lambda: not ledger.rows(select(records)))
         assert [user.post_file(LARGE, key=str(n)).status_code for n in range(9)] == [201] * 9
         ledger.settle()
         ledger.check()

@@ -21,13 +21,16 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from sqlalchemy import select
 
 from app.auth import passwords
 from app.documents.schemas import Failure
+from app.events import events
 from app.processing import repository, settlement
 from app.processing.settlement import Failed, Faltered, Outcome, Released, Succeeded
+from tests import databases
 from tests.factories import PDF_TYPE, pdf
-from tests.inprocess import Process, addresses, sqlite_clock
+from tests.inprocess import Process, addresses
 from tests.invariants import Ledger
 from tests.model import KEPT, LEASE, MAX_TRIES, Attempt, Document, Job, Model
 from tests.rows import Rows, told
@@ -90,7 +93,7 @@ class DocumentLifecycle(RuleBasedStateMachine):
         self.rows, self.seen = Rows({}, {}, {}), 0
         self.resources = ExitStack()
         self.data_dir = Path(self.resources.enter_context(TemporaryDirectory())) / "var"
-        self.resources.enter_context(sqlite_clock(lambda: self.model.now))
+        self.resources.enter_context(databases.clock(lambda: self.model.now))
         self.ledger = Ledger(self.data_dir)
         self.server: Any = None  # a Process, while it is alive
         self.start()
@@ -307,11 +310,12 @@ class DocumentLifecycle(RuleBasedStateMachine):
     @invariant()
     def the_promise_is_kept(self) -> None:
         before, self.rows = self.rows, Rows.of(self.ledger)
-        events = self.ledger.rows("SELECT * FROM events WHERE document_id IS NOT NULL AND seq > ?", self.seen)
-        self.seen = max([self.seen, *(event["seq"] for event in events)])
-        self.rows.follow_legally(before, events)
+        told_since = select(events).where(events.c.document_id.is_not(None), events.c.seq > self.seen)
+        news = self.ledger.rows(told_since.order_by(events.c.seq))
+        self.seen = max([self.seen, *(event.seq for event in news)])
+        self.rows.follow_legally(before, news)
         self.rows.hold(self.model)
-        assert Counter(map(told, events)) == self.model.told
+        assert Counter(map(told, news)) == self.model.told
         assert (self.server.hints if self.server else {}) == self.model.hinted
         assert self.ledger.files().keys() == self.rows.documents.keys()
         for counter in (self.model.told, self.model.hinted, self.server.hints if self.server else {}):

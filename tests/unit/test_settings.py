@@ -21,6 +21,11 @@ REFUSED = [
     ({"JOB_TIMEOUT": "inf"}, "JOB_TIMEOUT"),
     ({"MAX_UPLOAD_BYTES": "-1"}, "MAX_UPLOAD_BYTES"),
     ({"DATABASE_URL": "mysql://somewhere"}, "DATABASE_URL"),
+    ({"DATABASE_URL": "postgresql://user:s3cret@host/name"}, "DATABASE_URL"),
+    ({"DATABASE_URL": "postgresql+psycopg://user:s3cret@host/name"}, "DATABASE_URL"),
+    ({"DATABASE_URL": "postgresql+asyncpg://user:s3cret@host"}, "DATABASE_URL"),
+    ({"DATABASE_URL": "postgresql+asyncpg://user:s3cret@host:port/name"}, "DATABASE_URL"),
+    ({"DATABASE_POOL_SIZE": "0"}, "DATABASE_POOL_SIZE"),
     ({"STORAGE_URL": "ftp://somewhere"}, "STORAGE_URL"),
     ({"STORAGE_URL": "file:///"}, "STORAGE_URL"),
     ({"STORAGE_URL": "s3://Bucket"}, "STORAGE_URL"),
@@ -41,6 +46,7 @@ def test_refused_in_one_line(environment: dict[str, str], variable: str, monkeyp
         load()
     assert variable in str(refusal.value)
     assert "\n" not in str(refusal.value)
+    assert "s3cret" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("command", [["-m", "app", "serve"], ["-m", "uvicorn", "app.main:app"]])
@@ -54,6 +60,7 @@ def test_a_server_refuses_to_start(command: list[str], tmp_path: Path) -> None:
 
 def test_a_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JWT_SECRET", "s3cret" * 10)
+    monkeypatch.setenv("DATABASE_URL", "postgresql+asyncpg://user:s3cret@host/name")
     assert "s3cret" not in repr(load())
 
 

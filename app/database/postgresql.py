@@ -1,0 +1,214 @@
+"""PostgreSQL: units of work on SQLAlchemy's asyncio engine over asyncpg.
+
+A unit of `write` runs at REPEATABLE READ: all its statements see one snapshot, and where one of them meets a row that
+another transaction has changed since, the whole unit is run again. So units behave as on SQLite, one after the other.
+READ COMMITTED would not do: an upsert there overwrites what came between it and the check before it, such as the
+record of an Idempotency-Key. SERIALIZABLE would also guard decisions on rows that are only read, at the price of more
+units run again; but what a unit here must not miss is in a row that it writes, and the rest may as well come after it.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from operator import attrgetter
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import structlog
+from sqlalchemy import NullPool, event, text
+from sqlalchemy.exc import DBAPIError, DisconnectionError, TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from app import migrations
+from app.database.base import Effect, Retry, T, Work, run_effects, running
+from app.errors import DatabaseUnavailable, StorageFull
+
+log = structlog.get_logger()
+
+PATIENCE = 4.5  # seconds in which a unit that lost a race may be run again
+POOL_PATIENCE = 1.5  # seconds that a unit waits for a connection
+CONNECT_PATIENCE = 1.5  # seconds
+MIGRATION_PATIENCE = 25.0  # seconds that a starter waits for another to end its migration; less than uvicorn waits
+RECYCLE = 1800  # seconds after which a connection is replaced: firewalls forget, and servers are added
+
+_MIGRATING = 0x646F63756D656E74  # the key of the advisory lock: "document" in ASCII
+_LOST_RACE = ("40001", "40P01")  # serialization failure, deadlock
+_DISK_FULL = "53100"
+# Classes and codes of errors that pass: connection, rollback, resources, the operator (a timeout, a shutdown), system;
+# a read-only standby, a lock not had in time, a session that was idle for too long.
+_UNAVAILABLE = ("08", "40", "53", "57", "58", "25006", "25P03", "55P03")
+
+
+class PostgresqlDatabase:
+    """Adapter of the Database port over a PostgreSQL server, 13 or newer."""
+
+    def __init__(self, url: str, *, pool_size: int, statement_timeout: float) -> None:
+        self._url = url
+        self._engine = create_async_engine(
+            url,
+            isolation_level="REPEATABLE READ",
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=POOL_PATIENCE,
+            pool_recycle=RECYCLE,
+            hide_parameters=True,  # errors are logged; what users store is not
+            connect_args=_connect_args(statement_timeout=statement_timeout, lock_timeout=PATIENCE),
+        )
+        event.listen(self._engine.sync_engine, "connect", _prepare)
+        event.listen(self._engine.sync_engine, "checkout", _refuse_closed)
+        # One statement, one round trip: what a unit reads is committed, though not of one moment.
+        self._readers = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        # The pool's own queue lets newcomers overtake those who wait; this one does not.
+        self._places = asyncio.Semaphore(pool_size)
+        self._longest = PATIENCE + statement_timeout
+        self._writing: set[asyncio.Task[Any]] = set()
+
+    def migrate(self) -> None:
+        asyncio.run(self._migrate())
+
+    async def read(self, work: Work[T]) -> T:
+        return await self._insist(partial(self._read, work))
+
+    async def write(self, work: Work[T]) -> T:
+        # Whoever is cancelled meanwhile, it is committed or rolled back, and its connection given back.
+        unit = asyncio.create_task(self._write(work))
+        self._writing.add(unit)
+        unit.add_done_callback(self._writing.discard)
+        return await asyncio.shield(unit)
+
+    async def check(self) -> None:
+        # Locking a row is what a standby or a read-only server refuses.
+        await self.write(lambda conn: conn.execute(text("SELECT version_num FROM alembic_version FOR UPDATE")))
+
+    async def close(self) -> None:
+        if self._writing:
+            await asyncio.wait(self._writing)
+        await self._engine.dispose()
+
+    async def _insist(self, run: Callable[[], Awaitable[T]]) -> T:
+        """Run a unit until it wins the race that it lost, or has a connection that lives as long as it does."""
+        give_up_at = time.monotonic() + PATIENCE
+        try:
+            # A server that has fallen silent enforces no timeout of its own.
+            async with asyncio.timeout(self._longest):
+                while True:
+                    try:
+                        return await run()
+                    except (DBAPIError, Retry) as error:
+                        if not _to_be_run_again(error) or time.monotonic() > give_up_at:
+                            raise _translated(error) from error
+        except TimeoutError:
+            log.warning("database.unavailable", reason="silent")
+            raise DatabaseUnavailable from None
+
+    async def _read(self, work: Work[T]) -> T:
+        async with self._connection(self._readers) as conn:
+            return await conn.run_sync(work)
+
+    async def _write(self, work: Work[T]) -> T:
+        outcome, effects = await self._insist(partial(self._commit, work))
+        run_effects(effects)
+        return outcome
+
+    async def _commit(self, work: Work[T]) -> tuple[T, list[Effect]]:
+        async with self._connection(self._engine) as conn:
+            outcome, effects = await conn.run_sync(running, work)
+            try:
+                await conn.commit()
+            except DBAPIError as error:
+                # It may have been committed although nobody said so: not to be run again.
+                raise _translated(error) from error
+            return outcome, effects
+
+    @asynccontextmanager
+    async def _connection(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        """A connection of the pool, in turn. Raises DatabaseUnavailable."""
+        try:
+            async with asyncio.timeout(POOL_PATIENCE):
+                await self._places.acquire()
+        except TimeoutError:
+            log.warning("database.unavailable", reason="pool")
+            raise DatabaseUnavailable from None
+        try:
+            async with _connected(engine) as conn:
+                yield conn
+        finally:
+            self._places.release()
+
+    async def _migrate(self) -> None:
+        settings = _connect_args(statement_timeout=0, lock_timeout=MIGRATION_PATIENCE)
+        engine = create_async_engine(self._url, poolclass=NullPool, connect_args=settings)
+        try:
+            async with _connected(engine) as conn:
+                # Held by the session, through every transaction of the migration, until it ends.
+                await conn.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATING})
+                await conn.commit()
+                await conn.run_sync(migrations.upgrade)
+        except DBAPIError as error:
+            raise _translated(error) from error
+        finally:
+            await engine.dispose()
+
+
+def _connect_args(*, statement_timeout: float, lock_timeout: float) -> dict[str, Any]:
+    """For asyncpg. Timeouts are seconds, and the server's to enforce; 0 is none."""
+    timeouts = {
+        "statement_timeout": statement_timeout,
+        "lock_timeout": lock_timeout,
+        # Of a process that was frozen within a transaction: its locks must not stop the others.
+        "idle_in_transaction_session_timeout": PATIENCE,
+    }
+    settings = {name: f"{seconds * 1000:.0f}" for name, seconds in timeouts.items()}
+    return {"timeout": CONNECT_PATIENCE, "server_settings": {"application_name": "document-api", **settings}}
+
+
+@asynccontextmanager
+async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection; what was begun on it and not committed is rolled back. Raises DatabaseUnavailable."""
+    async with AsyncExitStack() as stack:
+        try:
+            conn = await stack.enter_async_context(engine.connect())
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, DBAPIError, PoolTimeoutError) as error:
+            log.warning("database.unavailable", reason=_sqlstate(error) or type(error).__name__)
+            raise DatabaseUnavailable from error
+        yield conn
+
+
+def _prepare(connection: Any, _record: object) -> None:
+    # asyncpg's own UUID is a subclass, which orjson does not know.
+    codec = {"schema": "pg_catalog", "encoder": attrgetter("bytes"), "decoder": _uuid, "format": "binary"}
+    connection.run_async(lambda driver: driver.set_type_codec("uuid", **codec))
+
+
+def _uuid(value: bytes) -> UUID:
+    return UUID(bytes=bytes(value))
+
+
+def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
+    """Have the pool replace a connection that the server has closed meanwhile. Costs no round trip, as a ping would."""
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
+
+
+def _to_be_run_again(error: DBAPIError | Retry) -> bool:
+    """Whether the unit has left no trace, and may well succeed on fresh data or another connection."""
+    return isinstance(error, Retry) or error.connection_invalidated or _sqlstate(error) in _LOST_RACE
+
+
+def _translated(error: DBAPIError | Retry) -> Exception:
+    """A driver's error as this project's; a statement that can never succeed stays the programming error that it is."""
+    state = _sqlstate(error)
+    if state == _DISK_FULL:
+        return StorageFull()
+    if state.startswith(_UNAVAILABLE) or isinstance(error, Retry) or error.connection_invalidated:
+        log.warning("database.unavailable", reason=state or type(error).__name__)
+        return DatabaseUnavailable()
+    return error
+
+
+def _sqlstate(error: Exception) -> str:
+    """The server's five characters; empty for an error that is not the server's."""
+    return getattr(getattr(error, "orig", error), "sqlstate", None) or ""

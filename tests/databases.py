@@ -1,0 +1,95 @@
+"""The database behind a data folder: SQLite's file in it or, with TEST_DATABASE_URL, one of its own on that server."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+from uuid import uuid4
+
+from sqlalchemy import URL, Connection, Engine, NullPool, bindparam, create_engine, make_url
+
+from app.database import UTCDateTime, now
+
+# postgresql+asyncpg://user:password@host:port/name of somebody who may create databases.
+SERVER = os.environ.get("TEST_DATABASE_URL", "")
+POSTGRESQL = bool(SERVER)
+
+_made: list[str] = []
+
+
+def settings(data_dir: Path) -> dict[str, str]:
+    """What a server on the data folder has to know of its database."""
+    return {"DATABASE_URL": url(data_dir), "DATABASE_POOL_SIZE": "4"} if POSTGRESQL else {}
+
+
+def url(data_dir: Path) -> str:
+    """For the service."""
+    return _address(data_dir).render_as_string(hide_password=False)
+
+
+def engine(data_dir: Path) -> Engine:
+    """For a look past the service."""
+    return _past(_address(data_dir))
+
+
+def lock(conn: Connection) -> None:
+    """Let nobody else write (what changes is told in `events`), until `conn` is rolled back."""
+    conn.exec_driver_sql("LOCK TABLE events IN EXCLUSIVE MODE" if POSTGRESQL else "BEGIN IMMEDIATE")
+
+
+@contextmanager
+def locked(data_dir: Path) -> Iterator[None]:
+    """Somebody else writes to the database, and takes their time."""
+    with engine(data_dir).connect() as conn:
+        lock(conn)
+        yield
+
+
+def drop_all() -> None:
+    """Drop what this process has made, whoever is still connected."""
+    while _made:
+        _administer(f"DROP DATABASE {_made.pop()} WITH (FORCE)")
+
+
+@contextmanager
+def clock(read: Callable[[], datetime]) -> Iterator[None]:
+    """Have the statements of this process take the time from here, not from the database's clock."""
+
+    def compiled(template: str) -> Callable[..., str]:
+        def compile_(element: now, compiler: Any, **kw: Any) -> str:
+            time = bindparam(None, callable_=read, type_=UTCDateTime(), unique=True)
+            return template.format(compiler.process(time, **kw), compiler.process(element.clauses, **kw))
+
+        return compile_
+
+    specs: dict[str, Any] = vars(now)["_compiler_dispatcher"].specs
+    templates = {
+        "sqlite": "strftime('%Y-%m-%d %H:%M:%f000', {}, printf('%.3f seconds', {}))",
+        "postgresql": "({} + make_interval(secs => {}))",
+    }
+    with patch.dict(specs, {name: compiled(template) for name, template in templates.items()}):
+        yield
+
+
+@cache
+def _address(data_dir: Path) -> URL:
+    if not POSTGRESQL:
+        return make_url(f"sqlite+aiosqlite:///{data_dir / 'app.db'}")
+    name = f"test_{uuid4().hex}"
+    _administer(f"CREATE DATABASE {name} TEMPLATE template0")
+    _made.append(name)
+    return make_url(SERVER).set(database=name)
+
+
+def _administer(statement: str) -> None:
+    with _past(make_url(SERVER)).connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+        conn.exec_driver_sql(statement)
+
+
+def _past(address: URL) -> Engine:
+    driver = {"postgresql+asyncpg": "postgresql+psycopg", "sqlite+aiosqlite": "sqlite"}[address.drivername]
+    return create_engine(address.set(drivername=driver), poolclass=NullPool)

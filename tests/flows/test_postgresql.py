@@ -1,0 +1,322 @@
+"""A PostgreSQL server that is busy, slow, away or taken down midway: told at once, and nothing lost or half done."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Self
+from uuid import UUID
+
+import httpx2
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, func, make_url, select, text
+
+from app import migrations, wiring
+from app.database import after_commit, metadata
+from app.database.postgresql import PostgresqlDatabase
+from app.documents.models import documents
+from app.errors import DatabaseUnavailable
+from app.processing import repository
+from app.processing.models import jobs
+from tests import databases
+from tests.factories import pdf
+from tests.invariants import Ledger
+from tests.server import Server, until
+
+assert wiring  # imports every module that defines a table
+
+pytestmark = pytest.mark.postgresql
+
+
+class Proxy:
+    """A way to the database server that can be closed: those on it are cut off, and nobody else gets through."""
+
+    def __init__(self, to: tuple[str, int]) -> None:
+        self._to = to
+        self._loop = asyncio.new_event_loop()
+        self._server: asyncio.Server | None = None
+        self._passing = asyncio.Event()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self.port = 0
+        self._thread = threading.Thread(target=self._loop.run_forever)
+
+    def open(self) -> None:
+        self._run(self._open())
+
+    def close(self) -> None:
+        self._run(self._close())
+
+    def silence(self) -> None:
+        """Nothing gets through any more, and nobody is told."""
+        self._loop.call_soon_threadsafe(self._passing.clear)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _run(self, coroutine: Any) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+
+    async def _open(self) -> None:
+        self._passing.set()
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _close(self) -> None:
+        assert self._server
+        self._server.close()
+        self._passing.set()
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.sleep(0.1)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        to_reader, to_writer = await asyncio.open_connection(*self._to)
+        both = {writer, to_writer}
+        self._writers |= both
+        await asyncio.gather(self._pass_on(reader, to_writer), self._pass_on(to_reader, writer))
+        self._writers -= both
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                await self._passing.wait()
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+
+@contextmanager
+def proxied(data_dir: Path, **settings: str) -> Iterator[tuple[Server, Proxy]]:
+    """A server on a data folder whose database is behind a proxy."""
+    url = make_url(databases.url(data_dir))
+    with Proxy((url.host or "127.0.0.1", url.port or 5432)) as proxy:
+        url = url.set(host="127.0.0.1", port=proxy.port)
+        settings |= {"DATABASE_URL": url.render_as_string(hide_password=False)}
+        with Server(data_dir, settings) as server:
+            yield server, proxy
+
+
+def timed(call: Callable[[], httpx2.Response]) -> tuple[httpx2.Response, float]:
+    asked_at = time.monotonic()
+    return call(), time.monotonic() - asked_at
+
+
+def assert_unavailable(answer: httpx2.Response) -> None:
+    assert (answer.status_code, answer.json()["code"]) == (503, "database-unavailable")
+    assert int(answer.headers["retry-after"]) > 0
+
+
+def test_a_drained_pool_refuses_within_two_seconds(tmp_path: Path) -> None:
+    with ExitStack() as stack, ThreadPoolExecutor() as threads, Server(tmp_path / "var") as server:
+        user = server.register()
+        others = [user.at(server) for _ in range(6)]
+        changed = [user.upload()["id"] for _ in others]
+        locked = stack.enter_context(databases.engine(server.data_dir).connect())
+        databases.lock(locked)
+        patch = {"folder": "f"}
+        holders = [
+            threads.submit(other.http.patch, f"/documents/{id_}", json=patch)
+            for other, id_ in zip(others, changed, strict=True)
+        ]
+        until(lambda: waiting_for_locks(server.data_dir) == 4)
+        answer, seconds = timed(lambda: user.http.get("/documents"))
+        assert_unavailable(answer)
+        assert seconds < 2
+        assert user.http.get("/livez").status_code == 200
+        locked.rollback()
+        until(lambda: user.http.get("/documents").status_code == 200, timeout=5)
+        assert [each.result().status_code for each in holders].count(200) >= 4
+
+
+def waiting_for_locks(data_dir: Path) -> int:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with databases.engine(data_dir).connect() as conn:
+        waiting: int = conn.execute(text(query)).scalar_one()
+        return waiting
+
+
+def test_a_database_that_is_away_and_comes_back(tmp_path: Path) -> None:
+    with proxied(tmp_path / "var", LEASE_SECONDS="3") as (server, proxy):
+        user = server.register()
+        waiting = user.start(user.upload()["id"], params={"seconds": 0, "flaky": 1})["id"]
+        document_id, working = user.begin(seconds=1.5)
+        proxy.close()
+        for _ in range(5):
+            answer, seconds = timed(lambda: user.http.get(f"/documents/{document_id}"))
+            assert_unavailable(answer)
+            assert seconds < 2
+            assert_unavailable(user.process(document_id))
+            assert_unavailable(user.post_file(b"%PDF-1.7 never read"))
+            assert user.http.get("/livez").status_code == 200
+            ready = user.http.get("/readyz")
+            assert (ready.status_code, ready.json()["checks"]["database"]) == (503, "failed")
+            time.sleep(0.3)
+        proxy.open()
+        back_at = time.monotonic()
+        until(lambda: user.http.get("/readyz").status_code == 200, timeout=5)
+        until(lambda: user.http.get(f"/documents/{document_id}").status_code == 200, timeout=5)
+        assert time.monotonic() - back_at < 5
+        assert [user.finished(job_id)["state"] for job_id in (waiting, working)] == ["SUCCEEDED"] * 2
+        assert user.job(working)["attempt"] == 1, "the lease outlived it: the work was not done twice"
+        ledger = Ledger(tmp_path / "var")
+        ledger.settle()
+        ledger.check()
+
+
+def test_a_database_that_falls_silent_is_given_up(tmp_path: Path) -> None:
+    with proxied(tmp_path / "var", DATABASE_STATEMENT_TIMEOUT="0.5") as (server, proxy):
+        user = server.register()
+        proxy.silence()
+        for call in (lambda: user.http.get("/documents"), lambda: user.post_file(pdf())):
+            answer, seconds = timed(call)
+            assert_unavailable(answer)
+            assert seconds < 9
+        assert user.http.get("/livez").status_code == 200
+        proxy.close()
+        proxy.open()
+        until(lambda: user.http.get("/documents").status_code == 200, timeout=5)
+
+
+def test_connections_that_the_server_ended_are_replaced_unnoticed(tmp_path: Path) -> None:
+    with Server(tmp_path / "var") as server:
+        user = server.register()
+        document_id = user.upload()["id"]
+        end_sessions(tmp_path / "var")
+        assert user.http.get(f"/documents/{document_id}").status_code == 200
+        end_sessions(tmp_path / "var")
+        assert user.http.patch(f"/documents/{document_id}", json={"folder": "f"}).status_code == 200
+
+
+def end_sessions(data_dir: Path) -> None:
+    query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+    with databases.engine(data_dir).connect() as conn:
+        conn.execute(text(f"{query} AND pid <> pg_backend_pid()"))
+
+
+def test_two_migrators_at_once_take_turns(tmp_path: Path) -> None:
+    environment = {**os.environ, **databases.settings(tmp_path / "var"), "DATA_DIR": str(tmp_path / "var")}
+    command = [sys.executable, "-m", "app", "migrate"]
+    starters = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) for _ in range(3)]
+    assert [starter.wait(30) for starter in starters] == [0, 0, 0]
+    with databases.engine(tmp_path / "var").connect() as conn:
+        assert conn.execute(text("SELECT version_num FROM alembic_version")).all() == [(migrations.HEAD,)]
+
+
+@pytest.fixture
+async def db(tmp_path: Path) -> Any:
+    """The adapter, on a migrated database of its own."""
+    db = PostgresqlDatabase(databases.url(tmp_path / "var"), pool_size=2, statement_timeout=0.3)
+    await asyncio.to_thread(db.migrate)
+    yield db
+    await db.close()
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+async def test_migrations_and_tables_agree(db: PostgresqlDatabase) -> None:
+    assert await db.read(lambda conn: compare_metadata(MigrationContext.configure(conn), metadata)) == []
+
+
+async def test_a_statement_that_takes_too_long_is_ended(db: PostgresqlDatabase) -> None:
+    asked_at = time.monotonic()
+    for call in (db.read, db.write):
+        with pytest.raises(DatabaseUnavailable):
+            await call(lambda conn: conn.execute(text("SELECT pg_sleep(10)")))
+    assert time.monotonic() - asked_at < 2
+    await db.check()
+
+
+async def test_a_unit_whose_connection_dies_is_run_again_whole(db: PostgresqlDatabase, told: list[str]) -> None:
+    await db.write(lambda conn: conn.execute(text("CREATE TABLE notes (n integer)")))
+    runs = []
+
+    def unit(conn: Connection) -> None:
+        conn.execute(text("INSERT INTO notes VALUES (1)"))
+        after_commit(conn, lambda: told.append("noted"))
+        runs.append(conn)
+        if len(runs) == 1:
+            conn.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    await db.write(unit)
+    assert (len(runs), told) == (2, ["noted"])
+    assert await db.read(lambda conn: conn.scalar(text("SELECT count(*) FROM notes"))) == 1
+
+
+async def test_units_that_change_the_same_row_follow_one_another(db: PostgresqlDatabase) -> None:
+    await db.write(lambda conn: conn.execute(text("CREATE TABLE counter (n integer)")))
+    await db.write(lambda conn: conn.execute(text("INSERT INTO counter VALUES (0)")))
+
+    def increment(conn: Connection) -> None:
+        seen = conn.scalar(text("SELECT n FROM counter"))
+        conn.execute(text("UPDATE counter SET n = :n"), {"n": seen + 1})
+
+    await asyncio.gather(*(db.write(increment) for _ in range(30)))
+    assert await db.read(lambda conn: conn.scalar(text("SELECT n FROM counter"))) == 30
+
+
+async def test_a_cancelled_caller_leaves_a_whole_unit_and_no_connection_behind(
+    db: PostgresqlDatabase, told: list[str]
+) -> None:
+    await db.write(lambda conn: conn.execute(text("CREATE TABLE notes (n integer)")))
+
+    def unit(conn: Connection) -> None:
+        conn.execute(text("INSERT INTO notes SELECT 1 FROM pg_sleep(0.05)"))
+        conn.execute(text("INSERT INTO notes SELECT 2 FROM pg_sleep(0.05)"))
+        after_commit(conn, lambda: told.append("noted"))
+
+    for n in range(20):
+        caller = asyncio.create_task(db.write(unit))
+        reader = asyncio.create_task(db.read(lambda conn: conn.execute(text("SELECT pg_sleep(0.05)"))))
+        await asyncio.sleep(0.008 * n)
+        caller.cancel()
+        reader.cancel()
+        await asyncio.wait([caller, reader])
+    await db.check()
+    await asyncio.to_thread(until, lambda: len(told) == 20)
+    counted = text("SELECT n, count(*) FROM notes GROUP BY n ORDER BY n")
+    assert (await db.read(lambda conn: conn.execute(counted).all())) == [(1, 20), (2, 20)]
+
+
+async def test_a_server_that_only_reads_is_not_ready(db: PostgresqlDatabase, tmp_path: Path) -> None:
+    await db.check()
+    name = make_url(databases.url(tmp_path / "var")).database
+    with databases.engine(tmp_path / "var").begin() as conn:
+        conn.execute(text(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'))
+    end_sessions(tmp_path / "var")
+    with pytest.raises(DatabaseUnavailable):
+        await db.check()
+    assert await db.read(lambda conn: conn.scalar(select(func.count()).select_from(documents))) == 0
+
+
+def test_a_sweeper_passes_over_what_another_has_taken(tmp_path: Path) -> None:
+    with Server(tmp_path / "var", {"JOB_CONCURRENCY": "1"}) as server:
+        user = server.register()
+        user.begin(seconds=60)
+        first, second = (UUID(user.start(user.upload()["id"])["id"]) for _ in range(2))
+        engine = databases.engine(server.data_dir)
+        with engine.begin() as one, engine.begin() as other:
+            one.execute(select(jobs).where(jobs.c.id == first).with_for_update())
+            other.execute(text("SET lock_timeout = 1"))
+            assert repository.take_due(other, lease=30, all_queued=True) == [second]
