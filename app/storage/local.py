@@ -13,13 +13,14 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, ParamSpec
 from uuid import uuid4
 
 from app.errors import NotFound, StorageFull, StorageUnavailable
+from app.storage import scratch
 from app.storage.base import Stored, T
 
 P = ParamSpec("P")
@@ -70,7 +71,7 @@ class LocalStorage:
         await self.run(self._path(key).unlink, missing_ok=True)
 
     async def stale(self, older_than: float) -> AsyncIterator[list[str]]:
-        await self.run(self._clear_staging, older_than)
+        await self.run(scratch.clear, self._staging, older_than)
         keys = self._stale(time.time() - older_than)
         while batch := await self.run(lambda: list(islice(keys, 500))):
             yield batch
@@ -105,14 +106,6 @@ class LocalStorage:
                     yield f"{path.parent.parent.name}/{path.name}"
             except FileNotFoundError:
                 continue
-
-    def _clear_staging(self, older_than: float) -> None:
-        for path in self._staging.iterdir():
-            with suppress(FileNotFoundError, BlockingIOError):
-                if path.stat().st_mtime < time.time() - older_than:
-                    with path.open("rb") as file:
-                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held by whoever is receiving it
-                        path.unlink()
 
     def _probe(self) -> None:
         path = self._staging / f"{uuid4().hex}.probe"

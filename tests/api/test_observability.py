@@ -1,20 +1,17 @@
 """What operators see: health, metrics, logs, and the API's description of itself."""
 
 import re
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 import httpx2
 import pytest
 
 from tests.factories import pdf
-from tests.server import PASSWORD, Server, User
-
-T = TypeVar("T")
+from tests.server import PASSWORD, Server, User, until
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-")
 
@@ -24,15 +21,6 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that nobody else speaks to, and that runs one job at a time."""
     with Server(tmp_path_factory.mktemp("watched") / "var", {"JOB_CONCURRENCY": "1"}) as server:
         yield server
-
-
-def until(condition: Callable[[], T], timeout: float = 20) -> T:
-    """What the condition gives once it is true."""
-    deadline = time.monotonic() + timeout
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.02)
-    return value
 
 
 def metric(server: Server, name: str, **labels: str) -> float:

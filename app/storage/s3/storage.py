@@ -2,7 +2,6 @@
 
 import asyncio
 import fcntl
-import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -17,6 +16,7 @@ import structlog
 
 from app.errors import NotFound, StorageUnavailable
 from app.settings import ConfigurationError
+from app.storage import scratch
 from app.storage.base import T
 from app.storage.s3.errors import PATIENCE, Refused, Unreachable, translated
 from app.storage.s3.objects import Objects
@@ -95,7 +95,7 @@ class S3Storage:
             await self._objects.call("delete_object", key)
 
     async def stale(self, older_than: float) -> AsyncIterator[list[str]]:
-        await self._run(self._clear_copies, older_than)
+        await self._run(scratch.clear, self._copies, older_than)
         async for page in self._objects.pages("list_multipart_uploads"):
             for upload in page.get("Uploads", []):
                 if age(page, upload["Initiated"]) > older_than + self._longest:
@@ -116,14 +116,6 @@ class S3Storage:
     def _old(self, page: Page, found: dict[str, Any], older_than: float) -> bool:
         of_parts = "-" in found["ETag"]  # https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
         return age(page, found["LastModified"]) > older_than + (self._longest if of_parts else 0)
-
-    def _clear_copies(self, older_than: float) -> None:
-        for path in self._copies.iterdir():
-            with suppress(FileNotFoundError, BlockingIOError):
-                if path.stat().st_mtime < time.time() - older_than:
-                    with path.open("rb") as file:
-                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held by whoever works with it
-                        path.unlink()
 
     async def _run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **kwargs))

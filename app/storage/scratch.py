@@ -1,0 +1,16 @@
+"""Files that are only ours for a while, locked by whoever uses them."""
+
+import fcntl
+import time
+from contextlib import suppress
+from pathlib import Path
+
+
+def clear(folder: Path, older_than: float) -> None:
+    """Remove what dead processes left in the folder more than `older_than` seconds ago. Blocks."""
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError, BlockingIOError):
+            if path.stat().st_mtime < time.time() - older_than:
+                with path.open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
