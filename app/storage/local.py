@@ -68,7 +68,7 @@ class LocalStorage:
         yield await self.run(self._existing, key)
 
     async def delete(self, key: str) -> None:
-        await self.run(self._path(key).unlink, missing_ok=True)
+        await self.run(self._unlink, key)
 
     async def stale(self, older_than: float) -> AsyncIterator[list[str]]:
         await self.run(scratch.clear, self._staging, older_than)
@@ -89,11 +89,23 @@ class LocalStorage:
         return await asyncio.get_running_loop().run_in_executor(self._threads, guarded)
 
     def _existing(self, key: str) -> Path:
-        """Raises NotFound for a file that is missing; not for a disk that is: then nothing is known of the file."""
+        """Raises NotFound for a file that is missing, StorageUnavailable if the disk is."""
         path = self._path(key)
-        if not path.exists() and self._staging.exists():
+        if not path.exists():
+            self.require()
             raise NotFound
         return path
+
+    def _unlink(self, key: str) -> None:
+        try:
+            self._path(key).unlink()
+        except FileNotFoundError:
+            self.require()
+
+    def require(self) -> None:
+        """Raise unless the disk is there: of what should be on one that is away nothing is known."""
+        if not self._staging.is_dir():
+            raise StorageUnavailable
 
     def _path(self, key: str) -> Path:
         folder, name = key.split("/")
@@ -197,6 +209,7 @@ class LocalStaged:
         os.fsync(file.fileno())
         folder = self._final.parent
         if not folder.exists():
+            self._storage.require()  # or the folders would be made on the disk below it
             folder.mkdir(parents=True, exist_ok=True)
             _sync(folder.parent)
             _sync(folder.parent.parent)
