@@ -1,4 +1,4 @@
-"""Files on a local disk: staged beside their place, synced, renamed into it.
+"""Files on a local disk: staged beside their place, synced, linked into it.
 
 Layout: `<root>/staging/<random>.part` while a file is received, `<root>/<folder>/<xx>/<name>` once committed, where xx
 are the last two characters of the name (the random end of a UUIDv7) and keep folders small.
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, ParamSpec
 from uuid import uuid4
 
-from app.errors import NotFound, StorageFull, StorageUnavailable
+from app.errors import AlreadyStored, NotFound, StorageFull, StorageUnavailable
 from app.storage import scratch
 from app.storage.base import Stored, T
 
@@ -153,9 +153,14 @@ class LocalStaged:
         self._file: BinaryIO | None = None
         self._sha256 = hashlib.sha256()
         self._size = 0
+        self._published = False
         self._committed = False
         # A cancelled caller leaves its call running in the thread; closing the file under it could hit a stranger's.
         self._lock = threading.Lock()
+
+    @property
+    def received(self) -> Stored:
+        return Stored(self._size, self._sha256.hexdigest())
 
     async def write(self, chunks: Sequence[bytes | memoryview]) -> None:
         await self._run(lambda: self._write(chunks))
@@ -181,7 +186,7 @@ class LocalStaged:
             if self._file is not None:
                 self._file.close()
                 self._temporary.unlink(missing_ok=True)
-                if not self._committed:  # a caller cancelled during the commit: it went on without him
+                if self._published and not self._committed:  # a caller cancelled meanwhile: it went on without him
                     self._final.unlink(missing_ok=True)
 
     def _opened(self) -> BinaryIO:
@@ -214,9 +219,13 @@ class LocalStaged:
             _sync(folder.parent)
             _sync(folder.parent.parent)
         os.utime(file.fileno())  # from here on counts the grace of a file that has no document yet
-        self._temporary.rename(self._final)
+        try:
+            os.link(self._temporary, self._final)  # unlike a rename, never in place of another
+        except FileExistsError:
+            raise AlreadyStored from None
+        self._published = True
         _sync(folder)
-        return Stored(self._size, self._sha256.hexdigest())
+        return self.received
 
 
 def _sync(folder: Path) -> None:

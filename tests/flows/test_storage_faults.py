@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.documents.intake import RATE_WINDOW
+from app.documents.gate import RATE_WINDOW
 from app.errors import StorageUnavailable
 from app.storage.local import LocalStorage
 from tests.factories import pdf
