@@ -249,12 +249,14 @@ class User:
         token = {"refresh_token": self.tokens["refresh_token"]}
         stranger = {"email": f"{uuid4().hex}@example.com", "password": PASSWORD}
         path, content = f"/documents/{document_id}", pdf(uuid4().hex)
+        announced = {"filename": "a.pdf", "content_type": PDF_TYPE, "size": len(content)}
         return {
             "post /auth/register": lambda: post("/auth/register", json=stranger),
             "post /auth/login": lambda: post("/auth/login", json={"email": self.email, "password": PASSWORD}),
             "post /auth/refresh": lambda: post("/auth/refresh", json=token),
             "post /auth/logout": lambda: post("/auth/logout", json=token),
             "post /documents": lambda: self.post_file(content, key="upload"),
+            "post /documents/initiate-upload": lambda: post("/documents/initiate-upload", json=announced),
             "patch /documents/{document_id}": lambda: self.http.patch(path, json={"folder": "f"}),
             "delete /documents/{document_id}": lambda: self.http.delete(path),
             "post /documents/{document_id}/process": lambda: self.process(document_id, key="process"),

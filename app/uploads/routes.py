@@ -4,6 +4,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from starlette.exceptions import HTTPException
 
 from app.auth.dependencies import CurrentUser, users_only
 from app.documents.dependencies import DocumentId
@@ -80,6 +81,12 @@ async def initiate_upload(
     """Announce a file. The answer says where to PUT it; the document is INITIATED until the upload is completed."""
     answer = await service.initiate(user.id, body, str(request.base_url), key)
     return answer.response()
+
+
+@router.api_route("/initiate-upload", methods=["GET", "HEAD", "PUT", "PATCH", "DELETE"], include_in_schema=False)
+async def refuse_other_methods() -> None:
+    """Or the address would be taken for that of a document."""
+    raise HTTPException(405)
 
 
 @router.post(

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.documents.schemas import ContentType, Metadata, Sha256, display_name
 from app.text import LINE
@@ -15,6 +15,11 @@ def _displayable(sent: str) -> str:
     if name is None:
         raise ValueError("Not usable as a filename")
     return name
+
+
+def _whole(sent: object) -> object:
+    """JSON knows no integers: 3.0 is one (JSON Schema, section 6.1.1)."""
+    return int(sent) if isinstance(sent, float) and sent.is_integer() else sent
 
 
 class NewUpload(BaseModel):
@@ -35,7 +40,7 @@ class NewUpload(BaseModel):
 
     filename: Annotated[str, Field(min_length=1, max_length=1024, pattern=LINE), AfterValidator(_displayable)]
     content_type: ContentType
-    size: Annotated[int, Field(ge=1, strict=True, description="Bytes.")]
+    size: Annotated[int, Field(ge=1, strict=True, description="Bytes."), BeforeValidator(_whole)]
     sha256: Sha256 | None = None
     metadata: Metadata = Metadata()
 

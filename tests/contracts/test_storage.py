@@ -290,6 +290,7 @@ async def test_memory_does_not_grow_with_the_file(storage):
 
     async def take_and_give(size: int) -> int:
         """The most memory that it took, in bytes."""
+        await storage.delete("documents/it")
         (process / "clear_refs").write_text("5")
         async with storage.create("documents/it") as staged:
             for _ in range(size // BATCH):
