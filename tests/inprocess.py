@@ -42,9 +42,13 @@ class Process:
         """Be the Dispatcher."""
         self.hints[job_id] += 1
 
-    def http(self, method: str, path: str, *, token: str = "", key: str | None = None, **body: Any) -> httpx2.Response:
+    def http(
+        self, method: str, path: str, *, token: str = "", key: str | None = None, kind: str = "", **body: Any
+    ) -> httpx2.Response:
+        """`kind` is the content type of a body that has none by itself."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         headers |= {"Idempotency-Key": key} if key else {}
+        headers |= {"Content-Type": kind} if kind else {}
         return self._loop.run(self._client.request(method, path, headers=headers, **body))
 
     def write(self, unit: Callable[..., T], *args: Any) -> T:

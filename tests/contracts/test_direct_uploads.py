@@ -265,6 +265,25 @@ def test_completed_by_many_at_once(owner: User) -> None:
     assert names(owner, upload["document_id"]).count("document.uploaded") == 1
 
 
+def test_completed_or_swept_but_not_both(place: Place, owner: User) -> None:
+    """Completions and two sweepers a hair apart: whatever wins, a document has its bytes and none stay without one."""
+    place.server.kill()
+    user = place.server.restarted(owner, UPLOAD_URL_TTL="1", ORPHAN_GRACE_SECONDS="1.5", LEASE_SECONDS="0.2")
+    uploads = [announce(user, pdf()) for _ in range(12)]
+    announced_at = time.monotonic()
+    assert {put(upload, pdf()) for upload in uploads} == {200}
+    answers = []
+    for number, upload in enumerate(uploads):
+        time.sleep(max(0.0, announced_at + 2.2 + number * 0.08 - time.monotonic()))
+        answers.append(complete(user, upload).status_code)
+    kept = {upload["document_id"] for upload, status in zip(uploads, answers, strict=True) if status == 200}
+    assert set(answers) <= {200, 404, 422, 503}, answers
+    until(lambda: place.stored() == kept)
+    assert {each["id"] for each in user.http.get("/documents").json()["items"]} == kept
+    for document_id in kept:
+        assert user.http.get(f"/documents/{document_id}/content").content == pdf()
+
+
 def test_nobody_else_can_complete_it(place: Place, owner: User) -> None:
     upload = announce(owner, pdf())
     assert put(upload, pdf()) == 200

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from app.errors import NotFound, StorageUnavailable, UnsupportedDocument
+from app.errors import AlreadyStored, NotFound, StorageUnavailable, UnsupportedDocument
 from app.settings import ConfigurationError
 from app.storage.base import Staged, Storage
 from app.storage.local import LocalStorage
@@ -221,6 +221,17 @@ async def test_deleting_twice_is_no_error(place):
     for _ in range(2):
         await place.storage.delete("documents/it")
     assert place.leftovers() == {"other"}
+
+
+async def test_a_file_is_never_overwritten(tmp_path):
+    """Where clients cannot be given URLs of the storage's own, this is what makes ours good for one upload."""
+    place = local_place(tmp_path)
+    await store(place.storage, "documents/it", b"first")
+    with pytest.raises(AlreadyStored):
+        await store(place.storage, "documents/it", b"second")
+    assert await read(place.storage, "documents/it") == b"first"
+    assert place.leftovers() == {"it"}
+    await place.storage.close()
 
 
 @pytest.mark.parametrize("size", [0, 100, PART + 100])
