@@ -216,11 +216,11 @@ def test_a_changed_url_is_refused(place: Place, owner: User) -> None:
 
 def test_an_expired_url_is_refused_and_what_came_in_time_is_not(place: Place, owner: User) -> None:
     place.server.kill()
-    user = place.server.restarted(owner, UPLOAD_URL_TTL="2")
+    user = place.server.restarted(owner, UPLOAD_URL_TTL="3")
     content = pdf()
     late, timely = announce(user, content), announce(user, content)
     assert put(timely, content) == 200
-    time.sleep(3)
+    time.sleep(3.5)
     assert put(late, content) == 403
     assert place.stored() == {timely["document_id"]}
     assert complete(user, timely).status_code == 200
@@ -268,13 +268,13 @@ def test_completed_by_many_at_once(owner: User) -> None:
 def test_completed_or_swept_but_not_both(place: Place, owner: User) -> None:
     """Completions and two sweepers a hair apart: whatever wins, a document has its bytes and none stay without one."""
     place.server.kill()
-    user = place.server.restarted(owner, UPLOAD_URL_TTL="1", ORPHAN_GRACE_SECONDS="1.5", LEASE_SECONDS="0.2")
+    user = place.server.restarted(owner, UPLOAD_URL_TTL="3", ORPHAN_GRACE_SECONDS="1.5", LEASE_SECONDS="0.2")
     uploads = [announce(user, pdf()) for _ in range(12)]
     announced_at = time.monotonic()
     assert {put(upload, pdf()) for upload in uploads} == {200}
     answers = []
     for number, upload in enumerate(uploads):
-        time.sleep(max(0.0, announced_at + 2.2 + number * 0.08 - time.monotonic()))
+        time.sleep(max(0.0, announced_at + 4.2 + number * 0.08 - time.monotonic()))
         answers.append(complete(user, upload).status_code)
     kept = {upload["document_id"] for upload, status in zip(uploads, answers, strict=True) if status == 200}
     assert set(answers) <= {200, 404, 422, 503}, answers
@@ -309,7 +309,7 @@ def test_a_repeated_announcement_gets_the_first_answer(place: Place, owner: User
 
 def test_uploads_never_completed_are_swept(place: Place, owner: User, tmp_path: Path) -> None:
     place.server.kill()
-    quick = {"UPLOAD_URL_TTL": "1", "ORPHAN_GRACE_SECONDS": "2", "LEASE_SECONDS": "0.5"}
+    quick = {"UPLOAD_URL_TTL": "3", "ORPHAN_GRACE_SECONDS": "2", "LEASE_SECONDS": "0.5"}
     user = place.server.restarted(owner, **quick)
     silent, sent, done = (announce(user, pdf()) for _ in range(3))
     assert [put(upload, pdf()) for upload in (sent, done)] == [200, 200]
