@@ -80,6 +80,7 @@ def sweep() -> None:
     async def work(services: Services) -> None:
         await services.sweeper.sweep_lost()
         await services.sweeper.sweep_rows()
+        await services.sweeper.sweep_uploads()
         await services.sweeper.sweep_files()
 
     _with_services(work)

@@ -3,17 +3,19 @@
 AppError
 ├── BadRequest 400          MalformedIdempotencyKey
 ├── Unauthorized 401        InvalidCredentials · InvalidToken · InvalidRefreshToken
-├── Forbidden 403           RegistrationClosed
+├── Forbidden 403           RegistrationClosed · InvalidUploadUrl
 ├── NotFound 404
 ├── MethodNotAllowed 405
 ├── RequestTimeout 408
 ├── Conflict 409            EmailTaken · RequestInProgress · UploadIncomplete · JobInProgress · JobFinished
 │                           DocumentProcessing · ResultNotReady · ProcessingFailed
-├── PreconditionFailed 412
+├── LengthRequired 411
+├── PreconditionFailed 412  AlreadyStored
 ├── PayloadTooLarge 413
 ├── UnsupportedMediaType 415  UnsupportedDocument · MacrosNotAllowed · PolyglotFile
 ├── RangeNotSatisfiable 416
 ├── ValidationFailed 422    MalformedMultipart · UnsafeArchive · UnknownProcessor · InvalidCursor · IdempotencyKeyReused
+│                           SizeMismatch · ContentTypeMismatch · Sha256Mismatch · UploadMissing · UploadRejected
 ├── HeadersTooLarge 431
 ├── InternalError 500
 ├── Unavailable 503         DatabaseUnavailable · StorageUnavailable · TooBusy · NotReady
@@ -95,6 +97,12 @@ class RegistrationClosed(Forbidden):
     code, title = "registration-closed", "Registration is closed"
 
 
+class InvalidUploadUrl(Forbidden):
+    """The upload URL has expired, was changed, or is another document's. Announce the upload again to get a new one."""
+
+    code, title = "invalid-upload-url", "Invalid upload URL"
+
+
 class NotFound(AppError):
     """There is no such resource, or it belongs to somebody else."""
 
@@ -171,10 +179,22 @@ class ProcessingFailed(Conflict):
     code, title = "processing-failed", "Processing failed"
 
 
+class LengthRequired(AppError):
+    """The request must say in `Content-Length` how long its body is."""
+
+    status, code, title = 411, "length-required", "Length required"
+
+
 class PreconditionFailed(AppError):
     """`If-Match` names another version of the document. Read it again and repeat the change on what is there now."""
 
     status, code, title = 412, "precondition-failed", "The document has changed"
+
+
+class AlreadyStored(PreconditionFailed):
+    """The document's bytes are here already: an upload URL is good for one upload."""
+
+    code, title = "already-stored", "Already uploaded"
 
 
 class PayloadTooLarge(AppError):
@@ -219,8 +239,8 @@ class ValidationFailed(AppError):
     status, code, title = 422, "validation-failed", "Validation failed"
     pointer: ClassVar[str] = ""
 
-    def __init__(self, detail: str | None = None, *, errors: Sequence[Mapping[str, str]] = ()) -> None:
-        super().__init__(detail)
+    def __init__(self, detail: str | None = None, *, errors: Sequence[Mapping[str, str]] = (), **extra: Any) -> None:
+        super().__init__(detail, **extra)
         self.extra["errors"] = errors or [{"detail": self.detail, "pointer": self.pointer}]
 
 
@@ -252,6 +272,36 @@ class IdempotencyKeyReused(ValidationFailed):
     """The Idempotency-Key was used before for a different request. Use a new key for every new request."""
 
     code, title, pointer = "idempotency-key-reused", "Idempotency-Key reused", "/header/Idempotency-Key"
+
+
+class SizeMismatch(ValidationFailed):
+    """The file is not of the size that was announced."""
+
+    code, title, pointer = "size-mismatch", "Size not as announced", "/header/Content-Length"
+
+
+class ContentTypeMismatch(ValidationFailed):
+    """The file is not of the content type that was announced."""
+
+    code, title, pointer = "content-type-mismatch", "Content type not as announced", "/header/Content-Type"
+
+
+class Sha256Mismatch(ValidationFailed):
+    """The file does not have the SHA-256 that was announced."""
+
+    code, title = "sha256-mismatch", "SHA-256 not as announced"
+
+
+class UploadMissing(ValidationFailed):
+    """The file has not been uploaded. Send it to the upload URL, then complete the upload again."""
+
+    code, title = "upload-missing", "File not uploaded"
+
+
+class UploadRejected(ValidationFailed):
+    """The uploaded file was not as announced, or not acceptable; `error` says why. It was removed: announce another."""
+
+    code, title = "upload-rejected", "Upload rejected"
 
 
 class HeadersTooLarge(AppError):

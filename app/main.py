@@ -22,6 +22,7 @@ from app.documents import routes as documents
 from app.middleware import RequestMiddleware
 from app.processing import routes as processing
 from app.settings import Settings, load
+from app.uploads import routes as uploads
 from app.wiring import Services
 
 log = structlog.get_logger()
@@ -36,7 +37,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPIOffline(**openapi.DESCRIPTION, redoc_url=None, lifespan=_lifespan(settings))
     app.add_middleware(RequestMiddleware)
     problems.install(app)
-    for router in (auth.router, auth.own, documents.router, processing.router, health.router):
+    for router in (
+        auth.router,
+        auth.own,
+        uploads.router,
+        uploads.open_to_all,
+        documents.router,
+        processing.router,
+        health.router,
+    ):
         app.include_router(router)
     openapi.install(app, wiring.PROCESSORS)
 
@@ -54,6 +63,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
         await services.open()
         app.state.auth = services.auth
         app.state.documents = services.documents
+        app.state.uploads = services.uploads
         app.state.processing = services.processing
         app.state.health = services.health
         background = asyncio.create_task(services.run())

@@ -24,6 +24,7 @@ DESCRIPTION: dict[str, Any] = {
     "openapi_tags": [
         {"name": "auth", "description": "Accounts and tokens."},
         {"name": "documents", "description": "Files and what is known of them."},
+        {"name": "direct uploads", "description": "Large files, past the service where the storage can."},
         {"name": "processing", "description": "Jobs and results."},
         {"name": "health", "description": "For load balancers and monitoring."},
     ],

@@ -55,7 +55,9 @@ class Problem(BaseModel):
     code: str = Field(examples=["not-found"])
     request_id: str
     errors: list[Place] | None = Field(None, description="With validation-failed: every place that is wrong.")
-    error: dict[str, str] | None = Field(None, description="With processing-failed: the job's `code` and `detail`.")
+    error: dict[str, str] | None = Field(
+        None, description="With processing-failed and upload-rejected: the reason's `code` and `detail`."
+    )
     checks: dict[str, str] | None = Field(None, description="With not-ready: `ok` or what not, by check.")
 
 

@@ -34,6 +34,11 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
+    public_url: str = Field(
+        "",
+        pattern=r"^(https?://[^/?#@\s]+(/[^?#\s]*)?)?$",
+        description="Where clients reach the service, for upload URLs; empty: as each request says.",
+    )
     workers: int = Field(1, ge=1, description="Server processes.")
     data_dir: Path = Field(Path("var"), description="Database file, uploaded files, development secret.")
     database_url: SecretStr | None = Field(
@@ -67,6 +72,10 @@ class Settings(BaseSettings):
     upload_min_rate: float = Field(1024, ge=0, description="Bytes a second an upload must average over 10 s.")
     upload_max_seconds: float = Field(3600, gt=0, description="An upload that takes longer than this is cut off.")
 
+    upload_url_ttl: int = Field(
+        900, ge=1, le=604800, description="Life of the URL of a direct upload, in whole seconds; at most a week."
+    )
+
     lease_seconds: float = Field(
         30, gt=0, le=300, description="A job whose worker is silent for this long is taken over; at most 300."
     )
@@ -75,7 +84,10 @@ class Settings(BaseSettings):
     job_concurrency: int = Field(4, ge=1, description="Jobs run at once by one process.")
     drain_seconds: float = Field(20, ge=0, description="On SIGTERM, running jobs get this long to finish.")
     orphan_grace_seconds: float = Field(
-        3600, gt=0, description="Files that belong to no document are removed after this long."
+        3600,
+        gt=0,
+        description="Files that belong to no document are removed after this long, and so are direct uploads that "
+        "were not completed, counted from the end of their URL.",
     )
     idempotency_ttl: float = Field(86400, gt=0, description="How long an Idempotency-Key is remembered.")
 

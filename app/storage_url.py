@@ -9,7 +9,10 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 Addressing = Literal["path", "virtual", "auto"]
 
-GRAMMAR = "s3://bucket/prefix?endpoint=https://host&region=…&addressing=path|virtual&verify=true|false|/ca.pem"
+GRAMMAR = (
+    "s3://bucket/prefix?endpoint=https://host&public_endpoint=https://host&region=…"
+    "&addressing=path|virtual&verify=true|false|/ca.pem"
+)
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 _BUCKET = re.compile(r"(?!.*\.\.)(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -28,7 +31,10 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A place in an S3 bucket. Without an endpoint, AWS; `prefix` is empty or ends with a slash."""
+    """A place in an S3 bucket. Without an endpoint, AWS; `prefix` is empty or ends with a slash.
+
+    `public_endpoint` is where clients reach it, if that is elsewhere.
+    """
 
     name: str
     prefix: str = ""
@@ -36,6 +42,7 @@ class Bucket:
     region: str | None = None
     addressing: Addressing = "auto"
     verify: bool | str = True
+    public_endpoint: str | None = None
 
 
 def parse(url: str) -> Folder | Bucket:
@@ -78,6 +85,7 @@ def _bucket(url: str) -> Bucket:
         region=_region(options.get("region")),
         addressing=_addressing(options.get("addressing", "path" if endpoint else "auto")),
         verify=_verify(options.get("verify", "true")),
+        public_endpoint=_endpoint(options.get("public_endpoint")),
     )
 
 
@@ -86,7 +94,7 @@ def _options(query: str) -> Mapping[str, str]:
     options = dict(pairs)
     if len(options) < len(pairs):
         raise ValueError("says something twice")
-    if unknown := options.keys() - {"endpoint", "region", "addressing", "verify"}:
+    if unknown := options.keys() - {"endpoint", "public_endpoint", "region", "addressing", "verify"}:
         raise ValueError(f"has an unknown option: {min(unknown)!r:.40}; its form is {GRAMMAR}")
     return options
 

@@ -14,6 +14,7 @@ from app.database import Database
 from app.database.postgresql import PostgresqlDatabase
 from app.database.sqlite import SqliteDatabase
 from app.dispatch.in_process import InProcessDispatcher
+from app.documents.gate import Gate
 from app.documents.service import DocumentService
 from app.health import Health
 from app.processing.runner import Runner
@@ -27,6 +28,8 @@ from app.settings import Settings
 from app.storage.base import Storage
 from app.storage.local import LocalStorage
 from app.storage_url import Folder
+from app.uploads.service import UploadService
+from app.uploads.urls import OwnUrls
 
 PROCESSORS: tuple[Processor[Any], ...] = (SimulatedProcessor(), TextProcessor())
 
@@ -41,6 +44,7 @@ class Services:
     hasher: PasswordHasher
     auth: AuthService
     documents: DocumentService
+    uploads: UploadService
     processing: ProcessingService
     runner: Runner
     sweeper: Sweeper
@@ -84,6 +88,8 @@ def build(settings: Settings) -> Services:
     db = _database(settings)
     storage = _storage(settings)
     processors = {processor.name: processor for processor in PROCESSORS}
+    gate = Gate(settings)
+    secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else development_secret(settings.data_dir)
     hasher = PasswordHasher()
     watch = JobWatch(db)
     runner = Runner(db=db, storage=storage, processors=processors, watch=watch, settings=settings, name=name)
@@ -93,8 +99,9 @@ def build(settings: Settings) -> Services:
         db=db,
         storage=storage,
         hasher=hasher,
-        auth=AuthService(db, hasher, _access_tokens(settings), settings),
-        documents=DocumentService(db, storage, settings),
+        auth=AuthService(db, hasher, _access_tokens(settings, secret), settings),
+        documents=DocumentService(db, storage, gate, settings),
+        uploads=UploadService(db, storage, gate, OwnUrls(secret), settings),
         processing=ProcessingService(db, dispatcher, processors, watch, settings),
         runner=runner,
         sweeper=Sweeper(db=db, storage=storage, dispatcher=dispatcher, watch=watch, settings=settings, name=name),
@@ -129,8 +136,7 @@ def _database(settings: Settings) -> Database:
     )
 
 
-def _access_tokens(settings: Settings) -> AccessTokens:
-    secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else development_secret(settings.data_dir)
+def _access_tokens(settings: Settings, secret: str) -> AccessTokens:
     return AccessTokens(
         secret, issuer=settings.jwt_issuer, audience=settings.jwt_audience, ttl=settings.access_token_ttl
     )

@@ -16,7 +16,7 @@ from app.main import create_app
 from app.settings import Settings
 from tests import databases
 
-SERVED = ("auth", "documents", "processing", "health")
+SERVED = ("auth", "documents", "uploads", "processing", "health")
 
 T = TypeVar("T")
 
@@ -42,9 +42,13 @@ class Process:
         """Be the Dispatcher."""
         self.hints[job_id] += 1
 
-    def http(self, method: str, path: str, *, token: str = "", key: str | None = None, **body: Any) -> httpx2.Response:
+    def http(
+        self, method: str, path: str, *, token: str = "", key: str | None = None, kind: str = "", **body: Any
+    ) -> httpx2.Response:
+        """`kind` is the content type of a body that has none by itself."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         headers |= {"Idempotency-Key": key} if key else {}
+        headers |= {"Content-Type": kind} if kind else {}
         return self._loop.run(self._client.request(method, path, headers=headers, **body))
 
     def write(self, unit: Callable[..., T], *args: Any) -> T:
@@ -57,6 +61,7 @@ class Process:
     def tick(self) -> None:
         self._sweep(self._services.sweeper.sweep_jobs)
         self._sweep(self._services.sweeper.sweep_rows)
+        self._sweep(self._services.sweeper.sweep_uploads)
 
     def kill(self) -> None:
         """Go away without any shutdown; given back is only what the operating system would take back."""
@@ -74,6 +79,11 @@ class Process:
 
 @cache
 def addresses() -> list[tuple[str, str]]:
-    """Method and path of every operation on one document or job."""
+    """Method and path of every operation on one document or job of a user's."""
     paths = create_app(Settings(_env_file=None, log_level="ERROR")).openapi()["paths"]
-    return [(method.upper(), path) for path, methods in paths.items() if "_id}" in path for method in methods]
+    return [
+        (method.upper(), path)
+        for path, methods in paths.items()
+        for method, operation in methods.items()
+        if "_id}" in path and "security" in operation
+    ]

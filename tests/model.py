@@ -9,6 +9,7 @@ from uuid import UUID
 from app.processing import schemas
 
 LEASE, MAX_TRIES, KEPT = 30, 2, 86400  # seconds, attempts, seconds that a key is remembered
+URL_TTL, GRACE = 900, 3600  # seconds
 
 
 @dataclass(eq=False, repr=False)
@@ -20,16 +21,28 @@ class Document:
     job: "Job | None" = None
     published: "Attempt | None" = None
     deleted: bool = False
+    upload: "Upload | None" = None
 
     def __repr__(self) -> str:
         return f"<document {self.number}, {self.status}>"
 
     def on_process(self, work: str, *, force: bool) -> int:
         """The status that a request to process it is answered with; 202 starts a job."""
+        if self.status == "INITIATED":
+            return 409
         same = self.job is not None and self.job.work == work
         if self.status == "PROCESSING":
             return 200 if same else 409
         return 200 if self.status == "COMPLETED" and same and not force else 202
+
+
+@dataclass(eq=False)
+class Upload:
+    """Where the file of a document is to be sent, and whether it was."""
+
+    url: str
+    expires: datetime
+    sent: bool = False
 
 
 @dataclass(eq=False, repr=False)
@@ -100,6 +113,11 @@ class Model:
         return [document for document in self.documents if not document.deleted]
 
     @property
+    def stored(self) -> set[UUID]:
+        """The documents whose file is here."""
+        return {each.id for each in self.kept if each.upload is None or each.upload.sent}
+
+    @property
     def busy(self) -> bool:
         return any(job.live for job in self.jobs)
 
@@ -119,6 +137,17 @@ class Model:
         self.documents.append(document)
         self._tell("document.uploaded", document)
         return document
+
+    def initiate(self, document_id: UUID, url: str) -> Document:
+        document = Document(document_id, len(self.documents) + 1, "INITIATED")
+        document.upload = Upload(url, self.after(URL_TTL))
+        self.documents.append(document)
+        self._tell("document.initiated", document)
+        return document
+
+    def complete(self, document: Document) -> None:
+        self._move(document, "UPLOADED")
+        self._tell("document.uploaded", document)
 
     def start(self, document: Document, job_id: UUID, work: str) -> Job:
         job = Job(job_id, len(self.jobs) + 1, document, work, run_at=self.now, hint_at=self.after(LEASE))
@@ -186,6 +215,13 @@ class Model:
                 self._end(job, "FAILED", dead=True)
             else:
                 self._requeue(job, self.now)
+
+    def expire(self) -> None:
+        for document in self.kept:
+            late = document.upload and document.upload.expires + timedelta(seconds=GRACE) <= self.now
+            if late and document.status == "INITIATED":
+                document.deleted = True
+                self._tell("document.upload_expired", document)
 
     def announce(self, *, all_queued: bool = False) -> None:
         for job in self.jobs:

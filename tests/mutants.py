@@ -50,6 +50,27 @@ MUTANTS = (
         ("tests/unit/test_documents_repository.py",),
     ),
     Mutant(
+        "that a rejected upload is never completed",
+        "app/documents/repository.py",
+        "swap = swap.where(documents.c.error.is_(null()))",
+        "pass",
+        ("tests/unit/test_documents_repository.py",),
+    ),
+    Mutant(
+        "that no file takes the place of another",
+        "app/storage/local.py",
+        "os.link(",
+        "os.replace(",
+        ("tests/contracts/test_storage.py",),
+    ),
+    Mutant(
+        "the document in the signature of an upload URL",
+        "app/uploads/urls.py",
+        'f"PUT {key} {expires}"',
+        'f"PUT {expires}"',
+        ("tests/contracts/test_direct_uploads.py",),
+    ),
+    Mutant(
         "the owner filter of documents",
         "app/documents/repository.py",
         ', documents.c.owner_id == bindparam("owner"))',

@@ -2,13 +2,14 @@
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -37,10 +38,12 @@ def until(condition: Callable[[], T], timeout: float = 20) -> T:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Below those that the system hands out: any outgoing connection could take such a one before it is used."""
+    while True:
+        port = 10_000 + secrets.randbelow(20_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclass
@@ -246,12 +249,14 @@ class User:
         token = {"refresh_token": self.tokens["refresh_token"]}
         stranger = {"email": f"{uuid4().hex}@example.com", "password": PASSWORD}
         path, content = f"/documents/{document_id}", pdf(uuid4().hex)
+        announced = {"filename": "a.pdf", "content_type": PDF_TYPE, "size": len(content)}
         return {
             "post /auth/register": lambda: post("/auth/register", json=stranger),
             "post /auth/login": lambda: post("/auth/login", json={"email": self.email, "password": PASSWORD}),
             "post /auth/refresh": lambda: post("/auth/refresh", json=token),
             "post /auth/logout": lambda: post("/auth/logout", json=token),
             "post /documents": lambda: self.post_file(content, key="upload"),
+            "post /documents/initiate-upload": lambda: post("/documents/initiate-upload", json=announced),
             "patch /documents/{document_id}": lambda: self.http.patch(path, json={"folder": "f"}),
             "delete /documents/{document_id}": lambda: self.http.delete(path),
             "post /documents/{document_id}/process": lambda: self.process(document_id, key="process"),

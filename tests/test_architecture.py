@@ -21,6 +21,7 @@ LEVELS: list[set[str]] = [
     {"protocol"},
     {"auth"},
     {"documents"},
+    {"uploads"},
     {"processing"},
     {"health", "openapi"},
     {"wiring"},

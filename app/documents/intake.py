@@ -3,10 +3,6 @@
 python-multipart finds the parts; nothing is spooled, and no more than a batch of the file is ever held in memory.
 """
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Callable
-
 from fastapi import Request
 from pydantic import ValidationError
 from python_multipart.exceptions import FormParserError
@@ -17,7 +13,6 @@ from app.documents.sniffing import plausible
 from app.errors import (
     MalformedMultipart,
     PayloadTooLarge,
-    RequestTimeout,
     UnsupportedDocument,
     UnsupportedMediaType,
 )
@@ -28,7 +23,6 @@ BATCH = 512 * 1024  # bytes handed to storage at a time
 HEAD = 1024  # bytes that tell whether a file can be a document at all
 MAX_METADATA = 64 * 1024
 OVERHEAD = MAX_METADATA + 16 * 1024  # what a body may hold besides the file
-RATE_WINDOW = 10.0  # seconds over which the rate is measured: a fast beginning earns no slow end
 
 
 def boundary_of(request: Request, max_file: int) -> bytes:
@@ -44,31 +38,6 @@ def boundary_of(request: Request, max_file: int) -> bytes:
     if declared_length(request) > max_file + OVERHEAD:
         raise PayloadTooLarge
     return options[b"boundary"]
-
-
-async def paced(stream: AsyncIterator[bytes], idle: float, min_rate: float, longest: float) -> AsyncIterator[bytes]:
-    """Pass the stream on, but not for a client that stalls for `idle` seconds, stays below `min_rate` bytes/s or takes
-    more than `longest` seconds for it all.
-
-    uvicorn waits for a body for ever. Raises RequestTimeout.
-    """
-    begun = since = time.monotonic()
-    received = 0
-    while time.monotonic() - begun < longest:
-        try:
-            async with asyncio.timeout(idle):
-                chunk = await anext(stream, None)
-        except TimeoutError:
-            raise RequestTimeout from None
-        if chunk is None:
-            return
-        received += len(chunk)
-        if (elapsed := time.monotonic() - since) > RATE_WINDOW:
-            if received < min_rate * elapsed:
-                raise RequestTimeout
-            since, received = time.monotonic(), 0
-        yield chunk
-    raise RequestTimeout
 
 
 class Form:
@@ -88,7 +57,7 @@ class Form:
         self._metadata: bytearray | None = None
         self._headers: dict[str, str] = {}
         self._header = [bytearray(), bytearray()]
-        self._on_data: Callable[[memoryview], None] = self._on_file_data
+        self._on_data = self._on_file_data
         self._complete = False
         self._parser = MultipartParser(
             boundary,

@@ -11,12 +11,14 @@ from sqlalchemy import (
     String,
     Table,
     Uuid,
+    text,
 )
 
 from app.database import UTCDateTime, binary_text, metadata
 from app.documents.lifecycle import Status
 
 _STATUSES = ", ".join(f"'{status}'" for status in Status)
+_INITIATED = text("status = 'INITIATED'")
 
 documents = Table(
     "documents",
@@ -26,12 +28,15 @@ documents = Table(
     Column("filename", binary_text(255), nullable=False),
     Column("content_type", String(100), nullable=False),
     Column("size", BigInteger, nullable=False),
-    Column("sha256", String(64), nullable=False),
+    # As announced until the upload is complete; then as verified.
+    Column("sha256", String(64)),
     Column("status", String(10), nullable=False),
     Column("version", Integer, nullable=False),
     Column("description", String(2000)),
     Column("folder", String(255)),
     Column("tags", JSON, nullable=False),
+    # Of a direct upload.
+    Column("upload_expires_at", UTCDateTime),
     Column("job_id", Uuid),
     Column("error", JSON(none_as_null=True)),
     Column("created_at", UTCDateTime, nullable=False),
@@ -45,6 +50,7 @@ documents = Table(
     Index(None, "owner_id", "folder", "created_at", "id"),
     Index(None, "owner_id", "sha256"),
     Index(None, "status"),
+    Index("ix_documents_initiated", "upload_expires_at", sqlite_where=_INITIATED, postgresql_where=_INITIATED),
 )
 
 # Answers `?tag=` without reading every document; `documents.tags` is what is shown.

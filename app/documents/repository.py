@@ -4,7 +4,20 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, insert, or_, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    null,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
 from app import events
 from app.database import any_case, now
@@ -12,6 +25,8 @@ from app.documents.lifecycle import SOURCES, Status
 from app.documents.models import document_tags, documents
 from app.documents.schemas import Document, Failure, Filters, Metadata
 from app.pagination import Keyset
+
+EXPIRED = 500  # documents deleted in one go
 
 _BY_ID = select(documents).where(documents.c.id == bindparam("id"), documents.c.owner_id == bindparam("owner"))
 
@@ -21,8 +36,14 @@ def get(conn: Connection, owner_id: UUID, document_id: UUID) -> Document | None:
     return Document.model_validate(row) if row else None
 
 
+def announced(conn: Connection, document_id: UUID) -> Document | None:
+    """A document whose upload URL the caller has, whoever owns it."""
+    row = conn.execute(select(documents).where(documents.c.id == document_id)).one_or_none()
+    return Document.model_validate(row) if row else None
+
+
 def add(conn: Connection, values: dict[str, Any], metadata: Metadata) -> Document:
-    """Insert a new document in the state that `values` name, with its `document.uploaded` event."""
+    """Insert a new document, UPLOADED or INITIATED as `values` say, with its event of that name."""
     row = conn.execute(
         insert(documents)
         .values(**values, **metadata.model_dump(), version=1, created_at=now(), updated_at=now())
@@ -30,16 +51,7 @@ def add(conn: Connection, values: dict[str, Any], metadata: Metadata) -> Documen
     ).one()
     _index_tags(conn, row.id, row.tags)
     document = Document.model_validate(row)
-    events.append(
-        conn,
-        "document.uploaded",
-        actor=f"user:{document.owner_id}",
-        user_id=document.owner_id,
-        document_id=document.id,
-        size=document.size,
-        sha256=document.sha256,
-        content_type=document.content_type,
-    )
+    _tell_of_file(conn, f"document.{document.status.lower()}", document)
     return document
 
 
@@ -50,18 +62,22 @@ def move(
     new: Status,
     *,
     actor: str,
-    job_id: UUID,
+    job_id: UUID | None = None,
     error: Failure | None = None,
     request_id: str | None = None,
+    **facts: Any,
 ) -> Document | None:
     """Compare and swap the status, with its event: the only code that changes `documents.status`.
 
-    None means that somebody else moved the document first, or that its latest job is another: nothing was changed.
+    `facts` are other columns that change with it. None means that somebody else moved the document first, that its
+    latest job is another, or that its upload was rejected: nothing was changed.
     """
     assert old in SOURCES[new]
     swap = update(documents).where(documents.c.id == document_id, documents.c.status == old)
     if old is Status.PROCESSING:
         swap = swap.where(documents.c.job_id == job_id)
+    if old is Status.INITIATED:
+        swap = swap.where(documents.c.error.is_(null()))
     row = conn.execute(
         swap.values(
             status=new,
@@ -69,6 +85,7 @@ def move(
             job_id=job_id,
             error=error.model_dump() if error else None,
             updated_at=now(),
+            **facts,
         ).returning(documents)
     ).one_or_none()
     if row is None:
@@ -85,6 +102,37 @@ def move(
         new=new,
     )
     return Document.model_validate(row)
+
+
+def complete(conn: Connection, document: Document, facts: dict[str, Any]) -> Document | None:
+    """Make an announced document UPLOADED, its file being as `facts` say. None: as with `move`."""
+    actor = f"user:{document.owner_id}"
+    moved = move(conn, document.id, Status.INITIATED, Status.UPLOADED, actor=actor, **facts)
+    if moved:
+        _tell_of_file(conn, "document.uploaded", moved)
+    return moved
+
+
+def reject(conn: Connection, document: Document, error: Failure) -> bool:
+    """Close an upload for good, unless it is complete: from now on its file is nobody's, and may be removed."""
+    at = (documents.c.id == document.id, documents.c.status == Status.INITIATED, documents.c.error.is_(null()))
+    values = {"error": error.model_dump(), "version": documents.c.version + 1, "updated_at": now()}
+    rejected = conn.execute(update(documents).where(*at).values(**values)).rowcount == 1
+    if rejected:
+        actor, owner, told = f"user:{document.owner_id}", document.owner_id, error.model_dump()
+        events.append(conn, "document.upload_rejected", actor=actor, user_id=owner, document_id=document.id, error=told)
+    return rejected
+
+
+def expire(conn: Connection, grace: float, actor: str) -> list[UUID]:
+    """Delete documents whose upload was not completed within `grace` seconds after its URL expired: some, or none."""
+    late = (documents.c.status == Status.INITIATED, documents.c.upload_expires_at <= now(-grace))
+    some = select(documents.c.id).where(*late).limit(EXPIRED).with_for_update(skip_locked=True)
+    gone = delete(documents).where(documents.c.id.in_(some), *late).returning(documents.c.id, documents.c.owner_id)
+    rows = conn.execute(gone).all()
+    for row in rows:
+        events.append(conn, "document.upload_expired", actor=actor, user_id=row.owner_id, document_id=row.id)
+    return [row.id for row in rows]
 
 
 def edit(
@@ -144,6 +192,19 @@ def counts(conn: Connection) -> dict[str, int]:
     """Documents by status."""
     query = select(documents.c.status, func.count()).group_by(documents.c.status)
     return {**dict.fromkeys(map(str, Status), 0), **dict(conn.execute(query).tuples().all())}
+
+
+def _tell_of_file(conn: Connection, event: str, document: Document) -> None:
+    events.append(
+        conn,
+        event,
+        actor=f"user:{document.owner_id}",
+        user_id=document.owner_id,
+        document_id=document.id,
+        size=document.size,
+        sha256=document.sha256,
+        content_type=document.content_type,
+    )
 
 
 def _index_tags(conn: Connection, document_id: UUID, tags: Sequence[str]) -> None:

@@ -33,6 +33,7 @@ from app.errors import (
     UnsafeArchive,
     UnsupportedDocument,
     UnsupportedMediaType,
+    UploadIncomplete,
     ValidationFailed,
 )
 from app.events import TimelinePage
@@ -67,7 +68,7 @@ _UPLOAD_BODY = {
         },
     }
 }
-_OF_DOCUMENT = links(
+OF_DOCUMENT = links(
     "getDocument",
     "editDocument",
     "getDocumentContent",
@@ -97,7 +98,7 @@ _CONTENT_RANGE = {"Content-Range": header("What part of how much.", "bytes 0-99/
                 "Location": header("The document.", "/documents/01939f3e-5c00-7000-8000-000000000001"),
                 **_REPLAYED,
             },
-            "links": _OF_DOCUMENT,
+            "links": OF_DOCUMENT,
         },
         **raises(
             MalformedIdempotencyKey,
@@ -179,7 +180,7 @@ async def edit_document(
         200: {"description": "The file.", "headers": _FILE_HEADERS, **_CONTENT},
         206: {"description": "The requested range.", "headers": _FILE_HEADERS | _CONTENT_RANGE, **_CONTENT},
         304: {"description": "Unchanged."},
-        **raises(ValidationFailed, NotFound, RangeNotSatisfiable, StorageUnavailable),
+        **raises(ValidationFailed, NotFound, UploadIncomplete, RangeNotSatisfiable, StorageUnavailable),
     },
     openapi_extra=accepts(
         Range="`bytes=` with one range; other forms are ignored.",
@@ -189,7 +190,7 @@ async def edit_document(
 )
 async def get_content(request: Request, document_id: DocumentId, user: CurrentUser, service: Service) -> Response:
     """The bytes as they were uploaded."""
-    document = await service.get(user.id, document_id)
+    document = await service.stored(user.id, document_id)
     headers = _content_headers(document)
     if unchanged(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)

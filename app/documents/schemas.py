@@ -18,6 +18,7 @@ MAX_FILENAME = 255
 Tag = Annotated[str, Field(min_length=1, max_length=50, pattern=LINE)]
 Folder = Annotated[str, Field(min_length=1, max_length=255, pattern=LINE)]
 ContentType = Literal["application/pdf", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.IGNORECASE | re.ASCII)
 Sort = Literal["created_at", "-created_at", "filename", "-filename", "size", "-size"]
 
@@ -107,15 +108,15 @@ class Document(BaseModel):
     owner_id: UUID
     filename: str
     content_type: ContentType
-    size: int = Field(description="Bytes.")
-    sha256: str = Field(description="Of the stored bytes, in hex.")
+    size: int = Field(description="Bytes. While INITIATED: as announced.")
+    sha256: str | None = Field(description="Of the stored bytes, in hex. While INITIATED: as announced, or null.")
     status: Status
     version: int = Field(description="Rises with every change; `ETag` holds it.")
     description: str | None
     folder: str | None
     tags: list[str]
     job_id: UUID | None = Field(description="The latest job.")
-    error: Failure | None = Field(description="With FAILED: why.")
+    error: Failure | None = Field(description="With FAILED: why. With INITIATED: why the file was rejected.")
     created_at: datetime
     updated_at: datetime
 
@@ -138,7 +139,7 @@ class Filters(BaseModel):
     q: Annotated[str, Field(min_length=1, max_length=200, pattern=PROSE)] | None = Field(
         None, description="Part of the filename or the description, in any case."
     )
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    sha256: Sha256 | None = None
     created_after: Moment | None = None
     created_before: Moment | None = None
     sort: Sort = "-created_at"

@@ -13,7 +13,8 @@ from sqlalchemy import Connection
 from app import events, faults, idempotency, metrics, pagination
 from app.database import Database
 from app.documents import repository
-from app.documents.intake import BATCH, Form, paced
+from app.documents.gate import Gate
+from app.documents.intake import BATCH, Form
 from app.documents.lifecycle import Status
 from app.documents.schemas import Document, DocumentPage, Filters, Metadata
 from app.documents.sniffing import sniff
@@ -23,7 +24,7 @@ from app.errors import (
     NotFound,
     PreconditionFailed,
     StorageUnavailable,
-    TooBusy,
+    UploadIncomplete,
 )
 from app.events import TimelineItem, TimelinePage
 from app.idempotency import Answer, Guard
@@ -31,7 +32,6 @@ from app.ids import new_id
 from app.settings import Settings
 from app.storage.base import Staged, Storage
 
-SLOT_PATIENCE = 60.0  # seconds that an upload waits for a slot
 RELEASE_PATIENCE = 0.5  # seconds that the answer to a failed upload waits for its key to be given up
 
 
@@ -49,11 +49,11 @@ def document_of(key: str) -> UUID | None:
 
 
 class DocumentService:
-    def __init__(self, db: Database, storage: Storage, settings: Settings) -> None:
+    def __init__(self, db: Database, storage: Storage, gate: Gate, settings: Settings) -> None:
         self._db = db
         self._storage = storage
+        self._gate = gate
         self._settings = settings
-        self._slots = asyncio.Semaphore(settings.upload_slots)
         self.max_upload_bytes = settings.max_upload_bytes
 
     async def upload(self, owner_id: UUID, boundary: bytes, body: AsyncIterator[bytes], key: str | None) -> Answer:
@@ -63,7 +63,7 @@ class DocumentService:
         RequestTimeout, RequestInProgress, IdempotencyKeyReused, TooBusy, StorageFull, Unavailable.
         """
         document_id = new_id()
-        async with self._reserved(owner_id, key, document_id) as guard, self._slot():
+        async with self._reserved(owner_id, key, document_id) as guard, self._gate.slot():
             async with self._storage.create(storage_key(document_id)) as staged:
                 form = await self._receive(staged, boundary, body)
                 metadata = form.finish()
@@ -86,6 +86,13 @@ class DocumentService:
     async def get(self, owner_id: UUID, document_id: UUID) -> Document:
         """Raises NotFound."""
         return await self._db.read(lambda conn: owned(conn, owner_id, document_id))
+
+    async def stored(self, owner_id: UUID, document_id: UUID) -> Document:
+        """A document whose bytes are here. Raises NotFound, UploadIncomplete."""
+        document = await self.get(owner_id, document_id)
+        if document.status is Status.INITIATED:
+            raise UploadIncomplete
+        return document
 
     async def find(self, owner_id: UUID, filters: Filters, limit: int, cursor: str | None) -> DocumentPage:
         """Raises InvalidCursor."""
@@ -145,8 +152,7 @@ class DocumentService:
 
     async def _receive(self, staged: Staged, boundary: bytes, body: AsyncIterator[bytes]) -> Form:
         form = Form(boundary, self.max_upload_bytes)
-        pace = (self._settings.upload_idle_seconds, self._settings.upload_min_rate, self._settings.upload_max_seconds)
-        async for chunk in paced(body, *pace):
+        async for chunk in self._gate.paced(body):
             form.feed(chunk)
             if form.pending >= BATCH:
                 await staged.write(form.take())
@@ -199,19 +205,6 @@ class DocumentService:
                 async with asyncio.timeout(RELEASE_PATIENCE):
                     await asyncio.shield(self._db.write(lambda conn: idempotency.release(conn, guard, holder)))
             raise
-
-    @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
-        """One of the places for uploads: they bound memory, and keep the disk from being shared by a thousand."""
-        try:
-            async with asyncio.timeout(SLOT_PATIENCE):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise TooBusy from None
-        try:
-            yield
-        finally:
-            self._slots.release()
 
 
 def owned(conn: Connection, owner_id: UUID, document_id: UUID) -> Document:

@@ -208,4 +208,5 @@ def _outcome_of(error: Exception) -> Outcome:
 
 
 def _source(document: Document, path: Path, attempt: int) -> Source:
+    assert document.sha256 is not None, "its bytes are verified"
     return Source(path, document.content_type, document.size, document.sha256, attempt)

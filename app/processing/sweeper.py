@@ -49,6 +49,7 @@ class Sweeper:
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._repeat(self.sweep_jobs, min(TICK, self._lease / 2)))
             loops.create_task(self._repeat(self.sweep_rows, self._lease / 2))
+            loops.create_task(self._repeat(self.sweep_uploads, self._lease / 2))
             loops.create_task(self._repeat(self.sweep_files, self._grace))
 
     async def announce_all(self) -> None:
@@ -71,6 +72,12 @@ class Sweeper:
         """Forget expired idempotency keys and logins."""
         await self._db.write(idempotency.forget_expired)
         await self._db.write(auth.forget_expired)
+
+    async def sweep_uploads(self) -> None:
+        """Delete documents whose direct upload was never completed, and what was sent of them."""
+        actor = f"worker:{self._name}"
+        for document_id in await self._db.write(lambda conn: documents.expire(conn, self._grace, actor)):
+            await self._storage.delete(storage_key(document_id))
 
     async def sweep_files(self) -> None:
         """Remove files that no document has: of uploads that died before their commit, and of deleted documents."""

@@ -1,17 +1,17 @@
 """What services know of file storage, whichever it is."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeVar
+from typing import BinaryIO, Protocol, TypeVar, runtime_checkable
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What a committed file turned out to be: its size in bytes and its SHA-256 in hex."""
+    """What a file turned out to be: its size in bytes and its SHA-256 in hex."""
 
     size: int
     sha256: str
@@ -20,6 +20,10 @@ class Stored:
 class Staged(Protocol):
     """A file that is being received. Nobody sees it before `commit`."""
 
+    @property
+    def received(self) -> Stored:
+        """What was written so far. Not to be asked for while a write is under way."""
+
     async def write(self, chunks: Sequence[bytes | memoryview]) -> None:
         """Append bytes. Memory use does not grow with the file."""
 
@@ -27,7 +31,42 @@ class Staged(Protocol):
         """Run `examine` off the event loop over all bytes, as a seekable file. Nothing may be written after it."""
 
     async def commit(self) -> Stored:
-        """Publish the file under its key. When this returns, it survives a power cut."""
+        """Publish the file under its key. When this returns, it survives a power cut.
+
+        Raises AlreadyStored if the key has a file, which stays as it is. A Presigner may leave that to its URLs.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """A file that a client is going to send by itself: its size in bytes and, if it was said, its SHA-256 in hex."""
+
+    size: int
+    content_type: str
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Presigned:
+    """Where a file is to be PUT, and the headers to send with it. The URL may be relative to that of the service.
+
+    `name` is what the storage calls the file.
+    """
+
+    name: str
+    url: str
+    headers: Mapping[str, str]
+
+
+@runtime_checkable
+class Presigner(Protocol):
+    """What a storage may be able to do besides: let clients put files into it past the service."""
+
+    async def presign(self, key: str, file: Announced, seconds: int) -> Presigned:
+        """A URL that anybody may put this very file to for so many seconds, under a key that has none.
+
+        Whoever signs may be lax about what is sent, never about the key, the time, or a file that is there already.
+        """
 
 
 class Storage(Protocol):

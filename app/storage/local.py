@@ -1,4 +1,4 @@
-"""Files on a local disk: staged beside their place, synced, renamed into it.
+"""Files on a local disk: staged beside their place, synced, linked into it.
 
 Layout: `<root>/staging/<random>.part` while a file is received, `<root>/<folder>/<xx>/<name>` once committed, where xx
 are the last two characters of the name (the random end of a UUIDv7) and keep folders small.
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, ParamSpec
 from uuid import uuid4
 
-from app.errors import NotFound, StorageFull, StorageUnavailable
+from app.errors import AlreadyStored, NotFound, StorageFull, StorageUnavailable
 from app.storage import scratch
 from app.storage.base import Stored, T
 
@@ -68,7 +68,7 @@ class LocalStorage:
         yield await self.run(self._existing, key)
 
     async def delete(self, key: str) -> None:
-        await self.run(self._path(key).unlink, missing_ok=True)
+        await self.run(self._unlink, key)
 
     async def stale(self, older_than: float) -> AsyncIterator[list[str]]:
         await self.run(scratch.clear, self._staging, older_than)
@@ -89,11 +89,23 @@ class LocalStorage:
         return await asyncio.get_running_loop().run_in_executor(self._threads, guarded)
 
     def _existing(self, key: str) -> Path:
-        """Raises NotFound for a file that is missing; not for a disk that is: then nothing is known of the file."""
+        """Raises NotFound for a file that is missing, StorageUnavailable if the disk is."""
         path = self._path(key)
-        if not path.exists() and self._staging.exists():
+        if not path.exists():
+            self.require()
             raise NotFound
         return path
+
+    def _unlink(self, key: str) -> None:
+        try:
+            self._path(key).unlink()
+        except FileNotFoundError:
+            self.require()
+
+    def require(self) -> None:
+        """Raise unless the disk is there: of what should be on one that is away nothing is known."""
+        if not self._staging.is_dir():
+            raise StorageUnavailable
 
     def _path(self, key: str) -> Path:
         folder, name = key.split("/")
@@ -141,9 +153,14 @@ class LocalStaged:
         self._file: BinaryIO | None = None
         self._sha256 = hashlib.sha256()
         self._size = 0
+        self._published = False
         self._committed = False
         # A cancelled caller leaves its call running in the thread; closing the file under it could hit a stranger's.
         self._lock = threading.Lock()
+
+    @property
+    def received(self) -> Stored:
+        return Stored(self._size, self._sha256.hexdigest())
 
     async def write(self, chunks: Sequence[bytes | memoryview]) -> None:
         await self._run(lambda: self._write(chunks))
@@ -169,7 +186,7 @@ class LocalStaged:
             if self._file is not None:
                 self._file.close()
                 self._temporary.unlink(missing_ok=True)
-                if not self._committed:  # a caller cancelled during the commit: it went on without him
+                if self._published and not self._committed:  # a caller cancelled meanwhile: it went on without him
                     self._final.unlink(missing_ok=True)
 
     def _opened(self) -> BinaryIO:
@@ -197,13 +214,18 @@ class LocalStaged:
         os.fsync(file.fileno())
         folder = self._final.parent
         if not folder.exists():
+            self._storage.require()  # or the folders would be made on the disk below it
             folder.mkdir(parents=True, exist_ok=True)
             _sync(folder.parent)
             _sync(folder.parent.parent)
         os.utime(file.fileno())  # from here on counts the grace of a file that has no document yet
-        self._temporary.rename(self._final)
+        try:
+            os.link(self._temporary, self._final)  # unlike a rename, never in place of another
+        except FileExistsError:
+            raise AlreadyStored from None
+        self._published = True
         _sync(folder)
-        return Stored(self._size, self._sha256.hexdigest())
+        return self.received
 
 
 def _sync(folder: Path) -> None:

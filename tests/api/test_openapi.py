@@ -5,6 +5,7 @@ that it has.
 """
 
 import json
+from urllib.parse import parse_qsl, urlsplit
 from uuid import UUID, uuid4
 
 import pytest
@@ -15,6 +16,8 @@ from schemathesis.engine.events import FatalError, NonFatalError, ScenarioFinish
 from schemathesis.generation.meta import TestPhase as Phase
 from schemathesis.openapi.checks import RejectedPositiveData
 
+from app.documents.schemas import display_name
+from tests.contracts.test_direct_uploads import announce
 from tests.factories import DOCX_TYPE, PDF_TYPE, docx, pdf
 from tests.torture import LONG
 
@@ -22,6 +25,7 @@ OPERATIONS = [
     *("register", "login", "refresh", "logout", "me"),
     *("uploadDocument", "listDocuments", "getDocument", "editDocument", "deleteDocument"),
     *("getDocumentContent", "getDocumentTimeline", "processDocument", "getResult"),
+    *("initiateUpload", "putUpload", "completeUpload"),
     *("listJobs", "getJob", "cancelJob"),
     *("livez", "readyz", "metrics"),
 ]
@@ -33,7 +37,7 @@ SEQUENCES = {
     "inference": {"algorithms": []},
 }
 # Valid requests that the state of things refuses. Of 404 and 409 the tool knows that by itself.
-REFUSED_BY_STATE = {"precondition-failed", "range-not-satisfiable", "idempotency-key-reused"}
+REFUSED_BY_STATE = {"precondition-failed", "range-not-satisfiable", "idempotency-key-reused", "upload-missing"}
 
 # No schema can say that bytes are a PDF.
 schemathesis.openapi.media_type(PDF_TYPE, st.text("abc").map(pdf))
@@ -52,7 +56,9 @@ class Client:
         self.http = user.http
         job = user.start(user.upload()["id"])
         user.finished(job["id"])
-        self.ids = {"document_id": [job["document_id"], user.upload()["id"]], "job_id": [job["id"]]}
+        waiting = announce(user, pdf())["document_id"]
+        self.user = user
+        self.ids = {"document_id": [job["document_id"], user.upload()["id"], waiting], "job_id": [job["id"]]}
 
     def complete(self, case):
         if case.meta.generation.mode.is_negative:
@@ -65,7 +71,18 @@ class Client:
             case.headers["Idempotency-Key"] = uuid4().hex
         if "cursor" in case.query:
             case.query["cursor"] = self.issued(case)
+        if name_of(case.operation) == "initiateUpload":
+            case.body["size"] = min(case.body["size"], 10_000)  # the limit is a setting
+            case.body["filename"] = display_name(case.body["filename"]) or "a.pdf"
+        if name_of(case.operation) == "putUpload":
+            self.open_upload(case)
         self.make_haste(case)
+
+    def open_upload(self, case):
+        """An upload of this very body."""
+        upload = announce(self.user, case.body, content_type=case.media_type)
+        case.path_parameters = {"document_id": upload["document_id"]}
+        case.query = dict(parse_qsl(urlsplit(upload["upload_url"]).query))
 
     def known(self, name, made_up):
         """Mostly an id that exists."""

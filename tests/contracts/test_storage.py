@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from app.errors import NotFound, StorageUnavailable, UnsupportedDocument
+from app.errors import AlreadyStored, NotFound, StorageUnavailable, UnsupportedDocument
 from app.settings import ConfigurationError
 from app.storage.base import Staged, Storage
 from app.storage.local import LocalStorage
@@ -223,6 +223,17 @@ async def test_deleting_twice_is_no_error(place):
     assert place.leftovers() == {"other"}
 
 
+async def test_a_file_is_never_overwritten(tmp_path):
+    """Where clients cannot be given URLs of the storage's own, this is what makes ours good for one upload."""
+    place = local_place(tmp_path)
+    await store(place.storage, "documents/it", b"first")
+    with pytest.raises(AlreadyStored):
+        await store(place.storage, "documents/it", b"second")
+    assert await read(place.storage, "documents/it") == b"first"
+    assert place.leftovers() == {"it"}
+    await place.storage.close()
+
+
 @pytest.mark.parametrize("size", [0, 100, PART + 100])
 async def test_nothing_is_seen_before_the_commit_or_left_without_one(place, size):
     async with place.storage.create("documents/it") as staged:
@@ -290,6 +301,7 @@ async def test_memory_does_not_grow_with_the_file(storage):
 
     async def take_and_give(size: int) -> int:
         """The most memory that it took, in bytes."""
+        await storage.delete("documents/it")
         (process / "clear_refs").write_text("5")
         async with storage.create("documents/it") as staged:
             for _ in range(size // BATCH):

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -15,7 +16,7 @@ from sqlalchemy import select
 from app.faults import POINTS
 from app.processing.models import jobs
 from tests import databases
-from tests.factories import pdf
+from tests.factories import PDF_TYPE, pdf
 from tests.invariants import Ledger
 from tests.server import Server, User, until
 from tests.torture import LONG
@@ -41,6 +42,10 @@ class Life:
         document = uploaded.json()["id"]
         job = self._step("process", lambda: user.process(document, key="process", params=WORK)).json()["job"]["id"]
         self._step("finished", lambda: user.http.get(f"/jobs/{job}", params={"wait": 5}))
+        self._step("announce", lambda: announced(user))
+        self._step("put", lambda: put(server, self.answers["announce"].json()))
+        direct = f"/documents/{self.answers['announce'].json()['document_id']}"
+        self._step("complete", lambda: user.http.post(f"{direct}/complete-upload"))
         failing = self._step("upload 2", lambda: user.post_file(pdf("failing"), key="upload 2")).json()["id"]
         self._step("process 2", lambda: user.process(failing, key="process 2", params=FAILURE))
         self._step(
@@ -52,10 +57,21 @@ class Life:
         if name not in self.answers:
             # What was under way when the server died holds its key for a lease.
             answer = until(lambda: (answer := call()).status_code != 409 and answer)
-            # A delete that was carried out before the crash has nothing left to delete.
-            assert answer.is_success or (name, answer.status_code) == ("delete", 404), answer.text
+            # What was carried out before the crash cannot be done again.
+            assert answer.is_success or (name, answer.status_code) in {("delete", 404), ("put", 412)}, answer.text
             self.answers[name] = answer
         return self.answers[name]
+
+
+def announced(user: User) -> httpx2.Response:
+    wanted = {"filename": "direct.pdf", "content_type": PDF_TYPE, "size": len(CONTENT)}
+    return user.http.post("/documents/initiate-upload", json=wanted, headers={"Idempotency-Key": "announce"})
+
+
+def put(server: Server, upload: dict[str, Any]) -> httpx2.Response:
+    """The URL is of the server that was; it is good for every one on the same data."""
+    url = urlsplit(upload["upload_url"])
+    return httpx2.put(f"{server.url}{url.path}?{url.query}", content=CONTENT, headers=upload["headers"])
 
 
 def armed(data_dir: Path, fault: str) -> Server:
@@ -165,7 +181,11 @@ def assert_promises_kept(life: Life, server: Server, jobs: int) -> None:
         again = user.process(document_id, key=name, params=params)
         assert (again.status_code, again.content) == (202, life.answers[name].content)
         assert again.headers["idempotent-replayed"] == "true"
-    assert len(user.http.get("/documents").json()["items"]) == jobs
+    direct = user.document(life.answers["announce"].json()["document_id"])
+    assert direct["status"] == "UPLOADED"
+    assert user.http.get(f"/documents/{direct['id']}/content").content == CONTENT
+    assert announced(user).content == life.answers["announce"].content
+    assert len(user.http.get("/documents").json()["items"]) == jobs + 1
     assert len(user.http.get("/jobs").json()["items"]) == jobs
     tokens = life.answers["refresh"].json()
     assert user.http.post("/auth/refresh", json={"refresh_token": tokens["refresh_token"]}).status_code == 200

@@ -39,6 +39,7 @@ from tests.torture import LONG
 
 ERROR = Failure(code="broken", detail="It broke.")
 WORKER = "worker"
+DIRECT = pdf("sent directly")
 
 RANDOM = settings(
     max_examples=100,
@@ -66,6 +67,7 @@ def one_of(choices: Callable[["DocumentLifecycle"], list[Any]]) -> tuple[st.Sear
 
 serving = precondition(lambda machine: machine.server)
 documents, with_documents = one_of(lambda machine: machine.model.kept)
+uploads, with_uploads = one_of(lambda machine: [each for each in machine.model.documents if each.upload])
 jobs, with_jobs = one_of(lambda machine: machine.model.jobs)
 attempts, with_attempts = one_of(lambda machine: machine.model.attempts)
 sent, with_sent = one_of(lambda machine: list(machine.model.sent))
@@ -134,6 +136,39 @@ class DocumentLifecycle(RuleBasedStateMachine):
             document = self.model.upload(UUID(answer.json()["id"]))
             self.model.remember(key, "/documents", body, document, kept(answer))
 
+    @precondition(lambda machine: machine.server and len(machine.model.kept) < 3)
+    @rule(name=st.sampled_from(["a.pdf", "b.pdf"]), key=keys)
+    def initiate(self, name: str, key: str | None) -> None:
+        path = "/documents/initiate-upload"
+        body = {"json": {"filename": name, "content_type": PDF_TYPE, "size": len(DIRECT)}}
+        answer = self.http("POST", path, key, **body)
+        if not self.replayed(key, path, body, answer):
+            assert answer.status_code == 201
+            upload = answer.json()
+            document = self.model.initiate(UUID(upload["document_id"]), upload["upload_url"])
+            self.model.remember(key, path, body, document, kept(answer))
+
+    @with_uploads
+    @rule(document=uploads)
+    def put(self, document: Document) -> None:
+        upload = document.upload
+        assert upload
+        expected = 404 if document.deleted else 412 if upload.sent else 200
+        assert self.server.http("PUT", upload.url, content=DIRECT, kind=PDF_TYPE).status_code == expected
+        upload.sent |= expected == 200
+
+    @with_uploads
+    @rule(document=uploads)
+    def complete(self, document: Document) -> None:
+        assert document.upload
+        expected = 404 if document.deleted else 200 if document.upload.sent else 422
+        answer = self.http("POST", f"/documents/{document.id}/complete-upload")
+        assert answer.status_code == expected
+        if expected == 200:
+            if document.status == "INITIATED":
+                self.model.complete(document)
+            assert (answer.json()["status"], answer.json()["version"]) == (document.status, document.version)
+
     @with_documents
     @rule(document=documents, wanted=wanted_works, key=keys, force=st.booleans(), hint=hints)
     def process(self, document: Document, wanted: Wanted, key: str | None, hint: str, *, force: bool) -> None:
@@ -144,7 +179,7 @@ class DocumentLifecycle(RuleBasedStateMachine):
         assert answer.status_code == document.on_process(wanted.work, force=force)
         seen = answer.json()
         if answer.is_error:
-            assert seen["code"] == "job-in-progress"
+            assert seen["code"] == ("upload-incomplete" if document.status == "INITIATED" else "job-in-progress")
             return
         self.model.remember(key, path, body, document, kept(answer))
         assert seen["started"] == (answer.status_code == 202)
@@ -171,7 +206,7 @@ class DocumentLifecycle(RuleBasedStateMachine):
         """As a client does whose answer was lost."""
         if first := self.model.remembered(key):
             answer = self.http("POST", first.path, key, **first.body)
-            if first.document.deleted and first.path != "/documents":
+            if first.document.deleted and first.path.endswith("/process"):
                 assert answer.status_code == 404
             else:
                 assert self.replayed(key, first.path, first.body, answer)
@@ -283,6 +318,7 @@ class DocumentLifecycle(RuleBasedStateMachine):
         self.pause(seconds)
         self.server.tick()
         self.model.sweep()
+        self.model.expire()
         self.model.announce()
         self.follow(hint)
 
@@ -317,7 +353,7 @@ class DocumentLifecycle(RuleBasedStateMachine):
         self.rows.hold(self.model)
         assert Counter(map(told, news)) == self.model.told
         assert (self.server.hints if self.server else {}) == self.model.hinted
-        assert self.ledger.files().keys() == self.rows.documents.keys()
+        assert self.ledger.files().keys() == self.model.stored
         for counter in (self.model.told, self.model.hinted, self.server.hints if self.server else {}):
             counter.clear()
 

@@ -1,12 +1,17 @@
 """What happens to files when the disk, the sweeper or the client misbehave."""
 
+import asyncio
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from app.documents.intake import RATE_WINDOW
+import pytest
+
+from app.documents.gate import RATE_WINDOW
+from app.errors import StorageUnavailable
+from app.storage.local import LocalStorage
 from tests.factories import pdf
 from tests.server import Server
 
@@ -63,6 +68,43 @@ def test_storage_that_is_away_is_not_a_missing_file(tmp_path: Path) -> None:
             time.sleep(0.05)
         away.rename(tmp_path / "var" / "files")
         assert user.finished(job["id"])["state"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("mount_point", [False, True])
+def test_a_disk_that_goes_during_an_upload_gets_no_folders_in_its_place(tmp_path: Path, *, mount_point: bool) -> None:
+    async def commit_without_disk() -> None:
+        storage = LocalStorage(root)
+        async with storage.create("documents/it") as staged:
+            await staged.write([b"it"])
+            away(root, mount_point=mount_point)
+            with pytest.raises(StorageUnavailable):
+                await staged.commit()
+        await storage.close()
+
+    root = tmp_path / "files"
+    asyncio.run(commit_without_disk())
+    assert root.exists() == mount_point
+    assert not mount_point or not [*root.iterdir()]
+
+
+@pytest.mark.parametrize("mount_point", [False, True])
+def test_nothing_is_deleted_on_a_disk_that_is_away(tmp_path: Path, *, mount_point: bool) -> None:
+    async def delete_without_disk() -> None:
+        storage = LocalStorage(root)
+        away(root, mount_point=mount_point)
+        with pytest.raises(StorageUnavailable):
+            await storage.delete("documents/it")
+        await storage.close()
+
+    root = tmp_path / "files"
+    asyncio.run(delete_without_disk())
+
+
+def away(root: Path, *, mount_point: bool) -> None:
+    """Take the disk away; with `mount_point` there is an empty folder in its place."""
+    root.rename(root.with_name("away"))
+    if mount_point:
+        root.mkdir()
 
 
 def test_a_fast_beginning_earns_no_slow_end(tmp_path: Path) -> None:

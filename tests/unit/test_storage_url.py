@@ -19,6 +19,9 @@ VALID = {
     "s3://my-bucket?endpoint=http%3A%2F%2Fminio%3A9000": Bucket("my-bucket", endpoint=MINIO, addressing="path"),
     f"s3://my-bucket?endpoint={MINIO}&addressing=virtual": Bucket("my-bucket", endpoint=MINIO, addressing="virtual"),
     "s3://my-bucket?region=eu-central-1&verify=false": Bucket("my-bucket", region="eu-central-1", verify=False),
+    f"s3://my-bucket?endpoint={MINIO}&public_endpoint=https://files.example.com": Bucket(
+        "my-bucket", endpoint=MINIO, addressing="path", public_endpoint="https://files.example.com"
+    ),
     f"s3://my-bucket?verify={__file__}": Bucket("my-bucket", verify=__file__),
 }
 
@@ -44,6 +47,7 @@ INVALID = [
     ),
     *("s3://bucket/a#b", f"s3://bucket/{'a' * 513}", "s3://bucket?secret=a", "s3://bucket?Endpoint=http://a"),
     *("s3://bucket?region=", "s3://bucket?region=EU", "s3://bucket?region=a&region=b", "s3://bucket?addressing=both"),
+    *("s3://bucket?public_endpoint=", "s3://bucket?public_endpoint=http://a/b"),
     *("s3://bucket?verify=", "s3://bucket?verify=no", "s3://bucket?verify=/no/such.pem", "s3://bucket?verify=/"),
     *(
         f"s3://bucket?endpoint={endpoint}"

@@ -21,6 +21,7 @@ class Objects:
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
         self._client: Any = None
+        self._signer: Any = None
         self._opened = AsyncExitStack()
 
     async def open(self) -> None:
@@ -36,17 +37,22 @@ class Objects:
             response_checksum_validation="when_required",
         )
         async with translated(quiet=True):
-            client = get_session().create_client(
-                "s3",
-                endpoint_url=self._bucket.endpoint,
-                region_name=self._bucket.region,
-                verify=None if self._bucket.verify is True else self._bucket.verify,  # None: AWS_CA_BUNDLE counts
-                config=config,
-            )
-            self._client = await self._opened.enter_async_context(client)
+            self._client = await self._connect(self._bucket.endpoint, config)
+            public = self._bucket.public_endpoint
+            self._signer = await self._connect(public, config) if public else self._client
 
     async def close(self) -> None:
         await self._opened.aclose()
+
+    async def _connect(self, endpoint: str | None, config: AioConfig) -> Any:
+        client = get_session().create_client(
+            "s3",
+            endpoint_url=endpoint,
+            region_name=self._bucket.region,
+            verify=None if self._bucket.verify is True else self._bucket.verify,  # None: AWS_CA_BUNDLE counts
+            config=config,
+        )
+        return await self._opened.enter_async_context(client)
 
     def path(self, key: str) -> str:
         """The name of an object in the bucket."""
@@ -59,6 +65,12 @@ class Objects:
                 Bucket=self._bucket.name, Key=self.path(key), **params
             )
         return answer
+
+    async def url(self, operation: str, key: str, seconds: int, **params: Any) -> str:
+        """A signed URL that lets anybody do the operation, with these params, at the public endpoint."""
+        params |= {"Bucket": self._bucket.name, "Key": self.path(key)}
+        async with translated():  # credentials may have to be fetched
+            return str(await self._signer.generate_presigned_url(operation, params, seconds))
 
     async def probe(self, patience: float, *, writing: bool) -> None:
         """See whether the bucket answers and, if asked, takes a file. Unlike HeadBucket, a list says why not."""

@@ -44,6 +44,10 @@ class S3Staged:
         self._storing: asyncio.Task[object] | None = None
         self._committed = False
 
+    @property
+    def received(self) -> Stored:
+        return Stored(self._size, self._sha256.hexdigest())
+
     async def write(self, chunks: Sequence[bytes | memoryview]) -> None:
         if sum(map(len, chunks)) <= INLINE:
             parts = self._absorb(chunks)
@@ -70,7 +74,7 @@ class S3Staged:
             log.error("storage.size_differs", key=self._key, sent=self._size, stored=found["ContentLength"])
             raise StorageUnavailable
         self._committed = True
-        return Stored(self._size, self._sha256.hexdigest())
+        return self.received
 
     async def discard(self) -> None:
         """Remove what was not committed. Safe to call in any state."""

@@ -1,7 +1,8 @@
-"""The Storage port over a bucket. An object's name is the prefix and the key."""
+"""The Storage port and the Presigner over a bucket. An object's name is the prefix and the key."""
 
 import asyncio
 import fcntl
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -17,7 +18,7 @@ import structlog
 from app.errors import NotFound, StorageUnavailable
 from app.settings import ConfigurationError
 from app.storage import scratch
-from app.storage.base import T
+from app.storage.base import Announced, Presigned, T
 from app.storage.s3.errors import PATIENCE, Refused, Unreachable, translated
 from app.storage.s3.objects import Objects
 from app.storage.s3.staged import S3Staged
@@ -93,6 +94,14 @@ class S3Storage:
     async def delete(self, key: str) -> None:
         with suppress(NotFound):
             await self._objects.call("delete_object", key)
+
+    async def presign(self, key: str, file: Announced, seconds: int) -> Presigned:
+        params = {"ContentLength": file.size, "ContentType": file.content_type, "IfNoneMatch": "*"}
+        headers = {"Content-Type": file.content_type, "If-None-Match": "*"}
+        if file.sha256:
+            params["ChecksumSHA256"] = headers["x-amz-checksum-sha256"] = b64encode(bytes.fromhex(file.sha256)).decode()
+        url = await self._objects.url("put_object", key, seconds, **params)
+        return Presigned(self._objects.path(key), url, headers)
 
     async def stale(self, older_than: float) -> AsyncIterator[list[str]]:
         await self._run(scratch.clear, self._copies, older_than)

@@ -1,0 +1,35 @@
+"""Documents that are announced before their bytes are there."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+_INITIATED = sa.text("status = 'INITIATED'")
+
+
+def upgrade() -> None:
+    if op.get_context().dialect.name == "sqlite":
+        _let_sha256_be_null()
+    else:
+        op.alter_column("documents", "sha256", nullable=True)
+    op.add_column("documents", sa.Column("upload_expires_at", sa.DateTime(timezone=True), nullable=True))
+    op.create_index(
+        "ix_documents_initiated",
+        "documents",
+        ["upload_expires_at"],
+        unique=False,
+        sqlite_where=_INITIATED,
+        postgresql_where=_INITIATED,
+    )
+
+
+def _let_sha256_be_null() -> None:
+    """By another column: SQLite cannot alter one, and making the table anew would cascade to jobs and results."""
+    op.drop_index(op.f("ix_documents_owner_id_sha256"), "documents")
+    op.alter_column("documents", "sha256", new_column_name="old_sha256")
+    op.add_column("documents", sa.Column("sha256", sa.String(length=64), nullable=True))
+    op.execute("UPDATE documents SET sha256 = old_sha256")
+    op.drop_column("documents", "old_sha256")
+    op.create_index(op.f("ix_documents_owner_id_sha256"), "documents", ["owner_id", "sha256"], unique=False)

@@ -1,0 +1,143 @@
+"""The three calls of a direct upload: announce and complete it; and send it to us, where the storage cannot take it."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from starlette.exceptions import HTTPException
+
+from app.auth.dependencies import CurrentUser, users_only
+from app.documents.dependencies import DocumentId
+from app.documents.routes import OF_DOCUMENT
+from app.documents.schemas import Document
+from app.documents.sniffing import DOCX, PDF
+from app.errors import (
+    AlreadyStored,
+    ContentTypeMismatch,
+    DatabaseUnavailable,
+    IdempotencyKeyReused,
+    InvalidUploadUrl,
+    LengthRequired,
+    MalformedIdempotencyKey,
+    NotFound,
+    RequestInProgress,
+    RequestTimeout,
+    Sha256Mismatch,
+    SizeMismatch,
+    StorageFull,
+    StorageUnavailable,
+    TooBusy,
+    UploadMissing,
+    UploadRejected,
+    ValidationFailed,
+)
+from app.idempotency import IdempotencyKey
+from app.uploads.schemas import NewUpload, Upload
+from app.uploads.service import Sent, UploadService
+from app.web import Route, header, json_response, links, media_type, raises
+
+router = users_only(prefix="/documents", tags=["direct uploads"])
+open_to_all = APIRouter(prefix="/uploads", tags=["direct uploads"], route_class=Route)
+
+
+def get_service(request: Request) -> UploadService:
+    service: UploadService = request.app.state.uploads
+    return service
+
+
+Service = Annotated[UploadService, Depends(get_service)]
+Expires = Annotated[int, Query(ge=0, lt=2**53)]
+Signature = Annotated[str, Query(max_length=128)]
+
+_BYTES = {"schema": {"type": "string", "format": "binary"}}
+
+
+@router.post(
+    "/initiate-upload",
+    operation_id="initiateUpload",
+    status_code=201,
+    response_model=Upload,
+    responses={
+        201: {
+            "headers": {
+                "Location": header("The document.", "/documents/01939f3e-5c00-7000-8000-000000000001"),
+                "Idempotent-Replayed": header("`true` when this is the stored answer to an earlier request.", "true"),
+            },
+            "links": links("completeUpload", "getDocument", document_id="$response.body#/document_id"),
+        },
+        **raises(
+            MalformedIdempotencyKey,
+            RequestInProgress,
+            ValidationFailed,
+            IdempotencyKeyReused,
+            StorageUnavailable,
+            body=True,
+        ),
+    },
+)
+async def initiate_upload(
+    request: Request, body: NewUpload, user: CurrentUser, service: Service, key: IdempotencyKey
+) -> Response:
+    """Announce a file. The answer says where to PUT it; the document is INITIATED until the upload is completed."""
+    answer = await service.initiate(user.id, body, str(request.base_url), key)
+    return answer.response()
+
+
+@router.api_route("/initiate-upload", methods=["GET", "HEAD", "PUT", "PATCH", "DELETE"], include_in_schema=False)
+async def refuse_other_methods() -> None:
+    """Or the address would be taken for that of a document."""
+    raise HTTPException(405)
+
+
+@router.post(
+    "/{document_id}/complete-upload",
+    operation_id="completeUpload",
+    response_model=Document,
+    responses={
+        200: {"headers": {"ETag": header("The document's version.", '"2"')}, "links": OF_DOCUMENT},
+        **raises(ValidationFailed, NotFound, UploadMissing, UploadRejected, TooBusy, StorageUnavailable, StorageFull),
+    },
+)
+async def complete_upload(document_id: DocumentId, user: CurrentUser, service: Service) -> Response:
+    """Verify the file that was sent, by its size, SHA-256 and structure, and make the document UPLOADED.
+
+    Safe to repeat. A file that is rejected is removed, and the upload over: announce another.
+    """
+    document = await service.complete(user.id, document_id)
+    return json_response(document, headers={"ETag": document.etag})
+
+
+@open_to_all.put(
+    "/{document_id}",
+    operation_id="putUpload",
+    response_class=Response,
+    responses={
+        200: {"description": "The file is here: complete the upload."},
+        **raises(
+            ValidationFailed,
+            InvalidUploadUrl,
+            NotFound,
+            RequestTimeout,
+            LengthRequired,
+            AlreadyStored,
+            SizeMismatch,
+            ContentTypeMismatch,
+            Sha256Mismatch,
+            UploadRejected,
+            TooBusy,
+            DatabaseUnavailable,
+            StorageUnavailable,
+            StorageFull,
+            authenticated=False,
+        ),
+    },
+    openapi_extra={"requestBody": {"required": True, "content": {PDF: _BYTES, DOCX: _BYTES}}},
+)
+async def put_upload(
+    request: Request, document_id: UUID, expires: Expires, signature: Signature, service: Service
+) -> Response:
+    """Send an announced file to the URL that the announcement was answered with; nothing else opens this address."""
+    length = request.headers.get("content-length", "")
+    sent = Sent(int(length[:18]) if length.isdecimal() else None, media_type(request))
+    await service.receive(document_id, expires, signature, sent, request.stream())
+    return Response()

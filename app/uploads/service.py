@@ -1,0 +1,232 @@
+"""Direct uploads: announced, sent to where the storage wants them, and verified before they count.
+
+Under a document's key there is at most one file ever, and it is removed only once no completion can name it any more:
+after the document is gone, or its upload is rejected for good. So no removal, however late, hits a document's bytes.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urljoin
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from app import faults, idempotency, metrics
+from app.database import Database, after_commit, now
+from app.documents import repository
+from app.documents.gate import Gate
+from app.documents.intake import BATCH
+from app.documents.lifecycle import Status
+from app.documents.schemas import Document, Failure
+from app.documents.service import owned, storage_key
+from app.documents.sniffing import sniff
+from app.errors import (
+    AlreadyStored,
+    ContentTypeMismatch,
+    LengthRequired,
+    NotFound,
+    PayloadTooLarge,
+    Sha256Mismatch,
+    SizeMismatch,
+    StorageUnavailable,
+    UnsafeArchive,
+    UnsupportedMediaType,
+    UploadMissing,
+    UploadRejected,
+)
+from app.idempotency import Answer, Guard
+from app.ids import new_id
+from app.settings import Settings
+from app.storage.base import Announced, Presigner, Storage
+from app.uploads.schemas import NewUpload, Upload
+from app.uploads.urls import OwnUrls
+
+Facts = dict[str, Any]  # size, SHA-256 and content type, as columns of a document
+
+_REASONS = (SizeMismatch, ContentTypeMismatch, Sha256Mismatch, UnsafeArchive, UnsupportedMediaType)
+
+
+class Sent(NamedTuple):
+    """What a request says of the file that it carries; `size` is None if it does not."""
+
+    size: int | None
+    content_type: str
+
+
+class UploadService:
+    def __init__(self, db: Database, storage: Storage, gate: Gate, urls: OwnUrls, settings: Settings) -> None:
+        self._db = db
+        self._storage = storage
+        self._gate = gate
+        self._urls = urls
+        self._presigner = storage if isinstance(storage, Presigner) else urls
+        self._settings = settings
+
+    async def initiate(self, owner_id: UUID, wanted: NewUpload, base_url: str, key: str | None) -> Answer:
+        """Announce a document: a row, and a URL for its bytes. `base_url` is ours, as the client sees it.
+
+        Raises PayloadTooLarge, RequestInProgress, IdempotencyKeyReused.
+        """
+        if wanted.size > self._settings.max_upload_bytes:
+            raise PayloadTooLarge
+        document_id, ttl = new_id(), self._settings.upload_url_ttl
+        upload = await self._upload(document_id, wanted, self._settings.public_url or base_url)
+        values = wanted.model_dump(include={"filename", "content_type", "size", "sha256"})
+        values |= {"id": document_id, "owner_id": owner_id, "status": Status.INITIATED, "upload_expires_at": now(ttl)}
+        answer = Answer(201, upload.model_dump_json().encode(), f"/documents/{document_id}")
+        guard = Guard(owner_id, key, self._settings.idempotency_ttl) if key else None
+        print_ = idempotency.fingerprint("POST", "/documents/initiate-upload", wanted.model_dump(mode="json"))
+
+        def work(conn: Connection) -> Answer:
+            if guard and (known := idempotency.recall(conn, guard, print_)):
+                return known
+            repository.add(conn, values, wanted.metadata)
+            if guard:
+                idempotency.remember(conn, guard, print_, answer)
+            return answer
+
+        answer = await self._db.write(work)
+        faults.hit("initiate.after_commit")
+        return answer
+
+    async def receive(
+        self, document_id: UUID, expires: int, signature: str, sent: Sent, body: AsyncIterator[bytes]
+    ) -> None:
+        """Take the bytes of an announced document in, for a storage that does not do it by itself.
+
+        Raises InvalidUploadUrl, NotFound, AlreadyStored, UploadRejected, LengthRequired, SizeMismatch,
+        ContentTypeMismatch, Sha256Mismatch, RequestTimeout, TooBusy, StorageFull, Unavailable.
+        """
+        key = storage_key(document_id)
+        self._urls.verify(key, expires, signature)
+        found = await self._db.read(lambda conn: repository.announced(conn, document_id))
+        document = await self._expected(found, sent)
+        # It must not be swept while it arrives: one that began in time has half of the sweeper's grace to end.
+        longest = expires - time.time() + self._settings.orphan_grace_seconds / 2
+        async with self._gate.slot(), self._storage.create(key) as staged:
+            async for batch in _batches(self._gate.paced(body, longest)):
+                await staged.write(batch)
+            _compare(document, staged.received.size, staged.received.sha256)
+            await staged.commit()
+        faults.hit("put.after_link")
+
+    async def complete(self, owner_id: UUID, document_id: UUID) -> Document:
+        """Verify what was sent, and make the document UPLOADED; one that is already comes back as it is.
+
+        Raises NotFound, UploadMissing, UploadRejected, TooBusy, StorageFull, Unavailable.
+        """
+        document = await self._db.read(lambda conn: owned(conn, owner_id, document_id))
+        if document.status is Status.INITIATED and document.error is None:
+            async with self._gate.slot():
+                document = await self._settle(document)
+        if document.status is Status.INITIATED and document.error is not None:
+            await self._storage.delete(storage_key(document_id))
+            raise UploadRejected(document.error.detail, error=document.error.model_dump())
+        return document
+
+    async def _upload(self, document_id: UUID, wanted: NewUpload, base_url: str) -> Upload:
+        key, ttl = storage_key(document_id), self._settings.upload_url_ttl
+        expires_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=ttl)
+        file = Announced(wanted.size, wanted.content_type, wanted.sha256)
+        presigned = await self._presigner.presign(key, file, ttl)
+        return Upload(
+            document_id=document_id,
+            object_key=presigned.name,
+            upload_url=urljoin(f"{base_url.rstrip('/')}/", presigned.url),
+            headers=dict(presigned.headers),
+            expires_at=expires_at,
+        )
+
+    async def _expected(self, document: Document | None, sent: Sent) -> Document:
+        """The document, if it waits for what is sent, as far as that can be told before its first byte."""
+        if document is None:
+            raise NotFound
+        if document.status is not Status.INITIATED:
+            raise AlreadyStored
+        if document.error is not None:
+            raise UploadRejected(document.error.detail, error=document.error.model_dump())
+        if sent.size is None:
+            raise LengthRequired
+        if sent.size != document.size:
+            raise SizeMismatch
+        if sent.content_type != document.content_type:
+            raise ContentTypeMismatch
+        with suppress(NotFound):
+            await self._reaches(document.id, 0)
+            raise AlreadyStored
+        return document
+
+    async def _settle(self, document: Document) -> Document:
+        """Write down what came of the upload. If somebody else has settled it first, that stands."""
+        outcome: Facts | Failure
+        try:
+            outcome = await self._verified(document)
+        except _REASONS as reason:
+            outcome = Failure(code=reason.code, detail=reason.detail)
+
+        def work(conn: Connection) -> Document:
+            if isinstance(outcome, Failure):
+                repository.reject(conn, document, outcome)
+            elif repository.complete(conn, document, outcome):
+                after_commit(conn, partial(metrics.uploaded_bytes.inc, document.size))
+            faults.hit("complete.before_commit")
+            return owned(conn, document.owner_id, document.id)
+
+        settled = await self._db.write(work)
+        faults.hit("complete.after_commit")
+        return settled
+
+    async def _verified(self, document: Document) -> Facts:
+        """What the file that was sent is. Raises UploadMissing, or what is wrong with it."""
+        try:
+            if await self._reaches(document.id, document.size):  # it may be too large to be copied
+                raise SizeMismatch
+            async with self._storage.local_copy(storage_key(document.id)) as path:
+                return await asyncio.to_thread(_examine, path, document)
+        except NotFound:
+            raise UploadMissing from None
+        except OSError as error:
+            raise StorageUnavailable from error
+
+    async def _reaches(self, document_id: UUID, position: int) -> bool:
+        """Whether the file has a byte at the position. Raises NotFound."""
+        return bool([chunk async for chunk in self._storage.read(storage_key(document_id), position, 1)])
+
+
+def _examine(path: Path, document: Document) -> Facts:
+    """The file as it turns out to be, if that is as was announced. Blocks."""
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        size = file.tell()
+        _compare(document, size, sha256)
+        content_type = sniff(file)
+    if content_type != document.content_type:
+        raise ContentTypeMismatch(f"The file is {content_type}.")
+    return {"size": size, "sha256": sha256, "content_type": content_type}
+
+
+def _compare(document: Document, size: int, sha256: str) -> None:
+    """Raises SizeMismatch, Sha256Mismatch."""
+    if size != document.size:
+        raise SizeMismatch
+    if document.sha256 not in {None, sha256}:
+        raise Sha256Mismatch
+
+
+async def _batches(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
+    batch: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        batch.append(chunk)
+        size += len(chunk)
+        if size >= BATCH:
+            yield batch
+            batch, size = [], 0
+    yield batch

@@ -1,0 +1,186 @@
+"""Direct uploads when the client, the disk or the clock misbehave, and where their URLs lead."""
+
+import socket
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine
+
+from app import migrations
+from tests.contracts.test_direct_uploads import announce, complete, put
+from tests.factories import PDF_TYPE, pdf
+from tests.flows.test_object_storage import ENVIRONMENT
+from tests.seaweed import BUCKET, Prefix
+from tests.server import Server, until
+from tests.volume import Volume
+
+LARGE = pdf("x" * 2_000_000)
+
+
+def begin_put(upload: dict, length: int) -> bytes:
+    url = urlsplit(upload["upload_url"])
+    lines = f"PUT {url.path}?{url.query} HTTP/1.1\r\nHost: a\r\nContent-Type: {PDF_TYPE}\r\nContent-Length: {length}"
+    return f"{lines}\r\n\r\n".encode()
+
+
+def test_a_client_that_goes_away_leaves_nothing_and_may_come_back(tmp_path: Path) -> None:
+    with Server(tmp_path / "var") as server:
+        user = server.register()
+        upload = announce(user, LARGE)
+        files = tmp_path / "var" / "files"
+        with closing(socket.create_connection(("127.0.0.1", server.port))) as connection:
+            connection.sendall(begin_put(upload, len(LARGE)) + LARGE[:-1])
+            until(lambda: list(files.glob("staging/*")))
+            assert complete(user, upload).json()["code"] == "upload-missing"
+        until(lambda: not list(files.glob("staging/*")))
+        assert not list(files.glob("documents/*/*"))
+        assert put(upload, LARGE) == 200
+        assert complete(user, upload).status_code == 200
+
+
+def test_a_client_that_stalls_is_cut_off(tmp_path: Path) -> None:
+    with Server(tmp_path / "var", {"UPLOAD_IDLE_SECONDS": "0.5", "UPLOAD_SLOTS": "1"}) as server:
+        user = server.register()
+        upload = announce(user, LARGE)
+        with closing(socket.create_connection(("127.0.0.1", server.port), timeout=10)) as connection:
+            connection.sendall(begin_put(upload, len(LARGE)) + LARGE[:1000])
+            assert connection.recv(4096).startswith(b"HTTP/1.1 408 ")
+        assert put(upload, LARGE) == 200
+
+
+def test_one_that_began_in_time_is_cut_off_before_it_would_be_swept(tmp_path: Path) -> None:
+    with Server(tmp_path / "var", {"UPLOAD_URL_TTL": "3", "ORPHAN_GRACE_SECONDS": "2"}) as server:
+        upload = announce(server.register(), LARGE)
+        begun = time.monotonic()
+        with closing(socket.create_connection(("127.0.0.1", server.port), timeout=0.3)) as connection:
+            connection.sendall(begin_put(upload, len(LARGE)) + LARGE[:1000])
+            while time.monotonic() - begun < 10:
+                try:
+                    assert connection.recv(4096).startswith(b"HTTP/1.1 408 ")
+                    break
+                except TimeoutError:
+                    connection.sendall(b"x")
+        assert time.monotonic() - begun < 6
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    files = tmp_path / "var" / "files"
+    with Volume(files, 6 * 1024**2) as volume, Server(tmp_path / "var", prefix=volume.prefix) as server:
+        user = server.register()
+        sent, waiting = announce(user, pdf()), announce(user, LARGE)
+        assert put(sent, pdf()) == 200
+        with volume.full():
+            assert put(waiting, LARGE) == 507
+            assert complete(user, sent).status_code == 200, "nothing is written to verify a file on the local disk"
+        assert put(waiting, LARGE) == 200
+        assert complete(user, waiting).status_code == 200
+
+
+def test_what_is_announced_wrong_is_refused_where_it_is_wrong(tmp_path: Path) -> None:
+    wrong = {
+        "/filename": {"filename": "..", "content_type": PDF_TYPE, "size": 1},
+        "/content_type": {"filename": "a.pdf", "content_type": "image/png", "size": 1},
+        "/size": {"filename": "a.pdf", "content_type": PDF_TYPE, "size": "1"},
+        "/sha256": {"filename": "a.pdf", "content_type": PDF_TYPE, "size": 1, "sha256": "A" * 64},
+        "/metadata/color": {"filename": "a.pdf", "content_type": PDF_TYPE, "size": 1, "metadata": {"color": "red"}},
+        "/color": {"filename": "a.pdf", "content_type": PDF_TYPE, "size": 1, "color": "red"},
+    }
+    with Server(tmp_path / "var", {"MAX_UPLOAD_BYTES": "1000"}) as server:
+        user = server.register()
+        for pointer, body in wrong.items():
+            answer = user.http.post("/documents/initiate-upload", json=body)
+            assert (answer.status_code, [each["pointer"] for each in answer.json()["errors"]]) == (422, [pointer])
+        large = {"filename": "a.pdf", "content_type": PDF_TYPE, "size": 1001}
+        assert user.http.post("/documents/initiate-upload", json=large).status_code == 413
+        assert user.http.get("/documents").json()["items"] == []
+
+
+def test_urls_lead_to_the_public_address(tmp_path: Path) -> None:
+    with Server(tmp_path / "var", {"PUBLIC_URL": "https://files.example.com/api"}) as server:
+        upload = announce(server.register(), pdf())
+        public = f"https://files.example.com/api/uploads/{upload['document_id']}?"
+        assert upload["upload_url"].startswith(public)
+        assert put(upload, pdf(), upload["upload_url"].replace("https://files.example.com/api", server.url)) == 200
+
+
+def test_urls_lead_to_the_public_endpoint_of_a_bucket(prefix: Prefix, tmp_path: Path) -> None:
+    with prefix.seaweed.relay() as relay:
+        url = f"{prefix.url()}&public_endpoint=http://localhost:{relay.port}"
+        with Server(tmp_path / "var", {"STORAGE_URL": url, **ENVIRONMENT}) as server:
+            user = server.register()
+            upload = announce(user, pdf())
+            assert upload["object_key"] == f"{prefix.name}/documents/{upload['document_id']}"
+            assert upload["upload_url"].startswith(f"http://localhost:{relay.port}/{BUCKET}/{upload['object_key']}?")
+            assert put(upload, pdf()) == 200
+            assert complete(user, upload).status_code == 200
+
+
+def test_a_bucket_that_is_away_when_an_upload_is_completed(prefix: Prefix, tmp_path: Path) -> None:
+    with prefix.seaweed.relay() as relay:
+        settings = {"STORAGE_URL": prefix.url(relay.port), **ENVIRONMENT}
+        with Server(tmp_path / "var", settings) as server:
+            user = server.register()
+            good, bad = announce(user, pdf()), announce(user, b"x" * 100)
+            assert [put(good, pdf()), put(bad, b"x" * 100)] == [200, 200]
+            relay.cut()
+            assert [complete(user, upload).status_code for upload in (good, bad)] == [503, 503]
+            relay.mend()
+            assert [complete(user, upload).status_code for upload in (good, bad)] == [200, 422]
+
+
+@pytest.mark.sqlite
+def test_migrating_keeps_what_is_there(tmp_path: Path) -> None:
+    """SQLite cannot alter a column; making the table anew would take jobs and results along."""
+    file = tmp_path / "var" / "app.db"
+    with Server(tmp_path / "var") as server:
+        user = server.register()
+        document = user.upload()
+        user.finished(user.start(document["id"])["id"])
+        before = user.document(document["id"])
+        assert server.stop() == 0
+        downgrade(file)
+        user = server.restarted(user)
+        assert user.document(document["id"]) == before
+        assert user.http.get(f"/documents/{document['id']}/result").status_code == 200
+        assert user.http.get(f"/documents?sha256={document['sha256']}").json()["items"] == [before]
+
+
+def downgrade(file: Path) -> None:
+    """To the schema of 0001 as that revision made it, with the rows that are there."""
+    old = file.with_name("old.db")
+    engine = create_engine(f"sqlite:///{old}")
+    with engine.connect() as conn:
+        config = Config()
+        config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+        config.attributes["connection"] = conn
+        command.upgrade(config, "0001")
+    engine.dispose()
+    with closing(sqlite3.connect(old)) as conn:
+        conn.execute("ATTACH ? AS new", [str(file)])
+        tables = [name for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        for table in set(tables) - {"alembic_version", "sqlite_sequence"}:
+            columns = ", ".join(f'"{row[1]}"' for row in conn.execute(f"PRAGMA table_info({table})"))
+            conn.execute(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM new.{table}")  # noqa: S608
+        conn.commit()
+    for suffix in ("-wal", "-shm"):
+        file.with_name(file.name + suffix).unlink(missing_ok=True)
+    old.replace(file)
+
+
+def test_only_its_own_url_opens_it(tmp_path: Path) -> None:
+    """A token opens nothing here, and a secret of its own no other server's URL."""
+    with Server(tmp_path / "one") as one, Server(tmp_path / "two") as two:
+        user = one.register()
+        upload = announce(user, pdf())
+        url = urlsplit(upload["upload_url"])
+        bare = f"{one.url}{url.path}?expires=99999999999&signature=ä"
+        sent = httpx2.put(bare, content=pdf(), headers={**user.http.headers, "Content-Type": PDF_TYPE})
+        assert (sent.status_code, sent.json()["code"]) == (403, "invalid-upload-url")
+        assert put(upload, pdf(), f"{two.url}{url.path}?{url.query}") == 403
