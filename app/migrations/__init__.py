@@ -13,7 +13,7 @@ def upgrade(conn: Connection) -> None:
     The caller holds a lock that keeps other starters out.
     """
     with conn.begin():
-        current = conn.scalar(text("SELECT version_num FROM alembic_version")) if _is_versioned(conn) else None
+        current = revision(conn)
     if current == HEAD:
         return
     # Only a start that has something to migrate pays for the import.
@@ -26,5 +26,9 @@ def upgrade(conn: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def _is_versioned(conn: Connection) -> bool:
-    return inspect(conn).has_table("alembic_version")
+def revision(conn: Connection) -> str | None:
+    """What the schema was brought to; None for a database that holds none."""
+    if not inspect(conn).has_table("alembic_version"):
+        return None
+    found: str | None = conn.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
