@@ -2,24 +2,28 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import delete, func, select, update
-from sqlalchemy.engine import make_url
+from sqlalchemy import Connection, delete, func, insert, make_url, select, update
 
+from app import wiring
 from app.auth.models import users
-from app.database import metadata
-from app.documents.models import documents
-from app.events import events
-from app.processing.models import jobs
-from app.transfer import rows
+from app.database import Database, metadata, now
+from app.database.base import Work
+from app.documents.models import document_tags, documents
+from app.events import append, events
+from app.ids import new_id
+from app.settings import load
+from app.transfer import TransferError, rows
 from tests import databases
 from tests.factories import pdf
 from tests.flows.test_object_storage import ENVIRONMENT
@@ -56,7 +60,14 @@ class Life:
     def look(self, user: User) -> list[Any]:
         """What every call that reads answers of what was finished."""
         own = f"/documents/{self.completed}"
-        paths = ["/auth/me", own, f"{own}/content", f"{own}/result", f"{own}/timeline", "/documents?tag=É&sort=filename"]
+        paths = [
+            "/auth/me",
+            own,
+            f"{own}/content",
+            f"{own}/result",
+            f"{own}/timeline",
+            "/documents?tag=É&sort=filename",
+        ]
         answers = [user.http.get(path) for path in paths]
         assert [answer.status_code for answer in answers] == [200] * len(answers)
         return [answer.content for answer in answers]
@@ -109,13 +120,21 @@ def refused(target: Path, *options: object, **settings: str) -> str:
     return line
 
 
-@pytest.fixture
-def old(tmp_path: Path) -> Iterator[Life]:
-    """What there is of a stopped service on SQLite and a disk, in `old`."""
-    with on_sqlite(tmp_path / "old") as server:
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Life, Path]]:
+    folder = tmp_path_factory.mktemp("lived") / "var"
+    with on_sqlite(folder) as server:
         life = Life(server)
         assert server.stop() == 0
-        yield life
+        yield life, folder
+
+
+@pytest.fixture
+def old(lived: tuple[Life, Path], tmp_path: Path) -> Life:
+    """What there is of a stopped service on SQLite and a disk, in `old`."""
+    life, folder = lived
+    shutil.copytree(folder, tmp_path / "old")
+    return life
 
 
 def test_a_service_moves_and_goes_on(old: Life, tmp_path: Path) -> None:
@@ -167,14 +186,16 @@ def test_killed_and_started_again(old: Life, tmp_path: Path, fault: str) -> None
     done = transfer(tmp_path / "new", "--from-data-dir", tmp_path / "old", FAULT=fault)
     assert done.returncode == -signal.SIGKILL
     moved(tmp_path / "new", "--from-data-dir", tmp_path / "old")
-    with Server(tmp_path / "new") as server:
+    # What was half received is an orphan like any other.
+    with Server(tmp_path / "new", {"ORPHAN_GRACE_SECONDS": "1"}) as server:
         old.goes_on(server)
         ledger = Ledger(tmp_path / "new")
         ledger.settle()
         ledger.check()
 
 
-def test_missing_and_damaged_files_are_named_and_the_rest_is_copied(old: Life, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("old")
+def test_missing_and_damaged_files_are_named_and_the_rest_is_copied(tmp_path: Path) -> None:
     files = Ledger(tmp_path / "old").files()
     missing, damaged, _ = sorted(files)
     files[missing].unlink()
@@ -211,13 +232,14 @@ def test_a_service_that_runs_is_not_moved(tmp_path: Path) -> None:
         assert line == "transfer: the target database is in use: stop every process of the service first"
 
 
-def test_a_target_that_is_somebody_elses_is_refused_untouched(old: Life, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("old")
+def test_a_target_that_is_somebody_elses_is_refused_untouched(tmp_path: Path) -> None:
     with Server(tmp_path / "new") as server:
         server.register()
         assert server.stop() == 0
     before = contents(tmp_path / "new")
     line = refused(tmp_path / "new", "--from-data-dir", tmp_path / "old")
-    assert line.startswith("transfer: the target holds 1 row(s) of ")
+    assert line.startswith("transfer: the target holds 2 row(s) of events that the source has not")
     assert contents(tmp_path / "new") == before
 
 
@@ -243,7 +265,9 @@ def test_what_cannot_be_meant_is_refused_in_one_line(tmp_path: Path) -> None:
     assert refused(tmp_path / "new").startswith("transfer: say what to copy")
     assert "DATABASE_URL names what is to be transferred" in refused(link, "--from-data-dir", tmp_path / "old", **same)
     elsewhere = {"STORAGE_URL": f"file://{link}/files"}
-    assert "STORAGE_URL names what is to be" in refused(link, "--from-data-dir", tmp_path / "old", **elsewhere)
+    assert "STORAGE_URL names what is to be" in refused(
+        tmp_path / "new", "--from-data-dir", tmp_path / "old", **elsewhere
+    )
     assert "there is nothing to transfer at" in refused(tmp_path / "new", "--from-data-dir", tmp_path / "mistyped")
     assert not (tmp_path / "mistyped").exists()
     assert "DATABASE_URL must be" in refused(tmp_path / "new", "--from-database-url", "mysql://secret@db/name")
@@ -252,5 +276,93 @@ def test_what_cannot_be_meant_is_refused_in_one_line(tmp_path: Path) -> None:
     assert "the source database is at revision 0000" in refused(tmp_path / "new", "--from-data-dir", tmp_path / "old")
 
 
-class Written:
-    """A database that somebody writes to during a transfer."""
+def database(data_dir: Path, *, of_this_run: bool = True) -> Database:
+    data_dir.mkdir(exist_ok=True)
+    url = databases.url(data_dir) if of_this_run else sqlite(data_dir)
+    return wiring.build(load(data_dir=data_dir, database_url=url)).db
+
+
+async def filled(db: Database, count: int) -> None:
+    """With accounts, tags in every case, and the events of both."""
+    await asyncio.to_thread(db.migrate)
+
+    def fill(conn: Connection) -> None:
+        owner = new_id()
+        conn.execute(insert(users).values(**account(owner)))
+        conn.execute(insert(documents), [document(owner) for _ in range(count)])
+        some = conn.scalars(select(documents.c.id).limit(count)).all()
+        tags = ["a", "B", "b", "É", "é", "z", "Z", "_", "ß", "ss", "-", "\U0001f600"]
+        conn.execute(insert(document_tags), [{"tag": tag, "document_id": each} for tag in tags for each in some])
+        for each in some:
+            append(
+                conn, "document.uploaded", actor="operator", document_id=each, size=1, nested={"a": [None, 1.5, "É"]}
+            )
+
+    await db.write(fill)
+
+
+def account(id_: UUID) -> dict[str, Any]:
+    return {"id": id_, "email": f"{id_}@example.com", "password_hash": "x", "active": True, "created_at": now()}
+
+
+def document(owner: UUID) -> dict[str, Any]:
+    id_, moment = new_id(), datetime(2026, 11, 22, 5, 30, 0, 123456, UTC)
+    times = {"created_at": moment, "updated_at": moment}
+    texts = {"filename": "É.pdf", "content_type": "application/pdf", "sha256": "0" * 64, "status": "UPLOADED"}
+    return {"id": id_, "owner_id": owner, "size": 2**40, "version": 1, "tags": ["a"], **texts, **times}
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_tables_of_many_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, there: bool) -> None:
+    """From SQLite to the engine of this run, and the other way."""
+    monkeypatch.setattr(rows, "BATCH", 7)
+
+    async def scenario() -> None:
+        source = database(tmp_path / "old", of_this_run=not there)
+        target = database(tmp_path / "new", of_this_run=there)
+        try:
+            await filled(source, 23)
+            await asyncio.to_thread(target.migrate)
+            told: list[str] = []
+            for _ in range(2):
+                await rows.copy(source, target, told.append)
+            assert {"documents: 23 rows", "document_tags: 276 rows", "events: 23 rows"} < set(told)
+            # What is numbered goes on after what was copied.
+            await target.write(lambda conn: append(conn, "user.registered", actor="operator"))
+            assert await target.read(lambda conn: conn.scalar(select(func.max(events.c.seq)))) == 24
+        finally:
+            await source.close()
+            await target.close()
+
+    asyncio.run(scenario())
+
+
+CHANGES: dict[str, Work[Any]] = {
+    "a new row": lambda conn: conn.execute(insert(users).values(**account(new_id()))),
+    "a new event": lambda conn: append(conn, "user.registered", actor="operator"),
+    "another value": lambda conn: conn.execute(update(documents).values(version=2)),
+    "a row less": lambda conn: conn.execute(delete(document_tags)),
+}
+
+
+@pytest.mark.parametrize("where", ["source", "target"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_is_written_meanwhile_is_noticed(tmp_path: Path, where: str, change: str) -> None:
+    def tell(line: str) -> None:
+        """When the last table has been copied, and nothing is verified yet."""
+        if line.startswith(metadata.sorted_tables[-1].name):
+            with databases.engine(tmp_path / where).begin() as conn:
+                CHANGES[change](conn)
+
+    async def scenario() -> None:
+        source, target = (database(tmp_path / name) for name in ("source", "target"))
+        try:
+            await filled(source, 3)
+            await asyncio.to_thread(target.migrate)
+            with pytest.raises(TransferError, match="meanwhile"):
+                await rows.copy(source, target, tell)
+        finally:
+            await source.close()
+            await target.close()
+
+    asyncio.run(scenario())
