@@ -98,7 +98,7 @@ def _count(conn: Connection, table: Table) -> int:
 
 
 def _state(conn: Connection) -> dict[str, tuple[int, int | None]]:
-    """What nobody can write to a table without changing: its number of rows and, if it numbers them, the last one."""
+    """Of each table the number of rows and, if it numbers them, the last one: whatever users do is an event, too."""
     return {
         table.name: (
             _count(conn, table),

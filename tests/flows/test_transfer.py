@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -347,13 +347,32 @@ CHANGES: dict[str, Work[Any]] = {
 
 @pytest.mark.parametrize("where", ["source", "target"])
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_is_written_meanwhile_is_noticed(tmp_path: Path, where: str, change: str) -> None:
+def test_what_is_written_before_it_is_verified_is_noticed(tmp_path: Path, where: str, change: str) -> None:
     def tell(line: str) -> None:
-        """When the last table has been copied, and nothing is verified yet."""
         if line.startswith(metadata.sorted_tables[-1].name):
-            with databases.engine(tmp_path / where).begin() as conn:
-                CHANGES[change](conn)
+            change_past(tmp_path / where, change)
 
+    assert_noticed(tmp_path, tell)
+
+
+@pytest.mark.parametrize("change", ["a new row", "a new event", "a row less"])
+def test_what_is_written_after_that_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    verify = rows._verify  # noqa: SLF001 - nobody is told when it is over
+
+    async def verify_and_change(source: Database, target: Database) -> None:
+        await verify(source, target)
+        change_past(tmp_path / "source", change)
+
+    monkeypatch.setattr(rows, "_verify", verify_and_change)
+    assert_noticed(tmp_path, lambda _: None)
+
+
+def change_past(data_dir: Path, change: str) -> None:
+    with databases.engine(data_dir).begin() as conn:
+        CHANGES[change](conn)
+
+
+def assert_noticed(tmp_path: Path, tell: Callable[[str], None]) -> None:
     async def scenario() -> None:
         source, target = (database(tmp_path / name) for name in ("source", "target"))
         try:
