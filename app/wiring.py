@@ -121,10 +121,19 @@ def build_transfer(source: Settings, target: Settings, *, rows: bool, files: boo
 
 
 async def refuse_unusable(settings: Settings) -> None:
-    """Before there are server processes: raise ConfigurationError for what they would stumble over one by one."""
+    """Before there are server processes: migrate, and raise what they would stumble over one by one.
+
+    That is ConfigurationError, DatabaseUnavailable, StorageFull.
+    """
+    _prepare_process(settings)
     storage = _storage(settings)
     await storage.open()
     await storage.close()
+    db = _database(settings)
+    try:
+        await asyncio.to_thread(db.migrate)
+    finally:
+        await db.close()
 
 
 def _storage(settings: Settings) -> Storage:

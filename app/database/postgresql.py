@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError, TimeoutError as PoolT
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app import migrations
-from app.database.base import Effect, Retry, T, Work, run_effects, running
+from app.database.base import Effect, Retry, T, Work, metadata, run_effects, running
 from app.errors import DatabaseUnavailable, StorageFull
 
 log = structlog.get_logger()
@@ -154,7 +154,7 @@ class PostgresqlDatabase:
                 # Held by the session, through every transaction of the migration, until it ends.
                 await conn.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATING})
                 await conn.commit()
-                await conn.run_sync(migrations.upgrade)
+                await conn.run_sync(migrations.upgrade, metadata)
         except DBAPIError as error:
             raise _translated(error) from error
         finally:

@@ -28,7 +28,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 
 from app import migrations
-from app.database.base import Effect, Retry, T, Work, run_effects, running
+from app.database.base import Effect, Retry, T, Work, metadata, run_effects, running
 from app.errors import DatabaseUnavailable, StorageFull
 
 log = structlog.get_logger()
@@ -97,7 +97,7 @@ class SqliteDatabase:
                 # Cannot be done by two processes at once, nor inside a transaction.
                 cursor.execute("PRAGMA journal_mode=WAL")
                 cursor.close()  # an open statement would hold a lock
-                migrations.upgrade(conn)
+                migrations.upgrade(conn, metadata)
         except (DBAPIError, sqlite3.OperationalError) as error:
             raise _translated(error) from error
 

@@ -253,3 +253,9 @@ def test_the_docs_need_no_other_host(user: User) -> None:
     assert not re.search(r"https?://|[\"']//", answer.text)
     for asset in assets:
         assert user.http.get(asset).status_code == 200, asset
+
+
+def test_what_users_store_is_no_other_accounts_to_read(watched: Server) -> None:
+    watched.register().upload()
+    made = [watched.data_dir, *watched.data_dir.rglob("*")]
+    assert [path for path in made if path.stat().st_mode & 0o077] == []
