@@ -52,7 +52,11 @@ def locked(data_dir: Path) -> Iterator[None]:
 def drop_all() -> None:
     """Drop what this process has made, whoever is still connected."""
     while _made:
-        _administer(f"DROP DATABASE {_made.pop()} WITH (FORCE)")
+        drop(_made.pop())
+
+
+def drop(name: str | None) -> None:
+    _administer(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 @contextmanager
