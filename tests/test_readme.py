@@ -126,7 +126,6 @@ def test_backup_and_restore_on_postgresql(tmp_path: Path) -> None:
     for name, own in names.items():
         real = own if isinstance(own, str) else own.render_as_string(hide_password=False)
         backup, restore = backup.replace(name, real), restore.replace(name, real)
-    (tmp_path / "backup").mkdir()
     with Server(tmp_path / "var") as server:
         user = server.register()
         saved = Saved(user)
