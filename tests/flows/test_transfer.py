@@ -221,6 +221,18 @@ def test_what_is_wrong_at_the_target_is_brought_again(old: Life, tmp_path: Path)
         Ledger(tmp_path / "new").check()
 
 
+def test_a_target_that_fails_is_told_in_one_line_and_gone_on_with(old: Life, tmp_path: Path) -> None:
+    in_the_way = tmp_path / "new/files/documents"
+    in_the_way.parent.mkdir(parents=True)
+    in_the_way.touch()
+    line = refused(tmp_path / "new", "--from-data-dir", tmp_path / "old")
+    assert line == "storage-unavailable: Storage unavailable"
+    in_the_way.unlink()
+    assert "files: 3 copied" in moved(tmp_path / "new", "--from-data-dir", tmp_path / "old")
+    with Server(tmp_path / "new") as server:
+        old.goes_on(server)
+
+
 def test_a_service_that_runs_is_not_moved(tmp_path: Path) -> None:
     with Server(tmp_path / "old"):
         url = databases.url(tmp_path / "old")
