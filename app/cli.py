@@ -1,9 +1,10 @@
-"""The command line: python -m app serve | migrate | users | sweep | demo."""
+"""The command line: python -m app serve | migrate | transfer | users | sweep | demo."""
 
 import asyncio
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
@@ -15,6 +16,7 @@ from app.auth.schemas import NewUser, canonical_address
 from app.errors import AppError
 from app.protocol import BoundedHttp
 from app.settings import ConfigurationError, load
+from app.transfer import TransferError
 from app.wiring import Services
 
 T = TypeVar("T")
@@ -28,6 +30,11 @@ cli.add_typer(users, name="users")
 STARTUP_LIMIT = 15  # seconds that a worker may take to start or, while it serves, to show a sign of life
 EXIT_MARGIN = 10  # seconds that open requests get, after the jobs have had DRAIN_SECONDS
 
+FromDataDir = Annotated[
+    Path | None, typer.Option(help="DATA_DIR of a service with the defaults: the database and the files in it.")
+]
+FromDatabaseUrl = Annotated[str, typer.Option(envvar="FROM_DATABASE_URL", help="DATABASE_URL that the rows have now.")]
+FromStorageUrl = Annotated[str, typer.Option(envvar="FROM_STORAGE_URL", help="STORAGE_URL that the files have now.")]
 Email = Annotated[str, typer.Argument()]
 Password = Annotated[str, typer.Option(prompt=True, hide_input=True, confirmation_prompt=True)]
 
@@ -38,6 +45,8 @@ def main() -> None:
         cli()
     except ConfigurationError as error:
         sys.exit(f"configuration: {error}")
+    except TransferError as error:
+        sys.exit(f"transfer: {error}")
     except AppError as error:
         sys.exit(f"{error.code}: {error.detail}")
 
@@ -84,6 +93,34 @@ def sweep() -> None:
         await services.sweeper.sweep_files()
 
     _with_services(work)
+
+
+@cli.command()
+def transfer(
+    from_data_dir: FromDataDir = None, from_database_url: FromDatabaseUrl = "", from_storage_url: FromStorageUrl = ""
+) -> None:
+    """Copy a stopped service's rows and files into the database and storage of this environment.
+
+    What is named is copied, what is not stays where it is. The source is only read. Killed, it goes on when started
+    again; every row and every SHA-256 is verified at the target. Exit code 1: not everything could be copied.
+    """
+    rows, files = (bool(from_data_dir or url) for url in (from_database_url, from_storage_url))
+    if not rows and not files:
+        sys.exit("transfer: say what to copy: --from-data-dir, --from-database-url or --from-storage-url")
+    target = load()
+    source = load(
+        data_dir=from_data_dir or target.data_dir, database_url=from_database_url, storage_url=from_storage_url
+    )
+    logs.configure("WARNING", as_json=target.logs_as_json)
+
+    async def run() -> bool:
+        moving = wiring.build_transfer(source, target, rows=rows, files=files)
+        try:
+            return await moving.run(typer.echo)
+        finally:
+            await moving.close()
+
+    sys.exit(0 if asyncio.run(run()) else 1)
 
 
 @cli.command()

@@ -26,6 +26,8 @@ Point = Literal[
     "migration.each_step",
     "shutdown.draining",
     "shutdown.release",
+    "transfer.after_batch",
+    "transfer.after_file",
 ]
 POINTS: tuple[Point, ...] = get_args(Point)
 

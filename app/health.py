@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ log = structlog.get_logger()
 router = APIRouter(tags=["health"])
 
 CHECK_TIMEOUT = 2.0  # seconds
+MEMORY = 1.0  # seconds: anybody may ask, as often as they like, and a check costs a commit
 
 
 class Liveness(BaseModel):
@@ -46,12 +48,20 @@ class Health:
     db: Database
     checks: dict[str, Callable[[], Awaitable[None]]]
     draining: bool = False
+    _report: "asyncio.Task[dict[str, str]] | None" = None
+    _asked_at: float = 0
 
     async def report(self) -> dict[str, str]:
-        """By check: `ok`, or why it failed."""
-        states = await asyncio.gather(*(_state(name, check) for name, check in self.checks.items()))
-        report = dict(zip(self.checks, states, strict=True))
+        """By check: `ok`, or why it failed. What was found is the answer to everybody who asks within MEMORY."""
+        if self._report is None or (self._report.done() and time.monotonic() - self._asked_at > MEMORY):
+            self._asked_at = time.monotonic()
+            self._report = asyncio.create_task(self._check())
+        report = await asyncio.shield(self._report)  # others may wait for it when this one goes away
         return report | ({"shutdown": "draining"} if self.draining else {})
+
+    async def _check(self) -> dict[str, str]:
+        states = await asyncio.gather(*(_state(name, check) for name, check in self.checks.items()))
+        return dict(zip(self.checks, states, strict=True))
 
 
 @router.get("/livez", operation_id="livez", response_model=Liveness, responses=raises(authenticated=False))

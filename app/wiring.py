@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from app import faults
@@ -24,12 +25,15 @@ from app.processing.watch import JobWatch
 from app.processors.base import Processor
 from app.processors.simulated import SimulatedProcessor
 from app.processors.text import TextProcessor
-from app.settings import Settings
+from app.settings import ConfigurationError, Settings
 from app.storage.base import Storage
 from app.storage.local import LocalStorage
-from app.storage_url import Folder
+from app.storage_url import Bucket, Folder
+from app.transfer import Transfer
 from app.uploads.service import UploadService
 from app.uploads.urls import OwnUrls
+
+OPERATORS_PATIENCE = 600.0  # seconds that a statement may take where nobody waits for an answer
 
 PROCESSORS: tuple[Processor[Any], ...] = (SimulatedProcessor(), TextProcessor())
 
@@ -80,10 +84,7 @@ class Services:
 
 def build(settings: Settings) -> Services:
     """Connect the parts that the settings ask for."""
-    os.umask(0o077)  # what users store is no other account's to read
-    if settings.fault:
-        point, _, nth = settings.fault.partition(":")
-        faults.arm(point, int(nth))
+    _prepare_process(settings)
     name = f"{socket.gethostname()}:{os.getpid()}"
     db = _database(settings)
     storage = _storage(settings)
@@ -110,11 +111,36 @@ def build(settings: Settings) -> Services:
     )
 
 
+def build_transfer(source: Settings, target: Settings, *, rows: bool, files: bool) -> Transfer:
+    """Connect a transfer into what `target` names. Raises ConfigurationError when there is nothing to bring, or when it
+    would be brought to where it is."""
+    _prepare_process(target)
+    if rows:
+        _refuse_pointless("DATABASE_URL", _place_of_database(source), _place_of_database(target))
+    if files:
+        _refuse_pointless("STORAGE_URL", _place_of_files(source), _place_of_files(target))
+    return Transfer(
+        target_db=_database(target, statement_timeout=OPERATORS_PATIENCE),
+        source_db=_database(source, statement_timeout=OPERATORS_PATIENCE) if rows else None,
+        source_storage=_storage(source) if files else None,
+        target_storage=_storage(target) if files else None,
+    )
+
+
 async def refuse_unusable(settings: Settings) -> None:
-    """Before there are server processes: raise ConfigurationError for what they would stumble over one by one."""
+    """Before there are server processes: migrate, and raise what they would stumble over one by one.
+
+    That is ConfigurationError, DatabaseUnavailable, StorageFull.
+    """
+    _prepare_process(settings)
     storage = _storage(settings)
     await storage.open()
     await storage.close()
+    db = _database(settings)
+    try:
+        await asyncio.to_thread(db.migrate)
+    finally:
+        await db.close()
 
 
 def _storage(settings: Settings) -> Storage:
@@ -126,14 +152,37 @@ def _storage(settings: Settings) -> Storage:
     return S3Storage(place, copies=settings.data_dir / "copies", longest=settings.upload_max_seconds)
 
 
-def _database(settings: Settings) -> Database:
+def _database(settings: Settings, *, statement_timeout: float | None = None) -> Database:
     if settings.postgresql_url is None:
         return SqliteDatabase(settings.database_file)
     return PostgresqlDatabase(
         settings.postgresql_url,
         pool_size=settings.database_pool_size,
-        statement_timeout=settings.database_statement_timeout,
+        statement_timeout=statement_timeout or settings.database_statement_timeout,
     )
+
+
+def _place_of_database(settings: Settings) -> Path | str:
+    return settings.postgresql_url or settings.database_file.resolve()
+
+
+def _place_of_files(settings: Settings) -> Path | Bucket:
+    place = settings.storage
+    return place.path.resolve() if isinstance(place, Folder) else place
+
+
+def _refuse_pointless(variable: str, source: Path | Bucket | str, target: Path | Bucket | str) -> None:
+    if source == target:
+        raise ConfigurationError(f"{variable} names what is to be transferred: set it to where that shall go")
+    if isinstance(source, Path) and not source.exists():
+        raise ConfigurationError(f"there is nothing to transfer at {source}")
+
+
+def _prepare_process(settings: Settings) -> None:
+    os.umask(0o077)  # what users store is no other account's to read
+    if settings.fault:
+        point, _, nth = settings.fault.partition(":")
+        faults.arm(point, int(nth))
 
 
 def _access_tokens(settings: Settings, secret: str) -> AccessTokens:

@@ -33,7 +33,7 @@ def url(data_dir: Path) -> str:
 
 def engine(data_dir: Path) -> Engine:
     """For a look past the service."""
-    return _past(_address(data_dir))
+    return past(_address(data_dir))
 
 
 def lock(conn: Connection) -> None:
@@ -52,7 +52,11 @@ def locked(data_dir: Path) -> Iterator[None]:
 def drop_all() -> None:
     """Drop what this process has made, whoever is still connected."""
     while _made:
-        _administer(f"DROP DATABASE {_made.pop()} WITH (FORCE)")
+        drop(_made.pop())
+
+
+def drop(name: str | None) -> None:
+    _administer(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 @contextmanager
@@ -86,10 +90,10 @@ def _address(data_dir: Path) -> URL:
 
 
 def _administer(statement: str) -> None:
-    with _past(make_url(SERVER)).connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+    with past(make_url(SERVER)).connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
         conn.exec_driver_sql(statement)
 
 
-def _past(address: URL) -> Engine:
+def past(address: URL) -> Engine:
     driver = {"postgresql+asyncpg": "postgresql+psycopg", "sqlite+aiosqlite": "sqlite"}[address.drivername]
     return create_engine(address.set(drivername=driver), poolclass=NullPool)

@@ -1,47 +1,143 @@
-"""The README is true: its table of settings, and the main job word for word."""
+"""The README and the page on operations are true: the table of settings, and what they tell to type, word for word."""
 
 import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import make_url
 
 from app.settings import Settings
-from tests.server import Server
+from tests import databases
+from tests.invariants import Ledger
+from tests.server import Server, User
 
 ROOT = Path(__file__).parent.parent
 BASH = shutil.which("bash") or "bash"
-README = (ROOT / "README.md").read_text()
+README = ROOT / "README.md"
+OPERATIONS = ROOT / "docs" / "operations.md"
+
+
+def scripts(page: Path, heading: str) -> list[str]:
+    """What a section tells to type."""
+    section = re.split(r"\n##+ ", page.read_text().partition(f"{heading}\n")[2])[0]
+    return re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+
+
+def typed(script: str, cwd: Path, **environment: str) -> str:
+    """What came of it."""
+    env = {**os.environ, **environment}
+    command = [BASH, "-euc", script]
+    done = subprocess.run(command, cwd=cwd, env=env, check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_every_setting_is_documented_with_its_default(name: str) -> None:
     field = Settings.model_fields[name]
     default = "" if field.default in {"", None} else f"`{field.default}`"
-    assert f"| `{name.upper()}` | {default} | {field.description} |" in README
+    assert f"| `{name.upper()}` | {default} | {field.description} |" in OPERATIONS.read_text()
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="the README's example is written for curl")
 def test_the_main_job_in_curl(tmp_path: Path) -> None:
-    scripts = [script_under(heading) for heading in ("## The main job", "### Large files: direct uploads")]
+    (main,), (direct,) = (scripts(README, each) for each in ("## The main job", "### Large files: direct uploads"))
     with Server(tmp_path / "var") as server:
-        script = "\n".join(scripts).replace("http://127.0.0.1:8000", server.url)
-        done = subprocess.run(
-            [BASH, "-euc", script], cwd=ROOT, capture_output=True, text=True, env=os.environ, check=True, timeout=60
-        )
-    assert '"state":"SUCCEEDED"' in done.stdout
-    assert '"processor":"text"' in done.stdout
-    assert '"job.succeeded"' in done.stdout
-    assert '"status":"UPLOADED"' in done.stdout.splitlines()[-1]
+        told = typed((main + direct).replace("http://127.0.0.1:8000", server.url), ROOT)
+    assert '"state":"SUCCEEDED"' in told
+    assert '"processor":"text"' in told
+    assert '"job.succeeded"' in told
+    assert '"status":"UPLOADED"' in told.splitlines()[-1]
 
 
-def script_under(heading: str) -> str:
-    """The first shell script of a section."""
-    return re.search(r"```sh\n(.*?)```", README.partition(heading)[2], re.DOTALL)[1]
+@pytest.mark.parametrize("page", [README, OPERATIONS], ids=lambda page: page.name)
+def test_every_file_and_heading_it_names_exists(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", page.read_text()):
+        named = page.parent / target if target else page
+        assert named.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", named.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}, anchor
 
 
-def test_every_file_it_names_exists() -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+class Saved:
+    """What there was when the backup was made."""
+
+    def __init__(self, user: User) -> None:
+        document = user.upload()
+        user.finished(user.start(document["id"])["id"])
+        self.path = f"/documents/{document['id']}"
+        self.seen = self.look(user)
+
+    def look(self, user: User) -> list[Any]:
+        answers = [user.http.get(self.path + path) for path in ("", "/content", "/result", "/timeline")]
+        assert [answer.status_code for answer in answers] == [200] * len(answers)
+        return [answer.content for answer in answers]
+
+
+@pytest.mark.sqlite
+@pytest.mark.skipif(not shutil.which("sqlite3"), reason="the page has it done with sqlite3")
+def test_backup_and_restore(tmp_path: Path) -> None:
+    backup, restore = scripts(OPERATIONS, "### SQLite and a disk")
+    with Server(tmp_path / "var") as server:
+        user = server.register()
+        saved = Saved(user)
+        typed(backup, tmp_path)
+        later = user.upload()["id"]
+        assert user.http.delete(saved.path).status_code == 204
+        server.kill()  # it leaves a write-ahead log
+        typed(restore, tmp_path)
+        user = server.restarted(user)
+        assert saved.look(user) == saved.seen
+        assert user.http.get(f"/documents/{later}").status_code == 404
+        user.finished(user.start(user.upload()["id"])["id"])
+        Ledger(tmp_path / "var").settle()
+        Ledger(tmp_path / "var").check()
+
+
+def dump_is_too_old() -> bool:
+    """pg_dump does not know servers that are newer than itself."""
+    if not databases.POSTGRESQL or not shutil.which("pg_dump"):
+        return True
+    with databases.past(make_url(databases.SERVER)).connect() as conn:
+        server = int(conn.exec_driver_sql("SHOW server_version_num").scalar_one()) // 10000
+    return int(re.findall(r"\d+", typed("pg_dump --version", ROOT))[0]) < server
+
+
+@pytest.mark.postgresql
+@pytest.mark.skipif(dump_is_too_old(), reason="there is no pg_dump for this server")
+def test_backup_and_restore_on_postgresql(tmp_path: Path) -> None:
+    old = make_url(databases.url(tmp_path / "var"))
+    new = old.set(database=f"{old.database}_restored")
+    names = {
+        "postgresql://api@db.internal/documents_restored": new.set(drivername="postgresql"),
+        "postgresql://api@db.internal/documents": old.set(drivername="postgresql"),
+        "--host=db.internal --username=api": f"--host={old.host} --port={old.port or 5432} --username={old.username}",
+        "documents_restored": new.database,
+    }
+    # The files of this server are on a disk.
+    backup, restore = (
+        "".join(re.findall(r"^(?!aws).*\n", each, re.MULTILINE))
+        for each in scripts(OPERATIONS, "### PostgreSQL and S3")
+    )
+    for name, own in names.items():
+        real = own if isinstance(own, str) else own.render_as_string(hide_password=False)
+        backup, restore = backup.replace(name, real), restore.replace(name, real)
+    with Server(tmp_path / "var") as server:
+        user = server.register()
+        saved = Saved(user)
+        typed(backup, tmp_path, PGPASSWORD=old.password or "")
+        later = user.upload()["id"]
+        assert server.stop() == 0
+        try:
+            typed(restore, tmp_path, PGPASSWORD=old.password or "")
+            user = server.restarted(user, DATABASE_URL=new.render_as_string(hide_password=False))
+            assert saved.look(user) == saved.seen
+            assert user.http.get(f"/documents/{later}").status_code == 404
+            user.finished(user.start(user.upload()["id"])["id"])
+        finally:
+            databases.drop(new.database)

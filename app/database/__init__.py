@@ -10,6 +10,7 @@ from app.database.base import (
     insert_unless,
     metadata,
     now,
+    number_on,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "insert_unless",
     "metadata",
     "now",
+    "number_on",
 ]

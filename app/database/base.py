@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 import structlog
-from sqlalchemy import Connection, DateTime, Dialect, MetaData, String, Table, literal
+from sqlalchemy import Connection, DateTime, Dialect, MetaData, String, Table, func, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -51,6 +51,9 @@ class Database(Protocol):
     async def write(self, work: Work[T]) -> T:
         """Run a unit in a transaction; then, in the caller's context, what it left with `after_commit`."""
 
+    async def is_in_use(self) -> bool:
+        """Whether any other connection is open, as far as can be seen. To be asked before this one opens more."""
+
     async def check(self) -> None:
         """Raise DatabaseUnavailable or StorageFull unless something can be committed now."""
 
@@ -82,6 +85,14 @@ def run_effects(effects: Iterable[Effect]) -> None:
 def insert_unless(conn: Connection, table: Table) -> Any:
     """INSERT with the `on_conflict_…` clauses that SQLite and PostgreSQL share and SQLAlchemy's core lacks."""
     return {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[conn.dialect.name](table)
+
+
+def number_on(conn: Connection, table: Table) -> None:
+    """Have the next row that is numbered follow those that were inserted with numbers of their own, as on SQLite."""
+    column = table.autoincrement_column
+    if column is not None and conn.dialect.name == "postgresql":
+        sequence = func.pg_get_serial_sequence(table.name, column.name)
+        conn.execute(select(func.setval(sequence, func.max(column))))
 
 
 class UTCDateTime(TypeDecorator[datetime]):

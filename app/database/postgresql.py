@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError, TimeoutError as PoolT
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app import migrations
-from app.database.base import Effect, Retry, T, Work, run_effects, running
+from app.database.base import Effect, Retry, T, Work, metadata, run_effects, running
 from app.errors import DatabaseUnavailable, StorageFull
 
 log = structlog.get_logger()
@@ -34,6 +34,7 @@ CONNECT_PATIENCE = 1.5  # seconds
 MIGRATION_PATIENCE = 25.0  # seconds that a starter waits for another to end its migration; less than uvicorn waits
 RECYCLE = 1800  # seconds after which a connection is replaced: firewalls forget, and servers are added
 
+_APPLICATION = "document-api"
 _MIGRATING = 0x646F63756D656E74  # the key of the advisory lock: "document" in ASCII
 _LOST_RACE = ("40001", "40P01")  # serialization failure, deadlock
 _DISK_FULL = "53100"
@@ -78,6 +79,13 @@ class PostgresqlDatabase:
         self._writing.add(unit)
         unit.add_done_callback(self._writing.discard)
         return await asyncio.shield(unit)
+
+    async def is_in_use(self) -> bool:
+        sessions = text(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND application_name = :name AND pid <> pg_backend_pid()"
+        )
+        return await self.read(lambda conn: bool(conn.scalar(sessions, {"name": _APPLICATION})))
 
     async def check(self) -> None:
         # Locking a row is what a standby or a read-only server refuses.
@@ -146,7 +154,7 @@ class PostgresqlDatabase:
                 # Held by the session, through every transaction of the migration, until it ends.
                 await conn.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATING})
                 await conn.commit()
-                await conn.run_sync(migrations.upgrade)
+                await conn.run_sync(migrations.upgrade, metadata)
         except DBAPIError as error:
             raise _translated(error) from error
         finally:
@@ -162,7 +170,7 @@ def _connect_args(*, statement_timeout: float, lock_timeout: float) -> dict[str,
         "idle_in_transaction_session_timeout": PATIENCE,
     }
     settings = {name: f"{seconds * 1000:.0f}" for name, seconds in timeouts.items()}
-    return {"timeout": CONNECT_PATIENCE, "server_settings": {"application_name": "document-api", **settings}}
+    return {"timeout": CONNECT_PATIENCE, "server_settings": {"application_name": _APPLICATION, **settings}}
 
 
 @asynccontextmanager

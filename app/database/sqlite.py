@@ -15,7 +15,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 
 from app import migrations
-from app.database.base import Effect, Retry, T, Work, run_effects, running
+from app.database.base import Effect, Retry, T, Work, metadata, run_effects, running
 from app.errors import DatabaseUnavailable, StorageFull
 
 log = structlog.get_logger()
@@ -97,7 +97,7 @@ class SqliteDatabase:
                 # Cannot be done by two processes at once, nor inside a transaction.
                 cursor.execute("PRAGMA journal_mode=WAL")
                 cursor.close()  # an open statement would hold a lock
-                migrations.upgrade(conn)
+                migrations.upgrade(conn, metadata)
         except (DBAPIError, sqlite3.OperationalError) as error:
             raise _translated(error) from error
 
@@ -121,6 +121,9 @@ class SqliteDatabase:
             raise DatabaseUnavailable
         return await unit.done
 
+    async def is_in_use(self) -> bool:
+        return await asyncio.to_thread(self._is_in_use)
+
     async def check(self) -> None:
         # Written to no purpose, but written: only a commit that has something to write finds a disk full.
         await self.write(lambda conn: conn.execute(text("PRAGMA user_version = 0")))
@@ -132,6 +135,17 @@ class SqliteDatabase:
         self._engine.dispose()
         await self._readers.dispose()
         os.close(self._turns)
+
+    def _is_in_use(self) -> bool:
+        with closing(sqlite3.connect(self._file, timeout=0)) as connection:
+            connection.execute("PRAGMA locking_mode=EXCLUSIVE")  # is had by who is alone
+            try:
+                connection.execute("SELECT count(*) FROM sqlite_master")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorname == "SQLITE_BUSY":
+                    return True
+                raise _translated(error) from error
+        return False
 
     def _start(self) -> None:
         if self._thread is None:

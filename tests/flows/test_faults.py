@@ -97,7 +97,7 @@ RUNTIME = [
     # The first upload is the one to be deleted.
     f"{point}:{2 if point.startswith('upload') else 1}"
     for point in POINTS
-    if not point.startswith("migration") and point != "sweeper.midway"
+    if not point.startswith(("migration", "transfer")) and point != "sweeper.midway"
 ] + ["finish.before_commit:2", "finish.after_commit:2"]  # a success comes first, then a retry
 
 

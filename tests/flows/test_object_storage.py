@@ -132,7 +132,7 @@ def test_storage_that_goes_and_comes_back(prefix: Prefix, tmp_path: Path) -> Non
         assert time.monotonic() - begun < 20
         assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(503, "storage-unavailable")] * 2
         assert all(int(answer.headers["retry-after"]) > 0 for answer in answers)
-        assert storage_check(user) == (503, "failed: the endpoint cannot be reached")
+        until(lambda: storage_check(user) == (503, "failed: the endpoint cannot be reached"), timeout=5)
         assert user.http.get("/livez").status_code == 200
         assert user.http.get(f"/documents/{document['id']}").status_code == 200
         job = user.start(document["id"], params={"seconds": 0})

@@ -167,8 +167,8 @@ def test_a_database_that_is_away_and_comes_back(tmp_path: Path) -> None:
             assert_unavailable(user.process(document_id))
             assert_unavailable(user.post_file(b"%PDF-1.7 never read"))
             assert user.http.get("/livez").status_code == 200
-            ready = user.http.get("/readyz")
-            assert (ready.status_code, ready.json()["checks"]["database"]) == (503, "failed")
+            ready = until(lambda: (now := user.http.get("/readyz")).status_code == 503 and now, timeout=5)
+            assert ready.json()["checks"]["database"] == "failed"
             time.sleep(0.3)
         proxy.open()
         back_at = time.monotonic()

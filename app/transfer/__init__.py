@@ -1,0 +1,75 @@
+"""Moving a stopped service: its rows into another database, its files into another storage.
+
+A transfer keeps no notes. What the target holds already must be the source's, and is not brought again; so one that
+was killed is simply started anew. Rows come first: a file without a row would be an orphan.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from app import migrations
+from app.database import Database
+from app.storage.base import Storage
+from app.transfer import files, rows
+from app.transfer.errors import TransferError
+
+__all__ = ["Transfer", "TransferError"]
+
+LEAVING = 3  # seconds that the connections of a process that was killed may take to go
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """From where to where. Without a `source_db` the rows stay in `target_db`; without storages the files stay."""
+
+    target_db: Database
+    source_db: Database | None = None
+    source_storage: Storage | None = None
+    target_storage: Storage | None = None
+
+    async def run(self, tell: Callable[[str], None]) -> bool:
+        """True when everything is there; False when files could not be had, which were told of one by one.
+
+        Raises TransferError, ConfigurationError, and what the databases and storages raise. It may be run again.
+        """
+        await self._open()
+        if self.source_db is not None:
+            await rows.copy(self.source_db, self.target_db, tell)
+        if self.source_storage is None or self.target_storage is None:
+            return True
+        return await files.Files(self.target_db, self.source_storage, self.target_storage, tell).copy()
+
+    async def close(self) -> None:
+        for part in (self.source_db, self.target_db, self.source_storage, self.target_storage):
+            if part is not None:
+                await part.close()
+
+    async def _open(self) -> None:
+        # Before anything else is connected: that would count.
+        for name, db in (("source", self.source_db), ("target", self.target_db)):
+            if db is not None:
+                await _refuse_in_use(name, db)
+        await asyncio.to_thread(self.target_db.migrate)
+        if self.source_db is not None:
+            await _refuse_other_schema(self.source_db)
+        for storage in (self.source_storage, self.target_storage):
+            if storage is not None:
+                await storage.open()
+
+
+async def _refuse_in_use(name: str, db: Database) -> None:
+    for _ in range(LEAVING):
+        if not await db.is_in_use():
+            return
+        await asyncio.sleep(1)
+    raise TransferError(f"the {name} database is in use: stop every process of the service first")
+
+
+async def _refuse_other_schema(source: Database) -> None:
+    found = await source.read(migrations.revision)
+    if found != migrations.HEAD:
+        raise TransferError(
+            f"the source database is at revision {found}, and this version at {migrations.HEAD}: "
+            "migrate the source first (python -m app migrate)"
+        )

@@ -1,0 +1,76 @@
+"""Readiness: any number of probes cost one check, and a stop shows at once."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from app import health
+from app.errors import StorageUnavailable
+from app.health import Health
+
+
+class Checked:
+    """Something that is checked, and counts how often."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        self.away = False
+        self.health = Health(cast("Any", None), {"it": self._check})
+
+    async def _check(self) -> None:
+        self.times += 1
+        away = self.away
+        await asyncio.sleep(0.01)
+        if away:
+            raise StorageUnavailable
+
+
+def test_a_flood_of_probes_costs_one_check() -> None:
+    async def scenario() -> None:
+        it = Checked()
+        for _ in range(3):
+            reports = await asyncio.gather(*(it.health.report() for _ in range(100)))
+            assert reports == [{"it": "ok"}] * 100
+        assert it.times == 1
+
+    asyncio.run(scenario())
+
+
+def test_what_was_found_is_soon_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "MEMORY", 0.05)
+
+    async def scenario() -> None:
+        it = Checked()
+        assert await it.health.report() == {"it": "ok"}
+        it.away = True
+        await asyncio.sleep(0.06)
+        assert await it.health.report() == {"it": "failed"}
+        it.away = False
+        await asyncio.sleep(0.06)
+        assert await it.health.report() == {"it": "ok"}
+
+    asyncio.run(scenario())
+
+
+def test_who_stops_waiting_does_not_stop_the_others() -> None:
+    async def scenario() -> None:
+        it = Checked()
+        first, second = (asyncio.create_task(it.health.report()) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        assert await second == {"it": "ok"}
+        assert it.times == 1
+
+    asyncio.run(scenario())
+
+
+def test_draining_shows_at_once() -> None:
+    async def scenario() -> None:
+        it = Checked()
+        assert await it.health.report() == {"it": "ok"}
+        it.health.draining = True
+        assert await it.health.report() == {"it": "ok", "shutdown": "draining"}
+        assert it.times == 1
+
+    asyncio.run(scenario())

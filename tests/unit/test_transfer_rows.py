@@ -1,0 +1,136 @@
+"""The rows of a transfer: in batches, between the engines, and while somebody writes."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from app import wiring
+from app.auth.models import users
+from app.database import Database, metadata, now
+from app.database.base import Work
+from app.database.postgresql import PostgresqlDatabase
+from app.database.sqlite import SqliteDatabase
+from app.documents.models import document_tags, documents
+from app.events import append, events
+from app.ids import new_id
+from app.transfer import TransferError, rows
+from tests import databases
+
+assert wiring  # imports every module that defines a table
+
+
+def database(data_dir: Path, *, of_this_run: bool = True) -> Database:
+    if of_this_run and databases.POSTGRESQL:
+        return PostgresqlDatabase(databases.url(data_dir), pool_size=2, statement_timeout=5)
+    return SqliteDatabase(data_dir / "app.db")
+
+
+async def filled(db: Database, count: int) -> None:
+    """With accounts, tags in every case, and the events of both."""
+    await asyncio.to_thread(db.migrate)
+
+    def fill(conn: Connection) -> None:
+        owner = new_id()
+        conn.execute(insert(users).values(**account(owner)))
+        conn.execute(insert(documents), [document(owner) for _ in range(count)])
+        some = conn.scalars(select(documents.c.id).limit(count)).all()
+        tags = ["a", "B", "b", "É", "é", "z", "Z", "_", "ß", "ss", "-", "\U0001f600"]
+        conn.execute(insert(document_tags), [{"tag": tag, "document_id": each} for tag in tags for each in some])
+        for each in some:
+            append(
+                conn, "document.uploaded", actor="operator", document_id=each, size=1, nested={"a": [None, 1.5, "É"]}
+            )
+
+    await db.write(fill)
+
+
+def account(id_: UUID) -> dict[str, Any]:
+    return {"id": id_, "email": f"{id_}@example.com", "password_hash": "x", "active": True, "created_at": now()}
+
+
+def document(owner: UUID) -> dict[str, Any]:
+    id_, moment = new_id(), datetime(2026, 11, 22, 5, 30, 0, 123456, UTC)
+    times = {"created_at": moment, "updated_at": moment}
+    texts = {"filename": "É.pdf", "content_type": "application/pdf", "sha256": "0" * 64, "status": "UPLOADED"}
+    return {"id": id_, "owner_id": owner, "size": 2**40, "version": 1, "tags": ["a"], **texts, **times}
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_tables_of_many_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, there: bool) -> None:
+    """From SQLite to the engine of this run, and the other way."""
+    monkeypatch.setattr(rows, "BATCH", 7)
+
+    async def scenario() -> None:
+        source = database(tmp_path / "old", of_this_run=not there)
+        target = database(tmp_path / "new", of_this_run=there)
+        try:
+            await filled(source, 23)
+            await asyncio.to_thread(target.migrate)
+            told: list[str] = []
+            for _ in range(2):
+                await rows.copy(source, target, told.append)
+            assert {"documents: 23 rows", "document_tags: 276 rows", "events: 23 rows"} < set(told)
+            # What is numbered goes on after what was copied.
+            await target.write(lambda conn: append(conn, "user.registered", actor="operator"))
+            assert await target.read(lambda conn: conn.scalar(select(func.max(events.c.seq)))) == 24
+        finally:
+            await source.close()
+            await target.close()
+
+    asyncio.run(scenario())
+
+
+CHANGES: dict[str, Work[Any]] = {
+    "a new row": lambda conn: conn.execute(insert(users).values(**account(new_id()))),
+    "a new event": lambda conn: append(conn, "user.registered", actor="operator"),
+    "another value": lambda conn: conn.execute(update(documents).values(version=2)),
+    "a row less": lambda conn: conn.execute(delete(document_tags)),
+}
+
+
+@pytest.mark.parametrize("where", ["source", "target"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_is_written_before_it_is_verified_is_noticed(tmp_path: Path, where: str, change: str) -> None:
+    def tell(line: str) -> None:
+        if line.startswith(metadata.sorted_tables[-1].name):
+            change_past(tmp_path / where, change)
+
+    assert_noticed(tmp_path, tell)
+
+
+@pytest.mark.parametrize("change", ["a new row", "a new event", "a row less"])
+def test_what_is_written_after_that_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    verify = rows._verify  # noqa: SLF001 - nobody is told when it is over
+
+    async def verify_and_change(source: Database, target: Database) -> None:
+        await verify(source, target)
+        change_past(tmp_path / "source", change)
+
+    monkeypatch.setattr(rows, "_verify", verify_and_change)
+    assert_noticed(tmp_path, lambda _: None)
+
+
+def change_past(data_dir: Path, change: str) -> None:
+    with databases.engine(data_dir).begin() as conn:
+        CHANGES[change](conn)
+
+
+def assert_noticed(tmp_path: Path, tell: Callable[[str], None]) -> None:
+    async def scenario() -> None:
+        source, target = (database(tmp_path / name) for name in ("source", "target"))
+        try:
+            await filled(source, 3)
+            await asyncio.to_thread(target.migrate)
+            with pytest.raises(TransferError, match="meanwhile"):
+                await rows.copy(source, target, tell)
+        finally:
+            await source.close()
+            await target.close()
+
+    asyncio.run(scenario())
