@@ -16,7 +16,7 @@ from prometheus_client import (
 )
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
 from app.database import Database
@@ -37,21 +37,25 @@ class Liveness(BaseModel):
 
 class Readiness(Liveness):
     checks: dict[str, str]
+    alarms: dict[str, str] = Field(description="What an operator should look after. This process serves all the same.")
 
 
 @dataclass
 class Health:
-    """What this process needs in order to serve: a check raises when it is not there."""
+    """What this process needs in order to serve: a check raises when it is not there. An alarm has a text or none."""
 
     db: Database
     checks: dict[str, Callable[[], Awaitable[None]]]
+    alarms: dict[str, Callable[[], str | None]]
     draining: bool = False
 
-    async def report(self) -> dict[str, str]:
-        """By check: `ok`, or why it failed."""
+    async def report(self) -> Readiness:
+        """By check `ok`, or why it failed; by alarm its text."""
         states = await asyncio.gather(*(_state(name, check) for name, check in self.checks.items()))
-        report = dict(zip(self.checks, states, strict=True))
-        return report | ({"shutdown": "draining"} if self.draining else {})
+        checks = dict(zip(self.checks, states, strict=True))
+        if self.draining:
+            checks["shutdown"] = "draining"
+        return Readiness(checks=checks, alarms={name: text for name, alarm in self.alarms.items() if (text := alarm())})
 
 
 @router.get("/livez", operation_id="livez", response_model=Liveness, responses=raises(authenticated=False))
@@ -63,10 +67,10 @@ async def livez() -> Response:
 @router.get("/readyz", operation_id="readyz", response_model=Readiness, responses=raises(NotReady, authenticated=False))
 async def readyz(request: Request) -> Response:
     """The process can serve: its database and storage answer, and it is not about to stop."""
-    checks = await request.app.state.health.report()
-    if set(checks.values()) != {"ok"}:
-        raise NotReady("Not in order: " + ", ".join(n for n, state in checks.items() if state != "ok"), checks=checks)
-    return json_response(Readiness(checks=checks))
+    report: Readiness = await request.app.state.health.report()
+    if wrong := [name for name, state in report.checks.items() if state != "ok"]:
+        raise NotReady("Not in order: " + ", ".join(wrong), checks=report.checks, alarms=report.alarms)
+    return json_response(report)
 
 
 @router.get(

@@ -3,8 +3,10 @@
 import asyncio
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from app import faults
 from app.auth.passwords import PasswordHasher
@@ -13,7 +15,9 @@ from app.auth.tokens import AccessTokens, development_secret
 from app.database import Database
 from app.database.postgresql import PostgresqlDatabase
 from app.database.sqlite import SqliteDatabase
+from app.dispatch.base import Carrier
 from app.dispatch.in_process import InProcessDispatcher
+from app.dispatch.nowhere import Nowhere
 from app.documents.service import DocumentService
 from app.health import Health
 from app.processing.runner import Runner
@@ -42,6 +46,7 @@ class Services:
     auth: AuthService
     documents: DocumentService
     processing: ProcessingService
+    dispatcher: Carrier
     runner: Runner
     sweeper: Sweeper
     watch: JobWatch
@@ -50,6 +55,7 @@ class Services:
     async def open(self) -> None:
         """First thing, in the running event loop. Raises ConfigurationError."""
         await self.storage.open()
+        await self.dispatcher.open()
         await asyncio.to_thread(self.db.migrate)
 
     async def run(self) -> None:
@@ -57,25 +63,28 @@ class Services:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.sweeper.run())
             tasks.create_task(self.watch.run())
+            tasks.create_task(self.dispatcher.run())
 
     async def drain(self, seconds: float) -> None:
         """First thing on SIGTERM: fail readiness, claim no more, let jobs end within `seconds` or give them back."""
         self.health.draining = True
         self.watch.close()
         self.sweeper.stop()
+        self.dispatcher.stop()
         await self.runner.drain(seconds)
 
     async def close(self) -> None:
         """Last thing, after `run` was cancelled: let go of everything."""
         await self.drain(0)
         await self.sweeper.close()
+        await self.dispatcher.close()
         self.hasher.close()
         await self.storage.close()
         await self.db.close()
 
 
-def build(settings: Settings) -> Services:
-    """Connect the parts that the settings ask for."""
+def build(settings: Settings, *, worker: bool = False) -> Services:
+    """Connect the parts that the settings ask for: in a server process or, where there is a broker, in a worker."""
     os.umask(0o077)  # what users store is no other account's to read
     if settings.fault:
         point, _, nth = settings.fault.partition(":")
@@ -87,7 +96,7 @@ def build(settings: Settings) -> Services:
     hasher = PasswordHasher()
     watch = JobWatch(db)
     runner = Runner(db=db, storage=storage, processors=processors, watch=watch, settings=settings, name=name)
-    dispatcher = InProcessDispatcher(runner.run)
+    dispatcher = _dispatcher(settings, runner.run, worker=worker)
     return Services(
         settings=settings,
         db=db,
@@ -96,10 +105,11 @@ def build(settings: Settings) -> Services:
         auth=AuthService(db, hasher, _access_tokens(settings), settings),
         documents=DocumentService(db, storage, settings),
         processing=ProcessingService(db, dispatcher, processors, watch, settings),
+        dispatcher=dispatcher,
         runner=runner,
         sweeper=Sweeper(db=db, storage=storage, dispatcher=dispatcher, watch=watch, settings=settings, name=name),
         watch=watch,
-        health=Health(db, {"database": db.check, "storage": storage.check}),
+        health=Health(db, {"database": db.check, "storage": storage.check}, {"broker": lambda: dispatcher.alarm}),
     )
 
 
@@ -108,6 +118,23 @@ async def refuse_unusable(settings: Settings) -> None:
     storage = _storage(settings)
     await storage.open()
     await storage.close()
+    dispatcher = _dispatcher(settings, _run_nothing, worker=False)
+    await dispatcher.open()
+    await dispatcher.close()
+
+
+def _dispatcher(settings: Settings, run: Callable[[UUID], Awaitable[None]], *, worker: bool) -> Carrier:
+    in_process = InProcessDispatcher(run)
+    if settings.broker is None:
+        return in_process
+    from app.dispatch.broker import BrokerDispatcher, Consumer  # noqa: PLC0415 - taskiq takes half a second to import
+
+    places = settings.job_concurrency if worker else 0
+    return BrokerDispatcher(settings.broker, Consumer(run, places), otherwise=in_process if worker else Nowhere())
+
+
+async def _run_nothing(job_id: UUID) -> None:
+    pass
 
 
 def _storage(settings: Settings) -> Storage:
