@@ -29,9 +29,13 @@ class Consumer:
 
     async def use(self, broker: Broker) -> None:
         """Take hints until `stop`, then none but stay. Raises what the broker does."""
-        if not self._stopped.is_set():
-            await self._listen_until_stopped(broker)
-        await asyncio.Event().wait()
+        lost = asyncio.Event()
+        try:
+            if not self._stopped.is_set():
+                await self._listen_until_stopped(broker, lost)
+            await lost.wait()
+        finally:
+            lost.set()
 
     def stop(self) -> None:
         self._stopped.set()
@@ -40,11 +44,9 @@ class Consumer:
         """Wait for the acknowledgements of runs that have ended."""
         if self._at_work:
             await asyncio.wait(self._at_work, timeout=PATIENCE)
-        for task in self._at_work:
-            task.cancel()
 
-    async def _listen_until_stopped(self, broker: Broker) -> None:
-        listening = asyncio.create_task(self._listen(broker))
+    async def _listen_until_stopped(self, broker: Broker, lost: asyncio.Event) -> None:
+        listening = asyncio.create_task(self._listen(broker, lost))
         stopping = asyncio.create_task(self._stopped.wait())
         try:
             await asyncio.wait([listening, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -56,7 +58,7 @@ class Consumer:
             stopping.cancel()
             await asyncio.wait([listening, stopping])
 
-    async def _listen(self, broker: Broker) -> None:
+    async def _listen(self, broker: Broker, lost: asyncio.Event) -> None:
         async with aclosing(broker.listen()) as messages:
             while True:
                 await self._free.acquire()
@@ -65,7 +67,7 @@ class Consumer:
                 except BaseException:
                     self._free.release()
                     raise
-                task = asyncio.create_task(self._take(message))
+                task = asyncio.create_task(self._take(message, lost))
                 self._at_work.add(task)
                 task.add_done_callback(self._done)
 
@@ -73,13 +75,14 @@ class Consumer:
         self._at_work.discard(task)
         self._free.release()
 
-    async def _take(self, message: AckableMessage) -> None:
+    async def _take(self, message: AckableMessage, lost: asyncio.Event) -> None:
         job_id = decode(message.data)
         if job_id is not None:
             await self._run(job_id)
+        if lost.is_set():
+            return  # with the connection went the right to acknowledge: the hint comes again, and finds nothing to do
         try:
             async with asyncio.timeout(PATIENCE):
                 await maybe_awaitable(message.ack())
         except Exception as error:  # noqa: BLE001 - each broker has errors of its own
-            # It comes again, to find that there is nothing to do.
             log.info("hint.not_acknowledged", reason=type(error).__name__)

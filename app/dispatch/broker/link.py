@@ -85,12 +85,20 @@ class Link:
             try:
                 async with asyncio.timeout(PATIENCE):
                     await self._broker.kick(encode(job_id))
+            except asyncio.CancelledError as error:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                return self._not_sent(broken, ConnectionAbortedError(str(error)))  # by the SDK, which was shut down
             except Exception as error:  # noqa: BLE001 - each broker has errors of its own
-                metrics.hints_not_sent.inc()
-                if not broken.done():
-                    broken.set_result(error)
-                return False
+                return self._not_sent(broken, error)
             return True
+
+    def _not_sent(self, broken: asyncio.Future[Exception], error: Exception) -> bool:
+        metrics.hints_not_sent.inc()
+        if not broken.done():
+            broken.set_result(error)
+        return False
 
     async def close(self) -> None:
         """Disconnect, as far as the broker still takes part in it."""
