@@ -46,7 +46,7 @@ class Runs:
         await self.may_end.wait()
 
 
-async def eventually(condition: Callable[[], object], seconds: float = 10) -> None:
+async def eventually(condition: Callable[[], object], seconds: float = 20) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - of what others do
             await asyncio.sleep(0.01)
@@ -180,7 +180,7 @@ async def test_a_broker_that_fails_keeps_nobody_waiting(
         await fails(queue)
         asked_at = time.monotonic()
         await asyncio.gather(*(sender.send(new_id()) for _ in range(1000)))
-        assert time.monotonic() - asked_at < PATIENCE + 1
+        assert time.monotonic() - asked_at < 10, "none waited behind the others"
         assert not sender.ready
         await eventually(lambda: (sender.alarm or "").startswith("away: "))
         job_id = new_id()
