@@ -39,6 +39,7 @@ lint: .venv/installed-tests ## Check style, formatting and types
 lock: $(UV) ## Pin what the *.in files ask for; ARGS=--upgrade takes newer releases
 	$(COMPILE) $(ARGS) requirements.in --output-file requirements.txt
 	$(COMPILE) $(ARGS) tests/requirements.in --output-file tests/requirements.txt
+	$(COMPILE) $(ARGS) tests/ministack.in --output-file tests/ministack.txt
 	$(COMPILE) $(ARGS) .ci/requirements.in --output-file .ci/requirements.txt
 
 clean: ## Remove what the other targets made, but not var/: that is data
@@ -55,8 +56,10 @@ clean: ## Remove what the other targets made, but not var/: that is data
 	$(PIP_INSTALL) --requirement requirements.txt
 	@touch $@
 
-.venv/installed-tests: .venv/installed tests/requirements.txt
+.venv/installed-tests: .venv/installed tests/requirements.txt tests/ministack.txt
 	$(PIP_INSTALL) --requirement tests/requirements.txt
+	$(PYTHON) -m venv --clear .venv/ministack
+	.venv/ministack/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement tests/ministack.txt
 	@touch $@
 
 $(UV):

@@ -1,4 +1,4 @@
-"""The command line: python -m app serve | migrate | transfer | users | sweep | demo."""
+"""The command line: python -m app serve | worker | migrate | transfer | users | sweep | demo."""
 
 import asyncio
 import signal
@@ -11,7 +11,7 @@ import typer
 import uvicorn
 from pydantic import ValidationError
 
-from app import demo as demo_module, logs, metrics, wiring
+from app import demo as demo_module, logs, metrics, wiring, worker as worker_module
 from app.auth.schemas import NewUser, canonical_address
 from app.errors import AppError
 from app.protocol import BoundedHttp
@@ -36,6 +36,11 @@ FromDataDir = Annotated[
 FromDatabaseUrl = Annotated[str, typer.Option(envvar="FROM_DATABASE_URL", help="DATABASE_URL that the rows have now.")]
 FromStorageUrl = Annotated[str, typer.Option(envvar="FROM_STORAGE_URL", help="STORAGE_URL that the files have now.")]
 Email = Annotated[str, typer.Argument()]
+Concurrency = Annotated[int | None, typer.Option(min=1, help="Jobs run at once; default: JOB_CONCURRENCY.")]
+HealthPort = Annotated[
+    int | None,
+    typer.Option(min=1, max=65535, help="Serve /livez, /readyz and /metrics on this port; default: nowhere."),
+]
 Password = Annotated[str, typer.Option(prompt=True, hide_input=True, confirmation_prompt=True)]
 
 
@@ -57,8 +62,7 @@ def serve() -> None:
     settings = load()
     logs.configure(settings.log_level, as_json=settings.logs_as_json)
     asyncio.run(wiring.refuse_unusable(settings))
-    # uvicorn raises the signal again after its graceful stop; a stop that was asked for is no failure.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    _exit_cleanly()
     if settings.workers > 1:
         metrics.share_between_workers(settings.data_dir)
     uvicorn.run(
@@ -73,6 +77,27 @@ def serve() -> None:
         timeout_graceful_shutdown=EXIT_MARGIN,
         timeout_worker_healthcheck=STARTUP_LIMIT,
     )
+
+
+@cli.command()
+def worker(concurrency: Concurrency = None, health_port: HealthPort = None) -> None:
+    """Run the jobs of the servers that have the same BROKER_URL. Start as many as you like, on any host."""
+    settings = load()
+    if concurrency is not None:
+        settings = settings.model_copy(update={"job_concurrency": concurrency})
+    config = uvicorn.Config(
+        worker_module.create_app(settings),
+        host=settings.host,
+        port=health_port or 0,
+        http=BoundedHttp,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=EXIT_MARGIN,
+    )
+    asyncio.run(wiring.refuse_unusable(settings))
+    _exit_cleanly()
+    uvicorn.Server(config).run(sockets=[] if health_port is None else None)
 
 
 @cli.command()
@@ -155,6 +180,12 @@ def list_users() -> None:
     """List accounts, oldest first."""
     for user, active in _with_services(lambda services: services.auth.list_users()):
         typer.echo(f"{user.id}  {'active' if active else 'disabled':8}  {user.created_at:%Y-%m-%d}  {user.email}")
+
+
+def _exit_cleanly() -> None:
+    """After its graceful stop uvicorn raises the signal again; a stop that was asked for is no failure."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
 
 
 def _with_services(work: Callable[[Services], Awaitable[T]]) -> T:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 from fastapi import APIRouter, Request, Response
@@ -17,7 +17,7 @@ from prometheus_client import (
 )
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
 from app.database import Database
@@ -39,25 +39,30 @@ class Liveness(BaseModel):
 
 class Readiness(Liveness):
     checks: dict[str, str]
+    alarms: dict[str, str] = Field(description="What an operator should look after. This process serves all the same.")
 
 
 @dataclass
 class Health:
-    """What this process needs in order to serve: a check raises when it is not there."""
+    """What this process needs in order to serve: a check raises when it is not there. An alarm has a text or none."""
 
     db: Database
     checks: dict[str, Callable[[], Awaitable[None]]]
+    alarms: dict[str, Callable[[], str | None]] = field(default_factory=dict)
     draining: bool = False
     _report: "asyncio.Task[dict[str, str]] | None" = None
     _asked_at: float = 0
 
-    async def report(self) -> dict[str, str]:
-        """By check: `ok`, or why it failed. What was found is the answer to everybody who asks within MEMORY."""
+    async def report(self) -> Readiness:
+        """By check `ok`, or why it failed; by alarm its text. What was found is the answer to everybody who asks within
+        MEMORY."""
         if self._report is None or (self._report.done() and time.monotonic() - self._asked_at > MEMORY):
             self._asked_at = time.monotonic()
             self._report = asyncio.create_task(self._check())
-        report = await asyncio.shield(self._report)  # others may wait for it when this one goes away
-        return report | ({"shutdown": "draining"} if self.draining else {})
+        checks = await asyncio.shield(self._report)  # others may wait for it when this one goes away
+        if self.draining:
+            checks = checks | {"shutdown": "draining"}
+        return Readiness(checks=checks, alarms={name: text for name, alarm in self.alarms.items() if (text := alarm())})
 
     async def _check(self) -> dict[str, str]:
         states = await asyncio.gather(*(_state(name, check) for name, check in self.checks.items()))
@@ -73,10 +78,10 @@ async def livez() -> Response:
 @router.get("/readyz", operation_id="readyz", response_model=Readiness, responses=raises(NotReady, authenticated=False))
 async def readyz(request: Request) -> Response:
     """The process can serve: its database and storage answer, and it is not about to stop."""
-    checks = await request.app.state.health.report()
-    if set(checks.values()) != {"ok"}:
-        raise NotReady("Not in order: " + ", ".join(n for n, state in checks.items() if state != "ok"), checks=checks)
-    return json_response(Readiness(checks=checks))
+    report: Readiness = await request.app.state.health.report()
+    if wrong := [name for name, state in report.checks.items() if state != "ok"]:
+        raise NotReady("Not in order: " + ", ".join(wrong), checks=report.checks, alarms=report.alarms)
+    return json_response(report)
 
 
 @router.get(

@@ -13,6 +13,11 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor
 
+NOISY = (
+    *("aio_pika", "aiobotocore", "aiormq", "aiosqlite", "alembic", "asyncio", "botocore", "python_multipart"),
+    *("taskiq", "taskiq_aio_sqs"),
+)
+
 
 class _Stdout:
     """A line that cannot be written, to a full disk or a closed pipe, must not fail what it tells of."""
@@ -65,5 +70,5 @@ def configure(level: str, *, as_json: bool) -> None:
     logging.captureWarnings(capture=True)
     # One line a request is ours to write (middleware.py).
     logging.getLogger("uvicorn.access").disabled = True
-    for noisy in ("aiobotocore", "aiosqlite", "alembic", "asyncio", "botocore", "python_multipart"):
+    for noisy in NOISY:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))

@@ -11,7 +11,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
-from app import faults, storage_url
+from app import broker_url, faults, storage_url
+from app.broker_url import Place, SqsQueue
 from app.storage_url import Bucket, Folder
 
 MIN_SECRET_BYTES = 32
@@ -51,7 +52,11 @@ class Settings(BaseSettings):
     storage_url: str = Field(
         "", description="`file:///path` or `s3://bucket/prefix?endpoint=…` (below); empty: `files` in DATA_DIR."
     )
-    broker_url: str = Field("", description="Empty: jobs run in the server processes.")
+    broker_url: SecretStr | None = Field(
+        None,
+        description="`sqs://queue`, `redis://host` or `amqp://host` (below): jobs run in workers. "
+        "Empty: in the server processes.",
+    )
 
     jwt_secret: SecretStr | None = Field(
         None, description="Signs access tokens; at least 32 bytes. Empty in development: generated into DATA_DIR."
@@ -111,10 +116,10 @@ class Settings(BaseSettings):
             raise ValueError("FAULT must not be set when ENVIRONMENT=production")
         if self.postgresql_url is None:
             _ = self.database_file
-        if isinstance(self.storage, Bucket):
+        if self.broker is not None and self.postgresql_url is None:
+            raise ValueError("BROKER_URL needs a DATABASE_URL of PostgreSQL: SQLite's file cannot be shared by hosts")
+        if isinstance(self.storage, Bucket) or isinstance(self.broker, SqsQueue):
             _refuse_half_a_key()
-        if self.broker_url:
-            raise ValueError("BROKER_URL must be empty: jobs run in the server processes")
         return self
 
     @property
@@ -136,6 +141,12 @@ class Settings(BaseSettings):
     def storage(self) -> Folder | Bucket:
         with _named("STORAGE_URL"):
             return storage_url.parse(self.storage_url) if self.storage_url else Folder(self.data_dir / "files")
+
+    @property
+    def broker(self) -> Place | None:
+        """None: jobs run in the server processes."""
+        with _named("BROKER_URL"):
+            return broker_url.parse(self.broker_url.get_secret_value()) if self.broker_url else None
 
     @property
     def logs_as_json(self) -> bool:

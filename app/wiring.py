@@ -3,9 +3,11 @@
 import asyncio
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from app import faults
 from app.auth.passwords import PasswordHasher
@@ -14,7 +16,9 @@ from app.auth.tokens import AccessTokens, development_secret
 from app.database import Database
 from app.database.postgresql import PostgresqlDatabase
 from app.database.sqlite import SqliteDatabase
+from app.dispatch.base import Carrier
 from app.dispatch.in_process import InProcessDispatcher
+from app.dispatch.nowhere import Nowhere
 from app.documents.gate import Gate
 from app.documents.service import DocumentService
 from app.health import Health
@@ -50,6 +54,7 @@ class Services:
     documents: DocumentService
     uploads: UploadService
     processing: ProcessingService
+    dispatcher: Carrier
     runner: Runner
     sweeper: Sweeper
     watch: JobWatch
@@ -58,6 +63,7 @@ class Services:
     async def open(self) -> None:
         """First thing, in the running event loop. Raises ConfigurationError."""
         await self.storage.open()
+        await self.dispatcher.open()
         await asyncio.to_thread(self.db.migrate)
 
     async def run(self) -> None:
@@ -65,25 +71,28 @@ class Services:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.sweeper.run())
             tasks.create_task(self.watch.run())
+            tasks.create_task(self.dispatcher.run())
 
     async def drain(self, seconds: float) -> None:
         """First thing on SIGTERM: fail readiness, claim no more, let jobs end within `seconds` or give them back."""
         self.health.draining = True
         self.watch.close()
         self.sweeper.stop()
+        self.dispatcher.stop()
         await self.runner.drain(seconds)
 
     async def close(self) -> None:
         """Last thing, after `run` was cancelled: let go of everything."""
         await self.drain(0)
         await self.sweeper.close()
+        await self.dispatcher.close()
         self.hasher.close()
         await self.storage.close()
         await self.db.close()
 
 
-def build(settings: Settings) -> Services:
-    """Connect the parts that the settings ask for."""
+def build(settings: Settings, *, worker: bool = False) -> Services:
+    """Connect the parts that the settings ask for: in a server process or, where there is a broker, in a worker."""
     _prepare_process(settings)
     name = f"{socket.gethostname()}:{os.getpid()}"
     db = _database(settings)
@@ -94,7 +103,7 @@ def build(settings: Settings) -> Services:
     hasher = PasswordHasher()
     watch = JobWatch(db)
     runner = Runner(db=db, storage=storage, processors=processors, watch=watch, settings=settings, name=name)
-    dispatcher = InProcessDispatcher(runner.run)
+    dispatcher = _dispatcher(settings, runner.run, worker=worker)
     return Services(
         settings=settings,
         db=db,
@@ -104,10 +113,11 @@ def build(settings: Settings) -> Services:
         documents=DocumentService(db, storage, gate, settings),
         uploads=UploadService(db, storage, gate, OwnUrls(secret), settings),
         processing=ProcessingService(db, dispatcher, processors, watch, settings),
+        dispatcher=dispatcher,
         runner=runner,
         sweeper=Sweeper(db=db, storage=storage, dispatcher=dispatcher, watch=watch, settings=settings, name=name),
         watch=watch,
-        health=Health(db, {"database": db.check, "storage": storage.check}),
+        health=Health(db, {"database": db.check, "storage": storage.check}, {"broker": lambda: dispatcher.alarm}),
     )
 
 
@@ -136,11 +146,28 @@ async def refuse_unusable(settings: Settings) -> None:
     storage = _storage(settings)
     await storage.open()
     await storage.close()
+    dispatcher = _dispatcher(settings, _run_nothing, worker=False)
+    await dispatcher.open()
+    await dispatcher.close()
     db = _database(settings)
     try:
         await asyncio.to_thread(db.migrate)
     finally:
         await db.close()
+
+
+def _dispatcher(settings: Settings, run: Callable[[UUID], Awaitable[None]], *, worker: bool) -> Carrier:
+    in_process = InProcessDispatcher(run)
+    if settings.broker is None:
+        return in_process
+    from app.dispatch.broker import BrokerDispatcher, Consumer  # noqa: PLC0415 - taskiq takes half a second to import
+
+    places = settings.job_concurrency if worker else 0
+    return BrokerDispatcher(settings.broker, Consumer(run, places), otherwise=in_process if worker else Nowhere())
+
+
+async def _run_nothing(job_id: UUID) -> None:
+    pass
 
 
 def _storage(settings: Settings) -> Storage:

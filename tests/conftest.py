@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import databases, seaweed as seaweedfs
+from tests import brokers, databases, seaweed as seaweedfs
+from tests.brokers import Queue, Sqs
 from tests.seaweed import Prefix, Seaweed
 from tests.server import Server, User
 
@@ -64,3 +65,17 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
 @pytest.fixture
 def prefix(seaweed: Seaweed) -> Prefix:
     return Prefix(seaweed)
+
+
+@pytest.fixture(scope="session")
+def sqs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sqs]:
+    """An SQS server, shared by the tests of one worker: each has its own queue."""
+    with brokers.running(tmp_path_factory.mktemp("sqs") / "data") as sqs:
+        yield sqs
+
+
+@pytest.fixture(params=brokers.KINDS)
+def queue(request: pytest.FixtureRequest) -> Iterator[Queue]:
+    """A queue of the test's own, at each broker in turn."""
+    with brokers.requested(request) as queue:
+        yield queue

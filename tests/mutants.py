@@ -134,6 +134,48 @@ MUTANTS = (
         "(jobs.c.state == JobState.RUNNING,)",
         ("tests/flows/test_crashes.py", "tests/flows/test_state_machine.py"),
     ),
+    Mutant(
+        "a worker follows the hint that the broker does not take",
+        "app/dispatch/broker/dispatcher.py",
+        "await self._otherwise.send(job_id)",
+        "pass",
+        ("tests/contracts/test_dispatch.py",),
+    ),
+    Mutant(
+        "a worker takes a hint only when it has a place",
+        "app/dispatch/broker/consumer.py",
+        "await self._free.acquire()",
+        "await asyncio.sleep(0)",
+        ("tests/contracts/test_dispatch.py",),
+    ),
+    Mutant(
+        "a silent broker keeps nobody waiting",
+        "app/dispatch/broker/link.py",
+        "async with asyncio.timeout(PATIENCE):\n                    await self._broker.kick",
+        "async with asyncio.timeout(30):\n                    await self._broker.kick",
+        ("tests/contracts/test_dispatch.py",),
+    ),
+    Mutant(
+        "hints that wait in plenty are not repeated",
+        "app/dispatch/broker/link.py",
+        "return self._seen.waiting >= PLENTY",
+        "return False",
+        ("tests/contracts/test_dispatch.py",),
+    ),
+    Mutant(
+        "what is unreadable is left to the redrive policy",
+        "app/dispatch/broker/sqs.py",
+        "or decode(body.encode()) is None",
+        "",
+        ("tests/contracts/test_dispatch.py",),
+    ),
+    Mutant(
+        "what cannot be sent is left to the sweepers of others",
+        "app/processing/sweeper.py",
+        " or not self._dispatcher.ready",
+        "",
+        ("tests/unit/test_sweeper.py",),
+    ),
 )
 
 

@@ -70,6 +70,10 @@ class Server:
         return self.data_dir.parent / f"server-{self.port}.log"
 
     @property
+    def arguments(self) -> Sequence[str]:
+        return ("serve",)
+
+    @property
     def pid(self) -> int:
         assert self.process is not None
         return self.process.pid
@@ -95,10 +99,10 @@ class Server:
 
     def launch(self) -> "subprocess.Popen[bytes] | Forked":
         if self.module == "app" and not self.prefix and "WORKERS" not in self.settings:
-            self.process = Forked(self.environment, self.log_file)
+            self.process = Forked(self.arguments, self.environment, self.log_file)
             return self.process
         with self.log_file.open("ab") as log:
-            command = [*self.prefix, sys.executable, "-W", "error::ResourceWarning", "-m", self.module, "serve"]
+            command = [*self.prefix, sys.executable, "-W", "error::ResourceWarning", "-m", self.module, *self.arguments]
             self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
         return self.process
 
@@ -172,6 +176,15 @@ class Server:
             except httpx2.TransportError:
                 time.sleep(0.05)
         raise AssertionError(f"the server did not start:\n{self.log_file.read_text()[-2000:]}")
+
+
+@dataclass
+class Worker(Server):
+    """`python -m app worker`: what is left of a server is its health."""
+
+    @property
+    def arguments(self) -> Sequence[str]:
+        return ("worker", "--health-port", str(self.port))
 
 
 @dataclass

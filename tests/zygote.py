@@ -1,6 +1,6 @@
 """Servers forked from a process that has imported what they need, which is most of the time it takes to start one.
 
-Nothing else is shared: a fork reads its own environment, writes its own log, and runs `python -m app serve`. Passwords
+Nothing else is shared: a fork reads its own environment, writes its own log, and runs `python -m app`. Passwords
 are hashed at less cost.
 """
 
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -30,9 +31,9 @@ LATER = {"app.main", "app.__main__"}  # which read the environment when imported
 class Forked:
     """What a test needs of subprocess.Popen, for a process that is the zygote's child."""
 
-    def __init__(self, environment: dict[str, str], log: Path) -> None:
+    def __init__(self, arguments: Sequence[str], environment: dict[str, str], log: Path) -> None:
         self._turn = Lock()
-        self.pid: int = _zygote().ask({"environment": environment, "log": str(log)})
+        self.pid: int = _zygote().ask({"arguments": arguments, "environment": environment, "log": str(log)})
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
@@ -106,14 +107,14 @@ def _exit_code(pid: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if done else None
 
 
-def _become_server(environment: dict[str, str], log: str) -> None:
+def _become_server(arguments: list[str], environment: dict[str, str], log: str) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = ["app", "serve"]
+    sys.argv = ["app", *arguments]
     runpy.run_module("app", run_name="__main__", alter_sys=True)
 
 

@@ -5,10 +5,32 @@ from uuid import UUID
 
 
 class Dispatcher(Protocol):
-    """Carries hints. The database knows which jobs are due: a hint may be lost, late or doubled, and changes nothing.
+    """Carries hints. The database knows which jobs are due: that one is lost, late or doubled changes nothing."""
 
-    Called after the answer was sent: it may take its time, and it raises nothing.
-    """
+    @property
+    def ready(self) -> bool:
+        """Whether hints sent now would be of use. A sweeper leaves due jobs to others as long as they are not."""
 
     async def send(self, job_id: UUID) -> None:
-        """Have the job run soon."""
+        """Have the job run soon. Called after the answer was sent: it may take its time, and it raises nothing."""
+
+
+class Carrier(Dispatcher, Protocol):
+    """A Dispatcher as the process knows it that it lives in."""
+
+    @property
+    def alarm(self) -> str | None:
+        """What an operator should look after, in one line. The process serves all the same."""
+
+    async def open(self) -> None:
+        """Connect, in the running event loop. Raises ConfigurationError for what only another setting can mend; a
+        broker that is merely away is waited for by `run`."""
+
+    async def run(self) -> None:
+        """What goes on in the background, until cancelled."""
+
+    def stop(self) -> None:
+        """Take no more hints from others: the process is about to stop."""
+
+    async def close(self) -> None:
+        """Let go of everything, after `run` was cancelled."""

@@ -97,7 +97,7 @@ class Sweeper:
             await asyncio.wait(self._sending)
 
     async def _due(self, *, all_queued: bool = False) -> list[UUID]:
-        if self._stopped:
+        if self._stopped or not self._dispatcher.ready:
             return []
         return await self._db.write(lambda conn: repository.take_due(conn, self._lease, all_queued=all_queued))
 

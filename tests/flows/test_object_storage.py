@@ -16,7 +16,8 @@ import pytest
 from app.storage.s3.staged import PART
 from tests.factories import docx_with, pdf
 from tests.flows.test_memory import PdfOf, download, peak_during, upload
-from tests.seaweed import BUCKET, KEY, READER, Prefix, Relay
+from tests.relay import Relay
+from tests.seaweed import BUCKET, KEY, READER, Prefix
 from tests.server import Server, User, until
 
 LARGE = PdfOf(2 * PART)

@@ -13,6 +13,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import make_url, select
 
+from app import wiring
 from app.database import metadata
 from tests import databases
 from tests.factories import pdf
@@ -20,6 +21,8 @@ from tests.flows.test_object_storage import ENVIRONMENT
 from tests.invariants import Ledger
 from tests.seaweed import Prefix
 from tests.server import Server, User
+
+assert wiring  # imports every module that defines a table
 
 WORK = {"params": {"seconds": 0}}
 FAILURE = {"params": {"seconds": 0, "fail": "permanent"}}

@@ -11,6 +11,7 @@ import pytest
 from app.auth.tokens import AccessTokens, development_secret
 from app.settings import ConfigurationError, load
 
+POSTGRESQL = {"DATABASE_URL": "postgresql+asyncpg://user@host/name"}
 REFUSED = [
     ({"ENVIRONMENT": "production"}, "JWT_SECRET"),
     ({"ENVIRONMENT": "staging"}, "ENVIRONMENT"),
@@ -34,6 +35,10 @@ REFUSED = [
     ({"DATABASE_URL": "sqlite+aiosqlite:///"}, "DATABASE_URL"),
     ({"DATABASE_URL": "sqlite+aiosqlite:///:memory:"}, "DATABASE_URL"),
     ({"BROKER_URL": "redis://somewhere"}, "BROKER_URL"),
+    ({"BROKER_URL": "redis://somewhere"}, "DATABASE_URL"),
+    ({"BROKER_URL": "kafka://user:s3cret@somewhere", **POSTGRESQL}, "BROKER_URL"),
+    ({"BROKER_URL": "redis://user:s3cret@:6379", **POSTGRESQL}, "BROKER_URL"),
+    ({"BROKER_URL": "sqs://jobs", "AWS_ACCESS_KEY_ID": "a", **POSTGRESQL}, "AWS_SECRET_ACCESS_KEY"),
     ({"REGISTRATION": "maybe"}, "REGISTRATION"),
 ]
 
@@ -58,9 +63,21 @@ def test_a_server_refuses_to_start(command: list[str], tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
+def test_a_worker_needs_a_broker(tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "app", "worker", "--concurrency", "2"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    refusal = "BROKER_URL is required by a worker: without it, jobs run in the server processes"
+    assert done.stderr == f"configuration: {refusal}\n"
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JWT_SECRET", "s3cret" * 10)
     monkeypatch.setenv("DATABASE_URL", "postgresql+asyncpg://user:s3cret@host/name")
+    monkeypatch.setenv("BROKER_URL", "redis://user:s3cret@host")
+    assert "s3cret" not in repr(load().broker)
     assert "s3cret" not in repr(load())
 
 

@@ -1,0 +1,45 @@
+"""Adapter of the Dispatcher port over a broker."""
+
+from functools import partial
+from uuid import UUID
+
+from app.broker_url import Place
+from app.dispatch.base import Dispatcher
+from app.dispatch.broker.connect import connect
+from app.dispatch.broker.consumer import Consumer
+from app.dispatch.broker.link import Link
+
+
+class BrokerDispatcher:
+    """Sends hints to the broker, and hands those of others to the consumer."""
+
+    def __init__(self, place: Place, consumer: Consumer, otherwise: Dispatcher) -> None:
+        """`otherwise` gets what the broker does not take."""
+        self._consumer = consumer
+        self._link = Link(partial(connect, place, consumer.places), consumer.use)
+        self._otherwise = otherwise
+
+    @property
+    def ready(self) -> bool:
+        return not self._link.full if self._link.up else self._otherwise.ready
+
+    @property
+    def alarm(self) -> str | None:
+        return self._link.alarm
+
+    async def open(self) -> None:
+        await self._link.open()
+
+    async def run(self) -> None:
+        await self._link.run()
+
+    async def send(self, job_id: UUID) -> None:
+        if not await self._link.send(job_id):
+            await self._otherwise.send(job_id)
+
+    def stop(self) -> None:
+        self._consumer.stop()
+
+    async def close(self) -> None:
+        await self._consumer.close()
+        await self._link.close()

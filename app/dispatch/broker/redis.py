@@ -1,0 +1,64 @@
+"""Hints in a Redis stream, read by one consumer group."""
+
+from collections.abc import AsyncGenerator
+from typing import Any, cast
+
+from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError, AuthorizationError
+from taskiq import AckableMessage
+from taskiq_redis import RedisStreamBroker
+
+from app.broker_url import RedisStream
+from app.dispatch.broker.hints import Seen
+from app.settings import ConfigurationError
+
+Entries = list[tuple[bytes, dict[bytes, bytes]]]
+
+KEPT = 100_000  # entries, read or not: a stream forgets nothing by itself
+CONNECTIONS = 20
+IDLE_MS = 600_000  # an entry that was not acknowledged for this long is anybody's
+
+
+class RedisBroker(RedisStreamBroker):
+    def __init__(self, stream: RedisStream) -> None:
+        super().__init__(
+            stream.url,
+            queue_name=stream.name,
+            consumer_group_name="workers",
+            consumer_id="0",  # also what was sent before the first worker came
+            max_connection_pool_size=CONNECTIONS,
+            maxlen=KEPT,
+            idle_timeout=IDLE_MS,
+        )
+
+    async def startup(self) -> None:
+        try:
+            await super().startup()
+        except (AuthenticationError, AuthorizationError):
+            raise ConfigurationError("BROKER_URL: the server refuses these credentials") from None
+
+    async def listen(self) -> AsyncGenerator[AckableMessage, None]:
+        """As the library's, which an entry without data ends, and a lost connection makes leak another."""
+        async with Redis(connection_pool=self.connection_pool) as redis:
+            while True:
+                for entry, fields in await self._left(redis) or await self._new(redis):
+                    data = fields.get(b"data", b"") if fields else b""
+                    yield AckableMessage(data=data, ack=self._ack_generator(entry.decode(), self.queue_name))
+
+    async def _left(self, redis: Redis) -> Entries:
+        """An entry that some other consumer took long ago and did not acknowledge, if there is one."""
+        _, entries, *_ = await redis.xautoclaim(
+            self.queue_name, self.consumer_group_name, self.consumer_name, self.idle_timeout, count=1
+        )
+        return cast("Entries", entries)
+
+    async def _new(self, redis: Redis) -> Entries:
+        """The next entry, if there is one within two seconds."""
+        streams: dict[Any, Any] = {self.queue_name: ">"}
+        found = await redis.xreadgroup(self.consumer_group_name, self.consumer_name, streams, count=1, block=self.block)
+        return [entry for _, entries in cast("list[tuple[bytes, Entries]]", found or []) for entry in entries]
+
+    async def look(self) -> Seen:
+        async with Redis(connection_pool=self.connection_pool) as redis:
+            groups = await redis.xinfo_groups(self.queue_name)
+        return Seen(waiting=sum(group.get("lag") or 0 for group in groups))

@@ -1,0 +1,103 @@
+"""The life of a process, be it a server or a worker: start, work, drain on a signal, stop."""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from types import FrameType
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+
+from app.wiring import Services
+
+log = structlog.get_logger()
+
+Handler = Callable[[int, FrameType | None], Any]
+
+
+def lifespan(build: Callable[[], Services]) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """For FastAPI: the services are open and at work from before the first request until after the last."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        services = build()
+        await services.open()
+        app.state.auth = services.auth
+        app.state.documents = services.documents
+        app.state.uploads = services.uploads
+        app.state.processing = services.processing
+        app.state.health = services.health
+        background = asyncio.create_task(services.run())
+        services.health.checks["background"] = partial(_still_running, background)
+        _drain_on_signal(services)
+        _stop_with_parent()
+        log.info("server.started", environment=services.settings.environment)
+        yield
+        background.cancel()
+        await asyncio.wait([background])
+        await services.close()
+        log.info("server.stopped")
+
+    return lifespan
+
+
+async def _still_running(background: asyncio.Task[None]) -> None:
+    if background.done():
+        background.result()
+
+
+def _drain_on_signal(services: Services) -> None:
+    """Put the drain before uvicorn's own shutdown, which waits for background tasks but cannot end them.
+
+    While jobs drain, requests are still served, so a load balancer has time to see /readyz fail.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before = signal.getsignal(number)
+        if callable(before):
+            signal.signal(number, _Drain(services, loop, before))
+
+
+def _stop_with_parent() -> None:
+    """A worker process whose supervisor was killed would serve on, unsupervised, and keep the port."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def follow() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=follow, name="parent-watch", daemon=True).start()
+
+
+class _Drain:
+    """A signal handler that drains first. At the second signal it does not wait."""
+
+    def __init__(self, services: Services, loop: asyncio.AbstractEventLoop, then: Handler) -> None:
+        self._services = services
+        self._loop = loop
+        self._then = then
+        self._task: asyncio.Task[None] | None = None
+
+    def __call__(self, number: int, _: FrameType | None) -> None:
+        self._loop.call_soon_threadsafe(self._begin, number)
+
+    def _begin(self, number: int) -> None:
+        if self._services.health.draining:
+            self._then(number, None)
+        else:
+            self._task = asyncio.create_task(self._drain(number))
+
+    async def _drain(self, number: int) -> None:
+        log.info("server.draining", signal=signal.Signals(number).name)
+        await self._services.drain(self._services.settings.drain_seconds)
+        self._then(number, None)

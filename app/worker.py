@@ -1,0 +1,20 @@
+"""The worker runs the jobs whose hints the broker brings. What it serves is its health, and nothing else."""
+
+from fastapi import FastAPI
+
+from app import health, logs, problems, wiring
+from app.lifespan import lifespan
+from app.middleware import RequestMiddleware
+from app.settings import ConfigurationError, Settings
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Build the worker, with JOB_CONCURRENCY places. Raises ConfigurationError when there is no broker."""
+    if settings.broker is None:
+        raise ConfigurationError("BROKER_URL is required by a worker: without it, jobs run in the server processes")
+    logs.configure(settings.log_level, as_json=settings.logs_as_json)
+    app = FastAPI(openapi_url=None, lifespan=lifespan(lambda: wiring.build(settings, worker=True)))
+    app.add_middleware(RequestMiddleware)
+    problems.install(app)
+    app.include_router(health.router)
+    return app

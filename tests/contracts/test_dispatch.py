@@ -1,0 +1,271 @@
+"""What every Dispatcher keeps to, whichever carries its hints; and what only one of them can get wrong."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import pytest
+
+from app import broker_url
+from app.dispatch.base import Carrier
+from app.dispatch.broker import BrokerDispatcher, Consumer, link as link_module, redis as redis_module
+from app.dispatch.broker.link import PLENTY
+from app.dispatch.in_process import InProcessDispatcher
+from app.dispatch.nowhere import Nowhere
+from app.ids import new_id
+from app.settings import ConfigurationError
+from tests import brokers
+from tests.brokers import AWS, Queue
+
+LOOK = 0.4
+PATIENCE = 1.0
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that is away is noticed, and looked for, sooner than it would be."""
+    monkeypatch.setattr(link_module, "LOOK", LOOK)
+    monkeypatch.setattr(link_module, "PATIENCE", PATIENCE)
+    monkeypatch.setattr(link_module, "PAUSES", (0.1, 0.5))
+    for name, value in AWS.items():
+        monkeypatch.setenv(name, value)
+
+
+class Runs:
+    """Somebody who follows hints, and notes them."""
+
+    def __init__(self) -> None:
+        self.begun: list[UUID] = []
+        self.may_end = asyncio.Event()
+        self.may_end.set()
+
+    async def run(self, job_id: UUID) -> None:
+        self.begun.append(job_id)
+        await self.may_end.wait()
+
+
+async def eventually(condition: Callable[[], object], seconds: float = 20) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - of what others do
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def at_work(carrier: Carrier) -> AsyncIterator[Carrier]:
+    await carrier.open()
+    background = asyncio.create_task(carrier.run())
+    try:
+        yield carrier
+    finally:
+        carrier.stop()
+        background.cancel()
+        await asyncio.wait([background])
+        await carrier.close()
+
+
+def api(queue: Queue) -> BrokerDispatcher:
+    """The dispatcher of a process that only accepts jobs."""
+    return BrokerDispatcher(queue.place, Consumer(Runs().run, 0), otherwise=Nowhere())
+
+
+def worker(queue: Queue, runs: Runs, places: int = 4) -> BrokerDispatcher:
+    """The dispatcher of a worker."""
+    return BrokerDispatcher(queue.place, Consumer(runs.run, places), otherwise=InProcessDispatcher(runs.run))
+
+
+Engine = Callable[[Runs], Carrier]
+
+
+@pytest.fixture(params=["in process", *brokers.KINDS])
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """Every adapter, in a process that both sends hints and follows them."""
+    if request.param == "in process":
+        yield lambda runs: InProcessDispatcher(runs.run)
+        return
+    with brokers.requested(request) as queue:
+        yield lambda runs: worker(queue, runs)
+
+
+async def test_a_hint_arrives_and_is_the_id_of_its_job(engine: Engine) -> None:
+    runs, job_id = Runs(), new_id()
+    async with at_work(engine(runs)) as carrier:
+        assert carrier.ready
+        assert carrier.alarm is None
+        await carrier.send(job_id)
+        await eventually(lambda: runs.begun == [job_id])
+
+
+async def test_many_hints_some_of_them_twice(engine: Engine) -> None:
+    runs, job_ids = Runs(), [new_id() for _ in range(40)]
+    async with at_work(engine(runs)) as carrier:
+        await asyncio.gather(*(carrier.send(job_id) for job_id in [*job_ids, *job_ids[:10]]))
+        await eventually(lambda: len(runs.begun) == 50)
+    assert set(runs.begun) == set(job_ids)
+
+
+async def test_what_was_sent_before_any_worker_was_there(queue: Queue) -> None:
+    runs, job_id = Runs(), new_id()
+    async with at_work(api(queue)) as sender:
+        await sender.send(job_id)
+        async with at_work(worker(queue, runs)):
+            await eventually(lambda: runs.begun == [job_id])
+
+
+async def test_what_is_no_hint_is_passed_over(queue: Queue) -> None:
+    runs, job_id = Runs(), new_id()
+    async with at_work(worker(queue, runs)) as carrier:
+        for junk in (b"junk", b"{}", b"\xf0\x9f\x92\xa5", b"x" * 10_000):
+            await queue.put(junk)
+        await carrier.send(job_id)
+        await eventually(lambda: runs.begun == [job_id])
+
+
+async def test_hints_wait_where_every_worker_can_take_them(queue: Queue) -> None:
+    """A worker whose places are taken takes none ahead of the others."""
+    busy, other, job_ids = Runs(), Runs(), [new_id() for _ in range(6)]
+    busy.may_end.clear()
+    async with at_work(worker(queue, busy, places=2)) as sender:
+        for job_id in job_ids:
+            await sender.send(job_id)
+        await eventually(lambda: len(busy.begun) == 2)
+        async with at_work(worker(queue, other, places=2)):
+            await eventually(lambda: len(other.begun) == 4)
+        assert len(busy.begun) == 2
+        busy.may_end.set()
+
+
+async def test_a_hint_whose_worker_died_comes_again(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_module, "IDLE_MS", 500)
+    dying, other, job_id = Runs(), Runs(), new_id()
+    dying.may_end.clear()
+    async with at_work(api(queue)) as sender:
+        async with at_work(worker(queue, dying)):
+            await sender.send(job_id)
+            await eventually(lambda: dying.begun)
+            queue.relay.cut()
+        queue.relay.mend()
+        async with at_work(worker(queue, other)) as carrier:
+            await asyncio.sleep(0.6)
+            await carrier.send(new_id())  # Redis looks for what was left when there is something new
+            await eventually(lambda: job_id in other.begun)
+
+
+async def test_a_worker_that_stops_takes_no_more_but_sends(queue: Queue) -> None:
+    stopping, other, job_id = Runs(), Runs(), new_id()
+    async with at_work(worker(queue, stopping)) as carrier:
+        carrier.stop()
+        await asyncio.sleep(0.1)
+        async with at_work(worker(queue, other)):
+            await carrier.send(job_id)
+            await eventually(lambda: other.begun == [job_id])
+    assert stopping.begun == []
+
+
+async def away(queue: Queue) -> None:
+    queue.relay.cut()
+
+
+async def silent(queue: Queue) -> None:
+    queue.relay.freeze()
+
+
+@pytest.mark.parametrize("fails", [away, silent])
+async def test_a_broker_that_fails_keeps_nobody_waiting(
+    fails: Callable[[Queue], Awaitable[None]], queue: Queue
+) -> None:
+    runs = Runs()
+    async with at_work(api(queue)) as sender, at_work(worker(queue, runs)) as at_worker:
+        await fails(queue)
+        asked_at = time.monotonic()
+        await asyncio.gather(*(sender.send(new_id()) for _ in range(1000)))
+        assert time.monotonic() - asked_at < 10, "none waited behind the others"
+        assert not sender.ready
+        await eventually(lambda: (sender.alarm or "").startswith("away: "))
+        job_id = new_id()
+        await at_worker.send(job_id)
+        assert runs.begun == [job_id], "a worker follows the hint itself"
+        assert at_worker.ready
+        queue.relay.cut()
+        queue.relay.mend()
+        await eventually(lambda: sender.ready and sender.alarm is None and at_worker.alarm is None)
+        job_id = new_id()
+        await sender.send(job_id)
+        await eventually(lambda: job_id in runs.begun)
+
+
+async def test_a_broker_that_goes_unused_is_missed(queue: Queue) -> None:
+    async with at_work(api(queue)) as sender:
+        queue.relay.cut()
+        await eventually(lambda: not sender.ready)
+
+
+async def test_a_broker_that_is_away_at_the_start_is_waited_for(queue: Queue) -> None:
+    runs, job_id = Runs(), new_id()
+    queue.relay.cut()
+    async with at_work(api(queue)) as sender, at_work(worker(queue, runs)):
+        assert not sender.ready
+        queue.relay.mend()
+        await eventually(lambda: sender.ready)
+        await sender.send(job_id)
+        await eventually(lambda: runs.begun == [job_id])
+
+
+async def test_running_jobs_outlive_the_connection(queue: Queue) -> None:
+    runs, job_ids = Runs(), [new_id(), new_id()]
+    runs.may_end.clear()
+    async with at_work(worker(queue, runs, places=1)) as carrier:
+        await carrier.send(job_ids[0])
+        await eventually(lambda: runs.begun)
+        queue.relay.cut()
+        await eventually(lambda: carrier.alarm)
+        queue.relay.mend()
+        await eventually(lambda: not carrier.alarm)
+        runs.may_end.set()
+        await carrier.send(job_ids[1])
+        await eventually(lambda: set(runs.begun) == set(job_ids))
+
+
+async def test_with_plenty_of_hints_waiting_none_is_repeated(queue: Queue) -> None:
+    async with at_work(api(queue)) as sender:
+        await asyncio.gather(*(sender.send(new_id()) for _ in range(PLENTY)))
+        await eventually(lambda: not sender.ready)
+        assert sender.alarm is None
+        async with at_work(worker(queue, Runs(), places=50)):
+            await eventually(lambda: sender.ready, seconds=30)
+
+
+@pytest.mark.parametrize("queue", ["redis", "rabbitmq"], indirect=True)
+async def test_credentials_that_are_refused_are_said_once(queue: Queue) -> None:
+    scheme, _, rest = queue.url.partition("://")
+    url = f"{scheme}://nobody:s3cret@{rest.rpartition('@')[2]}"
+    refused = BrokerDispatcher(broker_url.parse(url), Consumer(Runs().run, 0), otherwise=Nowhere())
+    with pytest.raises(ConfigurationError) as refusal:
+        await refused.open()
+    assert "BROKER_URL" in str(refusal.value)
+    assert "s3cret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("queue", ["sqs"], indirect=True)
+class TestSqs:
+    async def test_a_queue_must_be_there(self, queue: Queue) -> None:
+        place = broker_url.parse(queue.url.replace("sqs://test", "sqs://none"))
+        with pytest.raises(ConfigurationError, match="BROKER_URL names a queue that does not exist"):
+            await BrokerDispatcher(place, Consumer(Runs().run, 0), otherwise=Nowhere()).open()
+
+    async def test_what_is_no_hint_ends_in_the_dead_letter_queue(self, queue: Queue) -> None:
+        async with at_work(worker(queue, Runs())) as carrier:
+            await queue.put(b"junk")
+            await eventually(lambda: carrier.alarm, seconds=15)
+            assert (carrier.alarm or "").startswith("messages in the dead-letter queue test-")
+
+    async def test_a_long_job_keeps_its_message(self, queue: Queue) -> None:
+        runs, other, job_id = Runs(), Runs(), new_id()
+        runs.may_end.clear()
+        async with at_work(worker(queue, runs)) as carrier, at_work(worker(queue, other, places=1)):
+            await carrier.send(job_id)
+            await eventually(lambda: runs.begun or other.begun)
+            await asyncio.sleep(brokers.VISIBILITY * 2.5)
+            assert [*runs.begun, *other.begun] == [job_id]
+            runs.may_end.set()
