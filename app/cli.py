@@ -86,9 +86,9 @@ def sweep() -> None:
 
 
 @cli.command()
-def demo() -> None:
-    """Show the main job end to end on a throwaway server."""
-    demo_module.run()
+def demo(url: Annotated[str | None, typer.Option(help="Of a running server.")] = None) -> None:
+    """Show the main job end to end, on a throwaway server unless another is named."""
+    demo_module.run(url)
 
 
 @users.command("create")
