@@ -21,8 +21,8 @@ install: .venv/installed ## Make .venv and install the pinned dependencies into 
 run: install ## Serve on http://127.0.0.1:8000, the database migrated first
 	.venv/bin/python -m app serve
 
-demo: install ## Take a document through its whole life against a server of its own
-	.venv/bin/python -m app demo
+demo: install ## Take a document through its whole life; ARGS="--url http://…": on a server that runs
+	.venv/bin/python -m app demo $(ARGS)
 
 up: ## Start all of compose.yaml: API, workers, PostgreSQL, object store, broker
 	deploy/make-secrets
