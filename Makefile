@@ -1,6 +1,9 @@
 # Any Python from 3.11 on: make run PYTHON=python3.13
 PYTHON ?= python3
 
+# Podman's will do as well: make up COMPOSE=podman-compose
+COMPOSE ?= docker compose
+
 PIP_INSTALL := .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes
 UV_VERSION := 0.13.9
 UV := .venv/uv-$(UV_VERSION)/bin/uv
@@ -8,7 +11,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test torture mutants lint lock clean
+.PHONY: help install run demo up down test torture mutants lint lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -18,8 +21,15 @@ install: .venv/installed ## Make .venv and install the pinned dependencies into 
 run: install ## Serve on http://127.0.0.1:8000, the database migrated first
 	.venv/bin/python -m app serve
 
-demo: install ## Take a document through its whole life against a server of its own
-	.venv/bin/python -m app demo
+demo: install ## Take a document through its whole life; ARGS="--url http://…": on a server that runs
+	.venv/bin/python -m app demo $(ARGS)
+
+up: ## Start all of compose.yaml: API, workers, PostgreSQL, object store, broker
+	deploy/make-secrets
+	$(COMPOSE) up --detach --build --wait
+
+down: ## Stop it; its data stays, in volumes
+	$(COMPOSE) down --timeout 40
 
 test: .venv/installed-tests ## Run the tests; ARGS="-k upload" is handed on to pytest
 	.venv/bin/python -m pytest $(ARGS)

@@ -134,7 +134,10 @@ def transfer(
         sys.exit("transfer: say what to copy: --from-data-dir, --from-database-url or --from-storage-url")
     target = load()
     source = load(
-        data_dir=from_data_dir or target.data_dir, database_url=from_database_url, storage_url=from_storage_url
+        data_dir=from_data_dir or target.data_dir,
+        database_url=from_database_url,
+        storage_url=from_storage_url,
+        broker_url="",
     )
     logs.configure("WARNING", as_json=target.logs_as_json)
 
@@ -149,9 +152,9 @@ def transfer(
 
 
 @cli.command()
-def demo() -> None:
-    """Show the main job end to end on a throwaway server."""
-    demo_module.run()
+def demo(url: Annotated[str | None, typer.Option(help="Of a running server.")] = None) -> None:
+    """Show the main job end to end, on a throwaway server unless another is named."""
+    demo_module.run(url)
 
 
 @users.command("create")

@@ -1,4 +1,4 @@
-"""The main job end to end, on a throwaway server: what a client does, in the standard library's own words."""
+"""The main job end to end: what a client does, in the standard library's own words."""
 
 import json
 import socket
@@ -6,9 +6,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from http.client import HTTPConnection
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from typer import echo
@@ -18,34 +21,43 @@ SAMPLES = APP / "samples"
 STARTUP = 20.0  # seconds
 
 
-def run() -> None:
+def run(url: str | None) -> None:
     """Register, log in, upload a PDF and a DOCX, process them, watch, print results and a timeline."""
+    with nullcontext(url) if url else _throwaway_server() as address:
+        _show(Client(address))
+
+
+@contextmanager
+def _throwaway_server() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="document-api-demo-") as folder:
         port = _free_port()
         # Neither the settings around us nor a .env file: they may name real data.
         environment = {"PYTHONPATH": str(APP.parent), "DATA_DIR": folder, "PORT": str(port), "LOG_LEVEL": "WARNING"}
         server = subprocess.Popen([sys.executable, "-m", "app", "serve"], env=environment, cwd=folder)
         try:
-            _show(Client(port))
+            yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()
             server.wait()
 
 
 class Client:
-    """A minimal client of the API: JSON in and out."""
+    """A minimal client of the API at a URL: JSON in and out."""
 
-    def __init__(self, port: int) -> None:
-        self._address = ("127.0.0.1", port)
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        self._host = parts.netloc
+        self._path = parts.path.rstrip("/")
         self._headers: dict[str, str] = {}
 
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
         """Raises RuntimeError with the problem's detail on any error answer."""
         if not isinstance(body, bytes | None):
             body, headers = json.dumps(body).encode(), {"Content-Type": "application/json", **headers}
-        connection = HTTPConnection(*self._address, timeout=60)
+        connection = self._connect(self._host, timeout=60)
         try:
-            connection.request(method, path, body, self._headers | headers)
+            connection.request(method, self._path + path, body, self._headers | headers)
             response = connection.getresponse()
             answer = json.loads(response.read() or b"null")
         finally:
@@ -82,7 +94,7 @@ class Client:
 
 def _show(client: Client) -> None:
     client.wait_until_ready()
-    client.log_in("ada@example.com", "correct horse battery staple")
+    client.log_in(f"ada-{uuid4().hex[:8]}@example.com", "correct horse battery staple")
     for name in ("sample.pdf", "sample.docx"):
         document = client.upload(SAMPLES / name)
         work = {"processor": "text"} if name.endswith("docx") else {"params": {"seconds": 1}}

@@ -1,4 +1,8 @@
-"""Every environment variable, read once. Unsafe or impossible combinations are refused at start."""
+"""Every environment variable, read once. Unsafe or impossible combinations are refused at start.
+
+What is secret may be in a file instead, named like its variable in lower case: where Docker, Podman and Kubernetes put
+secrets, a process listing or a container's description does not show it.
+"""
 
 import os
 from collections.abc import Iterator
@@ -17,6 +21,7 @@ from app.storage_url import Bucket, Folder
 
 MIN_SECRET_BYTES = 32
 SQLITE = "sqlite+aiosqlite:///"
+SECRETS_DIR = Path("/run/secrets")
 
 
 class ConfigurationError(Exception):
@@ -183,8 +188,11 @@ def _postgresql(url: str) -> str:
 
 def load(**instead: Any) -> Settings:
     """Read the environment, but for what is given. Raises ConfigurationError with one line that names the variable."""
+    secrets = Path(os.environ.get("SECRETS_DIR", SECRETS_DIR))
     try:
-        return Settings(**instead)
+        return Settings(_secrets_dir=secrets if secrets.is_dir() else None, **instead)
+    except PermissionError as error:
+        raise ConfigurationError(f"SECRETS_DIR: {error.filename} cannot be read") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = "_".join(str(part) for part in first["loc"]).upper()

@@ -54,6 +54,28 @@ def test_refused_in_one_line(environment: dict[str, str], variable: str, monkeyp
     assert "s3cret" not in str(refusal.value)
 
 
+def test_secrets_may_be_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "jwt_secret").write_text("f" * 32 + "\n")
+    (tmp_path / "database_url").write_text("postgresql+asyncpg://user:password@host/name\n")
+    (tmp_path / "unheard_of").write_text("x")
+    monkeypatch.setenv("SECRETS_DIR", str(tmp_path))
+    settings = load()
+    assert settings.jwt_secret is not None
+    assert settings.jwt_secret.get_secret_value() == "f" * 32
+    assert settings.postgresql_url == "postgresql+asyncpg://user:password@host/name"
+    monkeypatch.setenv("JWT_SECRET", "e" * 32)
+    assert load().jwt_secret != settings.jwt_secret, "the environment comes first"
+
+
+def test_a_secret_that_cannot_be_used_is_refused_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "jwt_secret").write_text("s3cret")
+    monkeypatch.setenv("SECRETS_DIR", str(tmp_path))
+    with pytest.raises(ConfigurationError, match="JWT_SECRET must be at least 32 bytes"):
+        load()
+
+
 @pytest.mark.parametrize("command", [["-m", "app", "serve"], ["-m", "uvicorn", "app.main:app"]])
 def test_a_server_refuses_to_start(command: list[str], tmp_path: Path) -> None:
     environment = {"PATH": os.environ["PATH"], "ENVIRONMENT": "production", "DATA_DIR": str(tmp_path)}
