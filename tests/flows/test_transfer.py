@@ -143,6 +143,14 @@ def test_a_service_moves_and_goes_on(old: Life, tmp_path: Path) -> None:
         ledger.check()
 
 
+@pytest.mark.postgresql
+@pytest.mark.usefixtures("old")
+def test_where_it_moves_to_there_may_be_a_broker(tmp_path: Path) -> None:
+    told = moved(tmp_path / "new", "--from-data-dir", tmp_path / "old", BROKER_URL="redis://127.0.0.1:1")
+    assert "rows: every one compared" in told
+    assert "files: 3 copied" in told
+
+
 def test_there_and_back_by_way_of_a_bucket(old: Life, tmp_path: Path, prefix: Prefix) -> None:
     bucket = {"STORAGE_URL": prefix.url(), **ENVIRONMENT}
     moved(tmp_path / "new", "--from-data-dir", tmp_path / "old", **bucket)
