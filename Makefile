@@ -3,6 +3,7 @@ PYTHON ?= python3
 
 # Podman's will do as well: make up COMPOSE=podman-compose
 COMPOSE ?= docker compose
+export BUILDAH_FORMAT := docker  # Podman's own format of images knows no health checks
 
 PIP_INSTALL := .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes
 UV_VERSION := 0.13.9
