@@ -67,6 +67,8 @@ class Settings(BaseSettings):
     upload_min_rate: float = Field(1024, ge=0, description="Bytes a second an upload must average over 10 s.")
     upload_max_seconds: float = Field(3600, gt=0, description="An upload that takes longer than this is cut off.")
 
+    download_slots: int = Field(64, ge=1, description="Files sent at once by one process; others wait.")
+
     lease_seconds: float = Field(
         30, gt=0, le=300, description="A job whose worker is silent for this long is taken over; at most 300."
     )

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -16,6 +16,7 @@ from app.documents import repository
 from app.documents.intake import BATCH, Form, paced
 from app.documents.lifecycle import Status
 from app.documents.schemas import Document, DocumentPage, Filters, Metadata
+from app.documents.slots import slot
 from app.documents.sniffing import sniff
 from app.errors import (
     AppError,
@@ -23,7 +24,6 @@ from app.errors import (
     NotFound,
     PreconditionFailed,
     StorageUnavailable,
-    TooBusy,
 )
 from app.events import TimelineItem, TimelinePage
 from app.idempotency import Answer, Guard
@@ -32,6 +32,7 @@ from app.settings import Settings
 from app.storage.base import Staged, Storage
 
 SLOT_PATIENCE = 60.0  # seconds that an upload waits for a slot
+DOWNLOAD_PATIENCE = 5.0  # and a download
 RELEASE_PATIENCE = 0.5  # seconds that the answer to a failed upload waits for its key to be given up
 
 
@@ -55,6 +56,7 @@ class DocumentService:
         self._settings = settings
         self._slots = asyncio.Semaphore(settings.upload_slots)
         self.max_upload_bytes = settings.max_upload_bytes
+        self._downloads = asyncio.Semaphore(settings.download_slots)
 
     async def upload(self, owner_id: UUID, boundary: bytes, body: AsyncIterator[bytes], key: str | None) -> Answer:
         """Receive one document: stage, sync, rename, then one commit. Whatever goes wrong, nothing is left behind.
@@ -124,8 +126,11 @@ class DocumentService:
         await self._storage.delete(storage_key(document_id))
 
     async def content(self, document_id: UUID, start: int, length: int) -> AsyncIterator[bytes]:
-        """A document's bytes. The first chunk is there when this returns, so a missing file is an error in time."""
-        chunks = self._storage.read(storage_key(document_id), start, length)
+        """A document's bytes. The first chunk is there when this returns, so a missing file is an error in time.
+
+        Raises TooBusy, Unavailable.
+        """
+        chunks = self._sent(document_id, start, length)
         first = await anext(chunks, b"")
         return _chained(first, chunks)
 
@@ -200,18 +205,15 @@ class DocumentService:
                     await asyncio.shield(self._db.write(lambda conn: idempotency.release(conn, guard, holder)))
             raise
 
-    @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
+    def _slot(self) -> AbstractAsyncContextManager[None]:
         """One of the places for uploads: they bound memory, and keep the disk from being shared by a thousand."""
-        try:
-            async with asyncio.timeout(SLOT_PATIENCE):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise TooBusy from None
-        try:
-            yield
-        finally:
-            self._slots.release()
+        return slot(self._slots, SLOT_PATIENCE)
+
+    async def _sent(self, document_id: UUID, start: int, length: int) -> AsyncIterator[bytes]:
+        """The slot is given back with the last chunk, or when the client is gone."""
+        async with slot(self._downloads, DOWNLOAD_PATIENCE):
+            async for chunk in self._storage.read(storage_key(document_id), start, length):
+                yield chunk
 
 
 def owned(conn: Connection, owner_id: UUID, document_id: UUID) -> Document:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 from app.storage.s3.staged import PART
 from tests.factories import docx_with, pdf
 from tests.flows.test_memory import PdfOf, download, peak_during, upload
+from tests.flows.test_slow_clients import reader
 from tests.seaweed import BUCKET, KEY, READER, Prefix, Relay
 from tests.server import Server, User, until
 
@@ -82,6 +83,17 @@ def test_memory_does_not_grow_with_the_file(prefix: Prefix, tmp_path: Path) -> N
         before, _ = peak_during(server, lambda: download(user, upload(user, small)))
         after, _ = peak_during(server, lambda: download(user, upload(user, PdfOf(80 * MEBIBYTE))))
         assert after - before < 12 * MEBIBYTE
+
+
+def test_downloads_that_nobody_reads_stop_neither_uploads_nor_readiness(prefix: Prefix, tmp_path: Path) -> None:
+    with on(prefix, tmp_path, DOWNLOAD_SLOTS="2") as server, ExitStack() as idle:
+        user = server.register()
+        large = upload(user, PdfOf(12 * MEBIBYTE))
+        for _ in range(2):
+            assert idle.enter_context(reader(user, large)).recv(1)
+        assert user.http.get(f"/documents/{large}/content").json()["code"] == "too-busy"
+        assert user.post_file(pdf()).status_code == 201
+        assert storage_check(user) == (200, "ok")
 
 
 def test_a_client_that_goes_away_leaves_nothing(prefix: Prefix, tmp_path: Path) -> None:

@@ -11,8 +11,7 @@ from botocore.exceptions import ClientError
 from app.storage.s3.errors import PATIENCE, code_of, translated
 from app.storage_url import Bucket
 
-CHUNK = 256 * 1024
-CONNECTIONS = 256  # a client that downloads slowly holds one for as long as it takes
+CHUNK = 64 * 1024  # bytes; with what the SDK reads ahead, a client that does not read holds some 1 MiB
 
 
 class Objects:
@@ -28,7 +27,7 @@ class Objects:
             signature_version="s3v4",
             connect_timeout=2,
             read_timeout=PATIENCE,
-            max_pool_connections=CONNECTIONS,
+            max_pool_connections=0,  # no limit: whoever calls holds a slot of its own kind
             retries={"mode": "standard", "total_max_attempts": 3},
             s3={"addressing_style": self._bucket.addressing},
             # Signatures and Content-MD5 cover what is sent; not every store knows the newer checksums.
