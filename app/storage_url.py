@@ -1,6 +1,7 @@
 """STORAGE_URL: where files are. What cannot be a place is refused here, in words that do not repeat the value."""
 
 import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,10 @@ GRAMMAR = "s3://bucket/prefix?endpoint=https://host&region=…&addressing=path|v
 _BUCKET = re.compile(r"(?!.*\.\.)(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 # The characters that S3 calls safe, in segments that no proxy or tool takes for `.` or `..`.
 _PREFIX = re.compile(r"(?!.*(^|/)\.\.?(/|$))[\w!.'()*-]+(/[\w!.'()*-]+)*", re.ASCII)
-_REGION = re.compile(r"[a-z0-9-]{1,64}")
+# What the SDK makes a client of: host names without an underscore, regions that could be a part of one.
+_LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
+_HOST = re.compile(rf"(?=.{{1,255}}$){_LABEL}(\.{_LABEL})*\.?|[0-9a-f:.]*:[0-9a-f:.]*")
+_REGION = re.compile(r"(?!\d+$)(?!-)[a-z0-9-]{1,63}(?<!-)")
 MAX_PREFIX = 512
 
 
@@ -96,12 +100,12 @@ def _endpoint(url: str | None) -> str | None:
         return None
     parts = urlsplit(url)
     try:
-        wrong = not parts.hostname or parts.port == 0
+        wrong = not _HOST.fullmatch(parts.hostname or "") or parts.port == 0
     except ValueError:  # the port is no number
         wrong = True
     extras = parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc
     if wrong or extras or parts.scheme not in {"http", "https"}:
-        raise ValueError("needs an endpoint of the form https://host or http://host:port, and nothing else in it")
+        raise ValueError("needs an endpoint of the form https://host or http://host:port, without _ or anything else")
     return f"{parts.scheme}://{parts.netloc}"
 
 
@@ -120,6 +124,10 @@ def _addressing(addressing: str) -> Addressing:
 def _verify(verify: str) -> bool | str:
     if verify in {"true", "false"}:
         return verify == "true"
-    if not verify.startswith("/") or not Path(verify).is_file():
+    try:
+        wrong = not verify.startswith("/") or not ssl.create_default_context(cafile=verify)
+    except OSError:
+        wrong = True
+    if wrong:
         raise ValueError("has a verify that is not true, false or the absolute path of a file with CA certificates")
     return verify

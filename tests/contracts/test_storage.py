@@ -371,6 +371,27 @@ class TestS3:
         assert "\n" not in str(refusal.value)
         assert str(refusal.value).startswith("STORAGE_URL: ")
 
+    @pytest.mark.parametrize(
+        ("variable", "value", "named"),
+        [
+            ("AWS_CONFIG_FILE", __file__, "AWS_CONFIG_FILE or AWS_SHARED_CREDENTIALS_FILE"),
+            ("AWS_PROFILE", "nobody's", "AWS_PROFILE"),
+            ("AWS_DEFAULT_REGION", "-", "AWS_DEFAULT_REGION"),
+            ("AWS_CA_BUNDLE", "/nonexistent", "AWS_CA_BUNDLE"),
+            ("AWS_CA_BUNDLE", "/dev/null", "AWS_CA_BUNDLE"),
+            ("AWS_ENDPOINT_URL", "http://user:secret@minio_1:9000", "AWS_ENDPOINT_URL"),
+            ("AWS_DEFAULTS_MODE", "none", "InvalidDefaultsMode"),
+        ],
+    )
+    async def test_settings_that_no_client_can_be_made_with_are_refused_at_start(
+        self, tmp_path, monkeypatch, variable, value, named
+    ):
+        monkeypatch.setenv(variable, value)
+        with pytest.raises(ConfigurationError, match=named) as refusal:
+            await s3_storage(f"s3://{BUCKET}", tmp_path).open()
+        assert "\n" not in str(refusal.value)
+        assert "secret" not in str(refusal.value)
+
     async def test_a_missing_bucket_is_refused_at_start(self, prefix, tmp_path):
         with pytest.raises(ConfigurationError, match="no-such-bucket: the bucket does not exist"):
             await s3_storage(prefix.url().replace(BUCKET, "no-such-bucket"), tmp_path).open()

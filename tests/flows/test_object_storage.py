@@ -186,6 +186,7 @@ REFUSED = {
     "key": ({"AWS_ACCESS_KEY_ID": "nobody"}, "the access key is unknown (ListObjectsV2)"),
     "secret": ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "the secret key is wrong (ListObjectsV2)"),
     "reader": (READER, "access is denied (PutObject)"),
+    "no client": ({"AWS_CONFIG_FILE": __file__}, "AWS_CONFIG_FILE or AWS_SHARED_CREDENTIALS_FILE cannot be parsed"),
     "half": ({"AWS_SECRET_ACCESS_KEY": ""}, "AWS_SECRET_ACCESS_KEY is required when AWS_ACCESS_KEY_ID is set"),
 }
 

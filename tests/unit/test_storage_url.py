@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import certifi
 import pytest
 
 from app.storage_url import Bucket, Folder, parse
@@ -19,7 +20,8 @@ VALID = {
     "s3://my-bucket?endpoint=http%3A%2F%2Fminio%3A9000": Bucket("my-bucket", endpoint=MINIO, addressing="path"),
     f"s3://my-bucket?endpoint={MINIO}&addressing=virtual": Bucket("my-bucket", endpoint=MINIO, addressing="virtual"),
     "s3://my-bucket?region=eu-central-1&verify=false": Bucket("my-bucket", region="eu-central-1", verify=False),
-    f"s3://my-bucket?verify={__file__}": Bucket("my-bucket", verify=__file__),
+    f"s3://my-bucket?verify={certifi.where()}": Bucket("my-bucket", verify=certifi.where()),
+    "s3://my-bucket?endpoint=https://[::1]:9000": Bucket("my-bucket", endpoint="https://[::1]:9000", addressing="path"),
 }
 
 INVALID = [
@@ -44,11 +46,14 @@ INVALID = [
     ),
     *("s3://bucket/a#b", f"s3://bucket/{'a' * 513}", "s3://bucket?secret=a", "s3://bucket?Endpoint=http://a"),
     *("s3://bucket?region=", "s3://bucket?region=EU", "s3://bucket?region=a&region=b", "s3://bucket?addressing=both"),
+    f"s3://bucket?verify={__file__}",
+    *("s3://bucket?region=-", "s3://bucket?region=us-east-1-", "s3://bucket?region=1", "s3://bucket?verify=/dev/null"),
     *("s3://bucket?verify=", "s3://bucket?verify=no", "s3://bucket?verify=/no/such.pem", "s3://bucket?verify=/"),
     *(
         f"s3://bucket?endpoint={endpoint}"
         for endpoint in ("", "minio", "minio:9000", "ftp://a", "http://", "http://a/b")
     ),
+    *(f"s3://bucket?endpoint=http://{host}" for host in ("minio_1:9000", "-a", "a-", "a..b", "a%2520b", "a" * 64)),
     *(f"s3://bucket?endpoint={endpoint}" for endpoint in ("http://a:b", "http://a:0", "http://k:s@a", "http://a%3Fb")),
 ]
 

@@ -1,5 +1,6 @@
 """The bucket, as the SDK gives it: calls by their S3 names, under keys of our own."""
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from typing import Any
@@ -8,7 +9,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import ClientError
 
-from app.storage.s3.errors import PATIENCE, code_of, translated
+from app.storage.s3.errors import PATIENCE, code_of, made, translated
 from app.storage_url import Bucket
 
 CHUNK = 64 * 1024  # bytes; with what the SDK reads ahead, a client that does not read holds some 1 MiB
@@ -34,8 +35,10 @@ class Objects:
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
-        async with translated(quiet=True):
-            client = get_session().create_client(
+        async with made():
+            session = get_session()
+            ssl.create_default_context(cafile=session.get_config_variable("ca_bundle"))  # the SDK looks at it too late
+            client = session.create_client(
                 "s3",
                 endpoint_url=self._bucket.endpoint,
                 region_name=self._bucket.region,
