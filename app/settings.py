@@ -12,7 +12,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from app import faults, storage_url
-from app.storage_url import Bucket, Folder
+from app.storage_url import MAX_FILE, Bucket, Folder
 
 MIN_SECRET_BYTES = 32
 SQLITE = "sqlite+aiosqlite:///"
@@ -103,6 +103,8 @@ class Settings(BaseSettings):
             _ = self.database_file
         if isinstance(self.storage, Bucket):
             _refuse_half_a_key()
+            if self.max_upload_bytes > MAX_FILE:
+                raise ValueError(f"MAX_UPLOAD_BYTES must be at most {MAX_FILE} when STORAGE_URL is a bucket")
         if self.broker_url:
             raise ValueError("BROKER_URL must be empty: jobs run in the server processes")
         return self

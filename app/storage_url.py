@@ -22,6 +22,10 @@ _HOST = re.compile(rf"(?=.{{1,255}}$){_LABEL}(\.{_LABEL})*\.?|[0-9a-f:.]*:[0-9a-
 _REGION = re.compile(r"(?!\d+$)(?!-)[a-z0-9-]{1,63}(?<!-)")
 MAX_PREFIX = 512
 
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
+PART = 5 * 1024**2  # bytes; the least that a part may have
+MAX_FILE = 10_000 * PART  # bytes; of the most parts
+
 
 @dataclass(frozen=True, slots=True)
 class Folder:
