@@ -29,7 +29,7 @@ from app.events import TimelineItem, TimelinePage
 from app.idempotency import Answer, Guard
 from app.ids import new_id
 from app.settings import Settings
-from app.storage.base import Staged, Storage
+from app.storage.base import FOLDER, Staged, Storage
 
 SLOT_PATIENCE = 60.0  # seconds that an upload waits for a slot
 DOWNLOAD_PATIENCE = 5.0  # and a download
@@ -38,7 +38,7 @@ RELEASE_PATIENCE = 0.5  # seconds that the answer to a failed upload waits for i
 
 def storage_key(document_id: UUID) -> str:
     """Where a document's bytes are. Made of the id alone, never of anything that a client sent."""
-    return f"documents/{document_id}"
+    return f"{FOLDER}/{document_id}"
 
 
 def document_of(key: str) -> UUID | None:

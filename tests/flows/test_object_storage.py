@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.storage.s3.staged import PART
+from app.storage_url import PART
 from tests.factories import docx_with, pdf
 from tests.flows.test_memory import PdfOf, download, peak_during, upload
 from tests.flows.test_slow_clients import reader

@@ -4,11 +4,13 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from typing import Any
+from uuid import uuid4
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import ClientError
 
+from app.storage.base import FOLDER
 from app.storage.s3.errors import PATIENCE, code_of, made, translated
 from app.storage_url import Bucket
 
@@ -20,6 +22,7 @@ class Objects:
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
+        self._folder = self.path(f"{FOLDER}/")
         self._client: Any = None
         self._opened = AsyncExitStack()
 
@@ -63,13 +66,15 @@ class Objects:
         return answer
 
     async def probe(self, patience: float, *, writing: bool) -> None:
-        """See whether the bucket answers and, if asked, takes a file. Unlike HeadBucket, a list says why not."""
-        name, probe = self._bucket.name, self.path("probe")
+        """See whether the bucket answers and, if asked, takes a file and can be swept. Unlike HeadBucket, a list says
+        why not."""
+        name, probe = self._bucket.name, self._folder + str(uuid4())  # nobody's, and an orphan if it stays
         async with translated(patience, quiet=True):
-            await self._client.list_objects_v2(Bucket=name, Prefix=self._bucket.prefix, MaxKeys=1)
+            await self._client.list_objects_v2(Bucket=name, Prefix=self._folder, MaxKeys=1)
             if writing:
                 await self._client.put_object(Bucket=name, Key=probe)
                 await self._client.delete_object(Bucket=name, Key=probe)
+                await self._client.list_multipart_uploads(Bucket=name, Prefix=self._folder, MaxUploads=1)
 
     @asynccontextmanager
     async def stream(self, key: str, start: int, length: int) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -86,9 +91,9 @@ class Objects:
             yield _chunks(body)
 
     async def pages(self, operation: str) -> AsyncIterator[dict[str, Any]]:
-        """The pages of a list of what is under the prefix."""
+        """The pages of a list of what is in our folder."""
         paginator = self._client.get_paginator(operation)
-        pages = aiter(paginator.paginate(Bucket=self._bucket.name, Prefix=self._bucket.prefix))
+        pages = aiter(paginator.paginate(Bucket=self._bucket.name, Prefix=self._folder))
         while True:
             async with translated():
                 page = await anext(pages, None)
