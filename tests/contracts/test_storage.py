@@ -382,6 +382,7 @@ class TestS3:
             ("AWS_DEFAULT_REGION", "-", "AWS_DEFAULT_REGION"),
             ("AWS_CA_BUNDLE", "/nonexistent", "AWS_CA_BUNDLE"),
             ("AWS_CA_BUNDLE", "/dev/null", "AWS_CA_BUNDLE"),
+            ("REQUESTS_CA_BUNDLE", "/nonexistent", "AWS_CA_BUNDLE"),
             ("AWS_ENDPOINT_URL", "http://user:secret@minio_1:9000", "AWS_ENDPOINT_URL"),
             ("AWS_DEFAULTS_MODE", "none", "InvalidDefaultsMode"),
         ],
@@ -389,6 +390,7 @@ class TestS3:
     async def test_settings_that_no_client_can_be_made_with_are_refused_at_start(
         self, tmp_path, monkeypatch, variable, value, named
     ):
+        monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
         monkeypatch.setenv(variable, value)
         with pytest.raises(ConfigurationError, match=named) as refusal:
             await s3_storage(f"s3://{BUCKET}", tmp_path).open()

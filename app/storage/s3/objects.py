@@ -1,5 +1,6 @@
 """The bucket, as the SDK gives it: calls by their S3 names, under keys of our own."""
 
+import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
@@ -40,7 +41,9 @@ class Objects:
         )
         async with made():
             session = get_session()
-            ssl.create_default_context(cafile=session.get_config_variable("ca_bundle"))  # the SDK looks at it too late
+            # The SDK reads it with the first request, and then speaks of a connection that failed.
+            bundle = session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
+            ssl.create_default_context(cafile=bundle)
             client = session.create_client(
                 "s3",
                 endpoint_url=self._bucket.endpoint,
