@@ -41,9 +41,10 @@ class Objects:
         )
         async with made():
             session = get_session()
-            # The SDK reads it with the first request, and then speaks of a connection that failed.
-            bundle = session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
-            ssl.create_default_context(cafile=bundle)
+            if self._bucket.verify is True:
+                # The SDK reads it with the first request, and then speaks of a connection that failed.
+                bundle = session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
+                ssl.create_default_context(cafile=bundle)
             client = session.create_client(
                 "s3",
                 endpoint_url=self._bucket.endpoint,
