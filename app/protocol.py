@@ -1,9 +1,12 @@
-"""uvicorn's HTTP/1.1 protocol, bounded where uvicorn waits and keeps without end: before a request's headers are here.
+"""uvicorn's HTTP/1.1 protocol, bounded where uvicorn waits and keeps without end: before a request's headers are here,
+and while a client does not take its answer.
 
 `python -m app serve` uses it; a plain `uvicorn app.main:app` can be told to with `--http app.protocol:BoundedHttp`.
 """
 
 import asyncio
+import socket
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -17,26 +20,33 @@ from app.middleware import MAX_HEADER_BYTES
 log = structlog.get_logger()
 
 HEADER_TIMEOUT = 10.0  # seconds from the first byte, or from connecting, to the end of the headers
+SEND_TIMEOUT = 30.0  # seconds in which a client has to take what waits for it: some 300 KiB
+UNSENT = 512 * 1024  # bytes that the kernel takes ahead of the client: its own 4 MiB can seem to stand still for longer
 LINGER = 1.0  # seconds in which a client that is still sending can read why it is refused
 LAST_CALL = 0.5  # seconds that an idle connection stays open at shutdown: a request may be on its way
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """Refuses headers that are too slow or too large, and malformed HTTP, with a problem; then closes."""
+    """Refuses headers that are too slow or too large, and malformed HTTP, with a problem; then closes. Cuts off clients
+    that do not read."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._due: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
         self._received = 0
         self._refused = False
         self._last_call = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        with suppress(OSError):  # a Unix socket has no such option
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
         self._expect_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._headers_are_here()
+        self._taken()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
@@ -54,6 +64,14 @@ class BoundedHttp(HttpToolsProtocol):
         super().data_received(data)
         if self._due is not None and self._received > MAX_HEADER_BYTES:
             self._refuse(HeadersTooLarge())
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self.loop.call_later(SEND_TIMEOUT, self._cut_off)
+
+    def resume_writing(self) -> None:
+        self._taken()
+        super().resume_writing()
 
     def shutdown(self) -> None:
         """Close after the answer under way, or the one to a request that comes before the last call is over."""
@@ -75,6 +93,15 @@ class BoundedHttp(HttpToolsProtocol):
         if self._due is not None:
             self._due.cancel()
             self._due = None
+
+    def _taken(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+    def _cut_off(self) -> None:
+        log.info("http.cut_off")
+        self.transport.abort()  # unlike `close`, which would wait for the client to take the rest
 
     def _refuse(self, error: AppError) -> None:
         """Answer past the application, which has not seen the request, and close."""

@@ -17,7 +17,7 @@ from sqlalchemy.exc import ArgumentError
 
 from app import broker_url, faults, storage_url
 from app.broker_url import Place, SqsQueue
-from app.storage_url import Bucket, Folder
+from app.storage_url import MAX_FILE, Bucket, Folder
 
 MIN_SECRET_BYTES = 32
 SQLITE = "sqlite+aiosqlite:///"
@@ -85,6 +85,7 @@ class Settings(BaseSettings):
     upload_url_ttl: int = Field(
         900, ge=1, le=604800, description="Life of the URL of a direct upload, in whole seconds; at most a week."
     )
+    download_slots: int = Field(64, ge=1, description="Files sent at once by one process; others wait.")
 
     lease_seconds: float = Field(
         30, gt=0, le=300, description="A job whose worker is silent for this long is taken over; at most 300."
@@ -125,6 +126,8 @@ class Settings(BaseSettings):
             raise ValueError("BROKER_URL needs a DATABASE_URL of PostgreSQL: SQLite's file cannot be shared by hosts")
         if isinstance(self.storage, Bucket) or isinstance(self.broker, SqsQueue):
             _refuse_half_a_key()
+        if isinstance(self.storage, Bucket) and self.max_upload_bytes > MAX_FILE:
+            raise ValueError(f"MAX_UPLOAD_BYTES must be at most {MAX_FILE} when STORAGE_URL is a bucket")
         return self
 
     @property

@@ -1,6 +1,7 @@
 """STORAGE_URL: where files are. What cannot be a place is refused here, in words that do not repeat the value."""
 
 import re
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
@@ -20,6 +21,10 @@ _BUCKET = re.compile(r"(?!.*\.\.)(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9][a-z0-9.-]{1,61}
 # The characters that S3 calls safe, in segments that no proxy or tool takes for `.` or `..`.
 _PREFIX = re.compile(r"(?!.*(^|/)\.\.?(/|$))[\w!.'()*-]+(/[\w!.'()*-]+)*", re.ASCII)
 MAX_PREFIX = 512
+
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
+PART = 5 * 1024**2  # bytes; the least that a part may have
+MAX_FILE = 10_000 * PART  # bytes; of the most parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,10 @@ def _addressing(addressing: str) -> Addressing:
 def _verify(verify: str) -> bool | str:
     if verify in {"true", "false"}:
         return verify == "true"
-    if not verify.startswith("/") or not Path(verify).is_file():
+    try:
+        wrong = not verify.startswith("/") or not ssl.create_default_context(cafile=verify)
+    except OSError:
+        wrong = True
+    if wrong:
         raise ValueError("has a verify that is not true, false or the absolute path of a file with CA certificates")
     return verify

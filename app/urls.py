@@ -4,7 +4,10 @@ import re
 from collections.abc import Mapping, Set as AbstractSet
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-_REGION = re.compile(r"[a-z0-9-]{1,64}")
+# What the AWS SDK makes a client of: host names without an underscore, regions that could be a part of one.
+_LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
+_HOST = re.compile(rf"(?=.{{1,255}}$){_LABEL}(\.{_LABEL})*\.?|[0-9a-f:.]*:[0-9a-f:.]*")
+_REGION = re.compile(r"(?!\d+$)(?!-)[a-z0-9-]{1,63}(?<!-)")
 
 
 def split(url: str) -> SplitResult:
@@ -34,8 +37,9 @@ def endpoint(url: str | None) -> str | None:
         return None
     parts = split(url)
     extras = parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc
-    if not has_host(parts) or extras or parts.scheme not in {"http", "https"}:
-        raise ValueError("needs an endpoint of the form https://host or http://host:port, and nothing else in it")
+    known = has_host(parts) and _HOST.fullmatch(parts.hostname or "")
+    if not known or extras or parts.scheme not in {"http", "https"}:
+        raise ValueError("needs an endpoint of the form https://host or http://host:port, without _ or anything else")
     return f"{parts.scheme}://{parts.netloc}"
 
 

@@ -4,9 +4,10 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 
-from app.errors import RequestTimeout, TooBusy
+from app.documents.slots import slot
+from app.errors import RequestTimeout
 from app.settings import Settings
 
 RATE_WINDOW = 10.0  # seconds over which the rate is measured: a fast beginning earns no slow end
@@ -22,21 +23,12 @@ class Gate:
         self._min_rate = settings.upload_min_rate
         self._longest = settings.upload_max_seconds
 
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
+    def slot(self) -> AbstractAsyncContextManager[None]:
         """One of the places for uploads: they bound memory, and keep the disk from being shared by a thousand.
 
         Raises TooBusy.
         """
-        try:
-            async with asyncio.timeout(SLOT_PATIENCE):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise TooBusy from None
-        try:
-            yield
-        finally:
-            self._slots.release()
+        return slot(self._slots, SLOT_PATIENCE)
 
     def paced(self, stream: AsyncIterator[bytes], longest: float = math.inf) -> AsyncIterator[bytes]:
         """Pass the stream on, but not for a client that is too slow, or takes more than `longest` seconds.

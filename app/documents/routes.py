@@ -180,7 +180,7 @@ async def edit_document(
         200: {"description": "The file.", "headers": _FILE_HEADERS, **_CONTENT},
         206: {"description": "The requested range.", "headers": _FILE_HEADERS | _CONTENT_RANGE, **_CONTENT},
         304: {"description": "Unchanged."},
-        **raises(ValidationFailed, NotFound, UploadIncomplete, RangeNotSatisfiable, StorageUnavailable),
+        **raises(ValidationFailed, NotFound, UploadIncomplete, RangeNotSatisfiable, TooBusy, StorageUnavailable),
     },
     openapi_extra=accepts(
         Range="`bytes=` with one range; other forms are ignored.",

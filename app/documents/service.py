@@ -17,6 +17,7 @@ from app.documents.gate import Gate
 from app.documents.intake import BATCH, Form
 from app.documents.lifecycle import Status
 from app.documents.schemas import Document, DocumentPage, Filters, Metadata
+from app.documents.slots import slot
 from app.documents.sniffing import sniff
 from app.errors import (
     AppError,
@@ -30,14 +31,15 @@ from app.events import TimelineItem, TimelinePage
 from app.idempotency import Answer, Guard
 from app.ids import new_id
 from app.settings import Settings
-from app.storage.base import Staged, Storage
+from app.storage.base import FOLDER, Staged, Storage
 
+DOWNLOAD_PATIENCE = 5.0  # seconds that a download waits for a slot
 RELEASE_PATIENCE = 0.5  # seconds that the answer to a failed upload waits for its key to be given up
 
 
 def storage_key(document_id: UUID) -> str:
     """Where a document's bytes are. Made of the id alone, never of anything that a client sent."""
-    return f"documents/{document_id}"
+    return f"{FOLDER}/{document_id}"
 
 
 def document_of(key: str) -> UUID | None:
@@ -55,6 +57,7 @@ class DocumentService:
         self._gate = gate
         self._settings = settings
         self.max_upload_bytes = settings.max_upload_bytes
+        self._downloads = asyncio.Semaphore(settings.download_slots)
 
     async def upload(self, owner_id: UUID, boundary: bytes, body: AsyncIterator[bytes], key: str | None) -> Answer:
         """Receive one document: stage, sync, rename, then one commit. Whatever goes wrong, nothing is left behind.
@@ -131,8 +134,11 @@ class DocumentService:
         await self._storage.delete(storage_key(document_id))
 
     async def content(self, document_id: UUID, start: int, length: int) -> AsyncIterator[bytes]:
-        """A document's bytes. The first chunk is there when this returns, so a missing file is an error in time."""
-        chunks = self._storage.read(storage_key(document_id), start, length)
+        """A document's bytes. The first chunk is there when this returns, so a missing file is an error in time.
+
+        Raises TooBusy, Unavailable.
+        """
+        chunks = self._sent(document_id, start, length)
         first = await anext(chunks, b"")
         return _chained(first, chunks)
 
@@ -205,6 +211,12 @@ class DocumentService:
                 async with asyncio.timeout(RELEASE_PATIENCE):
                     await asyncio.shield(self._db.write(lambda conn: idempotency.release(conn, guard, holder)))
             raise
+
+    async def _sent(self, document_id: UUID, start: int, length: int) -> AsyncIterator[bytes]:
+        """The slot is given back with the last chunk, or when the client is gone."""
+        async with slot(self._downloads, DOWNLOAD_PATIENCE):
+            async for chunk in self._storage.read(storage_key(document_id), start, length):
+                yield chunk
 
 
 def owned(conn: Connection, owner_id: UUID, document_id: UUID) -> Document:

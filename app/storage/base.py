@@ -8,6 +8,8 @@ from typing import BinaryIO, Protocol, TypeVar, runtime_checkable
 
 T = TypeVar("T")
 
+FOLDER = "documents"  # of every key; what lies beside it is somebody else's
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -70,8 +72,9 @@ class Presigner(Protocol):
 
 
 class Storage(Protocol):
-    """Obligations of an adapter: keys are our own (`folder/name`, never a client's name), and are written once; every
-    call may raise StorageUnavailable or StorageFull and nothing else of its own; a missing file is NotFound."""
+    """Obligations of an adapter: keys are our own (FOLDER, a slash and a name, never a client's name), and are written
+    once; every call may raise StorageUnavailable or StorageFull and nothing else of its own; a missing file is
+    NotFound."""
 
     async def open(self) -> None:
         """Connect, in the running event loop. Raises ConfigurationError for what only another setting can mend; a

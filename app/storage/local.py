@@ -12,7 +12,6 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from itertools import islice
 from pathlib import Path
@@ -21,7 +20,8 @@ from uuid import uuid4
 
 from app.errors import AlreadyStored, NotFound, StorageFull, StorageUnavailable
 from app.storage import scratch
-from app.storage.base import Stored, T
+from app.storage.base import FOLDER, Stored, T
+from app.storage.threads import Threads
 
 P = ParamSpec("P")
 
@@ -36,14 +36,13 @@ class LocalStorage:
         self._root = root
         self._staging = root / "staging"
         self._staging.mkdir(parents=True, exist_ok=True)
-        # Syncing waits for the disk; that must not take the threads that others compute in.
-        self._threads = ThreadPoolExecutor(8, thread_name_prefix="storage")
+        self._threads = Threads()
 
     async def open(self) -> None:
         """The folder is there since the adapter was made."""
 
     async def close(self) -> None:
-        self._threads.shutdown(wait=False)
+        self._threads.close()
 
     @asynccontextmanager
     async def create(self, key: str) -> AsyncIterator["LocalStaged"]:
@@ -86,7 +85,7 @@ class LocalStorage:
             with _translated():
                 return call(*args, **kwargs)
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, guarded)
+        return await self._threads.run(guarded)
 
     def _existing(self, key: str) -> Path:
         """Raises NotFound for a file that is missing, StorageUnavailable if the disk is."""
@@ -112,7 +111,7 @@ class LocalStorage:
         return self._root / folder / name[-2:] / name
 
     def _stale(self, written_before: float) -> Iterator[str]:
-        for path in self._root.glob("*/??/*"):
+        for path in self._root.glob(f"{FOLDER}/??/*"):
             try:
                 if path.stat().st_mtime < written_before:
                     yield f"{path.parent.parent.name}/{path.name}"

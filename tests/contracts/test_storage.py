@@ -9,18 +9,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BufferedWriter, FileIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiobotocore.client import AioBaseClient
+from botocore.exceptions import ClientError
 
-from app.errors import AlreadyStored, NotFound, StorageUnavailable, UnsupportedDocument
+from app.errors import AlreadyStored, NotFound, StorageFull, StorageUnavailable, UnsupportedDocument
 from app.settings import ConfigurationError
 from app.storage.base import Staged, Storage
 from app.storage.local import LocalStorage
-from app.storage.s3 import S3Storage, storage as s3_module
-from app.storage.s3.staged import PART, S3Staged
-from app.storage_url import Bucket, parse
+from app.storage.s3 import S3Storage, objects, staged as staged_module, storage as s3_module
+from app.storage.s3.staged import S3Staged
+from app.storage_url import PART, Bucket, parse
 from tests.seaweed import BUCKET, KEY, READER, Prefix
 
 BATCH = 512 * 1024
@@ -383,6 +386,29 @@ class TestS3:
         assert "\n" not in str(refusal.value)
         assert str(refusal.value).startswith("STORAGE_URL: ")
 
+    @pytest.mark.parametrize(
+        ("variable", "value", "named"),
+        [
+            ("AWS_CONFIG_FILE", __file__, "AWS_CONFIG_FILE or AWS_SHARED_CREDENTIALS_FILE"),
+            ("AWS_PROFILE", "nobody's", "AWS_PROFILE"),
+            ("AWS_DEFAULT_REGION", "-", "AWS_DEFAULT_REGION"),
+            ("AWS_CA_BUNDLE", "/nonexistent", "AWS_CA_BUNDLE"),
+            ("AWS_CA_BUNDLE", "/dev/null", "AWS_CA_BUNDLE"),
+            ("REQUESTS_CA_BUNDLE", "/nonexistent", "AWS_CA_BUNDLE"),
+            ("AWS_ENDPOINT_URL", "http://user:secret@minio_1:9000", "AWS_ENDPOINT_URL"),
+            ("AWS_DEFAULTS_MODE", "none", "InvalidDefaultsMode"),
+        ],
+    )
+    async def test_settings_that_no_client_can_be_made_with_are_refused_at_start(
+        self, tmp_path, monkeypatch, variable, value, named
+    ):
+        monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+        monkeypatch.setenv(variable, value)
+        with pytest.raises(ConfigurationError, match=named) as refusal:
+            await s3_storage(f"s3://{BUCKET}", tmp_path).open()
+        assert "\n" not in str(refusal.value)
+        assert "secret" not in str(refusal.value)
+
     async def test_a_missing_bucket_is_refused_at_start(self, prefix, tmp_path):
         with pytest.raises(ConfigurationError, match="no-such-bucket: the bucket does not exist"):
             await s3_storage(prefix.url().replace(BUCKET, "no-such-bucket"), tmp_path).open()
@@ -404,6 +430,90 @@ class TestS3:
             with pytest.raises(StorageUnavailable):
                 await store(storage, "documents/it", content(PART + 1))
         assert (prefix.objects(), prefix.uploads()) == ({}, [])
+
+    async def test_slow_storage_ends_an_inspection(self, prefix, tmp_path, monkeypatch):
+        async def trickle(body):
+            while chunk := await body.read(1024):
+                yield chunk
+                await asyncio.sleep(0.05)
+
+        async with opened(s3_storage(prefix.url(), tmp_path)) as storage:
+            async with storage.create("documents/it") as staged:
+                await write(staged, content(PART + 1))
+                monkeypatch.setattr(objects, "_chunks", trickle)
+                monkeypatch.setattr(staged_module, "PATIENCE", 0.3)
+                with pytest.raises(StorageUnavailable):
+                    await staged.inspect(lambda file: file.read())
+            assert len(asyncio.all_tasks()) == 1
+        assert (prefix.objects(), prefix.uploads()) == ({}, [])
+
+    async def test_a_lost_answer_to_the_last_step_leaves_nothing(self, prefix, tmp_path, monkeypatch):
+        """AWS then says of the upload that there is none."""
+        call = objects.Objects.call
+
+        async def lossy(self, operation, key, **params):
+            if operation == "abort_multipart_upload":
+                raise StorageUnavailable
+            answer = await call(self, operation, key, **params)
+            if operation == "complete_multipart_upload":
+                raise StorageUnavailable
+            return answer
+
+        monkeypatch.setattr(objects.Objects, "call", lossy)
+        async with opened(s3_storage(prefix.url(), tmp_path)) as storage:
+            with pytest.raises(StorageUnavailable):
+                await store(storage, "documents/it", content(PART + 1))
+        assert (prefix.objects(), prefix.uploads()) == ({}, [])
+
+    async def test_what_lies_beside_our_folder_is_nobodys_to_sweep_or_to_write_to(self, prefix, tmp_path, monkeypatch):
+        monkeypatch.setattr(s3_module, "age", lambda *_: 86400.0)
+        prefix.put("probe", b"somebody's")
+        prefix.put("backups/01939f3e-5c00-7000-8000-0000000000ff", b"somebody's")
+        prefix.put("documents-too/it", b"somebody's")
+        prefix.begin("backups/dump")
+        async with opened(s3_storage(prefix.url(), tmp_path)) as storage:
+            await store(storage, "documents/it", b"it")
+            assert await all_stale(storage, 60) == {"documents/it"}
+        assert len(prefix.objects()) == 4
+        assert prefix.uploads() == ["backups/dump"]
+
+    async def test_orphans_are_found_though_uploads_cannot_be_listed(self, prefix, tmp_path, monkeypatch):
+        pages = objects.Objects.pages
+
+        def denied(self, operation):
+            if operation == "list_multipart_uploads":
+                raise StorageUnavailable
+            return pages(self, operation)
+
+        monkeypatch.setattr(objects.Objects, "pages", denied)
+        async with opened(s3_storage(prefix.url(), tmp_path)) as storage:
+            await store(storage, "documents/it", b"it")
+            monkeypatch.setattr(s3_module, "age", lambda *_: 86400.0)
+            stale = storage.stale(60)
+            assert await anext(stale) == ["documents/it"]
+            with pytest.raises(StorageUnavailable):
+                await anext(stale)
+
+    async def test_uploads_that_may_not_be_listed_are_refused_at_start(self, prefix, tmp_path, monkeypatch):
+        call = vars(AioBaseClient)["_make_api_call"]
+
+        async def denied(self, operation, params):
+            if operation == "ListMultipartUploads":
+                raise ClientError({"Error": {"Code": "AccessDenied"}}, operation)
+            return await call(self, operation, params)
+
+        monkeypatch.setattr(AioBaseClient, "_make_api_call", denied)
+        with pytest.raises(ConfigurationError, match=r"access is denied \(ListMultipartUploads\)"):
+            await s3_storage(prefix.url(), tmp_path).open()
+        assert prefix.objects() == {}
+
+    async def test_a_copy_on_a_full_disk(self, prefix, tmp_path, monkeypatch):
+        async with opened(s3_storage(prefix.url(), tmp_path)) as storage:
+            await store(storage, "documents/it", b"it")
+            monkeypatch.setattr(s3_module, "NamedTemporaryFile", lambda **_: BufferedWriter(FileIO("/dev/full", "wb")))
+            with pytest.raises(StorageFull):
+                async with storage.local_copy("documents/it"):
+                    pass
 
     async def test_copies_that_a_dead_process_left_are_removed(self, prefix, tmp_path):
         async with opened(s3_storage(prefix.url(), tmp_path)) as storage:

@@ -6,16 +6,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
-from app.storage.s3.staged import PART
+from app.storage_url import PART
 from tests.factories import docx_with, pdf
 from tests.flows.test_memory import PdfOf, download, peak_during, upload
+from tests.flows.test_slow_clients import reader
 from tests.relay import Relay
 from tests.seaweed import BUCKET, KEY, READER, Prefix
 from tests.server import Server, User, until
@@ -83,6 +84,17 @@ def test_memory_does_not_grow_with_the_file(prefix: Prefix, tmp_path: Path) -> N
         before, _ = peak_during(server, lambda: download(user, upload(user, small)))
         after, _ = peak_during(server, lambda: download(user, upload(user, PdfOf(80 * MEBIBYTE))))
         assert after - before < 12 * MEBIBYTE
+
+
+def test_downloads_that_nobody_reads_stop_neither_uploads_nor_readiness(prefix: Prefix, tmp_path: Path) -> None:
+    with on(prefix, tmp_path, DOWNLOAD_SLOTS="2") as server, ExitStack() as idle:
+        user = server.register()
+        large = upload(user, PdfOf(12 * MEBIBYTE))
+        for _ in range(2):
+            assert idle.enter_context(reader(user, large)).recv(1)
+        assert user.http.get(f"/documents/{large}/content").json()["code"] == "too-busy"
+        assert user.post_file(pdf()).status_code == 201
+        assert storage_check(user) == (200, "ok")
 
 
 def test_a_client_that_goes_away_leaves_nothing(prefix: Prefix, tmp_path: Path) -> None:
@@ -175,6 +187,7 @@ REFUSED = {
     "key": ({"AWS_ACCESS_KEY_ID": "nobody"}, "the access key is unknown (ListObjectsV2)"),
     "secret": ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "the secret key is wrong (ListObjectsV2)"),
     "reader": (READER, "access is denied (PutObject)"),
+    "no client": ({"AWS_CONFIG_FILE": __file__}, "AWS_CONFIG_FILE or AWS_SHARED_CREDENTIALS_FILE cannot be parsed"),
     "half": ({"AWS_SECRET_ACCESS_KEY": ""}, "AWS_SECRET_ACCESS_KEY is required when AWS_ACCESS_KEY_ID is set"),
 }
 

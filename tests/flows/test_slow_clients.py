@@ -17,6 +17,7 @@ from app.idempotency import records
 from app.protocol import HEADER_TIMEOUT
 from tests.api.test_uploads import END, FORM, LARGE, answered, begun, part
 from tests.factories import pdf
+from tests.flows.test_memory import MEGABYTE, PdfOf, upload
 from tests.invariants import Ledger
 from tests.server import Server, User, until
 
@@ -93,6 +94,41 @@ def cut_off(connection: socket.socket) -> bool:
         return connection.recv(4096).startswith(b"HTTP/1.1 408 ")
     except ConnectionResetError:
         return True
+
+
+@contextmanager
+def reader(user: User, document_id: str) -> Iterator[socket.socket]:
+    """Somebody who has asked for a file, and has yet to read it."""
+    with closing(socket.socket()) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", user.server.port))
+        connection.sendall(
+            f"GET /documents/{document_id}/content HTTP/1.1\r\nHost: a\r\n"
+            f"Authorization: {user.http.headers['Authorization']}\r\n\r\n".encode()
+        )
+        yield connection
+
+
+def broken_off(connection: socket.socket) -> bool:
+    """Whether the answer ends before its end."""
+    received = 0
+    with suppress(ConnectionResetError):
+        while data := connection.recv(65536):
+            received += len(data)
+    return received < 12 * MEGABYTE
+
+
+def test_downloads_that_nobody_reads_are_cut_off_and_others_get_through(tmp_path: Path) -> None:
+    with Server(tmp_path / "var", {"DOWNLOAD_SLOTS": "2"}, module="tests.impatient") as server, ExitStack() as idle:
+        user = server.register()
+        large, small = upload(user, PdfOf(12 * MEGABYTE)), user.upload(LARGE)
+        connections = [idle.enter_context(reader(user, large)) for _ in range(2)]
+        assert all(connection.recv(1, socket.MSG_PEEK) for connection in connections)
+        busy = user.http.get(f"/documents/{small['id']}/content")
+        assert (busy.status_code, busy.json()["code"]) == (503, "too-busy")
+        until(lambda: user.http.get(f"/documents/{small['id']}/content").status_code == 200, timeout=5)
+        assert all(map(broken_off, connections))
+        assert len(server.logs("http.cut_off")) == 2
 
 
 def p99(calls: Iterable[Callable[[], httpx2.Response]]) -> float:

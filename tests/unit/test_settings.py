@@ -32,6 +32,7 @@ REFUSED = [
     ({"STORAGE_URL": "s3://Bucket"}, "STORAGE_URL"),
     ({"STORAGE_URL": "s3://bucket", "AWS_ACCESS_KEY_ID": "a"}, "AWS_SECRET_ACCESS_KEY"),
     ({"STORAGE_URL": "s3://bucket", "AWS_SECRET_ACCESS_KEY": "a"}, "AWS_ACCESS_KEY_ID"),
+    ({"STORAGE_URL": "s3://bucket", "MAX_UPLOAD_BYTES": "52428800001"}, "MAX_UPLOAD_BYTES must be at most 52428800000"),
     ({"DATABASE_URL": "sqlite+aiosqlite:///"}, "DATABASE_URL"),
     ({"DATABASE_URL": "sqlite+aiosqlite:///:memory:"}, "DATABASE_URL"),
     ({"BROKER_URL": "redis://somewhere"}, "BROKER_URL"),

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import certifi
 import pytest
 
 from app.storage_url import Bucket, Folder, parse
@@ -22,7 +23,8 @@ VALID = {
     f"s3://my-bucket?endpoint={MINIO}&public_endpoint=https://files.example.com": Bucket(
         "my-bucket", endpoint=MINIO, addressing="path", public_endpoint="https://files.example.com"
     ),
-    f"s3://my-bucket?verify={__file__}": Bucket("my-bucket", verify=__file__),
+    f"s3://my-bucket?verify={certifi.where()}": Bucket("my-bucket", verify=certifi.where()),
+    "s3://my-bucket?endpoint=https://[::1]:9000": Bucket("my-bucket", endpoint="https://[::1]:9000", addressing="path"),
 }
 
 INVALID = [
@@ -48,11 +50,14 @@ INVALID = [
     *("s3://bucket/a#b", f"s3://bucket/{'a' * 513}", "s3://bucket?secret=a", "s3://bucket?Endpoint=http://a"),
     *("s3://bucket?region=", "s3://bucket?region=EU", "s3://bucket?region=a&region=b", "s3://bucket?addressing=both"),
     *("s3://bucket?public_endpoint=", "s3://bucket?public_endpoint=http://a/b"),
+    f"s3://bucket?verify={__file__}",
+    *("s3://bucket?region=-", "s3://bucket?region=us-east-1-", "s3://bucket?region=1", "s3://bucket?verify=/dev/null"),
     *("s3://bucket?verify=", "s3://bucket?verify=no", "s3://bucket?verify=/no/such.pem", "s3://bucket?verify=/"),
     *(
         f"s3://bucket?endpoint={endpoint}"
         for endpoint in ("", "minio", "minio:9000", "ftp://a", "http://", "http://a/b")
     ),
+    *(f"s3://bucket?endpoint=http://{host}" for host in ("minio_1:9000", "-a", "a-", "a..b", "a%2520b", "a" * 64)),
     *(f"s3://bucket?endpoint={endpoint}" for endpoint in ("http://a:b", "http://a:0", "http://k:s@a", "http://a%3Fb")),
 ]
 

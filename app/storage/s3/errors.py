@@ -10,7 +10,9 @@ from aiohttp import ClientError as HttpError
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConfigParseError,
     CredentialRetrievalError,
+    InvalidRegionError,
     NoCredentialsError,
     PartialCredentialsError,
     ProfileNotFound,
@@ -42,6 +44,16 @@ _WRONG = {
 }
 _NO_CREDENTIALS = "no credentials were found in AWS_ACCESS_KEY_ID or elsewhere in the AWS chain"
 
+# STORAGE_URL was looked at before: what is wrong comes from the environment of the SDK.
+_UNUSABLE: dict[type[Exception], str] = {
+    ConfigParseError: "AWS_CONFIG_FILE or AWS_SHARED_CREDENTIALS_FILE cannot be parsed",
+    ProfileNotFound: "AWS_PROFILE names no profile",
+    InvalidRegionError: "AWS_DEFAULT_REGION, or the region of the profile, is invalid",
+    TimeoutError: "the credentials of the AWS settings could not be had in time",
+    OSError: "a file that the AWS settings name, such as AWS_CA_BUNDLE, cannot be used",
+    ValueError: "AWS_ENDPOINT_URL, or another URL of the AWS settings, is invalid",
+}
+
 
 class Unreachable(StorageUnavailable):
     """`reason` is for the operator; clients are told no more than that storage is away."""
@@ -71,13 +83,28 @@ async def translated(patience: float = PATIENCE, *, quiet: bool = False) -> Asyn
         raise known from error
 
 
+@asynccontextmanager
+async def made() -> AsyncIterator[None]:
+    """Raises Refused for whatever goes wrong in the block: it makes a client, and would not by itself do so later."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            yield
+    except Exception as error:
+        raise Refused(_unusable(error)) from error
+
+
+def _unusable(error: Exception) -> str:
+    reasons = (reason for kind, reason in _UNUSABLE.items() if isinstance(error, kind))
+    return next(reasons, f"the AWS settings cannot be used: {type(error).__name__}")
+
+
 def _known(error: Exception) -> AppError:
     match error:
         case ClientError():
             return _answered(error)
         case NoCredentialsError():
             return Refused(_NO_CREDENTIALS)
-        case PartialCredentialsError() | CredentialRetrievalError() | ProfileNotFound():
+        case PartialCredentialsError() | CredentialRetrievalError():
             return Refused(f"the credentials cannot be used: {type(error).__name__}")
         case SSLError():
             return Refused("the endpoint's certificate is not trusted")

@@ -1,18 +1,21 @@
 """The bucket, as the SDK gives it: calls by their S3 names, under keys of our own."""
 
+import os
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from typing import Any
+from uuid import uuid4
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import ClientError
 
-from app.storage.s3.errors import PATIENCE, code_of, translated
+from app.storage.base import FOLDER
+from app.storage.s3.errors import PATIENCE, code_of, made, translated
 from app.storage_url import Bucket
 
-CHUNK = 256 * 1024
-CONNECTIONS = 256  # a client that downloads slowly holds one for as long as it takes
+CHUNK = 64 * 1024  # bytes; with what the SDK reads ahead, a client that does not read holds some 1 MiB
 
 
 class Objects:
@@ -20,6 +23,7 @@ class Objects:
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
+        self._folder = self.path(f"{FOLDER}/")
         self._client: Any = None
         self._signer: Any = None
         self._opened = AsyncExitStack()
@@ -29,14 +33,18 @@ class Objects:
             signature_version="s3v4",
             connect_timeout=2,
             read_timeout=PATIENCE,
-            max_pool_connections=CONNECTIONS,
+            max_pool_connections=0,  # no limit: whoever calls holds a slot of its own kind
             retries={"mode": "standard", "total_max_attempts": 3},
             s3={"addressing_style": self._bucket.addressing},
             # Signatures and Content-MD5 cover what is sent; not every store knows the newer checksums.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
-        async with translated(quiet=True):
+        async with made():
+            if self._bucket.verify is True:
+                # The SDK reads it with the first request, and then speaks of a connection that failed.
+                bundle = get_session().get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
+                ssl.create_default_context(cafile=bundle)
             self._client = await self._connect(self._bucket.endpoint, config)
             public = self._bucket.public_endpoint
             self._signer = await self._connect(public, config) if public else self._client
@@ -73,13 +81,15 @@ class Objects:
             return str(await self._signer.generate_presigned_url(operation, params, seconds))
 
     async def probe(self, patience: float, *, writing: bool) -> None:
-        """See whether the bucket answers and, if asked, takes a file. Unlike HeadBucket, a list says why not."""
-        name, probe = self._bucket.name, self.path("probe")
+        """See whether the bucket answers and, if asked, takes a file and can be swept. Unlike HeadBucket, a list says
+        why not."""
+        name, probe = self._bucket.name, self._folder + str(uuid4())  # nobody's, and an orphan if it stays
         async with translated(patience, quiet=True):
-            await self._client.list_objects_v2(Bucket=name, Prefix=self._bucket.prefix, MaxKeys=1)
+            await self._client.list_objects_v2(Bucket=name, Prefix=self._folder, MaxKeys=1)
             if writing:
                 await self._client.put_object(Bucket=name, Key=probe)
                 await self._client.delete_object(Bucket=name, Key=probe)
+                await self._client.list_multipart_uploads(Bucket=name, Prefix=self._folder, MaxUploads=1)
 
     @asynccontextmanager
     async def stream(self, key: str, start: int, length: int) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -96,9 +106,9 @@ class Objects:
             yield _chunks(body)
 
     async def pages(self, operation: str) -> AsyncIterator[dict[str, Any]]:
-        """The pages of a list of what is under the prefix."""
+        """The pages of a list of what is in our folder."""
         paginator = self._client.get_paginator(operation)
-        pages = aiter(paginator.paginate(Bucket=self._bucket.name, Prefix=self._bucket.prefix))
+        pages = aiter(paginator.paginate(Bucket=self._bucket.name, Prefix=self._folder))
         while True:
             async with translated():
                 page = await anext(pages, None)

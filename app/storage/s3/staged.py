@@ -9,8 +9,7 @@ import hashlib
 import io
 import time
 from base64 import b64encode
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, BinaryIO, cast
 
@@ -18,12 +17,13 @@ import structlog
 
 from app.errors import AppError, StorageUnavailable
 from app.storage.base import Stored, T
-from app.storage.s3.errors import PATIENCE
+from app.storage.s3.errors import PATIENCE, translated
 from app.storage.s3.objects import Objects
+from app.storage.threads import Threads
+from app.storage_url import PART
 
 log = structlog.get_logger()
 
-PART = 5 * 1024**2  # bytes; the least that S3 takes, and at most two of them are held
 INLINE = 64 * 1024  # bytes that are hashed sooner than a thread is woken
 READ_AHEAD = 1024**2
 FAREWELL = 5.0  # seconds that cleaning up may take; the sweeper does the rest
@@ -32,7 +32,7 @@ FAREWELL = 5.0  # seconds that cleaning up may take; the sweeper does the rest
 class S3Staged:
     """Used by one task. `longest`: seconds from the first part to the commit."""
 
-    def __init__(self, objects: Objects, key: str, threads: Executor, longest: float) -> None:
+    def __init__(self, objects: Objects, key: str, threads: Threads, longest: float) -> None:
         self._objects = objects
         self._key = key
         self._threads = threads
@@ -52,7 +52,7 @@ class S3Staged:
         if sum(map(len, chunks)) <= INLINE:
             parts = self._absorb(chunks)
         else:
-            parts = await self._run(lambda: self._absorb(chunks))
+            parts = await self._threads.run(lambda: self._absorb(chunks))
         for part in parts:
             if self._multipart is None:
                 self._multipart = _Multipart(self._objects, self._key)
@@ -60,10 +60,10 @@ class S3Staged:
 
     async def inspect(self, examine: Callable[[BinaryIO], T]) -> T:
         if self._multipart is None:
-            return await self._run(lambda: examine(io.BytesIO(self._buffer)))
+            return await self._threads.run(lambda: examine(io.BytesIO(self._buffer)))
         await self._store()
         reader = _Reader(self._objects, self._key, self._size, asyncio.get_running_loop())
-        return await self._run(lambda: examine(cast("BinaryIO", io.BufferedReader(reader, READ_AHEAD))))
+        return await self._threads.run(lambda: examine(cast("BinaryIO", io.BufferedReader(reader, READ_AHEAD))))
 
     async def commit(self) -> Stored:
         await self._store()
@@ -83,11 +83,15 @@ class S3Staged:
         # What was sent off is waited for: overtaken by its removal, it would stay.
         if self._storing is not None:
             await asyncio.gather(self._storing, return_exceptions=True)
+        undo: list[Awaitable[object]] = [self._multipart.abort()] if self._multipart else []
+        if self._storing is not None:
+            undo.append(self._objects.call("delete_object", self._key, patience=FAREWELL))
+        # Each by itself: what was completed, though its answer was lost, cannot be aborted.
+        await asyncio.gather(*map(self._tried, undo))
+
+    async def _tried(self, undo: Awaitable[object]) -> None:
         try:
-            if self._multipart is not None:
-                await self._multipart.abort()
-            if self._storing is not None:
-                await self._objects.call("delete_object", self._key, patience=FAREWELL)
+            await undo
         except AppError:
             log.warning("storage.left_behind", key=self._key)
 
@@ -123,10 +127,7 @@ class S3Staged:
         def digest() -> str:
             return b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
 
-        return digest() if len(body) <= INLINE else await self._run(digest)
-
-    async def _run(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        return digest() if len(body) <= INLINE else await self._threads.run(digest)
 
 
 class _Multipart:
@@ -208,11 +209,11 @@ class _Reader(io.RawIOBase):
         length = min(len(buffer), self._size - self._position)
         if length <= 0:
             return 0
-        data = asyncio.run_coroutine_threadsafe(self._fetch(length), self._loop).result(2 * PATIENCE)
+        data = asyncio.run_coroutine_threadsafe(self._fetch(length), self._loop).result()
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
 
     async def _fetch(self, length: int) -> bytes:
-        async with self._objects.stream(self._key, self._position, length) as chunks:
+        async with translated(PATIENCE), self._objects.stream(self._key, self._position, length) as chunks:
             return b"".join([chunk async for chunk in chunks])

@@ -3,30 +3,28 @@
 import asyncio
 import fcntl
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any, ParamSpec
+from typing import Any
 
 import structlog
 
 from app.errors import NotFound, StorageUnavailable
 from app.settings import ConfigurationError
 from app.storage import scratch
-from app.storage.base import Announced, Presigned, T
+from app.storage.base import Announced, Presigned
 from app.storage.s3.errors import PATIENCE, Refused, Unreachable, translated
 from app.storage.s3.objects import Objects
 from app.storage.s3.staged import S3Staged
+from app.storage.threads import Threads
 from app.storage_url import Bucket
 
 log = structlog.get_logger()
 
-P = ParamSpec("P")
 Page = dict[str, Any]
 
 CHECK = 1.8  # seconds; less than a readiness check may take
@@ -46,7 +44,7 @@ class S3Storage:
         self._objects = Objects(bucket)
         self._copies = copies
         self._longest = longest
-        self._threads = ThreadPoolExecutor(8, thread_name_prefix="storage")
+        self._threads = Threads()
 
     async def open(self) -> None:
         self._copies.mkdir(parents=True, exist_ok=True)
@@ -61,7 +59,7 @@ class S3Storage:
 
     async def close(self) -> None:
         await self._objects.close()
-        self._threads.shutdown(wait=False)
+        self._threads.close()
 
     @asynccontextmanager
     async def create(self, key: str) -> AsyncIterator[S3Staged]:
@@ -83,13 +81,17 @@ class S3Storage:
     async def local_copy(self, key: str) -> AsyncIterator[Path]:
         async with translated():
             copy = NamedTemporaryFile(dir=self._copies)  # noqa: SIM115 - only making it is to be translated
-        with copy as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # or `stale` would take it for a dead process's
+        try:
+            fcntl.flock(copy, fcntl.LOCK_EX)  # or `stale` would take it for a dead process's
             async for chunk in self.read(key, 0, WHOLE):
                 async with translated():
-                    await asyncio.shield(self._run(file.write, chunk))
-            file.flush()
-            yield Path(file.name)
+                    await asyncio.shield(self._threads.run(copy.write, chunk))
+            async with translated():
+                await asyncio.shield(self._threads.run(copy.flush))
+            yield Path(copy.name)
+        finally:
+            with suppress(OSError):  # it would write what a full disk has not taken
+                await asyncio.shield(self._threads.run(copy.close))
 
     async def delete(self, key: str) -> None:
         with suppress(NotFound):
@@ -104,16 +106,16 @@ class S3Storage:
         return Presigned(self._objects.path(key), url, headers)
 
     async def stale(self, older_than: float) -> AsyncIterator[list[str]]:
-        await self._run(scratch.clear, self._copies, older_than)
+        await self._threads.run(scratch.clear, self._copies, older_than)
+        async for page in self._objects.pages("list_objects_v2"):
+            found = page.get("Contents", [])
+            yield [self._objects.key(each["Key"]) for each in found if self._old(page, each, older_than)]
         async for page in self._objects.pages("list_multipart_uploads"):
             for upload in page.get("Uploads", []):
                 if age(page, upload["Initiated"]) > older_than + self._longest:
                     key = self._objects.key(upload["Key"])
                     with suppress(Unreachable):  # somebody else was faster
                         await self._objects.call("abort_multipart_upload", key, UploadId=upload["UploadId"])
-        async for page in self._objects.pages("list_objects_v2"):
-            found = page.get("Contents", [])
-            yield [self._objects.key(each["Key"]) for each in found if self._old(page, each, older_than)]
 
     async def check(self) -> None:
         """A bucket that answers may still refuse what is put there: `open` tries that, once."""
@@ -125,9 +127,6 @@ class S3Storage:
     def _old(self, page: Page, found: dict[str, Any], older_than: float) -> bool:
         of_parts = "-" in found["ETag"]  # https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
         return age(page, found["LastModified"]) > older_than + (self._longest if of_parts else 0)
-
-    async def _run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **kwargs))
 
 
 def age(page: Page, written: datetime) -> float:
