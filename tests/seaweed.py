@@ -1,14 +1,12 @@
-"""An S3 server for tests: SeaweedFS, which checks signatures and what was signed, and a wire to it that can be cut."""
+"""An S3 server for tests: SeaweedFS, which checks signatures and what was signed."""
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import get_session
 
+from tests.relay import Relay
 from tests.server import free_port
 
 WEED = shutil.which("weed", path=str(Path(sys.executable).parent))
@@ -25,55 +24,6 @@ BUCKET = "documents-test"
 KEY = {"AWS_ACCESS_KEY_ID": "writer", "AWS_SECRET_ACCESS_KEY": "a secret"}
 READER = {"AWS_ACCESS_KEY_ID": "reader", "AWS_SECRET_ACCESS_KEY": "another secret"}
 STARTUP = 30.0
-
-
-class Relay:
-    """A wire to a port on this machine, with a port of its own."""
-
-    def __init__(self, target: int) -> None:
-        self.port = free_port()
-        self._target = target
-        self._ends: list[socket.socket] = []
-        self._listener: socket.socket | None = None
-        self._flowing = threading.Event()
-        self._flowing.set()
-        self.mend()
-
-    def mend(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", self.port))
-        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
-
-    def cut(self) -> None:
-        """End all connections, and refuse new ones."""
-        assert self._listener is not None
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._flowing.set()
-        for end in self._ends:
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-        self._ends.clear()
-
-    def freeze(self) -> None:
-        """Take bytes, but hand none on."""
-        self._flowing.clear()
-
-    def _accept(self, listener: socket.socket) -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = listener.accept()
-                far = socket.create_connection(("127.0.0.1", self._target))
-                self._ends += [near, far]
-                for source, target in ((near, far), (far, near)):
-                    threading.Thread(target=self._pass_on, args=(source, target), daemon=True).start()
-
-    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
-        with closing(source), suppress(OSError):
-            while data := source.recv(65536):
-                self._flowing.wait()
-                target.sendall(data)
-            target.shutdown(socket.SHUT_RDWR)
 
 
 @dataclass
