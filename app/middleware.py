@@ -1,5 +1,6 @@
 """Pure ASGI middleware: request id, access log and metrics, header limits, security headers, the last error handler."""
 
+import math
 import re
 import time
 
@@ -7,13 +8,14 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app import metrics, problems
+from app import database, metrics, problems
 from app.errors import HeadersTooLarge, InternalError
 from app.ids import new_id
 
 log = structlog.get_logger()
 
 MAX_HEADER_BYTES = 64 * 1024
+DATABASE_PATIENCE = 1.8  # seconds that a request waits for connections, however many units of work it has
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -38,6 +40,7 @@ class RequestMiddleware:
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         exchange = _Exchange(scope, send, request_id)
+        database.patience.set(exchange.patience)
         try:
             if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
                 await problems.response(HeadersTooLarge())(scope, receive, exchange.send)
@@ -58,6 +61,7 @@ class _Exchange:
 
     def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
         self.status = 0
+        self.patience = database.Patience(DATABASE_PATIENCE)
         self._scope = scope
         self._send = send
         self._request_id = request_id
@@ -83,6 +87,7 @@ class _Exchange:
         if self._finished:
             return
         self._finished = True
+        self.patience.left = math.inf  # background tasks have it too, and nobody waits for them
         seconds = time.perf_counter() - self._started
         method, route = self._scope["method"], _route(self._scope)
         status = self.status or 499  # as nginx logs a client that left before the answer

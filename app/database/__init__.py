@@ -2,6 +2,7 @@
 
 from app.database.base import (
     Database,
+    Patience,
     Retry,
     UTCDateTime,
     after_commit,
@@ -10,10 +11,12 @@ from app.database.base import (
     insert_unless,
     metadata,
     now,
+    patience,
 )
 
 __all__ = [
     "Database",
+    "Patience",
     "Retry",
     "UTCDateTime",
     "after_commit",
@@ -22,4 +25,5 @@ __all__ = [
     "insert_unless",
     "metadata",
     "now",
+    "patience",
 ]

@@ -4,7 +4,10 @@ A transaction is a plain function over a Connection: nothing but the database ca
 when `write` returns, and it may be run again, so it has no effect outside the database but through `after_commit`.
 """
 
+import math
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
@@ -33,23 +36,39 @@ metadata = MetaData(
 )
 
 
+@dataclass(slots=True)
+class Patience:
+    """How many seconds the units of one request may still wait for connections, all together."""
+
+    left: float = math.inf
+
+
+patience: ContextVar[Patience] = ContextVar("patience")
+
+
 class Retry(Exception):
     """Raised by a unit of work that lost a race it can win on fresh data: roll back and run it again."""
 
 
 class Database(Protocol):
     """Obligations of an adapter: `write` returns after the commit is durable; an exception from either call means that
-    the unit left no trace. A database that is locked or away raises DatabaseUnavailable within seconds, a full one
-    StorageFull."""
+    the unit left no trace, but for OutcomeUnknown: it is committed or not, whole. A database that is locked or away
+    raises DatabaseUnavailable within seconds, a full one StorageFull."""
 
     def migrate(self) -> None:
-        """Bring the schema to the newest revision. Blocks; processes that start at once take turns."""
+        """Bring the schema to the newest revision. Blocks; processes that start at once take turns.
+
+        Raises ConfigurationError for what only another setting can mend.
+        """
 
     async def read(self, work: Work[T]) -> T:
         """Run a unit that only reads, on committed data."""
 
-    async def write(self, work: Work[T]) -> T:
-        """Run a unit in a transaction; then, in the caller's context, what it left with `after_commit`."""
+    async def write(self, work: Work[T], *, urgent: bool = False) -> T:
+        """Run a unit in a transaction; then, in the caller's context, what it left with `after_commit`.
+
+        `urgent` is what a lease hangs on: it does not queue behind requests.
+        """
 
     async def check(self) -> None:
         """Raise DatabaseUnavailable or StorageFull unless something can be committed now."""

@@ -12,9 +12,7 @@ def upgrade(conn: Connection) -> None:
 
     The caller holds a lock that keeps other starters out.
     """
-    with conn.begin():
-        current = conn.scalar(text("SELECT version_num FROM alembic_version")) if _is_versioned(conn) else None
-    if current == HEAD:
+    if is_current(conn):
         return
     # Only a start that has something to migrate pays for the import.
     from alembic import command  # noqa: PLC0415
@@ -26,5 +24,8 @@ def upgrade(conn: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def _is_versioned(conn: Connection) -> bool:
-    return inspect(conn).has_table("alembic_version")
+def is_current(conn: Connection) -> bool:
+    """Whether the schema is at HEAD. Needs no lock."""
+    with conn.begin():
+        versioned = inspect(conn).has_table("alembic_version")
+        return versioned and conn.scalar(text("SELECT version_num FROM alembic_version")) == HEAD
