@@ -143,7 +143,7 @@ class Runner:
         """Keep trying while the lease is ours: a database that is away for a moment must not cost the work."""
         while True:
             try:
-                await self._db.write(lambda conn: settlement.settle(conn, job, outcome, self._name))
+                await self._db.write(lambda conn: settlement.settle(conn, job, outcome, self._name), urgent=True)
             except AppError:
                 if heartbeat.done():
                     raise
@@ -163,9 +163,8 @@ class Runner:
                 continue
             fraction = progress.fraction
             with suppress(AppError):
-                if not await self._db.write(
-                    partial(repository.heartbeat, job=job, lease=self._lease, progress=fraction)
-                ):
+                beat = partial(repository.heartbeat, job=job, lease=self._lease, progress=fraction)
+                if not await self._db.write(beat, urgent=True):
                     return
                 held_until, renew_at, shown = asked_at + self._lease, asked_at + self._lease / 3, fraction
 
