@@ -48,9 +48,14 @@ class Services:
     health: Health
 
     async def open(self) -> None:
-        """First thing, in the running event loop. Raises ConfigurationError."""
-        await self.storage.open()
-        await asyncio.to_thread(self.db.migrate)
+        """First thing, in the running event loop. Raises ConfigurationError, DatabaseUnavailable, StorageFull, and then
+        lets go of everything."""
+        try:
+            await self.storage.open()
+            await asyncio.to_thread(self.db.migrate)
+        except BaseException:
+            await self.close()
+            raise
 
     async def run(self) -> None:
         """What goes on in the background, until cancelled."""
@@ -76,10 +81,7 @@ class Services:
 
 def build(settings: Settings) -> Services:
     """Connect the parts that the settings ask for."""
-    os.umask(0o077)  # what users store is no other account's to read
-    if settings.fault:
-        point, _, nth = settings.fault.partition(":")
-        faults.arm(point, int(nth))
+    _prepare_process(settings)
     name = f"{socket.gethostname()}:{os.getpid()}"
     db = _database(settings)
     storage = _storage(settings)
@@ -104,10 +106,19 @@ def build(settings: Settings) -> Services:
 
 
 async def refuse_unusable(settings: Settings) -> None:
-    """Before there are server processes: raise ConfigurationError for what they would stumble over one by one."""
+    """Before there are server processes: migrate, and raise what they would stumble over one by one.
+
+    That is ConfigurationError, DatabaseUnavailable, StorageFull.
+    """
+    _prepare_process(settings)
     storage = _storage(settings)
     await storage.open()
     await storage.close()
+    db = _database(settings)
+    try:
+        await asyncio.to_thread(db.migrate)
+    finally:
+        await db.close()
 
 
 def _storage(settings: Settings) -> Storage:
@@ -127,6 +138,13 @@ def _database(settings: Settings) -> Database:
         pool_size=settings.database_pool_size,
         statement_timeout=settings.database_statement_timeout,
     )
+
+
+def _prepare_process(settings: Settings) -> None:
+    os.umask(0o077)  # what users store is no other account's to read
+    if settings.fault:
+        point, _, nth = settings.fault.partition(":")
+        faults.arm(point, int(nth))
 
 
 def _access_tokens(settings: Settings) -> AccessTokens:
