@@ -49,10 +49,10 @@ class Released:
 Outcome = Succeeded | Failed | Faltered | Released
 
 
-def settle(conn: Connection, job: Job, outcome: Outcome, worker: str) -> bool:
+def settle(conn: Connection, job: Job, outcome: Outcome, worker: str, *, unsure: bool = False) -> bool:
     """Write what came of an attempt. False: refused, because the lease was lost.
 
-    May be repeated: where the commit before got no answer and yet happened, it stands, and nothing more is told.
+    Who is `unsure` whether this was committed before may repeat it: if it was, it stands, and nothing more is told.
     """
     actor = f"worker:{worker}"
     match outcome:
@@ -66,7 +66,7 @@ def settle(conn: Connection, job: Job, outcome: Outcome, worker: str) -> bool:
             settled = _retry(conn, job, error, actor)
         case Released():
             settled = _release(conn, job, actor)
-    if not settled and repository.was_settled(conn, job):
+    if not settled and unsure and repository.was_settled(conn, job):
         return True
     if not settled:
         repository.tell(conn, "job.fenced", job, actor, fence=job.fence)
