@@ -198,8 +198,8 @@ def _with_services(work: Callable[[Services], Awaitable[T]]) -> T:
 
     async def run() -> T:
         services = wiring.build(settings)
+        await services.open()
         try:
-            await services.open()
             return await work(services)
         finally:
             await services.close()

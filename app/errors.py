@@ -18,7 +18,7 @@ AppError
 │                           SizeMismatch · ContentTypeMismatch · Sha256Mismatch · UploadMissing · UploadRejected
 ├── HeadersTooLarge 431
 ├── InternalError 500
-├── Unavailable 503         DatabaseUnavailable · StorageUnavailable · TooBusy · NotReady
+├── Unavailable 503         DatabaseUnavailable (OutcomeUnknown) · StorageUnavailable · TooBusy · NotReady
 └── StorageFull 507
 
 `problems.py` puts them on the wire.
@@ -325,9 +325,17 @@ class Unavailable(AppError):
 
 
 class DatabaseUnavailable(Unavailable):
-    """The database is locked or cannot be reached. Nothing was done; retry after the given seconds."""
+    """The database is locked or cannot be reached. Nothing was done, unless `detail` says that it is not known; retry
+    after the given seconds, with the same Idempotency-Key."""
 
     code, title = "database-unavailable", "Database unavailable"
+
+
+class OutcomeUnknown(DatabaseUnavailable):
+    """The commit got no answer: what was asked for has happened or not, so nothing may be undone."""
+
+    def __init__(self) -> None:
+        super().__init__("The database did not answer whether this was done.")
 
 
 class StorageUnavailable(Unavailable):

@@ -12,15 +12,12 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
 
-from app import broker_url, faults, storage_url
+from app import broker_url, database_url, faults, storage_url
 from app.broker_url import Place, SqsQueue
 from app.storage_url import MAX_FILE, Bucket, Folder
 
 MIN_SECRET_BYTES = 32
-SQLITE = "sqlite+aiosqlite:///"
 SECRETS_DIR = Path("/run/secrets")
 
 
@@ -52,8 +49,12 @@ class Settings(BaseSettings):
         description="`postgresql+asyncpg://user:password@host:port/name` or `sqlite+aiosqlite:///path`; "
         "empty: `app.db` in DATA_DIR.",
     )
-    database_pool_size: int = Field(10, ge=1, description="PostgreSQL connections of one process at the most.")
-    database_statement_timeout: float = Field(5, gt=0, description="PostgreSQL ends a statement after this long.")
+    database_pool_size: int = Field(
+        10, ge=2, description="PostgreSQL connections of one process at the most; one is kept for heartbeats of jobs."
+    )
+    database_statement_timeout: float = Field(
+        5, ge=0.1, le=300, description="PostgreSQL ends a statement after this long; 0.1 to 300."
+    )
     storage_url: str = Field(
         "", description="`file:///path` or `s3://bucket/prefix?endpoint=…` (below); empty: `files` in DATA_DIR."
     )
@@ -133,13 +134,15 @@ class Settings(BaseSettings):
     @property
     def postgresql_url(self) -> str | None:
         """None when the database is SQLite."""
-        return _postgresql(self._database_url) if self._database_url.startswith("postgres") else None
+        with _named("DATABASE_URL"):
+            url = self._database_url
+            return database_url.postgresql(url) if database_url.is_postgresql(url) else None
 
     @property
     def database_file(self) -> Path:
         with _named("DATABASE_URL"):
             url = self._database_url
-            return storage_url.file_path(url, SQLITE) if url else self.data_dir / "app.db"
+            return database_url.sqlite_file(url) if url else self.data_dir / "app.db"
 
     @property
     def _database_url(self) -> str:
@@ -176,17 +179,6 @@ def _refuse_half_a_key() -> None:
     there, missing = (tuple(n for n in names if bool(os.environ.get(n)) is said) for said in (True, False))
     if there and missing:
         raise ValueError(f"{missing[0]} is required when {there[0]} is set")
-
-
-def _postgresql(url: str) -> str:
-    """The URL as it is. Raises ValueError, which does not repeat it, for another driver or without a database."""
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        parsed = None
-    if parsed is None or parsed.drivername != "postgresql+asyncpg" or not parsed.database:
-        raise ValueError("DATABASE_URL must be postgresql+asyncpg://user:password@host:port/name")
-    return url
 
 
 def load(**instead: Any) -> Settings:

@@ -5,7 +5,6 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
-from urllib.parse import unquote
 
 from app import urls
 
@@ -55,16 +54,8 @@ def parse(url: str) -> Folder | Bucket:
     if url.startswith("s3://"):
         return _bucket(url)
     if url.startswith("file://"):
-        return Folder(file_path(url, "file://"))
+        return Folder(urls.file_path(url, "file://"))
     raise ValueError("must be file:///path or s3://bucket/prefix")
-
-
-def file_path(url: str, prefix: str) -> Path:
-    """The path of a URL. Raises ValueError if that is no file or folder of its own."""
-    path = Path(unquote(url.removeprefix(prefix)))
-    if not url.startswith(prefix) or "?" in url or path.name in {"", ":memory:"}:
-        raise ValueError(f"must be {prefix} and a path")
-    return path
 
 
 def _bucket(url: str) -> Bucket:

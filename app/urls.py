@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Mapping, Set as AbstractSet
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from pathlib import Path
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 # What the AWS SDK makes a client of: host names without an underscore, regions that could be a part of one.
 _LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
@@ -56,3 +57,11 @@ def region(region: str | None) -> str | None:
     if region is not None and not _REGION.fullmatch(region):
         raise ValueError("has no valid region")
     return region
+
+
+def file_path(url: str, prefix: str) -> Path:
+    """The path of a URL, if that is a file or folder of its own."""
+    path = Path(unquote(url.removeprefix(prefix)))
+    if not url.startswith(prefix) or "?" in url or path.name in {"", ":memory:"}:
+        raise ValueError(f"must be {prefix} and a path")
+    return path

@@ -61,10 +61,15 @@ class Services:
     health: Health
 
     async def open(self) -> None:
-        """First thing, in the running event loop. Raises ConfigurationError."""
-        await self.storage.open()
-        await self.dispatcher.open()
-        await asyncio.to_thread(self.db.migrate)
+        """First thing, in the running event loop. Raises ConfigurationError, DatabaseUnavailable, StorageFull, and then
+        lets go of everything."""
+        try:
+            await self.storage.open()
+            await self.dispatcher.open()
+            await asyncio.to_thread(self.db.migrate)
+        except BaseException:
+            await self.close()
+            raise
 
     async def run(self) -> None:
         """What goes on in the background, until cancelled."""

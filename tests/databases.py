@@ -49,6 +49,14 @@ def locked(data_dir: Path) -> Iterator[None]:
         yield
 
 
+def create(options: str = "") -> URL:
+    """An empty database on the PostgreSQL server."""
+    name = f"test_{uuid4().hex}"
+    _administer(f"CREATE DATABASE {name} TEMPLATE template0 {options}")
+    _made.append(name)
+    return make_url(SERVER).set(database=name)
+
+
 def drop_all() -> None:
     """Drop what this process has made, whoever is still connected."""
     while _made:
@@ -83,10 +91,7 @@ def clock(read: Callable[[], datetime]) -> Iterator[None]:
 def _address(data_dir: Path) -> URL:
     if not POSTGRESQL:
         return make_url(f"sqlite+aiosqlite:///{data_dir / 'app.db'}")
-    name = f"test_{uuid4().hex}"
-    _administer(f"CREATE DATABASE {name} TEMPLATE template0")
-    _made.append(name)
-    return make_url(SERVER).set(database=name)
+    return create()
 
 
 def _administer(statement: str) -> None:

@@ -180,7 +180,7 @@ class Model:
         if not attempt.held:
             return self._refuse(attempt)
         attempt.job.document.published = attempt
-        self._end(attempt.job, "SUCCEEDED")
+        self._end(attempt.job, "SUCCEEDED", fence=attempt.fence)
         return True
 
     def fail(self, attempt: Attempt, *, for_good: bool) -> bool:
@@ -188,10 +188,10 @@ class Model:
         if not attempt.held:
             return self._refuse(attempt)
         if for_good or job.tries == MAX_TRIES:
-            self._end(job, "FAILED", dead=not for_good)
+            self._end(job, "FAILED", dead=not for_good, fence=job.fence)
         else:
             self._requeue(job, self.after(2**job.tries))
-            self._tell("job.retried", job.document, job)
+            self._tell("job.retried", job.document, job, fence=job.fence)
         return True
 
     def release(self, attempt: Attempt) -> bool:
@@ -200,7 +200,7 @@ class Model:
             return self._refuse(attempt)
         self._requeue(job, self.now)
         job.tries -= 1
-        self._tell("job.released", job.document, job)
+        self._tell("job.released", job.document, job, fence=job.fence)
         return True
 
     def cancel(self, job: Job) -> None:
@@ -233,9 +233,8 @@ class Model:
         job.state, job.locked_until = "QUEUED", None
         job.run_at = job.hint_at = run_at
 
-    def _end(self, job: Job, state: str, *, dead: bool = False) -> None:
+    def _end(self, job: Job, state: str, *, dead: bool = False, **of_claim: int) -> None:
         job.state, job.dead, job.locked_until = state, dead, None
-        of_claim = {"fence": job.fence} if state == "SUCCEEDED" else {}
         self._tell(f"job.{state.lower()}", job.document, job, **of_claim)
         self._move(job.document, "COMPLETED" if state == "SUCCEEDED" else "FAILED")
 

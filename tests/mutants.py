@@ -116,8 +116,8 @@ MUTANTS = (
     Mutant(
         "the abort by the heartbeat",
         "app/processing/runner.py",
-        "                ):\n                    return\n",
-        "                ):\n                    continue\n",
+        "urgent=True):\n                    return\n",
+        "urgent=True):\n                    continue\n",
         ("tests/flows/test_crashes.py", "tests/api/test_jobs.py"),
     ),
     Mutant(

@@ -3,20 +3,31 @@
 import socket
 import threading
 from contextlib import closing, suppress
+from dataclasses import dataclass
 
 from tests.server import free_port
 
 
-class Relay:
-    """A wire to a port on this machine, with a port of its own."""
+@dataclass
+class Loss:
+    """Of an answer: to who says `words`, in this order, on one connection."""
 
-    def __init__(self, target: int) -> None:
+    words: list[bytes]
+    silent: bool
+    happened: bool = False
+
+
+class Relay:
+    """A wire to a server, with a port of its own on this machine."""
+
+    def __init__(self, target: int, host: str = "127.0.0.1") -> None:
         self.port = free_port()
-        self._target = target
+        self._target = (host, target)
         self._ends: list[socket.socket] = []
         self._listener: socket.socket | None = None
         self._flowing = threading.Event()
         self._flowing.set()
+        self._losses: list[Loss] = []
         self.mend()
 
     def mend(self) -> None:
@@ -39,18 +50,42 @@ class Relay:
         """Take bytes, but hand none on."""
         self._flowing.clear()
 
+    def lose_answer(self, *words: bytes, silently: bool = False) -> Loss:
+        """Have the first connection that says all this end when the last of it is answered or, silently, hear nothing
+        from then on."""
+        self._losses.append(Loss([*words], silently))
+        return self._losses[-1]
+
     def _accept(self, listener: socket.socket) -> None:
         with suppress(OSError):
             while True:
                 near, _ = listener.accept()
-                far = socket.create_connection(("127.0.0.1", self._target))
+                far = socket.create_connection(self._target)
                 self._ends += [near, far]
+                suffered: list[Loss] = []
                 for source, target in ((near, far), (far, near)):
-                    threading.Thread(target=self._pass_on, args=(source, target), daemon=True).start()
+                    threading.Thread(target=self._pass_on, args=(source, target, near, suffered), daemon=True).start()
 
-    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+    def _pass_on(
+        self, source: socket.socket, target: socket.socket, asking: socket.socket, suffered: list[Loss]
+    ) -> None:
+        """One way of a connection. What `asking` says may make it suffer a loss."""
         with closing(source), suppress(OSError):
             while data := source.recv(65536):
                 self._flowing.wait()
+                if source is asking:
+                    self._overhear(data, suffered)
+                elif suffered and suffered[0].happened:
+                    if suffered[0].silent:
+                        continue
+                    break
                 target.sendall(data)
             target.shutdown(socket.SHUT_RDWR)
+
+    def _overhear(self, data: bytes, suffered: list[Loss]) -> None:
+        if self._losses and self._losses[0].words[0] in data:
+            suffered.append(self._losses.pop(0))
+        for loss in suffered:
+            while loss.words and loss.words[0] in data:
+                loss.words.pop(0)
+            loss.happened = not loss.words

@@ -39,17 +39,23 @@ class Retry(Exception):
 
 class Database(Protocol):
     """Obligations of an adapter: `write` returns after the commit is durable; an exception from either call means that
-    the unit left no trace. A database that is locked or away raises DatabaseUnavailable within seconds, a full one
-    StorageFull."""
+    the unit left no trace, but for OutcomeUnknown: it is committed or not, whole. A database that is locked or away
+    raises DatabaseUnavailable within seconds, a full one StorageFull."""
 
     def migrate(self) -> None:
-        """Bring the schema to the newest revision. Blocks; processes that start at once take turns."""
+        """Bring the schema to the newest revision. Blocks; processes that start at once take turns.
+
+        Raises ConfigurationError for what only another setting can mend.
+        """
 
     async def read(self, work: Work[T]) -> T:
         """Run a unit that only reads, on committed data."""
 
-    async def write(self, work: Work[T]) -> T:
-        """Run a unit in a transaction; then, in the caller's context, what it left with `after_commit`."""
+    async def write(self, work: Work[T], *, urgent: bool = False) -> T:
+        """Run a unit in a transaction; then, in the caller's context, what it left with `after_commit`.
+
+        `urgent` is what a lease hangs on: it does not queue behind requests.
+        """
 
     async def is_in_use(self) -> bool:
         """Whether any other connection is open, as far as can be seen. To be asked before this one opens more."""

@@ -8,6 +8,7 @@ units run again; but what a unit here must not miss is in a row that it writes, 
 """
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,18 +19,20 @@ from uuid import UUID
 
 import asyncpg
 import structlog
-from sqlalchemy import NullPool, event, text
+from sqlalchemy import NullPool, event, make_url, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError, TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app import migrations
 from app.database.base import Effect, Retry, T, Work, metadata, run_effects, running
-from app.errors import DatabaseUnavailable, StorageFull
+from app.database.turns import Turns
+from app.errors import DatabaseUnavailable, OutcomeUnknown, StorageFull
+from app.settings import ConfigurationError
 
 log = structlog.get_logger()
 
 PATIENCE = 4.5  # seconds in which a unit that lost a race may be run again
-POOL_PATIENCE = 1.5  # seconds that a unit waits for a connection
+POOL_PATIENCE = 1.5  # seconds that a unit waits for a connection when none is given back
 CONNECT_PATIENCE = 1.5  # seconds
 MIGRATION_PATIENCE = 25.0  # seconds that a starter waits for another to end its migration; less than uvicorn waits
 RECYCLE = 1800  # seconds after which a connection is replaced: firewalls forget, and servers are added
@@ -41,6 +44,12 @@ _DISK_FULL = "53100"
 # Classes and codes of errors that pass: connection, rollback, resources, the operator (a timeout, a shutdown), system;
 # a read-only standby, a lock not had in time, a session that was idle for too long.
 _UNAVAILABLE = ("08", "40", "53", "57", "58", "25006", "25P03", "55P03")
+# Of errors that end the session, in whatever it was about.
+_CUT_OFF = ("08", "57")
+# Of errors that no waiting mends: a wrong role or password, no such database, no right to make tables there, a pooler
+# that hands statements to sessions which never prepared them.
+_MISCONFIGURED = ("28", "3D000", "42501", "26000", "42P05")
+_UNCONNECTED = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, DBAPIError, PoolTimeoutError)
 
 
 class PostgresqlDatabase:
@@ -60,10 +69,12 @@ class PostgresqlDatabase:
         )
         event.listen(self._engine.sync_engine, "connect", _prepare)
         event.listen(self._engine.sync_engine, "checkout", _refuse_closed)
+        event.listen(self._engine.sync_engine, "invalidate", _hang_up)
         # One statement, one round trip: what a unit reads is committed, though not of one moment.
         self._readers = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        # The pool's own queue lets newcomers overtake those who wait; this one does not.
-        self._places = asyncio.Semaphore(pool_size)
+        # The pool's own queue lets newcomers overtake those who wait; these do not. One place is for what is urgent.
+        self._places = Turns(pool_size - 1, POOL_PATIENCE)
+        self._urgent_place = Turns(1, POOL_PATIENCE)
         self._longest = PATIENCE + statement_timeout
         self._writing: set[asyncio.Task[Any]] = set()
 
@@ -73,9 +84,9 @@ class PostgresqlDatabase:
     async def read(self, work: Work[T]) -> T:
         return await self._insist(partial(self._read, work))
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: Work[T], *, urgent: bool = False) -> T:
         # Whoever is cancelled meanwhile, it is committed or rolled back, and its connection given back.
-        unit = asyncio.create_task(self._write(work))
+        unit = asyncio.create_task(self._write(work, self._urgent_place if urgent else self._places))
         self._writing.add(unit)
         unit.add_done_callback(self._writing.discard)
         return await asyncio.shield(unit)
@@ -113,50 +124,42 @@ class PostgresqlDatabase:
             raise DatabaseUnavailable from None
 
     async def _read(self, work: Work[T]) -> T:
-        async with self._connection(self._readers) as conn:
+        async with _place(self._places), _connected(self._readers) as conn:
             return await conn.run_sync(work)
 
-    async def _write(self, work: Work[T]) -> T:
-        outcome, effects = await self._insist(partial(self._commit, work))
+    async def _write(self, work: Work[T], places: Turns) -> T:
+        outcome, effects = await self._insist(partial(self._commit, work, places))
         run_effects(effects)
         return outcome
 
-    async def _commit(self, work: Work[T]) -> tuple[T, list[Effect]]:
-        async with self._connection(self._engine) as conn:
+    async def _commit(self, work: Work[T], places: Turns) -> tuple[T, list[Effect]]:
+        async with _place(places), _connected(self._engine) as conn:
             outcome, effects = await conn.run_sync(running, work)
             try:
                 await conn.commit()
-            except DBAPIError as error:
-                # It may have been committed although nobody said so: not to be run again.
-                raise _translated(error) from error
+            except (DBAPIError, asyncio.CancelledError) as error:
+                if _is_refusal(error):
+                    raise
+                log.warning("database.unconfirmed", reason=_sqlstate(error) or type(error).__name__)
+                raise OutcomeUnknown from error
             return outcome, effects
-
-    @asynccontextmanager
-    async def _connection(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-        """A connection of the pool, in turn. Raises DatabaseUnavailable."""
-        try:
-            async with asyncio.timeout(POOL_PATIENCE):
-                await self._places.acquire()
-        except TimeoutError:
-            log.warning("database.unavailable", reason="pool")
-            raise DatabaseUnavailable from None
-        try:
-            async with _connected(engine) as conn:
-                yield conn
-        finally:
-            self._places.release()
 
     async def _migrate(self) -> None:
         settings = _connect_args(statement_timeout=0, lock_timeout=MIGRATION_PATIENCE)
         engine = create_async_engine(self._url, poolclass=NullPool, connect_args=settings)
         try:
-            async with _connected(engine) as conn:
+            async with engine.connect() as conn:
+                if (encoding := await conn.scalar(text("SHOW server_encoding"))) != "UTF8":
+                    raise ConfigurationError(f"DATABASE_URL: the database's encoding is {encoding}, and must be UTF8")
+                await conn.commit()
+                if await conn.run_sync(migrations.is_current):
+                    return  # and left no lock to the next user of a session that a proxy shares
                 # Held by the session, through every transaction of the migration, until it ends.
                 await conn.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATING})
                 await conn.commit()
                 await conn.run_sync(migrations.upgrade, metadata)
-        except DBAPIError as error:
-            raise _translated(error) from error
+        except _UNCONNECTED as error:
+            raise _told_to_operator(error, self._url) from error
         finally:
             await engine.dispose()
 
@@ -174,12 +177,24 @@ def _connect_args(*, statement_timeout: float, lock_timeout: float) -> dict[str,
 
 
 @asynccontextmanager
+async def _place(places: Turns) -> AsyncIterator[None]:
+    """The right to a connection of the pool. Raises DatabaseUnavailable when nobody gives one back."""
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(places.one())
+        except TimeoutError:
+            log.warning("database.unavailable", reason="pool")
+            raise DatabaseUnavailable from None
+        yield
+
+
+@asynccontextmanager
 async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A connection; what was begun on it and not committed is rolled back. Raises DatabaseUnavailable."""
     async with AsyncExitStack() as stack:
         try:
             conn = await stack.enter_async_context(engine.connect())
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, DBAPIError, PoolTimeoutError) as error:
+        except _UNCONNECTED as error:
             log.warning("database.unavailable", reason=_sqlstate(error) or type(error).__name__)
             raise DatabaseUnavailable from error
         yield conn
@@ -201,9 +216,23 @@ def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
         raise DisconnectionError
 
 
+def _hang_up(connection: Any, _record: object, _error: object) -> None:
+    """End a connection that broke off or was given up at once: a farewell would wait for a server fallen silent."""
+    connection.driver_connection.terminate()
+
+
 def _to_be_run_again(error: DBAPIError | Retry) -> bool:
     """Whether the unit has left no trace, and may well succeed on fresh data or another connection."""
-    return isinstance(error, Retry) or error.connection_invalidated or _sqlstate(error) in _LOST_RACE
+    if isinstance(error, Retry) or error.connection_invalidated or _sqlstate(error) in _LOST_RACE:
+        return True
+    # A statement that was prepared before the schema changed, and is now forgotten.
+    return isinstance(_driver_error(error), asyncpg.InvalidCachedStatementError)
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether the server has answered, and gone on: what it was asked for has not happened."""
+    state = _sqlstate(error)
+    return bool(state) and not state.startswith(_CUT_OFF)
 
 
 def _translated(error: DBAPIError | Retry) -> Exception:
@@ -217,6 +246,24 @@ def _translated(error: DBAPIError | Retry) -> Exception:
     return error
 
 
-def _sqlstate(error: Exception) -> str:
+def _told_to_operator(error: Exception, url: str) -> Exception:
+    """What kept this process from the database at its start, in one line that names the place without its password."""
+    cause = _driver_error(error)
+    reason = " ".join(str(cause).split()) or "no answer"
+    told = f"DATABASE_URL: {make_url(url).render_as_string()}: {reason}"
+    wrong_tls = isinstance(cause, (ssl.SSLError, asyncpg.ClientConfigurationError)) or "rejected SSL" in reason
+    if wrong_tls or _sqlstate(error).startswith(_MISCONFIGURED):
+        return ConfigurationError(told)
+    if isinstance(error, DBAPIError) and _translated(error) is error:
+        return error
+    return DatabaseUnavailable(told)
+
+
+def _driver_error(error: Exception) -> BaseException:
+    """What asyncpg itself raised."""
+    return (error.orig and error.orig.__cause__) or error if isinstance(error, DBAPIError) else error
+
+
+def _sqlstate(error: BaseException) -> str:
     """The server's five characters; empty for an error that is not the server's."""
     return getattr(getattr(error, "orig", error), "sqlstate", None) or ""

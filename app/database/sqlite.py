@@ -29,7 +29,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 
 from app import migrations
 from app.database.base import Effect, Retry, T, Work, metadata, run_effects, running
-from app.errors import DatabaseUnavailable, StorageFull
+from app.errors import DatabaseUnavailable, OutcomeUnknown, StorageFull
 
 log = structlog.get_logger()
 
@@ -108,7 +108,7 @@ class SqliteDatabase:
         except (DBAPIError, PoolTimeoutError) as error:
             raise _translated(error) from error
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: Work[T], *, urgent: bool = False) -> T:
         unit: _Unit[T] = _Unit(work, asyncio.get_running_loop().create_future())
         self._start()
         self._queue.put(unit)
@@ -168,19 +168,21 @@ class SqliteDatabase:
     def _attempt(self, conn: Connection, first: _Unit[Any]) -> list[_Unit[Any]]:
         """Commit `first` and whatever has queued by the time the lock is ours. Returns the units with an outcome."""
         group: list[_Unit[Any]] = []
+        committing = False
         try:
             with self._turn(), conn.begin():
                 # Units are taken only once the lock is held, so that those who lost patience meanwhile stay out.
                 group = self._gather(first)
                 for unit in group:
                     _run_in_savepoint(conn, unit)
+                committing = True
         except DBAPIError as error:
             if not group and _is_busy(error):
                 self._queue.put(first)  # its caller decides how long to wait
                 return []
             group = group or self._gather(first)
             for unit in group:
-                unit.error = _translated(error)
+                unit.error = _translated(error, committing=committing)
         except Exception as error:  # the thread must outlive any surprise
             log.exception("database.writer_failed")
             group = group or self._gather(first)
@@ -280,7 +282,7 @@ def _is_busy(error: DBAPIError) -> bool:
     return getattr(error.orig, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
 
-def _translated(error: Exception) -> Exception:
+def _translated(error: Exception, *, committing: bool = False) -> Exception:
     """A driver's error as this project's; a statement that can never succeed stays the programming error that it is."""
     name = getattr(getattr(error, "orig", error), "sqlite_errorname", "")
     if name.startswith("SQLITE_FULL"):
@@ -289,5 +291,6 @@ def _translated(error: Exception) -> Exception:
         ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_CORRUPT")
     ):
         log.warning("database.unavailable", reason=name or "pool")
-        return DatabaseUnavailable()
+        # What was written and not synced may be found by whoever opens the file after a crash.
+        return OutcomeUnknown() if committing and name.startswith("SQLITE_IOERR") else DatabaseUnavailable()
     return error

@@ -23,6 +23,7 @@ from app.errors import (
     AppError,
     DocumentProcessing,
     NotFound,
+    OutcomeUnknown,
     PreconditionFailed,
     StorageUnavailable,
     UploadIncomplete,
@@ -184,6 +185,8 @@ class DocumentService:
 
         try:
             answer = await self._db.write(work)
+        except OutcomeUnknown:
+            raise  # if the document is there, so must be its file; if not, the file is swept as an orphan
         except AppError:
             await self._storage.delete(storage_key(values["id"]))
             raise

@@ -40,6 +40,12 @@ def upgrade(conn: Connection, tables: MetaData) -> None:
     command.upgrade(config, "head")
 
 
+def is_current(conn: Connection) -> bool:
+    """Whether the schema is at HEAD. Needs no lock."""
+    with conn.begin():
+        return revision(conn) == HEAD
+
+
 def revision(conn: Connection) -> str | None:
     """What the schema was brought to; None for a database that holds none."""
     if not inspect(conn).has_table("alembic_version"):

@@ -19,6 +19,7 @@ from app.processing.models import LIVE, JobState, jobs, results
 from app.processing.schemas import Job, JobFilters, Result
 
 HINTS = 500  # due jobs announced in one go
+_SETTLED = ("job.succeeded", "job.failed", "job.retried", "job.released")  # told with the fence, but by a sweeper
 HORIZON = 600.0  # seconds, twice as far as any lease, hint or retry is ever set ahead
 
 
@@ -171,6 +172,13 @@ def cancel(conn: Connection, owner_id: UUID, job_id: UUID, error: Failure) -> Jo
         .returning(jobs)
     ).one_or_none()
     return Job.model_validate(row) if row else None
+
+
+def was_settled(conn: Connection, job: Job) -> bool:
+    """Whether the runner's own claim was settled before, as the job's events tell."""
+    of_job = (events.events.c.document_id == job.document_id, events.events.c.job_id == job.id)
+    told = conn.scalars(select(events.events.c.data).where(*of_job, events.events.c.event.in_(_SETTLED)))
+    return any(data.get("fence") == job.fence for data in told)
 
 
 def publish(conn: Connection, job: Job, data: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from app import faults
 from app.database import Database
 from app.documents.schemas import Document, Failure
 from app.documents.service import owned, storage_key
-from app.errors import AppError, NotFound
+from app.errors import AppError, NotFound, OutcomeUnknown
 from app.processing import repository, settlement
 from app.processing.schemas import Job
 from app.processing.settlement import Failed, Faltered, Outcome, Released, Succeeded
@@ -141,10 +141,13 @@ class Runner:
 
     async def _settle(self, job: Job, outcome: Outcome, heartbeat: asyncio.Task[None]) -> None:
         """Keep trying while the lease is ours: a database that is away for a moment must not cost the work."""
+        unsure = False
         while True:
+            settle = partial(settlement.settle, job=job, outcome=outcome, worker=self._name, unsure=unsure)
             try:
-                await self._db.write(lambda conn: settlement.settle(conn, job, outcome, self._name))
-            except AppError:
+                await self._db.write(settle, urgent=True)
+            except AppError as error:
+                unsure = unsure or isinstance(error, OutcomeUnknown)
                 if heartbeat.done():
                     raise
                 await asyncio.sleep(TICK)
@@ -163,9 +166,8 @@ class Runner:
                 continue
             fraction = progress.fraction
             with suppress(AppError):
-                if not await self._db.write(
-                    partial(repository.heartbeat, job=job, lease=self._lease, progress=fraction)
-                ):
+                beat = partial(repository.heartbeat, job=job, lease=self._lease, progress=fraction)
+                if not await self._db.write(beat, urgent=True):
                     return
                 held_until, renew_at, shown = asked_at + self._lease, asked_at + self._lease / 3, fraction
 

@@ -49,8 +49,11 @@ class Released:
 Outcome = Succeeded | Failed | Faltered | Released
 
 
-def settle(conn: Connection, job: Job, outcome: Outcome, worker: str) -> bool:
-    """Write what came of an attempt. False: refused, because the lease was lost."""
+def settle(conn: Connection, job: Job, outcome: Outcome, worker: str, *, unsure: bool = False) -> bool:
+    """Write what came of an attempt. False: refused, because the lease was lost.
+
+    Who is `unsure` whether this was committed before may repeat it: if it was, it stands, and nothing more is told.
+    """
     actor = f"worker:{worker}"
     match outcome:
         case Succeeded(data):
@@ -63,6 +66,8 @@ def settle(conn: Connection, job: Job, outcome: Outcome, worker: str) -> bool:
             settled = _retry(conn, job, error, actor)
         case Released():
             settled = _release(conn, job, actor)
+    if not settled and unsure and repository.was_settled(conn, job):
+        return True
     if not settled:
         repository.tell(conn, "job.fenced", job, actor, fence=job.fence)
         after_commit(conn, metrics.finishes_fenced.inc)
@@ -112,7 +117,17 @@ def _succeed(conn: Connection, job: Job, data: dict[str, Any], actor: str) -> bo
 def _fail(conn: Connection, job: Job, error: Failure, actor: str, *, dead: bool) -> bool:
     if not repository.finish(conn, job, JobState.FAILED, error=error.model_dump(), dead=dead):
         return False
-    _end(conn, job, "job.failed", actor=actor, status=Status.FAILED, error=error, attempt=job.attempt, dead=dead)
+    _end(
+        conn,
+        job,
+        "job.failed",
+        actor=actor,
+        status=Status.FAILED,
+        error=error,
+        attempt=job.attempt,
+        fence=job.fence,
+        dead=dead,
+    )
     return True
 
 
@@ -120,7 +135,7 @@ def _retry(conn: Connection, job: Job, error: Failure, actor: str) -> bool:
     delay = min(2.0 ** min(job.attempt, 9), MAX_BACKOFF) * uniform(0.5, 1)  # noqa: S311 - spreads load, keeps no secret
     if not repository.requeue(conn, job, delay=delay, error=error):
         return False
-    told = {"attempt": job.attempt, "delay": round(delay, 2), "error": error.model_dump()}
+    told = {"attempt": job.attempt, "fence": job.fence, "delay": round(delay, 2), "error": error.model_dump()}
     repository.tell(conn, "job.retried", job, actor, **told)
     after_commit(conn, metrics.jobs_retried.inc)
     return True
@@ -129,7 +144,7 @@ def _retry(conn: Connection, job: Job, error: Failure, actor: str) -> bool:
 def _release(conn: Connection, job: Job, actor: str) -> bool:
     if not repository.requeue(conn, job, delay=0, refund=1, error=job.error):
         return False
-    repository.tell(conn, "job.released", job, actor, attempt=job.attempt)
+    repository.tell(conn, "job.released", job, actor, attempt=job.attempt, fence=job.fence)
     return True
 
 

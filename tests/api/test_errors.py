@@ -13,6 +13,7 @@ import orjson
 import pytest
 
 from app import problems
+from app.errors import DatabaseUnavailable
 from tests.server import PASSWORD, User
 
 JSON = {"Content-Type": "application/json"}
@@ -251,6 +252,11 @@ def test_every_problem_has_a_page(server, code):
     assert f"<h1>{error.title}</h1>" in answer.text
     assert f"HTTP {error.status}" in answer.text
     assert f'href="/problems/{code}"' in server.client().get("/problems").text
+
+
+def test_the_page_is_about_the_error_and_not_about_a_special_case_of_it():
+    assert DatabaseUnavailable.__subclasses__()
+    assert problems.tree()["database-unavailable"] is DatabaseUnavailable
 
 
 def test_no_secret_is_told(server):

@@ -210,3 +210,12 @@ def test_refused_at_start_in_one_line(prefix: Prefix, tmp_path: Path, wrong: str
     assert line.endswith(reason)
     assert (done.returncode, done.stdout) == (1, "")
     assert "secret" not in line.removesuffix(reason)
+
+
+def test_a_start_that_fails_lets_go_of_the_bucket(prefix: Prefix, tmp_path: Path) -> None:
+    (tmp_path / "app.db").write_bytes(b"this is no database " * 100)
+    environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path), "STORAGE_URL": prefix.url(), **ENVIRONMENT}
+    command = [sys.executable, "-m", "uvicorn", "app.main:app", "--port", "0"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert "file is not a database" in done.stderr + done.stdout
+    assert "Unclosed" not in done.stderr + done.stdout

@@ -2,15 +2,15 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from uuid import UUID
 
 import httpx2
@@ -26,9 +26,11 @@ from app.documents.models import documents
 from app.errors import DatabaseUnavailable
 from app.processing import repository
 from app.processing.models import jobs
+from app.settings import ConfigurationError
 from tests import databases
 from tests.factories import pdf
 from tests.invariants import Ledger
+from tests.relay import Relay
 from tests.server import Server, until
 
 assert wiring  # imports every module that defines a table
@@ -36,83 +38,16 @@ assert wiring  # imports every module that defines a table
 pytestmark = pytest.mark.postgresql
 
 
-class Proxy:
-    """A way to the database server that can be closed: those on it are cut off, and nobody else gets through."""
-
-    def __init__(self, to: tuple[str, int]) -> None:
-        self._to = to
-        self._loop = asyncio.new_event_loop()
-        self._server: asyncio.Server | None = None
-        self._passing = asyncio.Event()
-        self._writers: set[asyncio.StreamWriter] = set()
-        self.port = 0
-        self._thread = threading.Thread(target=self._loop.run_forever)
-
-    def open(self) -> None:
-        self._run(self._open())
-
-    def close(self) -> None:
-        self._run(self._close())
-
-    def silence(self) -> None:
-        """Nothing gets through any more, and nobody is told."""
-        self._loop.call_soon_threadsafe(self._passing.clear)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        self.open()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def _run(self, coroutine: Any) -> None:
-        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
-
-    async def _open(self) -> None:
-        self._passing.set()
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def _close(self) -> None:
-        assert self._server
-        self._server.close()
-        self._passing.set()
-        for writer in self._writers:
-            writer.transport.abort()
-        await asyncio.sleep(0.1)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        to_reader, to_writer = await asyncio.open_connection(*self._to)
-        both = {writer, to_writer}
-        self._writers |= both
-        await asyncio.gather(self._pass_on(reader, to_writer), self._pass_on(to_reader, writer))
-        self._writers -= both
-
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65536):
-                await self._passing.wait()
-                writer.write(data)
-                await writer.drain()
-        except OSError:
-            pass
-        finally:
-            writer.close()
-
-
 @contextmanager
-def proxied(data_dir: Path, **settings: str) -> Iterator[tuple[Server, Proxy]]:
-    """A server on a data folder whose database is behind a proxy."""
+def relayed(data_dir: Path, **settings: str) -> Iterator[tuple[Server, Relay]]:
+    """A server on a data folder whose database is behind a relay."""
     url = make_url(databases.url(data_dir))
-    with Proxy((url.host or "127.0.0.1", url.port or 5432)) as proxy:
-        url = url.set(host="127.0.0.1", port=proxy.port)
-        settings |= {"DATABASE_URL": url.render_as_string(hide_password=False)}
-        with Server(data_dir, settings) as server:
-            yield server, proxy
+    relay = Relay(url.port or 5432, url.host or "127.0.0.1")
+    url = url.set(host="127.0.0.1", port=relay.port)
+    settings |= {"DATABASE_URL": url.render_as_string(hide_password=False)}
+    with Server(data_dir, settings) as server:
+        yield server, relay
+    relay.cut()
 
 
 def timed(call: Callable[[], httpx2.Response]) -> tuple[httpx2.Response, float]:
@@ -137,14 +72,14 @@ def test_a_drained_pool_refuses_within_two_seconds(tmp_path: Path) -> None:
             threads.submit(other.http.patch, f"/documents/{id_}", json=patch)
             for other, id_ in zip(others, changed, strict=True)
         ]
-        until(lambda: waiting_for_locks(server.data_dir) == 4)
+        until(lambda: waiting_for_locks(server.data_dir) == 3)
         answer, seconds = timed(lambda: user.http.get("/documents"))
         assert_unavailable(answer)
         assert seconds < 2
         assert user.http.get("/livez").status_code == 200
         locked.rollback()
         until(lambda: user.http.get("/documents").status_code == 200, timeout=5)
-        assert [each.result().status_code for each in holders].count(200) >= 4
+        assert [each.result().status_code for each in holders].count(200) >= 3
 
 
 def waiting_for_locks(data_dir: Path) -> int:
@@ -155,11 +90,11 @@ def waiting_for_locks(data_dir: Path) -> int:
 
 
 def test_a_database_that_is_away_and_comes_back(tmp_path: Path) -> None:
-    with proxied(tmp_path / "var", LEASE_SECONDS="3") as (server, proxy):
+    with relayed(tmp_path / "var", LEASE_SECONDS="10") as (server, relay):
         user = server.register()
         waiting = user.start(user.upload()["id"], params={"seconds": 0, "flaky": 1})["id"]
         document_id, working = user.begin(seconds=1.5)
-        proxy.close()
+        relay.cut()
         for _ in range(5):
             answer, seconds = timed(lambda: user.http.get(f"/documents/{document_id}"))
             assert_unavailable(answer)
@@ -170,7 +105,7 @@ def test_a_database_that_is_away_and_comes_back(tmp_path: Path) -> None:
             ready = until(lambda: (now := user.http.get("/readyz")).status_code == 503 and now, timeout=5)
             assert ready.json()["checks"]["database"] == "failed"
             time.sleep(0.3)
-        proxy.open()
+        relay.mend()
         back_at = time.monotonic()
         until(lambda: user.http.get("/readyz").status_code == 200, timeout=5)
         until(lambda: user.http.get(f"/documents/{document_id}").status_code == 200, timeout=5)
@@ -183,17 +118,68 @@ def test_a_database_that_is_away_and_comes_back(tmp_path: Path) -> None:
 
 
 def test_a_database_that_falls_silent_is_given_up(tmp_path: Path) -> None:
-    with proxied(tmp_path / "var", DATABASE_STATEMENT_TIMEOUT="0.5") as (server, proxy):
+    with relayed(tmp_path / "var", DATABASE_STATEMENT_TIMEOUT="0.5") as (server, relay):
         user = server.register()
-        proxy.silence()
+        relay.freeze()
         for call in (lambda: user.http.get("/documents"), lambda: user.post_file(pdf())):
             answer, seconds = timed(call)
             assert_unavailable(answer)
-            assert seconds < 9
+            assert seconds < 6.5, "5 seconds, and none for a farewell that nobody answers"
         assert user.http.get("/livez").status_code == 200
-        proxy.close()
-        proxy.open()
+        relay.cut()
+        relay.mend()
         until(lambda: user.http.get("/documents").status_code == 200, timeout=5)
+
+
+@pytest.mark.parametrize("silently", [False, True])
+def test_a_document_whose_commit_got_no_answer_keeps_its_file(silently: bool, tmp_path: Path) -> None:  # noqa: FBT001
+    with relayed(tmp_path / "var", DATABASE_STATEMENT_TIMEOUT="0.3") as (server, relay):
+        user, content = server.register(), pdf("committed")
+        loss = relay.lose_answer(b"document.uploaded", b"COMMIT", silently=silently)
+        answer = user.post_file(content, key="upload")
+        assert loss.happened
+        assert_unavailable(answer)
+        assert answer.json()["detail"] == "The database did not answer whether this was done."
+        again = user.post_file(content, key="upload")
+        assert (again.status_code, again.headers["idempotent-replayed"]) == (201, "true")
+        assert user.http.get(f"/documents/{again.json()['id']}/content").content == content
+        assert len(user.http.get("/documents").json()["items"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("work", "story"),
+    [
+        ({"seconds": 0}, ["queued", "started", "succeeded"]),
+        ({"seconds": 0, "fail": "permanent"}, ["queued", "started", "failed"]),
+        ({"seconds": 0, "flaky": 1}, ["queued", "started", "retried", "started", "succeeded"]),
+    ],
+)
+def test_an_outcome_whose_commit_got_no_answer_is_told_once(
+    work: dict[str, Any], story: list[str], tmp_path: Path
+) -> None:
+    with relayed(tmp_path / "var") as (server, relay):
+        user = server.register()
+        document_id = user.upload()["id"]
+        loss = relay.lose_answer(f"job.{story[2]}".encode(), b"COMMIT")
+        user.finished(user.start(document_id, params=work)["id"])
+        assert loss.happened
+        assert server.stop() == 0
+        assert server.restarted(user).story(document_id) == story
+
+
+def test_a_lease_is_kept_while_the_pool_is_drained(tmp_path: Path) -> None:
+    with Server(tmp_path / "var", {"LEASE_SECONDS": "2"}) as server, ThreadPoolExecutor() as threads:
+        user = server.register()
+        _, job_id = user.begin(seconds=5)
+        others = [(user.at(server), user.upload()["id"]) for _ in range(6)]
+        with databases.engine(server.data_dir).connect() as conn:
+            conn.execute(text("LOCK TABLE documents IN EXCLUSIVE MODE"))
+            for other, id_ in others:
+                threads.submit(other.http.patch, f"/documents/{id_}", json={"folder": "f"})
+            until(lambda: waiting_for_locks(server.data_dir) == 3)
+            assert_unavailable(user.http.get("/documents"))
+            time.sleep(2.5)
+        assert (user.finished(job_id)["state"], user.job(job_id)["attempt"]) == ("SUCCEEDED", 1)
 
 
 def test_connections_that_the_server_ended_are_replaced_unnoticed(tmp_path: Path) -> None:
@@ -221,10 +207,38 @@ def test_two_migrators_at_once_take_turns(tmp_path: Path) -> None:
         assert conn.execute(text("SELECT version_num FROM alembic_version")).all() == [(migrations.HEAD,)]
 
 
+WRONG = [
+    ({"database": "no_such_database"}, {}, "does not exist"),
+    ({"username": "no_such_role"}, {}, "does not exist"),
+    ({}, {"ssl": "verify-full"}, "root certificate"),
+]
+AWAY = [({"port": 1}, {}, "failed"), ({"host": "no-such-host.invalid"}, {}, "not known")]
+
+
+@pytest.mark.parametrize(("parts", "query", "reason"), WRONG + AWAY)
+def test_what_keeps_a_process_from_starting_is_told_in_one_line(
+    parts: dict[str, Any], query: dict[str, str], reason: str, tmp_path: Path
+) -> None:
+    url = make_url(databases.SERVER).set(**{"password": "s3cret", **parts}).update_query_dict(query)
+    env = {"DATABASE_URL": url.render_as_string(hide_password=False), "DATA_DIR": str(tmp_path), "HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "app", "serve"]
+    done = subprocess.run(command, env=os.environ | env, capture_output=True, text=True, check=False)
+    kind = "configuration" if (parts, query, reason) in WRONG else "database-unavailable"
+    assert done.returncode == 1
+    assert re.fullmatch(rf"{kind}: DATABASE_URL: postgresql\S+: [^\n]*{reason}[^\n]*\n", done.stderr)
+    assert "s3cret" not in done.stderr + done.stdout
+
+
+def test_a_database_that_is_not_utf8_is_refused() -> None:
+    url = databases.create("ENCODING LATIN1 LOCALE 'C'").render_as_string(hide_password=False)
+    with pytest.raises(ConfigurationError, match="LATIN1"):
+        PostgresqlDatabase(url, pool_size=2, statement_timeout=1).migrate()
+
+
 @pytest.fixture
 async def db(tmp_path: Path) -> Any:
     """The adapter, on a migrated database of its own."""
-    db = PostgresqlDatabase(databases.url(tmp_path / "var"), pool_size=2, statement_timeout=0.3)
+    db = PostgresqlDatabase(databases.url(tmp_path / "var"), pool_size=4, statement_timeout=0.3)
     await asyncio.to_thread(db.migrate)
     yield db
     await db.close()
@@ -262,6 +276,19 @@ async def test_a_unit_whose_connection_dies_is_run_again_whole(db: PostgresqlDat
     await db.write(unit)
     assert (len(runs), told) == (2, ["noted"])
     assert await db.read(lambda conn: conn.scalar(text("SELECT count(*) FROM notes"))) == 1
+
+
+async def test_a_schema_that_changes_meanwhile_goes_unnoticed(db: PostgresqlDatabase) -> None:
+    await db.write(lambda conn: conn.execute(text("CREATE TABLE notes (n integer)")))
+    for kind in ("bigint", "text"):
+        for call in (db.read, db.write):
+            await asyncio.gather(
+                *(call(lambda conn: conn.execute(text("SELECT n FROM notes")).all()) for _ in range(9))
+            )
+        change = text(f"ALTER TABLE notes ALTER COLUMN n TYPE {kind}")
+        await db.write(lambda conn, change=change: conn.execute(change))
+    for call in (db.read, db.write):
+        assert await call(lambda conn: conn.execute(text("SELECT n FROM notes")).all()) == []
 
 
 async def test_units_that_change_the_same_row_follow_one_another(db: PostgresqlDatabase) -> None:

@@ -2,18 +2,24 @@
 
 import asyncio
 import socket
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
+from sqlalchemy import Engine, event
+from sqlalchemy.exc import OperationalError
 
 from app.documents.gate import RATE_WINDOW
 from app.errors import StorageUnavailable
 from app.storage.local import LocalStorage
 from tests.factories import pdf
-from tests.server import Server
+from tests.inprocess import Process
+from tests.server import PASSWORD, Server
 
 
 def test_a_slow_upload_is_not_taken_for_an_abandoned_one(tmp_path: Path) -> None:
@@ -129,3 +135,29 @@ def trickle_until_answered(connection: socket.socket, seconds: float) -> bytes:
         except TimeoutError:
             connection.sendall(b"x")
     raise AssertionError("it was never cut off")
+
+
+@pytest.mark.sqlite
+def test_a_commit_that_was_written_but_not_synced_keeps_the_file(tmp_path: Path) -> None:
+    process, armed = Process(tmp_path / "var"), []
+    account = {"email": f"{uuid4().hex}@example.com", "password": PASSWORD}
+    process.http("POST", "/auth/register", json=account)
+    token = process.http("POST", "/auth/login", json=account).json()["access_token"]
+
+    def fail(conn: Any) -> None:
+        if armed:
+            conn.exec_driver_sql(armed.pop())
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorname = "SQLITE_IOERR_FSYNC"
+            raise OperationalError("COMMIT", None, error)
+
+    event.listen(Engine, "commit", fail)
+    try:
+        armed.append("COMMIT")
+        refused = process.http("POST", "/documents", token=token, files={"file": ("a.pdf", pdf("written"))})
+    finally:
+        event.remove(Engine, "commit", fail)
+    assert (refused.status_code, refused.json()["code"]) == (503, "database-unavailable")
+    [document] = process.http("GET", "/documents", token=token).json()["items"]
+    assert process.http("GET", f"/documents/{document['id']}/content", token=token).content == pdf("written")
+    process.kill()
