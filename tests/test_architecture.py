@@ -84,9 +84,8 @@ def test_no_cycles_between_modules() -> None:
 
 def test_only_wiring_names_adapters() -> None:
     adapters = {name for name in modules() if package(name) in PORTS and name.count(".") == 2}
-    adapters -= {
-        name for name in adapters if name.endswith((".base", ".scratch", ".threads", ".turns"))
-    }  # what adapters share
+    shared = (".base", ".scratch", ".threads", ".turns")
+    adapters -= {name for name in adapters if name.endswith(shared)}
     for name, tree in modules().items():
         named = imports(tree) & adapters
         assert name == "app.wiring" or not named - {name}, f"{name} names {named}"
