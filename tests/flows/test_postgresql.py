@@ -291,18 +291,6 @@ async def test_a_schema_that_changes_meanwhile_goes_unnoticed(db: PostgresqlData
         assert await call(lambda conn: conn.execute(text("SELECT n FROM notes")).all()) == []
 
 
-async def test_units_that_change_the_same_row_follow_one_another(db: PostgresqlDatabase) -> None:
-    await db.write(lambda conn: conn.execute(text("CREATE TABLE counter (n integer)")))
-    await db.write(lambda conn: conn.execute(text("INSERT INTO counter VALUES (0)")))
-
-    def increment(conn: Connection) -> None:
-        seen = conn.scalar(text("SELECT n FROM counter"))
-        conn.execute(text("UPDATE counter SET n = :n"), {"n": seen + 1})
-
-    await asyncio.gather(*(db.write(increment) for _ in range(30)))
-    assert await db.read(lambda conn: conn.scalar(text("SELECT n FROM counter"))) == 30
-
-
 async def test_a_cancelled_caller_leaves_a_whole_unit_and_no_connection_behind(
     db: PostgresqlDatabase, told: list[str]
 ) -> None:
