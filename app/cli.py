@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from app import demo as demo_module, logs, metrics, wiring, worker as worker_module
 from app.auth.schemas import NewUser, canonical_address
+from app.demo import DemoError
 from app.errors import AppError
 from app.protocol import BoundedHttp
 from app.settings import ConfigurationError, load
@@ -52,6 +53,8 @@ def main() -> None:
         sys.exit(f"configuration: {error}")
     except TransferError as error:
         sys.exit(f"transfer: {error}")
+    except DemoError as error:
+        sys.exit(f"demo: {error}")
     except AppError as error:
         sys.exit(f"{error.code}: {error.detail}")
 
