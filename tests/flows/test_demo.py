@@ -90,7 +90,7 @@ def test_on_a_server_that_runs(server: Server) -> None:
     "url", ["127.0.0.1:8000", "localhost", "ftp://127.0.0.1", "http://", "http://a:b", "http://[::1"]
 )
 def test_what_is_no_url_is_refused(url: str) -> None:
-    with pytest.raises(demo.DemoError, match="^--url must be http://host:port or https://host:port$"):
+    with pytest.raises(demo.DemoError, match=r"^--url must be http://host:port or https://host:port$"):
         demo.run(url)
 
 
@@ -107,5 +107,5 @@ def test_a_server_that_never_comes_is_told_in_one_line(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("answer", [(200, b"<html>"), (200, b"\xff"), (404, b"Not found"), (404, b"[]")])
 def test_somebody_elses_server_is_told_in_one_line(answer: tuple[int, bytes]) -> None:
-    with impostor(answer) as url, pytest.raises(demo.DemoError, match="which is not how this service answers$"):
+    with impostor(answer) as url, pytest.raises(demo.DemoError, match=r"which is not how this service answers$"):
         demo.run(url)
