@@ -129,8 +129,9 @@ def transfer(
 ) -> None:
     """Copy a stopped service's rows and files into the database and storage of this environment.
 
-    What is named is copied, what is not stays where it is. The source is only read. Killed, it goes on when started
-    again; every row and every SHA-256 is verified at the target. Exit code 1: not everything could be copied.
+    What is named is copied, what is not stays where it is; nothing is changed at the source. Killed, it goes on when
+    started again; every row and every SHA-256 is verified at the target. Exit code 1: it is not all there, or somebody
+    has served meanwhile.
     """
     rows, files = (bool(from_data_dir or url) for url in (from_database_url, from_storage_url))
     if not rows and not files:
