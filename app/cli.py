@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from app import demo as demo_module, logs, metrics, wiring, worker as worker_module
 from app.auth.schemas import NewUser, canonical_address
+from app.demo import DemoError
 from app.errors import AppError
 from app.protocol import BoundedHttp
 from app.settings import ConfigurationError, load
@@ -52,6 +53,8 @@ def main() -> None:
         sys.exit(f"configuration: {error}")
     except TransferError as error:
         sys.exit(f"transfer: {error}")
+    except DemoError as error:
+        sys.exit(f"demo: {error}")
     except AppError as error:
         sys.exit(f"{error.code}: {error.detail}")
 
@@ -126,8 +129,9 @@ def transfer(
 ) -> None:
     """Copy a stopped service's rows and files into the database and storage of this environment.
 
-    What is named is copied, what is not stays where it is. The source is only read. Killed, it goes on when started
-    again; every row and every SHA-256 is verified at the target. Exit code 1: not everything could be copied.
+    What is named is copied, what is not stays where it is; nothing is changed at the source. Killed, it goes on when
+    started again; every row and every SHA-256 is verified at the target. Exit code 1: it is not all there, or somebody
+    has served meanwhile.
     """
     rows, files = (bool(from_data_dir or url) for url in (from_database_url, from_storage_url))
     if not rows and not files:

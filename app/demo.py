@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from http.client import HTTPConnection, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,8 +21,16 @@ SAMPLES = APP / "samples"
 STARTUP = 20.0  # seconds
 
 
+class DemoError(Exception):
+    """The message is one line: what kept the demo from going on."""
+
+
+class NotReady(DemoError):
+    """Nobody answers at the URL yet, or with 503."""
+
+
 def run(url: str | None) -> None:
-    """Register, log in, upload a PDF and a DOCX, process them, watch, print results and a timeline."""
+    """Register, log in, upload a PDF and a DOCX, process them, watch, print results, a timeline. Raises DemoError."""
     with nullcontext(url) if url else _throwaway_server() as address:
         _show(Client(address))
 
@@ -31,9 +39,7 @@ def run(url: str | None) -> None:
 def _throwaway_server() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="document-api-demo-") as folder:
         port = _free_port()
-        # Neither the settings around us nor a .env file: they may name real data.
-        environment = {"PYTHONPATH": str(APP.parent), "DATA_DIR": folder, "PORT": str(port), "LOG_LEVEL": "WARNING"}
-        server = subprocess.Popen([sys.executable, "-m", "app", "serve"], env=environment, cwd=folder)
+        server = subprocess.Popen([sys.executable, "-m", "app", "serve"], env=environment(folder, port), cwd=folder)
         try:
             yield f"http://127.0.0.1:{port}"
         finally:
@@ -41,38 +47,74 @@ def _throwaway_server() -> Iterator[str]:
             server.wait()
 
 
+def environment(folder: str, port: int) -> dict[str, str]:
+    """Of a server whose data are all in an empty folder: the settings around us and the secrets may name real ones."""
+    secrets = Path(folder, "no-secrets")
+    secrets.mkdir()
+    return {
+        "PYTHONPATH": str(APP.parent),
+        "DATA_DIR": folder,
+        "SECRETS_DIR": str(secrets),
+        "PORT": str(port),
+        "LOG_LEVEL": "WARNING",
+    }
+
+
 class Client:
     """A minimal client of the API at a URL: JSON in and out."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
+            raise DemoError("--url must be http://host:port or https://host:port")
+        self._url = url
         self._connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         self._host = parts.netloc
         self._path = parts.path.rstrip("/")
         self._headers: dict[str, str] = {}
 
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
-        """Raises RuntimeError with the problem's detail on any error answer."""
+        """Raises NotReady when there is no answer or a 503, DemoError for any other that is an error or no JSON."""
         if not isinstance(body, bytes | None):
             body, headers = json.dumps(body).encode(), {"Content-Type": "application/json", **headers}
-        connection = self._connect(self._host, timeout=60)
+        status, text = self._exchange(method, path, body, self._headers | headers)
+        said = f"{self._url}: {method} {path} → {status}"
+        if status == 503:  # a proxy's may be no problem object
+            raise NotReady(said)
         try:
-            connection.request(method, self._path + path, body, self._headers | headers)
-            response = connection.getresponse()
-            answer = json.loads(response.read() or b"null")
-        finally:
-            connection.close()
-        echo(f"{method:5} {path} → {response.status}")
-        if response.status >= 400:
-            raise RuntimeError(answer["detail"])
+            answer = json.loads(text or "null")
+            problem = answer["detail"] if status >= 400 else None
+        except (ValueError, LookupError, TypeError):
+            raise DemoError(f"{said}, which is not how this service answers") from None
+        if problem:
+            raise DemoError(f"{said}: {problem}")
+        echo(f"{method:5} {path} → {status}")
         return answer
 
+    def _exchange(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> tuple[int, bytes]:
+        connection = self._connect(self._host, timeout=60)
+        try:
+            connection.request(method, self._path + path, body, headers)
+            response = connection.getresponse()
+            return response.status, response.read()
+        except OSError as error:
+            raise NotReady(f"{self._url}: {error.strerror or error}") from None
+        except (HTTPException, ValueError) as error:
+            raise DemoError(f"{self._url}: {error!r}") from None
+        finally:
+            connection.close()
+
     def wait_until_ready(self) -> None:
+        """Raises NotReady if it never is."""
         deadline = time.monotonic() + STARTUP
         while True:
             try:
                 self.call("GET", "/readyz")
-            except OSError:
+            except NotReady:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.1)

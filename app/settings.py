@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import DirectoryPath, Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app import broker_url, database_url, faults, storage_url
 from app.broker_url import Place, SqsQueue
@@ -23,6 +24,26 @@ SECRETS_DIR = Path("/run/secrets")
 
 class ConfigurationError(Exception):
     """The environment cannot be run with; the message is one line that names the variable."""
+
+
+class _SecretFiles(PydanticBaseSettingsSource):
+    """The library's own passes over a secret that it cannot use, and what runs without it is another service."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[str | None, str, bool]:
+        """Raises ConfigurationError."""
+        path = Path(self.current_state.get("secrets_dir") or SECRETS_DIR) / field_name
+        try:
+            return path.read_text("utf-8").strip(), field_name, False
+        except (FileNotFoundError, NotADirectoryError):  # such a SECRETS_DIR is refused by its own name
+            return None, field_name, False
+        except OSError as error:
+            raise ConfigurationError(f"{field_name.upper()}: {path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ConfigurationError(f"{field_name.upper()}: {path} is not UTF-8") from None
+
+    def __call__(self) -> dict[str, Any]:
+        values = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        return {name: value for name, value in values.items() if value}
 
 
 class Settings(BaseSettings):
@@ -44,6 +65,9 @@ class Settings(BaseSettings):
     )
     workers: int = Field(1, ge=1, description="Server processes.")
     data_dir: Path = Field(Path("var"), description="Database file, uploaded files, development secret.")
+    secrets_dir: DirectoryPath | None = Field(
+        None, description="Folder of settings that are secret (below); empty: `/run/secrets`, if there is one."
+    )
     database_url: SecretStr | None = Field(
         None,
         description="`postgresql+asyncpg://user:password@host:port/name` or `sqlite+aiosqlite:///path`; "
@@ -112,6 +136,17 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] | None = Field(
         None, description="Empty: `json` in production, else `console`."
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - its place is taken
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, dotenv_settings, _SecretFiles(settings_cls)
 
     @model_validator(mode="after")
     def _refuse_unsafe(self) -> Self:
@@ -183,9 +218,8 @@ def _refuse_half_a_key() -> None:
 
 def load(**instead: Any) -> Settings:
     """Read the environment, but for what is given. Raises ConfigurationError with one line that names the variable."""
-    secrets = Path(os.environ.get("SECRETS_DIR", SECRETS_DIR))
     try:
-        return Settings(_secrets_dir=secrets if secrets.is_dir() else None, **instead)
+        return Settings(**instead)
     except PermissionError as error:
         raise ConfigurationError(f"SECRETS_DIR: {error.filename} cannot be read") from None
     except ValidationError as error:

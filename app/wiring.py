@@ -3,7 +3,8 @@
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,7 +179,8 @@ async def _run_nothing(job_id: UUID) -> None:
 def _storage(settings: Settings) -> Storage:
     place = settings.storage
     if isinstance(place, Folder):
-        return LocalStorage(place.path)
+        with _writable("STORAGE_URL"):
+            return LocalStorage(place.path)
     from app.storage.s3 import S3Storage  # noqa: PLC0415 - the SDK takes half a second to import
 
     return S3Storage(place, copies=settings.data_dir / "copies", longest=settings.upload_max_seconds)
@@ -186,12 +188,22 @@ def _storage(settings: Settings) -> Storage:
 
 def _database(settings: Settings, *, statement_timeout: float | None = None) -> Database:
     if settings.postgresql_url is None:
-        return SqliteDatabase(settings.database_file)
+        with _writable("DATABASE_URL"):
+            return SqliteDatabase(settings.database_file)
     return PostgresqlDatabase(
         settings.postgresql_url,
         pool_size=settings.database_pool_size,
         statement_timeout=statement_timeout or settings.database_statement_timeout,
     )
+
+
+@contextmanager
+def _writable(variable: str) -> Iterator[None]:
+    """A folder must take what the adapter makes in it at once."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(f"{variable}: {error.filename}: {error.strerror}") from None
 
 
 def _place_of_database(settings: Settings) -> Path | str:

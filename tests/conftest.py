@@ -24,6 +24,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(f"about {OTHER}; the database of this run is {ENGINE}"))
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if not hasattr(session.config, "workerinput"):  # once, not in each process of xdist
+        databases.drop_left()
+
+
 def pytest_sessionfinish() -> None:
     databases.drop_all()
 

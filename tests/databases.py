@@ -1,8 +1,9 @@
 """The database behind a data folder: SQLite's file in it or, with TEST_DATABASE_URL, one of its own on that server."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 from unittest.mock import patch
 from uuid import uuid4
 
-from sqlalchemy import URL, Connection, Engine, NullPool, bindparam, create_engine, make_url
+from sqlalchemy import URL, Connection, Engine, NullPool, bindparam, create_engine, make_url, text
+from sqlalchemy.exc import DBAPIError
 
 from app.database import UTCDateTime, now
 
@@ -51,7 +53,7 @@ def locked(data_dir: Path) -> Iterator[None]:
 
 def create(options: str = "") -> URL:
     """An empty database on the PostgreSQL server."""
-    name = f"test_{uuid4().hex}"
+    name = f"test_{time.time():.0f}_{uuid4().hex}"
     _administer(f"CREATE DATABASE {name} TEMPLATE template0 {options}")
     _made.append(name)
     return make_url(SERVER).set(database=name)
@@ -61,6 +63,22 @@ def drop_all() -> None:
     """Drop what this process has made, whoever is still connected."""
     while _made:
         drop(_made.pop())
+
+
+def drop_left() -> None:
+    """Drop what runs that were killed have left: databases of more than an hour ago that nobody is connected to."""
+    if not POSTGRESQL:
+        return
+    left = text(
+        "SELECT datname FROM pg_database WHERE datname ~ '^test_[0-9]+_'"
+        " AND split_part(datname, '_', 2)::bigint < :before AND datname NOT IN"
+        " (SELECT datname FROM pg_stat_activity WHERE datname IS NOT NULL)"
+    )
+    with past(make_url(SERVER)).connect() as conn:
+        names = conn.scalars(left, {"before": int(time.time()) - 3600}).all()
+    for name in names:
+        with suppress(DBAPIError):  # another run was faster
+            drop(name)
 
 
 def drop(name: str | None) -> None:

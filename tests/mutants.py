@@ -176,6 +176,13 @@ MUTANTS = (
         "",
         ("tests/unit/test_sweeper.py",),
     ),
+    Mutant(
+        "the second look of a transfer",
+        "app/transfer/__init__.py",
+        "await self._refuse_changed(before)",
+        "pass",
+        ("tests/unit/test_transfer_rows.py",),
+    ),
 )
 
 

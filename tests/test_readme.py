@@ -64,6 +64,11 @@ def test_every_file_and_heading_it_names_exists(page: Path) -> None:
             assert anchor in {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}, anchor
 
 
+def test_every_file_that_breaks_things_is_listed() -> None:
+    listed = re.findall(r"`(?:tests/flows/)?(test_\w+\.py)`", README.read_text())
+    assert {path.name for path in (ROOT / "tests/flows").glob("test_*.py")} <= set(listed)
+
+
 class Saved:
     """What there was when the backup was made."""
 

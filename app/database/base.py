@@ -58,7 +58,8 @@ class Database(Protocol):
         """
 
     async def is_in_use(self) -> bool:
-        """Whether any other connection is open, as far as can be seen. To be asked before this one opens more."""
+        """Whether any other process is connected, as far as can be seen. Our own connections are let go of first: no
+        other call may be under way."""
 
     async def check(self) -> None:
         """Raise DatabaseUnavailable or StorageFull unless something can be committed now."""

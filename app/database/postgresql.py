@@ -92,6 +92,7 @@ class PostgresqlDatabase:
         return await asyncio.shield(unit)
 
     async def is_in_use(self) -> bool:
+        await self._engine.dispose()
         sessions = text(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
             " AND application_name = :name AND pid <> pg_backend_pid()"

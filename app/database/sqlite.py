@@ -122,30 +122,24 @@ class SqliteDatabase:
         return await unit.done
 
     async def is_in_use(self) -> bool:
-        return await asyncio.to_thread(self._is_in_use)
+        await self._let_go()
+        return await asyncio.to_thread(_is_in_use, self._file)
 
     async def check(self) -> None:
         # Written to no purpose, but written: only a commit that has something to write finds a disk full.
         await self.write(lambda conn: conn.execute(text("PRAGMA user_version = 0")))
 
     async def close(self) -> None:
+        await self._let_go()
+        os.close(self._turns)
+
+    async def _let_go(self) -> None:
         if self._thread:
             self._queue.put(None)
             await asyncio.to_thread(self._thread.join, PATIENCE)  # a frozen process may hold the lock
+            self._thread = None
         self._engine.dispose()
         await self._readers.dispose()
-        os.close(self._turns)
-
-    def _is_in_use(self) -> bool:
-        with closing(sqlite3.connect(self._file, timeout=0)) as connection:
-            connection.execute("PRAGMA locking_mode=EXCLUSIVE")  # is had by who is alone
-            try:
-                connection.execute("SELECT count(*) FROM sqlite_master")
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorname == "SQLITE_BUSY":
-                    return True
-                raise _translated(error) from error
-        return False
 
     def _start(self) -> None:
         if self._thread is None:
@@ -247,6 +241,18 @@ def _deliver(group: list[_Unit[Any]]) -> None:
         unit.deliver()
 
 
+def _is_in_use(file: Path) -> bool:
+    with closing(sqlite3.connect(file, timeout=0)) as connection:
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")  # is had by who is alone
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_master")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY":
+                raise _translated(error) from error
+            return True
+    return False
+
+
 def _engine(file: Path) -> Engine:
     engine = create_engine(
         f"sqlite:///{file}", poolclass=NullPool, connect_args={"check_same_thread": False}, hide_parameters=True
@@ -271,11 +277,7 @@ def _prepare_reader(connection: Any, _: object) -> None:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
     # SQLite's own knows ASCII only: a search in any case would miss É for é.
-    connection.create_function("lower", 1, _lower, deterministic=True)
-
-
-def _lower(value: str | None) -> str | None:
-    return value.lower() if value is not None else None
+    connection.create_function("lower", 1, lambda value: value and value.lower(), deterministic=True)
 
 
 def _is_busy(error: DBAPIError) -> bool:

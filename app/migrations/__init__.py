@@ -1,29 +1,35 @@
 """Schema migrations (alembic).
 
-Revisions are numbered. A rolling deploy runs two versions on one schema, so a revision must leave everything in place
-that the version before it uses; what nobody uses any more goes in a later one.
+Revisions are numbered from 0001 on. A rolling deploy runs two versions on one schema, so a revision must leave
+everything in place that the version before it uses; what nobody uses any more goes in a later one.
 """
 
+import re
 from pathlib import Path
+from typing import Any
 
 import structlog
-from sqlalchemy import Connection, MetaData, Table, inspect, text
+from sqlalchemy import Column, Connection, MetaData, Table, inspect, text
+from sqlalchemy.engine.interfaces import ReflectedColumn
 
 from app.settings import ConfigurationError
 
 log = structlog.get_logger()
 
 HEAD = "0002"
+_NUMBER = re.compile("(?!0000)[0-9]{4}")
 
 
 def upgrade(conn: Connection, tables: MetaData) -> None:
     """Bring the schema behind `conn` to HEAD, each revision in a transaction of its own.
 
     The caller holds a lock that keeps other starters out. A schema that a newer version has made is left as it is;
-    raises ConfigurationError if it no longer suits the `tables` of this version.
+    raises ConfigurationError if it no longer suits the `tables` of this version, or is not of this service.
     """
     with conn.begin():
         current = revision(conn)
+        if current is not None and not _NUMBER.fullmatch(current):
+            raise ConfigurationError(f"the database is at revision {current}, which is none of this service's")
         if current is not None and current > HEAD:
             _refuse_unsuitable(conn, tables, current)
             log.warning("database.newer", revision=current, known=HEAD)
@@ -68,6 +74,14 @@ def _unsuitable(conn: Connection, table: Table) -> str:
     there = {column["name"]: column for column in inspect(conn).get_columns(table.name)}
     if gone := table.columns.keys() - there.keys():
         return f"{table.name}.{min(gone)} is gone"
-    strange = [column for name, column in there.items() if name not in table.columns]
-    demanded = [column["name"] for column in strange if not column["nullable"] and column["default"] is None]
+    demanded = [name for name, column in there.items() if _is_demanded(column, table.columns.get(name))]
     return f"{table.name}.{min(demanded)} has to be filled in" if demanded else ""
+
+
+def _is_demanded(column: ReflectedColumn, ours: Column[Any] | None) -> bool:
+    """Whether it must have a value, and this version may not give it one."""
+    if column["nullable"]:
+        return False
+    if ours is not None:
+        return bool(ours.nullable)
+    return column["default"] is None and not column.get("computed") and not column.get("identity")

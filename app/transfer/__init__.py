@@ -1,7 +1,8 @@
 """Moving a stopped service: its rows into another database, its files into another storage.
 
 A transfer keeps no notes. What the target holds already must be the source's, and is not brought again; so one that
-was killed is simply started anew. Rows come first: a file without a row would be an orphan.
+was killed is simply started anew. Rows come first: a file without a row would be an orphan. Whoever has
+served meanwhile, and is gone again, is known in the end by the rows.
 """
 
 import asyncio
@@ -34,22 +35,27 @@ class Transfer:
         Raises TransferError, ConfigurationError, and what the databases and storages raise. It may be run again.
         """
         await self._open()
+        before = await (self.source_db or self.target_db).read(rows.state)
         if self.source_db is not None:
             await rows.copy(self.source_db, self.target_db, tell)
-        if self.source_storage is None or self.target_storage is None:
-            return True
-        return await files.Files(self.target_db, self.source_storage, self.target_storage, tell).copy()
+        whole = True
+        if self.source_storage is not None and self.target_storage is not None:
+            whole = await files.Files(self.target_db, self.source_storage, self.target_storage, tell).copy()
+        await self._refuse_changed(before)
+        return whole
 
     async def close(self) -> None:
         for part in (self.source_db, self.target_db, self.source_storage, self.target_storage):
             if part is not None:
                 await part.close()
 
+    def _databases(self) -> list[tuple[str, Database]]:
+        both = (("source", self.source_db), ("target", self.target_db))
+        return [(name, db) for name, db in both if db is not None]
+
     async def _open(self) -> None:
-        # Before anything else is connected: that would count.
-        for name, db in (("source", self.source_db), ("target", self.target_db)):
-            if db is not None:
-                await _refuse_in_use(name, db)
+        for name, db in self._databases():
+            await _refuse_in_use(name, db)
         await asyncio.to_thread(self.target_db.migrate)
         if self.source_db is not None:
             await _refuse_other_schema(self.source_db)
@@ -57,13 +63,22 @@ class Transfer:
             if storage is not None:
                 await storage.open()
 
+    async def _refuse_changed(self, before: rows.State) -> None:
+        """Of a process that is still there or has gone again, who wrote what was not copied, or to the copy."""
+        for name, db in self._databases():
+            await _refuse_in_use(name, db)
+            if await db.read(rows.state) != before:
+                raise TransferError(
+                    f"the {name} has changed meanwhile: stop every process of the service, and begin anew"
+                )
+
 
 async def _refuse_in_use(name: str, db: Database) -> None:
     for _ in range(LEAVING):
         if not await db.is_in_use():
             return
         await asyncio.sleep(1)
-    raise TransferError(f"the {name} database is in use: stop every process of the service first")
+    raise TransferError(f"the {name} database is in use: stop every process of the service, and begin anew")
 
 
 async def _refuse_other_schema(source: Database) -> None:

@@ -1,14 +1,17 @@
-"""The file of every document, and its SHA-256 at the place it was brought to."""
+"""The file of every document, and its SHA-256 at the place it was brought to.
+
+A direct upload may have been sent and not completed: its file goes along. What it must be is then the source's to say.
+"""
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, func, select
 
 from app import faults
 from app.database import Database
@@ -24,7 +27,16 @@ AT_ONCE = 4  # files; each takes the memory of one upload
 PAGE = 500
 
 
-Rows = Sequence[Row[Any]]
+class _File(NamedTuple):
+    """What the row of a document says of its file. One that is not verified yet has no `sha256`, and may be absent."""
+
+    document_id: UUID
+    size: int
+    sha256: str | None
+
+    @property
+    def key(self) -> str:
+        return storage_key(self.document_id)
 
 
 class _Damaged(Exception):
@@ -49,80 +61,80 @@ class Files:
         """False when some are missing or damaged at the source: each is told of, and the rest is copied."""
         total = await self.db.read(_count)
         progress = Progress(self.tell)
-        after: UUID | None = None
+        seen, after = 0, None
         while page := await self.db.read(partial(_page, after=after)):
             await self._all(page)
-            progress.at(f"files: {self.copied + self.found} of {total}, {self.size} bytes so far")
-            after = page[-1].id
+            seen += len(page)
+            progress.at(f"files: those of {seen} documents of {total}, {self.size} bytes so far")
+            after = page[-1].document_id
         self.tell(
             f"files: {self.copied} copied, {self.found} found there, {self.faulty} missing or damaged; "
             f"{self.size} bytes read back and verified by their SHA-256"
         )
         return not self.faulty
 
-    async def _all(self, page: Rows) -> None:
+    async def _all(self, page: list[_File]) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
-                for document in page:
-                    tasks.create_task(self._one(document))
+                for file in page:
+                    tasks.create_task(self._one(file))
         except* (AppError, TransferError) as group:
             raise group.exceptions[0] from None
 
-    async def _one(self, document: Row[Any]) -> None:
-        key = storage_key(document.id)
+    async def _one(self, file: _File) -> None:
         async with self._places:
+            sha256 = file.sha256 or await _sha256(self.source, file)
+            if sha256 is None:
+                return
             try:
-                if await _is_there(self.target, key, document):
+                if await _sha256(self.target, file) == sha256:
                     self.found += 1
                 else:
-                    await self._bring(key, document)
+                    await self._bring(file, sha256)
                     self.copied += 1
-                self.size += document.size
+                self.size += file.size
             except NotFound:
-                self._regret(document, "is missing at the source")
+                self._regret(file, "is missing at the source")
             except _Damaged:
-                self._regret(document, "is damaged at the source: its SHA-256 is another")
+                self._regret(file, "is damaged at the source: its SHA-256 is another")
 
-    async def _bring(self, key: str, document: Row[Any]) -> None:
+    async def _bring(self, file: _File, expected: str) -> None:
         """Copy one file. Raises NotFound, _Damaged."""
         sha256 = hashlib.sha256()
-        async with self.target.create(key) as staged:
-            async for chunk in self.source.read(key, 0, document.size + 1):
+        async with self.target.create(file.key) as staged:
+            async for chunk in self.source.read(file.key, 0, file.size + 1):
                 sha256.update(chunk)
                 await staged.write([chunk])
-            if sha256.hexdigest() != document.sha256:
+            if sha256.hexdigest() != expected:
                 raise _Damaged
-            await self.target.delete(key)  # what is there is not this file, and would not be overwritten
+            await self.target.delete(file.key)  # what is there is not this file, and would not be overwritten
             await staged.commit()
         faults.hit("transfer.after_file")
-        if not await _is_there(self.target, key, document):
-            raise TransferError(f"document {document.id}: the target does not give back what was written to it")
+        if await _sha256(self.target, file) != expected:
+            raise TransferError(f"document {file.document_id}: the target does not give back what was written to it")
 
-    def _regret(self, document: Row[Any], why: str) -> None:
+    def _regret(self, file: _File, why: str) -> None:
         self.faulty += 1
-        self.tell(f"document {document.id}: its file {why}")
+        self.tell(f"document {file.document_id}: its file {why}")
 
 
-async def _is_there(storage: Storage, key: str, document: Row[Any]) -> bool:
-    """Read the file: it is whole, and no byte of it is another."""
+async def _sha256(storage: Storage, file: _File) -> str | None:
+    """Of the file as it is there, and of one byte more than it should have; None if it is not there."""
     sha256 = hashlib.sha256()
     try:
-        async for chunk in storage.read(key, 0, document.size + 1):
+        async for chunk in storage.read(file.key, 0, file.size + 1):
             sha256.update(chunk)
     except NotFound:
-        return False
-    return bool(sha256.hexdigest() == document.sha256)
-
-
-# An announced upload has no file yet.
-_WITH_FILE = documents.c.status != Status.INITIATED
+        return None
+    return sha256.hexdigest()
 
 
 def _count(conn: Connection) -> int:
-    return conn.execute(select(func.count()).select_from(documents).where(_WITH_FILE)).scalar_one()
+    return conn.execute(select(func.count()).select_from(documents)).scalar_one()
 
 
-def _page(conn: Connection, after: UUID | None) -> Rows:
-    columns = (documents.c.id, documents.c.size, documents.c.sha256)
-    query = select(*columns).where(_WITH_FILE).order_by(documents.c.id).limit(PAGE)
-    return list(conn.execute(query if after is None else query.where(documents.c.id > after)))
+def _page(conn: Connection, after: UUID | None) -> list[_File]:
+    columns = (documents.c.id, documents.c.size, documents.c.sha256, documents.c.status)
+    query = select(*columns).order_by(documents.c.id).limit(PAGE)
+    found = conn.execute(query if after is None else query.where(documents.c.id > after))
+    return [_File(row.id, row.size, None if row.status == Status.INITIATED else row.sha256) for row in found]

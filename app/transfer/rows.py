@@ -17,11 +17,11 @@ from app.transfer.progress import Progress
 BATCH = 200  # rows; some hold the text of a whole document
 
 Row = dict[str, Any]
+State = dict[str, tuple[int, int | None]]
 
 
 async def copy(source: Database, target: Database, tell: Callable[[str], None]) -> None:
     """Have the target hold the rows of the source and no others. Raises TransferError."""
-    before = await source.read(_state)
     for table in metadata.sorted_tables:
         if strange := await _missing(target, source, table):
             raise TransferError(
@@ -38,9 +38,20 @@ async def copy(source: Database, target: Database, tell: Callable[[str], None]) 
             progress.at(f"{table.name}: {count} rows so far")
         tell(f"{table.name}: {count} rows")
     await _verify(source, target)
-    if await source.read(_state) != before:
-        raise TransferError("the source has changed meanwhile: stop every process of the service, and begin anew")
     tell("rows: every one compared with the source's")
+
+
+def state(conn: Connection) -> State:
+    """Of each table the number of rows and, if it numbers them, the last one: whatever users do is an event, too."""
+    return {
+        table.name: (
+            _count(conn, table),
+            conn.scalar(select(func.max(table.autoincrement_column)))
+            if table.autoincrement_column is not None
+            else None,
+        )
+        for table in metadata.sorted_tables
+    }
 
 
 async def _verify(source: Database, target: Database) -> None:
@@ -95,16 +106,3 @@ def _key(table: Table, row: Any) -> tuple[Any, ...]:
 
 def _count(conn: Connection, table: Table) -> int:
     return conn.execute(select(func.count()).select_from(table)).scalar_one()
-
-
-def _state(conn: Connection) -> dict[str, tuple[int, int | None]]:
-    """Of each table the number of rows and, if it numbers them, the last one: whatever users do is an event, too."""
-    return {
-        table.name: (
-            _count(conn, table),
-            conn.scalar(select(func.max(table.autoincrement_column)))
-            if table.autoincrement_column is not None
-            else None,
-        )
-        for table in metadata.sorted_tables
-    }

@@ -6,15 +6,21 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from app import migrations
+from app.settings import ConfigurationError
 from tests import databases
 from tests.server import Server
+from tests.unit.test_transfer_rows import database
 
 EXPANDED = [
     "ALTER TABLE documents ADD COLUMN colour VARCHAR(10)",
     "ALTER TABLE jobs ADD COLUMN priority INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE jobs ADD COLUMN twice INTEGER GENERATED ALWAYS AS (tries * 2) "
+    + ("STORED NOT NULL" if databases.POSTGRESQL else "VIRTUAL NOT NULL"),
     "CREATE TABLE shares (id INTEGER PRIMARY KEY)",
+    *(["ALTER TABLE jobs ADD COLUMN number BIGINT GENERATED ALWAYS AS IDENTITY"] if databases.POSTGRESQL else []),
 ]
 CONTRACTED = {
     "a table less": (["DROP TABLE document_tags"], "document_tags is gone"),
@@ -26,14 +32,35 @@ CONTRACTED = {
         ],
         "document_tags.weight has to be filled in",
     ),
+    "a column that this version leaves empty": (
+        ["ALTER TABLE documents ALTER COLUMN folder SET NOT NULL"]
+        if databases.POSTGRESQL
+        else [
+            "ALTER TABLE documents RENAME COLUMN folder TO old_folder",
+            "ALTER TABLE documents ADD COLUMN folder VARCHAR(255) NOT NULL DEFAULT ''",
+        ],
+        "documents.folder has to be filled in",
+    ),
 }
 
 
-def migrate_beyond(data_dir: Path, statements: list[str]) -> None:
+def migrate_beyond(data_dir: Path, statements: list[str], revision: str = "9999") -> None:
     """As the next version would."""
     with databases.engine(data_dir).begin() as conn:
-        for statement in [*statements, "UPDATE alembic_version SET version_num = '9999'"]:
+        for statement in statements:
             conn.exec_driver_sql(statement)
+        conn.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+
+
+def refused(data_dir: Path, command: str) -> str:
+    """The one line that says why."""
+    environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(data_dir), "PORT": "0", **databases.settings(data_dir)}
+    done = subprocess.run(
+        [sys.executable, "-m", "app", command], env=environment, check=False, capture_output=True, text=True, timeout=30
+    )
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (1, "")
+    return line
 
 
 def test_the_older_version_serves_on_and_starts_again(tmp_path: Path) -> None:
@@ -52,14 +79,16 @@ def test_the_older_version_serves_on_and_starts_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["serve", "migrate"])
 @pytest.mark.parametrize("contracted", CONTRACTED)
 def test_a_schema_that_lacks_something_is_refused_in_one_line(tmp_path: Path, contracted: str, command: str) -> None:
-    environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path / "var"), "PORT": "0"}
-    environment |= databases.settings(tmp_path / "var")
-    subprocess.run([sys.executable, "-m", "app", "migrate"], env=environment, check=True, capture_output=True)
+    database(tmp_path / "var").migrate()
     statements, reason = CONTRACTED[contracted]
     migrate_beyond(tmp_path / "var", statements)
-    done = subprocess.run(
-        [sys.executable, "-m", "app", command], env=environment, check=False, capture_output=True, text=True, timeout=30
-    )
     beyond = f"the database is at revision 9999 and this version knows {migrations.HEAD}"
-    assert done.stderr == f"configuration: {beyond}: {reason}. Deploy a newer version\n"
-    assert (done.returncode, done.stdout) == (1, "")
+    assert refused(tmp_path / "var", command) == f"configuration: {beyond}: {reason}. Deploy a newer version"
+
+
+@pytest.mark.parametrize("revision", ["0000", "000aa7", "ae1027a6acf", "00001"])
+def test_a_schema_that_is_not_of_this_service_is_refused_in_one_line(tmp_path: Path, revision: str) -> None:
+    database(tmp_path / "var").migrate()
+    migrate_beyond(tmp_path / "var", [], revision)
+    with pytest.raises(ConfigurationError, match=f"^the database is at revision {revision}, which is none"):
+        database(tmp_path / "var").migrate()

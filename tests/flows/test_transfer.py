@@ -1,11 +1,13 @@
 """A service that moves: what its users have is all there afterwards, to the byte, and what was begun goes on."""
 
+import asyncio
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,15 +17,21 @@ from sqlalchemy import make_url, select
 
 from app import wiring
 from app.database import metadata
+from app.database.sqlite import SqliteDatabase
+from app.storage.local import LocalStorage
+from app.transfer import Transfer, TransferError
 from tests import databases
+from tests.contracts.test_direct_uploads import announce, complete, put, sha256
 from tests.factories import pdf
 from tests.flows.test_object_storage import ENVIRONMENT
 from tests.invariants import Ledger
 from tests.seaweed import Prefix
 from tests.server import Server, User
+from tests.unit.test_transfer_rows import database
 
 assert wiring  # imports every module that defines a table
 
+CONTENT = pdf("sent by itself")
 WORK = {"params": {"seconds": 0}}
 FAILURE = {"params": {"seconds": 0, "fail": "permanent"}}
 LATER = {"params": {"seconds": 0, "flaky": 1}}
@@ -210,6 +218,24 @@ def test_missing_and_damaged_files_are_named_and_the_rest_is_copied(tmp_path: Pa
     assert [UUID(path.name) for path in kept] == sorted(files)[2:]
 
 
+@pytest.mark.parametrize("announced", [{}, {"sha256": sha256(CONTENT)}], ids=["unknown", "announced"])
+def test_what_was_sent_and_not_completed_is_completed_there(tmp_path: Path, announced: dict[str, str]) -> None:
+    with on_sqlite(tmp_path / "old") as server:
+        user = server.register()
+        sent, unsent = (announce(user, CONTENT, **announced) for _ in range(2))
+        assert put(sent, CONTENT) == 200
+        assert server.stop() == 0
+    assert "1 copied, 0 found there, 0 missing" in moved(tmp_path / "new", "--from-data-dir", tmp_path / "old")
+    (file,) = Ledger(tmp_path / "new").files().values()
+    file.write_bytes(b"half a fi")
+    assert "1 copied, 0 found there, 0 missing" in moved(tmp_path / "new", "--from-data-dir", tmp_path / "old")
+    assert "0 copied, 1 found there, 0 missing" in moved(tmp_path / "new", "--from-data-dir", tmp_path / "old")
+    with Server(tmp_path / "new") as server:
+        user = server.log_in(user.email)
+        assert complete(user, sent).json()["sha256"] == sha256(CONTENT)
+        assert complete(user, unsent).json()["code"] == "upload-missing"
+
+
 def test_what_is_wrong_at_the_target_is_brought_again(old: Life, tmp_path: Path) -> None:
     moved(tmp_path / "new", "--from-data-dir", tmp_path / "old")
     first, second, _ = Ledger(tmp_path / "new").files().values()
@@ -238,11 +264,46 @@ def test_a_service_that_runs_is_not_moved(tmp_path: Path) -> None:
     with Server(tmp_path / "old"):
         url = databases.url(tmp_path / "old")
         line = refused(tmp_path / "new", "--from-database-url", url)
-        assert line == "transfer: the source database is in use: stop every process of the service first"
+        assert line == "transfer: the source database is in use: stop every process of the service, and begin anew"
     with on_sqlite(tmp_path / "old 2") as stopped, Server(tmp_path / "new"):
         stopped.stop()
         line = refused(tmp_path / "new", "--from-data-dir", tmp_path / "old 2")
-        assert line == "transfer: the target database is in use: stop every process of the service first"
+        assert line == "transfer: the target database is in use: stop every process of the service, and begin anew"
+
+
+@pytest.mark.usefixtures("old")
+@pytest.mark.parametrize("where", ["old", "new"])
+@pytest.mark.parametrize("stopped", [True, False], ids=["and stops", "and stays"])
+def test_a_server_that_starts_meanwhile_is_noticed(tmp_path: Path, where: str, *, stopped: bool) -> None:
+    server = on_sqlite(tmp_path / "old") if where == "old" else Server(tmp_path / "new")
+    source, target = SqliteDatabase(tmp_path / "old/app.db"), database(tmp_path / "new")
+    storages = [LocalStorage(tmp_path / name / "files") for name in ("old", "new")]
+    transfer = Transfer(target, source, *storages)
+
+    def tell(line: str) -> None:
+        if line.startswith("rows: every one"):
+            server.start().register()
+            if stopped:
+                server.stop()
+
+    async def run() -> None:
+        try:
+            await transfer.run(tell)
+        finally:
+            await transfer.close()
+
+    told = "meanwhile" if stopped else f"the {'source' if where == 'old' else 'target'} database is in use"
+    with ExitStack() as stack:
+        stack.push(server)
+        with pytest.raises(TransferError, match=told):
+            asyncio.run(run())
+
+
+def test_a_source_that_cannot_be_locked_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "old/app.db.lock").mkdir(parents=True)
+    (tmp_path / "old/app.db").touch()
+    line = refused(tmp_path / "new", "--from-database-url", sqlite(tmp_path / "old"))
+    assert line == f"configuration: DATABASE_URL: {tmp_path}/old/app.db.lock: Is a directory"
 
 
 @pytest.mark.usefixtures("old")

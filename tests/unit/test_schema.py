@@ -28,8 +28,9 @@ def test_migrations_and_tables_agree(tmp_path: Path) -> None:
     engine.dispose()
 
 
-def test_head_is_the_newest_revision() -> None:
-    assert ScriptDirectory(str(Path(migrations.__file__).parent)).get_current_head() == migrations.HEAD
+def test_head_is_the_newest_revision_and_none_is_left_out() -> None:
+    revisions = [each.revision for each in ScriptDirectory(str(Path(migrations.__file__).parent)).walk_revisions()]
+    assert revisions == [f"{number:04}" for number in range(int(migrations.HEAD), 0, -1)]
 
 
 def test_two_starters_at_once_serialize(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,12 +74,52 @@ def test_secrets_may_be_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert load().jwt_secret != settings.jwt_secret, "the environment comes first"
 
 
+def test_where_secrets_are_may_be_said_in_the_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets/jwt_secret").write_text("f" * 32)
+    (tmp_path / ".env").write_text("SECRETS_DIR=secrets")
+    monkeypatch.chdir(tmp_path)
+    assert load().jwt_secret is not None
+
+
+def test_an_empty_secrets_dir_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "port").write_text("1")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SECRETS_DIR", "")
+    assert load().port == 8000
+
+
+@pytest.mark.parametrize("name", ["mistyped", "a file"])
+def test_a_secrets_dir_that_is_no_folder_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a file").touch()
+    monkeypatch.setenv("SECRETS_DIR", str(tmp_path / name))
+    with pytest.raises(ConfigurationError, match=r"^SECRETS_DIR: .*directory$"):
+        load()
+
+
+def a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def a_loop(path: Path) -> None:
+    path.symlink_to(path)
+
+
+UNUSABLE: list[tuple[Callable[[Path], Any], str]] = [
+    (lambda path: path.write_text("s3cret"), "JWT_SECRET must be at least 32 bytes"),
+    (lambda path: path.write_bytes(b"\xff" * 40), "JWT_SECRET: .*/jwt_secret is not UTF-8"),
+    (a_folder, "JWT_SECRET: .*/jwt_secret: Is a directory"),
+    (a_loop, "JWT_SECRET: .*/jwt_secret: Too many levels of symbolic links"),
+]
+
+
+@pytest.mark.parametrize(("make", "refusal"), UNUSABLE)
 def test_a_secret_that_cannot_be_used_is_refused_like_any_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Callable[[Path], Any], refusal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "jwt_secret").write_text("s3cret")
+    make(tmp_path / "jwt_secret")
     monkeypatch.setenv("SECRETS_DIR", str(tmp_path))
-    with pytest.raises(ConfigurationError, match="JWT_SECRET must be at least 32 bytes"):
+    with pytest.raises(ConfigurationError, match=f"^{refusal}$"):
         load()
 
 
