@@ -188,6 +188,7 @@ class UploadService:
         try:
             if await self._reaches(document.id, document.size):  # it may be too large to be copied
                 raise SizeMismatch
+            await self._storage.sync(storage_key(document.id))
             async with self._storage.local_copy(storage_key(document.id)) as path:
                 return await asyncio.to_thread(_examine, path, document)
         except NotFound:

@@ -93,6 +93,9 @@ class S3Storage:
             with suppress(OSError):  # it would write what a full disk has not taken
                 await asyncio.shield(self._threads.run(copy.close))
 
+    async def sync(self, key: str) -> None:
+        """Nothing is seen of a bucket that it has not kept."""
+
     async def delete(self, key: str) -> None:
         with suppress(NotFound):
             await self._objects.call("delete_object", key)
