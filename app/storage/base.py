@@ -68,6 +68,7 @@ class Presigner(Protocol):
     async def presign(self, key: str, file: Announced, seconds: int) -> Presigned:
         """A URL that anybody may put this very file to for so many seconds, under a key that has none.
 
+        Raises PayloadTooLarge if it is too large for one request.
         Whoever signs may be lax about what is sent, never about the key, the time, or a file that is there already.
         """
 

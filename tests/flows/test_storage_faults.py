@@ -224,12 +224,17 @@ def test_what_is_synced_is_the_file_and_its_name(tmp_path: Path, monkeypatch: py
     assert synced == ["file", "le"]
 
 
+def announced(process: Process, token: str, size: int) -> dict[str, str]:
+    wanted = {"filename": "a.pdf", "content_type": PDF_TYPE, "size": size}
+    upload: dict[str, str] = process.http("POST", "/documents/initiate-upload", token=token, json=wanted).json()
+    return upload
+
+
 def test_nothing_is_uploaded_that_a_power_cut_would_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk fails to sync the name of a file that was sent, and later to sync it for the completion."""
     process = Process(tmp_path / "var")
     token, file = logged_in(process), pdf("sent")
-    wanted = {"filename": "a.pdf", "content_type": PDF_TYPE, "size": len(file)}
-    upload = process.http("POST", "/documents/initiate-upload", token=token, json=wanted).json()
+    upload = announced(process, token, len(file))
     path = f"/documents/{upload['document_id']}"
     fsync = os.fsync
 
@@ -251,3 +256,29 @@ def test_nothing_is_uploaded_that_a_power_cut_would_take(tmp_path: Path, monkeyp
     assert [put(), complete()] == [412, 200]
     assert process.http("GET", f"{path}/content", token=token).content == file
     process.kill()
+
+
+@pytest.mark.parametrize(
+    ("method", "suffix", "code"), [("DELETE", "", "not-found"), ("POST", "/complete-upload", "upload-rejected")]
+)
+def test_a_completion_whose_file_is_removed_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, suffix: str, code: str
+) -> None:
+    process, other = (Process(tmp_path / "var") for _ in range(2))
+    token, file = logged_in(process), b"no document"
+    upload = announced(process, token, len(file))
+    path = f"/documents/{upload['document_id']}"
+    assert process.http("PUT", upload["upload_url"], content=file, kind=PDF_TYPE).status_code == 200
+    meanwhile = [lambda: other.http(method, path + suffix, token=token)]
+    fsync = os.fsync
+
+    def interrupted(descriptor: int) -> None:
+        if meanwhile and name_of(descriptor) == upload["document_id"]:
+            meanwhile.pop()()
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    assert process.http("POST", f"{path}/complete-upload", token=token).json()["code"] == code
+    assert not meanwhile
+    process.kill()
+    other.kill()
