@@ -98,7 +98,8 @@ class RegistrationClosed(Forbidden):
 
 
 class InvalidUploadUrl(Forbidden):
-    """The upload URL has expired, was changed, or is another document's. Announce the upload again to get a new one."""
+    """The upload URL has expired, was changed, or is another document's or another storage's. Announce the upload again
+    to get a new one."""
 
     code, title = "invalid-upload-url", "Invalid upload URL"
 

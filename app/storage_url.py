@@ -24,6 +24,7 @@ MAX_PREFIX = 512
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 PART = 5 * 1024**2  # bytes; the least that a part may have
 MAX_FILE = 10_000 * PART  # bytes; of the most parts
+MAX_PUT = 5 * 1024**3  # bytes; of a file that is sent in one go
 
 
 @dataclass(frozen=True, slots=True)

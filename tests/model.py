@@ -10,6 +10,7 @@ from app.processing import schemas
 
 LEASE, MAX_TRIES, KEPT = 30, 2, 86400  # seconds, attempts, seconds that a key is remembered
 URL_TTL, GRACE = 900, 3600  # seconds
+KEPT_URL = URL_TTL - 1  # seconds that the key of an announcement is remembered
 
 
 @dataclass(eq=False, repr=False)
@@ -124,9 +125,11 @@ class Model:
     def after(self, seconds: float) -> datetime:
         return self.now + timedelta(seconds=seconds)
 
-    def remember(self, key: str | None, path: str, body: dict[str, Any], document: Document, answer: Any) -> None:
+    def remember(
+        self, key: str | None, path: str, body: dict[str, Any], document: Document, answer: Any, seconds: float = KEPT
+    ) -> None:
         if key:
-            self.sent[key] = Sent(path, body, document, answer, self.after(KEPT))
+            self.sent[key] = Sent(path, body, document, answer, self.after(seconds))
 
     def remembered(self, key: str | None) -> Sent | None:
         first = self.sent.get(key or "")

@@ -64,6 +64,20 @@ MUTANTS = (
         ("tests/contracts/test_storage.py",),
     ),
     Mutant(
+        "that what was published is not taken back",
+        "app/storage/local.py",
+        "self._temporary.unlink(missing_ok=True)",
+        "self._temporary.unlink(missing_ok=True), self._final.unlink(missing_ok=True)",
+        ("tests/flows/test_storage_faults.py",),
+    ),
+    Mutant(
+        "the sync of what is being completed",
+        "app/uploads/service.py",
+        "            await self._storage.sync(storage_key(document.id))\n",
+        "",
+        ("tests/flows/test_storage_faults.py",),
+    ),
+    Mutant(
         "the document in the signature of an upload URL",
         "app/uploads/urls.py",
         'f"PUT {key} {expires}"',

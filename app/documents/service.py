@@ -61,7 +61,8 @@ class DocumentService:
         self._downloads = asyncio.Semaphore(settings.download_slots)
 
     async def upload(self, owner_id: UUID, boundary: bytes, body: AsyncIterator[bytes], key: str | None) -> Answer:
-        """Receive one document: stage, sync, rename, then one commit. Whatever goes wrong, nothing is left behind.
+        """Receive one document: stage, sync, link, then one commit. Whatever goes wrong, nothing is left behind, or at
+        the worst an orphan for the sweeper.
 
         Raises MalformedMultipart, PayloadTooLarge, UnsupportedDocument and its kin, UnsafeArchive, ValidationFailed,
         RequestTimeout, RequestInProgress, IdempotencyKeyReused, TooBusy, StorageFull, Unavailable.

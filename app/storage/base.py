@@ -35,7 +35,8 @@ class Staged(Protocol):
     async def commit(self) -> Stored:
         """Publish the file under its key. When this returns, it survives a power cut.
 
-        Raises AlreadyStored if the key has a file, which stays as it is. A Presigner may leave that to its URLs.
+        Raises AlreadyStored if the key has a file, which stays as it is. A Presigner is asked for new keys only, and
+        may leave that to its URLs. Failed or cancelled on the way, it may have published the file all the same.
         """
 
 
@@ -67,6 +68,7 @@ class Presigner(Protocol):
     async def presign(self, key: str, file: Announced, seconds: int) -> Presigned:
         """A URL that anybody may put this very file to for so many seconds, under a key that has none.
 
+        Raises PayloadTooLarge if it is too large for one request.
         Whoever signs may be lax about what is sent, never about the key, the time, or a file that is there already.
         """
 
@@ -84,7 +86,7 @@ class Storage(Protocol):
         """Let go of everything. No other call may follow, or be under way."""
 
     def create(self, key: str) -> AbstractAsyncContextManager[Staged]:
-        """Begin a file. Leaving the block without a commit, for whatever reason, leaves nothing behind."""
+        """Begin a file. Leaving the block before a commit, for whatever reason, leaves nothing behind."""
 
     def read(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
         """The bytes from `start` on, `length` of them or as many as there are, in chunks. The first chunk fails if the
@@ -92,6 +94,9 @@ class Storage(Protocol):
 
     def local_copy(self, key: str) -> AbstractAsyncContextManager[Path]:
         """The file under a path on this machine, for as long as the block lasts. Not to be written to."""
+
+    async def sync(self, key: str) -> None:
+        """Have a file that can be read survive a power cut: whoever is committing it may not be done."""
 
     async def delete(self, key: str) -> None:
         """Remove the file; one that is not there is no error."""

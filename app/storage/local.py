@@ -66,6 +66,9 @@ class LocalStorage:
     async def local_copy(self, key: str) -> AsyncIterator[Path]:
         yield await self.run(self._existing, key)
 
+    async def sync(self, key: str) -> None:
+        await self.run(self._sync, key)
+
     async def delete(self, key: str) -> None:
         await self.run(self._unlink, key)
 
@@ -94,6 +97,11 @@ class LocalStorage:
             self.require()
             raise NotFound
         return path
+
+    def _sync(self, key: str) -> None:
+        path = self._existing(key)
+        _sync(path)
+        _sync(path.parent)
 
     def _unlink(self, key: str) -> None:
         try:
@@ -152,8 +160,6 @@ class LocalStaged:
         self._file: BinaryIO | None = None
         self._sha256 = hashlib.sha256()
         self._size = 0
-        self._published = False
-        self._committed = False
         # A cancelled caller leaves its call running in the thread; closing the file under it could hit a stranger's.
         self._lock = threading.Lock()
 
@@ -168,9 +174,7 @@ class LocalStaged:
         return await self._run(lambda: examine(self._opened()))
 
     async def commit(self) -> Stored:
-        stored = await self._run(self._commit)
-        self._committed = True
-        return stored
+        return await self._run(self._commit)
 
     async def _run(self, call: Callable[[], T]) -> T:
         def alone() -> T:
@@ -180,13 +184,14 @@ class LocalStaged:
         return await self._storage.run(alone)
 
     def discard(self) -> None:
-        """Close, and remove what was not committed. Safe to call in any state."""
+        """Close, and remove what is staged. Safe to call in any state.
+
+        A published file stays, even if its commit failed then: somebody else may have verified it since.
+        """
         with self._lock:
             if self._file is not None:
                 self._file.close()
                 self._temporary.unlink(missing_ok=True)
-                if self._published and not self._committed:  # a caller cancelled meanwhile: it went on without him
-                    self._final.unlink(missing_ok=True)
 
     def _opened(self) -> BinaryIO:
         if self._file is None:
@@ -222,14 +227,13 @@ class LocalStaged:
             os.link(self._temporary, self._final)  # unlike a rename, never in place of another
         except FileExistsError:
             raise AlreadyStored from None
-        self._published = True
         _sync(folder)
         return self.received
 
 
-def _sync(folder: Path) -> None:
-    """Make a folder's entries durable: fsync of a file does not cover its name."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _sync(path: Path) -> None:
+    """Make a file's bytes durable, or a folder's entries: fsync of a file does not cover its name."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

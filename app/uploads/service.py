@@ -21,15 +21,17 @@ from sqlalchemy import Connection
 from app import faults, idempotency, metrics
 from app.database import Database, after_commit, now
 from app.documents import repository
-from app.documents.gate import Gate
+from app.documents.gate import SLOT_PATIENCE, Gate
 from app.documents.intake import BATCH
 from app.documents.lifecycle import Status
 from app.documents.schemas import Document, Failure
 from app.documents.service import owned, storage_key
+from app.documents.slots import slot
 from app.documents.sniffing import sniff
 from app.errors import (
     AlreadyStored,
     ContentTypeMismatch,
+    InvalidUploadUrl,
     LengthRequired,
     NotFound,
     PayloadTooLarge,
@@ -68,6 +70,7 @@ class UploadService:
         self._urls = urls
         self._presigner = storage if isinstance(storage, Presigner) else urls
         self._settings = settings
+        self._completions = asyncio.Semaphore(settings.upload_slots)
 
     async def initiate(self, owner_id: UUID, wanted: NewUpload, base_url: str, key: str | None) -> Answer:
         """Announce a document: a row, and a URL for its bytes. `base_url` is ours, as the client sees it.
@@ -81,7 +84,8 @@ class UploadService:
         values = wanted.model_dump(include={"filename", "content_type", "size", "sha256"})
         values |= {"id": document_id, "owner_id": owner_id, "status": Status.INITIATED, "upload_expires_at": now(ttl)}
         answer = Answer(201, upload.model_dump_json().encode(), f"/documents/{document_id}")
-        guard = Guard(owner_id, key, self._settings.idempotency_ttl) if key else None
+        # What is replayed is a URL that still lives: ours and S3's end up to a second early.
+        guard = Guard(owner_id, key, min(self._settings.idempotency_ttl, ttl - 1)) if key else None
         print_ = idempotency.fingerprint("POST", "/documents/initiate-upload", wanted.model_dump(mode="json"))
 
         def work(conn: Connection) -> Answer:
@@ -105,6 +109,8 @@ class UploadService:
         ContentTypeMismatch, Sha256Mismatch, RequestTimeout, TooBusy, StorageFull, Unavailable.
         """
         key = storage_key(document_id)
+        if self._presigner is not self._urls:  # the URL was made when the storage was another
+            raise InvalidUploadUrl
         self._urls.verify(key, expires, signature)
         found = await self._db.read(lambda conn: repository.announced(conn, document_id))
         document = await self._expected(found, sent)
@@ -122,14 +128,17 @@ class UploadService:
 
         Raises NotFound, UploadMissing, UploadRejected, TooBusy, StorageFull, Unavailable.
         """
-        document = await self._db.read(lambda conn: owned(conn, owner_id, document_id))
-        if document.status is Status.INITIATED and document.error is None:
-            async with self._gate.slot():
+        document = await self._owned(owner_id, document_id)
+        if _waits(document):
+            async with slot(self._completions, SLOT_PATIENCE):
                 document = await self._settle(document)
         if document.status is Status.INITIATED and document.error is not None:
             await self._storage.delete(storage_key(document_id))
             raise UploadRejected(document.error.detail, error=document.error.model_dump())
         return document
+
+    async def _owned(self, owner_id: UUID, document_id: UUID) -> Document:
+        return await self._db.read(lambda conn: owned(conn, owner_id, document_id))
 
     async def _upload(self, document_id: UUID, wanted: NewUpload, base_url: str) -> Upload:
         key, ttl = storage_key(document_id), self._settings.upload_url_ttl
@@ -170,6 +179,11 @@ class UploadService:
             outcome = await self._verified(document)
         except _REASONS as reason:
             outcome = Failure(code=reason.code, detail=reason.detail)
+        except UploadMissing:
+            document = await self._owned(document.owner_id, document.id)
+            if _waits(document):
+                raise
+            return document
 
         def work(conn: Connection) -> Document:
             if isinstance(outcome, Failure):
@@ -188,6 +202,7 @@ class UploadService:
         try:
             if await self._reaches(document.id, document.size):  # it may be too large to be copied
                 raise SizeMismatch
+            await self._storage.sync(storage_key(document.id))
             async with self._storage.local_copy(storage_key(document.id)) as path:
                 return await asyncio.to_thread(_examine, path, document)
         except NotFound:
@@ -198,6 +213,11 @@ class UploadService:
     async def _reaches(self, document_id: UUID, position: int) -> bool:
         """Whether the file has a byte at the position. Raises NotFound."""
         return bool([chunk async for chunk in self._storage.read(storage_key(document_id), position, 1)])
+
+
+def _waits(document: Document) -> bool:
+    """Whether the upload is neither completed nor rejected."""
+    return document.status is Status.INITIATED and document.error is None
 
 
 def _examine(path: Path, document: Document) -> Facts:

@@ -17,7 +17,7 @@ from schemathesis.generation.meta import TestPhase as Phase
 from schemathesis.openapi.checks import RejectedPositiveData
 
 from app.documents.schemas import display_name
-from tests.contracts.test_direct_uploads import announce
+from tests.direct_uploads import announce
 from tests.factories import DOCX_TYPE, PDF_TYPE, docx, pdf
 from tests.torture import LONG
 

@@ -1,6 +1,5 @@
 """The three calls of a direct upload, the same on every storage; what is sent goes to the URL of the answer."""
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from sqlalchemy import select
 
 from app.documents.models import documents
+from tests.direct_uploads import announce, complete, initiate, put, sha256
 from tests.factories import DOCX_TYPE, PDF_TYPE, bomb_docx, docx, macro_docx, pdf, polyglot
 from tests.flows.test_object_storage import ENVIRONMENT
 from tests.invariants import Ledger
@@ -45,35 +44,6 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
 @pytest.fixture
 def owner(place: Place) -> User:
     return place.server.register()
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def initiate(user: User, content: bytes, *, key: str | None = None, **announced: Any) -> httpx2.Response:
-    wanted = {"filename": "report.pdf", "content_type": PDF_TYPE, "size": len(content), **announced}
-    headers = {"Idempotency-Key": key} if key else {}
-    return user.http.post("/documents/initiate-upload", json=wanted, headers=headers)
-
-
-def announce(user: User, content: bytes, **announced: Any) -> dict[str, Any]:
-    answer = initiate(user, content, **announced)
-    assert answer.status_code == 201, answer.text
-    upload: dict[str, Any] = answer.json()
-    assert answer.headers["location"] == f"/documents/{upload['document_id']}"
-    return upload
-
-
-def put(upload: dict[str, Any], content: Any, url: str | None = None, **headers: str | None) -> int:
-    """Send it without any token; returns the status."""
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    sent = {name: value for name, value in (upload["headers"] | named).items() if value is not None}
-    return httpx2.request(upload["method"], url or upload["upload_url"], content=content, headers=sent).status_code
-
-
-def complete(user: User, upload: dict[str, Any]) -> httpx2.Response:
-    return user.http.post(f"/documents/{upload['document_id']}/complete-upload")
 
 
 def names(user: User, document_id: str) -> list[str]:
@@ -269,12 +239,13 @@ def test_completed_or_swept_but_not_both(place: Place, owner: User) -> None:
     """Completions and two sweepers a hair apart: whatever wins, a document has its bytes and none stay without one."""
     place.server.kill()
     user = place.server.restarted(owner, UPLOAD_URL_TTL="3", ORPHAN_GRACE_SECONDS="1.5", LEASE_SECONDS="0.2")
-    uploads = [announce(user, pdf()) for _ in range(12)]
-    announced_at = time.monotonic()
-    assert {put(upload, pdf()) for upload in uploads} == {200}
-    answers = []
-    for number, upload in enumerate(uploads):
-        time.sleep(max(0.0, announced_at + 4.2 + number * 0.08 - time.monotonic()))
+    uploads, due, answers = [], [], []
+    for number in range(12):
+        uploads.append(announce(user, pdf()))
+        due.append(time.monotonic() + 4.2 + number * 0.08)
+        assert put(uploads[-1], pdf()) == 200
+    for upload, at in zip(uploads, due, strict=True):
+        time.sleep(max(0.0, at - time.monotonic()))
         answers.append(complete(user, upload).status_code)
     kept = {upload["document_id"] for upload, status in zip(uploads, answers, strict=True) if status == 200}
     assert set(answers) <= {200, 404, 422, 503}, answers
@@ -288,12 +259,9 @@ def test_nobody_else_can_complete_it(place: Place, owner: User) -> None:
     upload = announce(owner, pdf())
     assert put(upload, pdf()) == 200
     assert complete(place.server.register(), upload).status_code == 404
-    assert user_less(place, upload) == 401
+    path = f"/documents/{upload['document_id']}/complete-upload"
+    assert place.server.client().post(path).status_code == 401
     assert complete(owner, upload).status_code == 200
-
-
-def user_less(place: Place, upload: dict[str, Any]) -> int:
-    return place.server.client().post(f"/documents/{upload['document_id']}/complete-upload").status_code
 
 
 def test_a_repeated_announcement_gets_the_first_answer(place: Place, owner: User) -> None:

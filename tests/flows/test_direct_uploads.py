@@ -14,7 +14,7 @@ from alembic.config import Config
 from sqlalchemy import create_engine
 
 from app import migrations
-from tests.contracts.test_direct_uploads import announce, complete, put
+from tests.direct_uploads import announce, complete, initiate, put
 from tests.factories import PDF_TYPE, pdf
 from tests.flows.test_object_storage import ENVIRONMENT
 from tests.seaweed import BUCKET, Prefix
@@ -133,6 +133,58 @@ def test_a_bucket_that_is_away_when_an_upload_is_completed(prefix: Prefix, tmp_p
             assert [complete(user, upload).status_code for upload in (good, bad)] == [503, 503]
             relay.mend()
             assert [complete(user, upload).status_code for upload in (good, bad)] == [200, 422]
+
+
+def test_a_url_of_ours_ends_when_the_storage_becomes_a_bucket(prefix: Prefix, tmp_path: Path) -> None:
+    """What it would put there could take the place of a verified file."""
+    with Server(tmp_path / "var") as server:
+        user = server.register()
+        upload = announce(user, pdf())
+        assert server.stop() == 0
+        user = server.restarted(user, STORAGE_URL=prefix.url(), **ENVIRONMENT)
+        answer = httpx2.put(upload["upload_url"], content=pdf(), headers=upload["headers"])
+        assert (answer.status_code, answer.json()["code"]) == (403, "invalid-upload-url")
+        assert prefix.objects() == {}
+        assert complete(user, upload).json()["code"] == "upload-missing"
+
+
+def test_a_bucket_is_sent_no_more_than_one_put_can_carry(prefix: Prefix, tmp_path: Path) -> None:
+    settings = {"STORAGE_URL": prefix.url(), "MAX_UPLOAD_BYTES": str(6 * 1024**3), **ENVIRONMENT}
+    with Server(tmp_path / "var", settings) as server:
+        user = server.register()
+        announced = {"filename": "a.pdf", "content_type": PDF_TYPE}
+        sizes = (5 * 1024**3, 5 * 1024**3 + 1)
+        answers = [user.http.post("/documents/initiate-upload", json={**announced, "size": size}) for size in sizes]
+        assert [answer.status_code for answer in answers] == [201, 413]
+        assert len(user.http.get("/documents").json()["items"]) == 1
+
+
+def other(first: httpx2.Response, answer: httpx2.Response) -> httpx2.Response | None:
+    return answer if answer.content != first.content else None
+
+
+def test_a_key_stands_for_an_announcement_no_longer_than_its_url(tmp_path: Path) -> None:
+    """So a client may make its keys of its files, and send one again later."""
+    with Server(tmp_path / "var", {"UPLOAD_URL_TTL": "3"}) as server:
+        user = server.register()
+        first, again = (initiate(user, pdf(), key="of the file") for _ in range(2))
+        assert again.content == first.content
+        assert put(first.json(), pdf()) == 200
+        later = until(lambda: other(first, initiate(user, pdf(), key="of the file")))
+        assert put(later.json(), pdf()) == 200
+        assert complete(user, later.json()).status_code == 200
+
+
+def test_completions_have_places_of_their_own(tmp_path: Path) -> None:
+    with Server(tmp_path / "var", {"UPLOAD_SLOTS": "1"}) as server:
+        user = server.register()
+        sent, stalled = announce(user, pdf()), announce(user, LARGE)
+        assert put(sent, pdf()) == 200
+        with closing(socket.create_connection(("127.0.0.1", server.port))) as connection:
+            connection.sendall(begin_put(stalled, len(LARGE)) + LARGE[:-1])
+            until(lambda: list((tmp_path / "var" / "files").glob("staging/*")))
+            assert complete(user, sent).status_code == 200
+            assert list((tmp_path / "var" / "files").glob("staging/*"))
 
 
 @pytest.mark.sqlite

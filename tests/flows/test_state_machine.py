@@ -32,7 +32,7 @@ from tests import databases
 from tests.factories import PDF_TYPE, pdf
 from tests.inprocess import Process, addresses
 from tests.invariants import Ledger
-from tests.model import KEPT, LEASE, MAX_TRIES, Attempt, Document, Job, Model
+from tests.model import KEPT, KEPT_URL, LEASE, MAX_TRIES, Attempt, Document, Job, Model
 from tests.rows import Rows, told
 from tests.server import PASSWORD
 from tests.torture import LONG
@@ -146,7 +146,7 @@ class DocumentLifecycle(RuleBasedStateMachine):
             assert answer.status_code == 201
             upload = answer.json()
             document = self.model.initiate(UUID(upload["document_id"]), upload["upload_url"])
-            self.model.remember(key, path, body, document, kept(answer))
+            self.model.remember(key, path, body, document, kept(answer), KEPT_URL)
 
     @with_uploads
     @rule(document=uploads)
@@ -307,7 +307,7 @@ class DocumentLifecycle(RuleBasedStateMachine):
             self.model.attempts.remove(attempt)
 
     @precondition(lambda machine: machine.model.sent or machine.model.busy)
-    @rule(seconds=st.sampled_from([1, LEASE // 2, LEASE + 1, KEPT]))
+    @rule(seconds=st.sampled_from([1, LEASE // 2, LEASE + 1, KEPT_URL, KEPT]))
     def pause(self, seconds: float) -> None:
         """Everybody sleeps through it: leases run out, retries fall due, keys are forgotten."""
         self.model.now = self.model.after(seconds)

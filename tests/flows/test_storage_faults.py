@@ -1,8 +1,11 @@
 """What happens to files when the disk, the sweeper or the client misbehave."""
 
 import asyncio
+import errno
+import os
 import socket
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,9 +18,9 @@ from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
 
 from app.documents.gate import RATE_WINDOW
-from app.errors import StorageUnavailable
+from app.errors import NotFound, StorageUnavailable
 from app.storage.local import LocalStorage
-from tests.factories import pdf
+from tests.factories import PDF_TYPE, pdf
 from tests.inprocess import Process
 from tests.server import PASSWORD, Server
 
@@ -137,12 +140,18 @@ def trickle_until_answered(connection: socket.socket, seconds: float) -> bytes:
     raise AssertionError("it was never cut off")
 
 
+def logged_in(process: Process) -> str:
+    """The access token of a new user."""
+    account = {"email": f"{uuid4().hex}@example.com", "password": PASSWORD}
+    process.http("POST", "/auth/register", json=account)
+    token: str = process.http("POST", "/auth/login", json=account).json()["access_token"]
+    return token
+
+
 @pytest.mark.sqlite
 def test_a_commit_that_was_written_but_not_synced_keeps_the_file(tmp_path: Path) -> None:
     process, armed = Process(tmp_path / "var"), []
-    account = {"email": f"{uuid4().hex}@example.com", "password": PASSWORD}
-    process.http("POST", "/auth/register", json=account)
-    token = process.http("POST", "/auth/login", json=account).json()["access_token"]
+    token = logged_in(process)
 
     def fail(conn: Any) -> None:
         if armed:
@@ -161,3 +170,115 @@ def test_a_commit_that_was_written_but_not_synced_keeps_the_file(tmp_path: Path)
     [document] = process.http("GET", "/documents", token=token).json()["items"]
     assert process.http("GET", f"/documents/{document['id']}/content", token=token).content == pdf("written")
     process.kill()
+
+
+def name_of(descriptor: int) -> str:
+    return Path(f"/proc/self/fd/{descriptor}").readlink().name
+
+
+def test_what_others_may_have_seen_is_not_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has linked the file is cancelled while its name is synced; it may have been verified by then."""
+    fsync, linked, go_on = os.fsync, threading.Event(), threading.Event()
+
+    def slow(descriptor: int) -> None:
+        if name_of(descriptor) == "le":
+            linked.set()
+            assert go_on.wait(10)
+        fsync(descriptor)
+
+    async def commit() -> None:
+        async with storage.create("documents/file") as staged:
+            await staged.write([b"it"])
+            await staged.commit()
+
+    async def scenario() -> None:
+        committing = asyncio.create_task(commit())
+        await asyncio.to_thread(linked.wait, 10)
+        assert [chunk async for chunk in storage.read("documents/file", 0, 9)] == [b"it"]
+        committing.cancel()
+        go_on.set()
+        await asyncio.wait([committing])
+        assert committing.cancelled()
+        assert [chunk async for chunk in storage.read("documents/file", 0, 9)] == [b"it"]
+        await storage.close()
+
+    storage = LocalStorage(tmp_path / "files")
+    monkeypatch.setattr(os, "fsync", slow)
+    asyncio.run(scenario())
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_what_is_synced_is_the_file_and_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        storage = LocalStorage(tmp_path / "files")
+        async with storage.create("documents/file") as staged:
+            await staged.commit()
+        monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(name_of(descriptor)))
+        await storage.sync("documents/file")
+        with pytest.raises(NotFound):
+            await storage.sync("documents/other")
+        await storage.close()
+
+    synced: list[str] = []
+    asyncio.run(scenario())
+    assert synced == ["file", "le"]
+
+
+def announced(process: Process, token: str, size: int) -> dict[str, str]:
+    wanted = {"filename": "a.pdf", "content_type": PDF_TYPE, "size": size}
+    upload: dict[str, str] = process.http("POST", "/documents/initiate-upload", token=token, json=wanted).json()
+    return upload
+
+
+def test_nothing_is_uploaded_that_a_power_cut_would_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk fails to sync the name of a file that was sent, and later to sync it for the completion."""
+    process = Process(tmp_path / "var")
+    token, file = logged_in(process), pdf("sent")
+    upload = announced(process, token, len(file))
+    path = f"/documents/{upload['document_id']}"
+    fsync = os.fsync
+
+    def fail(descriptor: int) -> None:
+        if name_of(descriptor) == upload["document_id"][-2:]:
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(descriptor)
+
+    def put() -> int:
+        return process.http("PUT", upload["upload_url"], content=file, kind=PDF_TYPE).status_code
+
+    def complete() -> int:
+        return process.http("POST", f"{path}/complete-upload", token=token).status_code
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fail)
+        assert [put(), put(), complete()] == [503, 412, 503]
+        assert process.http("GET", path, token=token).json()["status"] == "INITIATED"
+    assert [put(), complete()] == [412, 200]
+    assert process.http("GET", f"{path}/content", token=token).content == file
+    process.kill()
+
+
+@pytest.mark.parametrize(
+    ("method", "suffix", "code"), [("DELETE", "", "not-found"), ("POST", "/complete-upload", "upload-rejected")]
+)
+def test_a_completion_whose_file_is_removed_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, suffix: str, code: str
+) -> None:
+    process, other = (Process(tmp_path / "var") for _ in range(2))
+    token, file = logged_in(process), b"no document"
+    upload = announced(process, token, len(file))
+    path = f"/documents/{upload['document_id']}"
+    assert process.http("PUT", upload["upload_url"], content=file, kind=PDF_TYPE).status_code == 200
+    meanwhile = [lambda: other.http(method, path + suffix, token=token)]
+    fsync = os.fsync
+
+    def interrupted(descriptor: int) -> None:
+        if meanwhile and name_of(descriptor) == upload["document_id"]:
+            meanwhile.pop()()
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    assert process.http("POST", f"{path}/complete-upload", token=token).json()["code"] == code
+    assert not meanwhile
+    process.kill()
+    other.kill()

@@ -96,7 +96,10 @@ class S3Staged:
             log.warning("storage.left_behind", key=self._key)
 
     async def _store(self) -> None:
-        """Have the object whole under its key."""
+        """Have the object whole under its key.
+
+        Without If-None-Match: the SDK repeats a request whose answer was lost, and would find its own object there.
+        """
         if self._storing is None:
             body = bytes(self._buffer)
             md5 = await self._md5(body)

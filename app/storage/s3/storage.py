@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from app.errors import NotFound, StorageUnavailable
+from app.errors import NotFound, PayloadTooLarge, StorageUnavailable
 from app.settings import ConfigurationError
 from app.storage import scratch
 from app.storage.base import Announced, Presigned
@@ -21,7 +21,7 @@ from app.storage.s3.errors import PATIENCE, Refused, Unreachable, translated
 from app.storage.s3.objects import Objects
 from app.storage.s3.staged import S3Staged
 from app.storage.threads import Threads
-from app.storage_url import Bucket
+from app.storage_url import MAX_PUT, Bucket
 
 log = structlog.get_logger()
 
@@ -93,11 +93,16 @@ class S3Storage:
             with suppress(OSError):  # it would write what a full disk has not taken
                 await asyncio.shield(self._threads.run(copy.close))
 
+    async def sync(self, key: str) -> None:
+        """Nothing is seen of a bucket that it has not kept."""
+
     async def delete(self, key: str) -> None:
         with suppress(NotFound):
             await self._objects.call("delete_object", key)
 
     async def presign(self, key: str, file: Announced, seconds: int) -> Presigned:
+        if file.size > MAX_PUT:
+            raise PayloadTooLarge(f"The storage takes at most {MAX_PUT} bytes in one request.")
         params = {"ContentLength": file.size, "ContentType": file.content_type, "IfNoneMatch": "*"}
         headers = {"Content-Type": file.content_type, "If-None-Match": "*"}
         if file.sha256:
