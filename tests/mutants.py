@@ -172,8 +172,8 @@ MUTANTS = (
     Mutant(
         "what cannot be sent is left to the sweepers of others",
         "app/processing/sweeper.py",
-        " or not self._dispatcher.ready",
-        "",
+        "room = 0 if self._stopped else self._dispatcher.room",
+        "room = 500",
         ("tests/unit/test_sweeper.py",),
     ),
 )

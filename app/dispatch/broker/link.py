@@ -11,15 +11,15 @@ from uuid import UUID
 import structlog
 
 from app import metrics
-from app.dispatch.broker.hints import Broker, Seen, encode
+from app.dispatch.broker.hints import PATIENCE, Broker, Seen, encode
 from app.settings import ConfigurationError
 
 log = structlog.get_logger()
 
 Use = Callable[[Broker], Coroutine[Any, Any, None]]
 
-PATIENCE = 2.0  # seconds that the broker has for one call
-START_PATIENCE = 5.0  # seconds that it has for all the calls of a start
+START_PATIENCE = 5.0  # seconds that the broker has for all the calls of a start
+OPEN_PATIENCE = 2.0  # seconds that it has while a process waits for it
 LOOK = 10.0  # seconds between looks at the broker
 PAUSES = 0.5, 15.0  # seconds from losing the connection to the next attempt: the first pause, and the longest
 SENDERS = 16  # hints that the broker is asked to take at once; one that waits for its turn uses up no patience
@@ -57,9 +57,10 @@ class Link:
         return f"away: {self._reason}" if self._reason else self._seen.alarm
 
     async def open(self) -> None:
-        """Try once, for `run` to try again. Raises ConfigurationError."""
+        """Try once, but not for long, for `run` to try again. Raises ConfigurationError."""
         try:
-            await self._start()
+            async with asyncio.timeout(OPEN_PATIENCE):
+                await self._start()
         except ConfigurationError:
             raise
         except Exception as error:  # noqa: BLE001 - each broker has errors of its own

@@ -30,6 +30,9 @@ class SqsBroker(SQSBroker):
             heartbeat_max_extensions=sys.maxsize,  # JOB_TIMEOUT ends a job; what is unreadable has no heartbeat
         )
 
+    async def _get_s3_client(self) -> None:
+        """None: no hint is so long that it would have to be put into a bucket."""
+
     async def startup(self) -> None:
         try:
             await super().startup()
@@ -47,11 +50,15 @@ class SqsBroker(SQSBroker):
                     yield ackable
 
     async def _to_ackable_message(self, message: object, queue: SQSQueue, queue_url: str) -> AckableMessage | None:
-        """None for what is unreadable: it comes again until the queue's redrive policy moves it to the dead letters."""
-        body = message.get("Body") if isinstance(message, dict) else None
-        if not isinstance(body, str) or decode(body.encode()) is None:
+        """None for what is unreadable: it comes again until the queue's redrive policy moves it to the dead letters.
+
+        Not the library's, which believes a message that says that it is in a bucket.
+        """
+        if not isinstance(message, dict) or decode(body := message.get("Body", "").encode()) is None:
             return None
-        return await super()._to_ackable_message(message, queue, queue_url)
+        receipt = message["ReceiptHandle"]
+        heartbeat = self._start_heartbeat(queue, queue_url, receipt)
+        return AckableMessage(data=body, ack=self.build_ack_fnx(queue_url, receipt, heartbeat_task=heartbeat))
 
     async def look(self) -> Seen:
         attributes = await self._attributes(self._default_queue.name, WAITING, "RedrivePolicy")
