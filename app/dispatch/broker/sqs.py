@@ -2,9 +2,10 @@
 
 import sys
 from collections.abc import AsyncGenerator
+from functools import cache
 
 import orjson
-from aiobotocore.session import get_session
+from aiobotocore.session import AioSession, get_session
 from botocore.exceptions import ClientError, NoCredentialsError
 from taskiq import AckableMessage
 from taskiq_aio_sqs import SQSBroker, SQSQueue
@@ -17,9 +18,15 @@ from app.settings import ConfigurationError
 WAITING = "ApproximateNumberOfMessages"
 
 
+@cache
+def _session() -> AioSession:
+    """One for all attempts to connect: the event loop stands still while its first client reads the API's model."""
+    return get_session()
+
+
 class SqsBroker(SQSBroker):
     def __init__(self, queue: SqsQueue) -> None:
-        region = queue.region or get_session().get_config_variable("region")
+        region = queue.region or _session().get_config_variable("region")
         if region is None:
             raise ConfigurationError("BROKER_URL needs a region: ?region=…, or AWS_DEFAULT_REGION")
         super().__init__(
@@ -29,6 +36,7 @@ class SqsBroker(SQSBroker):
             enable_heartbeat=True,
             heartbeat_max_extensions=sys.maxsize,  # JOB_TIMEOUT ends a job; what is unreadable has no heartbeat
         )
+        self._session = _session()
 
     async def _get_s3_client(self) -> None:
         """None: no hint is so long that it would have to be put into a bucket."""
