@@ -22,7 +22,7 @@ from tests.server import Server, Worker, until
 from tests.torture import LONG
 from tests.zygote import Forked
 
-JOBS = 300 if LONG else 60
+JOBS = 300 if LONG else 36
 
 pytestmark = pytest.mark.postgresql
 
