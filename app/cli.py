@@ -202,7 +202,7 @@ def _with_services(work: Callable[[Services], Awaitable[T]]) -> T:
 
     async def run() -> T:
         services = wiring.build(settings)
-        await services.open()
+        await services.open(dispatching=False)
         try:
             return await work(services)
         finally:

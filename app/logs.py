@@ -14,9 +14,10 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 NOISY = (
-    *("aio_pika", "aiobotocore", "aiormq", "aiosqlite", "alembic", "asyncio", "botocore", "python_multipart"),
+    *("aiobotocore", "aiosqlite", "alembic", "asyncio", "botocore", "python_multipart"),
     *("taskiq", "taskiq_aio_sqs"),
 )
+SILENT = ("aio_pika", "aiormq")  # they tell of each attempt to reach a broker; `broker.away` is said once
 
 
 class _Stdout:
@@ -70,5 +71,7 @@ def configure(level: str, *, as_json: bool) -> None:
     logging.captureWarnings(capture=True)
     # One line a request is ours to write (middleware.py).
     logging.getLogger("uvicorn.access").disabled = True
+    for silent in SILENT:
+        logging.getLogger(silent).setLevel(logging.CRITICAL)
     for noisy in NOISY:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))

@@ -14,10 +14,11 @@ from app import faults
 from app.auth.passwords import PasswordHasher
 from app.auth.service import AuthService
 from app.auth.tokens import AccessTokens, development_secret
+from app.broker_url import Place
 from app.database import Database
 from app.database.postgresql import PostgresqlDatabase
 from app.database.sqlite import SqliteDatabase
-from app.dispatch.base import Carrier
+from app.dispatch.base import Carrier, Dispatcher
 from app.dispatch.in_process import InProcessDispatcher
 from app.dispatch.nowhere import Nowhere
 from app.documents.gate import Gate
@@ -61,12 +62,13 @@ class Services:
     watch: JobWatch
     health: Health
 
-    async def open(self) -> None:
+    async def open(self, *, dispatching: bool = True) -> None:
         """First thing, in the running event loop. Raises ConfigurationError, DatabaseUnavailable, StorageFull, and then
-        lets go of everything."""
+        lets go of everything. Who is not `dispatching` neither sends nor follows hints."""
         try:
             await self.storage.open()
-            await self.dispatcher.open()
+            if dispatching:
+                await self.dispatcher.open()
             await asyncio.to_thread(self.db.migrate)
         except BaseException:
             await self.close()
@@ -109,7 +111,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     hasher = PasswordHasher()
     watch = JobWatch(db)
     runner = Runner(db=db, storage=storage, processors=processors, watch=watch, settings=settings, name=name)
-    dispatcher = _dispatcher(settings, runner.run, worker=worker)
+    dispatcher = _dispatcher(settings, runner, worker=worker)
     return Services(
         settings=settings,
         db=db,
@@ -121,7 +123,15 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         processing=ProcessingService(db, dispatcher, processors, watch, settings),
         dispatcher=dispatcher,
         runner=runner,
-        sweeper=Sweeper(db=db, storage=storage, dispatcher=dispatcher, watch=watch, settings=settings, name=name),
+        sweeper=Sweeper(
+            db=db,
+            storage=storage,
+            dispatcher=dispatcher,
+            freed=runner.freed,
+            watch=watch,
+            settings=settings,
+            name=name,
+        ),
         watch=watch,
         health=Health(db, {"database": db.check, "storage": storage.check}, {"broker": lambda: dispatcher.alarm}),
     )
@@ -152,9 +162,10 @@ async def refuse_unusable(settings: Settings) -> None:
     storage = _storage(settings)
     await storage.open()
     await storage.close()
-    dispatcher = _dispatcher(settings, _run_nothing, worker=False)
-    await dispatcher.open()
-    await dispatcher.close()
+    if settings.broker is not None:
+        carrier = _broker(settings.broker, _run_nothing, places=0, otherwise=Nowhere())
+        await carrier.open()
+        await carrier.close()
     db = _database(settings)
     try:
         await asyncio.to_thread(db.migrate)
@@ -162,14 +173,18 @@ async def refuse_unusable(settings: Settings) -> None:
         await db.close()
 
 
-def _dispatcher(settings: Settings, run: Callable[[UUID], Awaitable[None]], *, worker: bool) -> Carrier:
-    in_process = InProcessDispatcher(run)
+def _dispatcher(settings: Settings, runner: Runner, *, worker: bool) -> Carrier:
+    in_process = InProcessDispatcher(runner)
     if settings.broker is None:
         return in_process
+    otherwise = in_process if worker else Nowhere()
+    return _broker(settings.broker, runner.run, settings.job_concurrency if worker else 0, otherwise)
+
+
+def _broker(place: Place, run: Callable[[UUID], Awaitable[None]], places: int, otherwise: Dispatcher) -> Carrier:
     from app.dispatch.broker import BrokerDispatcher, Consumer  # noqa: PLC0415 - taskiq takes half a second to import
 
-    places = settings.job_concurrency if worker else 0
-    return BrokerDispatcher(settings.broker, Consumer(run, places), otherwise=in_process if worker else Nowhere())
+    return BrokerDispatcher(place, Consumer(run, places), otherwise)
 
 
 async def _run_nothing(job_id: UUID) -> None:

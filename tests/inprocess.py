@@ -38,7 +38,8 @@ class Process:
         self._client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://app")
         self._loop = asyncio.Runner(loop_factory=asyncio.new_event_loop)
 
-    ready = True
+    room = 500
+    plenty = False
 
     async def send(self, job_id: UUID) -> None:
         """Be the Dispatcher."""

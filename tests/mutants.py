@@ -165,8 +165,8 @@ MUTANTS = (
     Mutant(
         "a silent broker keeps nobody waiting",
         "app/dispatch/broker/link.py",
-        "async with asyncio.timeout(PATIENCE):\n                    await self._broker.kick",
-        "async with asyncio.timeout(30):\n                    await self._broker.kick",
+        "async with asyncio.timeout(PATIENCE):\n                await self._broker.kick",
+        "async with asyncio.timeout(30):\n                await self._broker.kick",
         ("tests/contracts/test_dispatch.py",),
     ),
     Mutant(
@@ -179,15 +179,15 @@ MUTANTS = (
     Mutant(
         "what is unreadable is left to the redrive policy",
         "app/dispatch/broker/sqs.py",
-        "or decode(body.encode()) is None",
-        "",
+        'decode(body := message.get("Body", "").encode()) is None',
+        '(body := message.get("Body", "").encode()) is None',
         ("tests/contracts/test_dispatch.py",),
     ),
     Mutant(
         "what cannot be sent is left to the sweepers of others",
         "app/processing/sweeper.py",
-        " or not self._dispatcher.ready",
-        "",
+        "room = 0 if self._stopped else self._dispatcher.room",
+        "room = 500",
         ("tests/unit/test_sweeper.py",),
     ),
     Mutant(

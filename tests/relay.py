@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 
 from tests.server import free_port
@@ -24,6 +24,7 @@ class Relay:
         self.port = free_port()
         self._target = (host, target)
         self._ends: list[socket.socket] = []
+        self._asking: set[socket.socket] = set()
         self._listener: socket.socket | None = None
         self._flowing = threading.Event()
         self._flowing.set()
@@ -50,6 +51,15 @@ class Relay:
         """Take bytes, but hand none on."""
         self._flowing.clear()
 
+    def thaw(self) -> None:
+        """Hand on what was held back, and all that follows."""
+        self._flowing.set()
+
+    @property
+    def connections(self) -> int:
+        """How many there are that who made them has not ended, as far as that was handed on."""
+        return len(self._asking)
+
     def lose_answer(self, *words: bytes, silently: bool = False) -> Loss:
         """Have the first connection that says all this end when the last of it is answered or, silently, hear nothing
         from then on."""
@@ -62,6 +72,7 @@ class Relay:
                 near, _ = listener.accept()
                 far = socket.create_connection(self._target)
                 self._ends += [near, far]
+                self._asking.add(near)
                 suffered: list[Loss] = []
                 for source, target in ((near, far), (far, near)):
                     threading.Thread(target=self._pass_on, args=(source, target, near, suffered), daemon=True).start()
@@ -70,7 +81,11 @@ class Relay:
         self, source: socket.socket, target: socket.socket, asking: socket.socket, suffered: list[Loss]
     ) -> None:
         """One way of a connection. What `asking` says may make it suffer a loss."""
-        with closing(source), suppress(OSError):
+        with ExitStack() as stack:
+            stack.enter_context(suppress(OSError))
+            stack.enter_context(closing(source))
+            if source is asking:
+                stack.callback(self._asking.discard, asking)
             while data := source.recv(65536):
                 self._flowing.wait()
                 if source is asking:

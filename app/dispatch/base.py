@@ -8,8 +8,14 @@ class Dispatcher(Protocol):
     """Carries hints. The database knows which jobs are due: that one is lost, late or doubled changes nothing."""
 
     @property
-    def ready(self) -> bool:
-        """Whether hints sent now would be of use. A sweeper leaves due jobs to others as long as they are not."""
+    def room(self) -> int:
+        """How many hints would be of use if they were sent now: with none, due jobs are left to other processes. Where
+        to send is to run, that is the places that are free."""
+
+    @property
+    def plenty(self) -> bool:
+        """Whether so many hints wait that to repeat one would be of no use. A job that has none needs one all the
+        same."""
 
     async def send(self, job_id: UUID) -> None:
         """Have the job run soon. Called after the answer was sent: it may take its time, and it raises nothing."""

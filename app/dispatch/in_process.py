@@ -1,17 +1,32 @@
 """Jobs run in the process that sends the hint: in the BackgroundTask of a request, or in a sweep."""
 
-from collections.abc import Awaitable, Callable
+from typing import Protocol
 from uuid import UUID
+
+
+class Places(Protocol):
+    """Where jobs run in this process."""
+
+    @property
+    def free(self) -> int:
+        """How many more jobs could run at once."""
+
+    async def run(self, job_id: UUID) -> None:
+        """Run the job, as soon as there is a place for it. Raises nothing."""
 
 
 class InProcessDispatcher:
     """Adapter of the Dispatcher port that needs no broker: sending a hint is running the job."""
 
-    ready = True
+    plenty = False
     alarm = None
 
-    def __init__(self, run: Callable[[UUID], Awaitable[None]]) -> None:
-        self._run = run
+    def __init__(self, places: Places) -> None:
+        self._places = places
+
+    @property
+    def room(self) -> int:
+        return self._places.free
 
     async def open(self) -> None:
         pass
@@ -20,7 +35,7 @@ class InProcessDispatcher:
         pass
 
     async def send(self, job_id: UUID) -> None:
-        await self._run(job_id)
+        await self._places.run(job_id)
 
     def stop(self) -> None:
         pass

@@ -6,7 +6,8 @@ from uuid import UUID
 class Nowhere:
     """A Dispatcher that has nobody to run a job."""
 
-    ready = False
+    room = 0
+    plenty = False
 
     async def send(self, job_id: UUID) -> None:
         pass

@@ -59,7 +59,8 @@ jobs = Table(
     Column("max_tries", Integer, nullable=False),
     Column("locked_by", String(100)),
     Column("locked_until", UTCDateTime),
-    # Not to be claimed before `run_at`; to be announced (again) from `hint_at` on.
+    # Not to be claimed before `run_at`; to be announced (again) from `hint_at` on, which is later than `run_at` once a
+    # hint was sent.
     Column("run_at", UTCDateTime, nullable=False),
     Column("hint_at", UTCDateTime, nullable=False),
     Column("progress", Float, nullable=False),

@@ -8,7 +8,21 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Column, ColumnElement, Connection, bindparam, exists, func, insert, or_, select, tuple_, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Select,
+    Update,
+    bindparam,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
 from app import events
 from app.database import insert_unless, now
@@ -18,7 +32,6 @@ from app.pagination import Keyset
 from app.processing.models import LIVE, JobState, jobs, results
 from app.processing.schemas import Job, JobFilters, Result
 
-HINTS = 500  # due jobs announced in one go
 _SETTLED = ("job.succeeded", "job.failed", "job.retried", "job.released")  # told with the fence, but by a sweeper
 HORIZON = 600.0  # seconds, twice as far as any lease, hint or retry is ever set ahead
 
@@ -80,7 +93,8 @@ def result(conn: Connection, document_id: UUID) -> Result | None:
 def enqueue(
     conn: Connection, job_id: UUID, document: Document, work: Work, *, max_tries: int, hint_after: float
 ) -> Job:
-    """Insert a QUEUED job. Its first hint follows the commit; from `hint_after` seconds on a sweeper sends others."""
+    """Insert a QUEUED job. Its first hint follows the commit; from `hint_after` seconds on a sweeper sends others, or
+    at once the first, if it is 0: there is nobody here to send it to."""
     row = conn.execute(
         insert(jobs)
         .values(
@@ -133,8 +147,7 @@ def claim(conn: Connection, job_id: UUID, worker: str, lease: float) -> Job | No
 
 def pass_on(conn: Connection, job_id: UUID) -> None:
     """Let the next sweep, of any process, announce a queued job."""
-    queued = (jobs.c.id == job_id, jobs.c.state == JobState.QUEUED)
-    conn.execute(update(jobs).where(*queued).values(hint_at=jobs.c.run_at))
+    conn.execute(_hint([job_id], jobs.c.run_at))
 
 
 def heartbeat(conn: Connection, job: Job, lease: float, progress: float) -> bool:
@@ -217,30 +230,32 @@ def bury_lost(conn: Connection, error: Failure) -> list[Job]:
     return [Job.model_validate(row) for row in conn.execute(lost)]
 
 
-def anything_lost_or_due(conn: Connection) -> bool:
-    """Whether a sweep would change anything; spares the others a write transaction when not."""
+def lost_and_due(conn: Connection) -> tuple[bool, bool]:
+    """Whether there are jobs to take back, and jobs to announce; spares the others a write transaction when not."""
     lost = exists().where(*_expired())
     due = exists().where(jobs.c.state == JobState.QUEUED, _reached(jobs.c.hint_at))
-    return bool(conn.scalar(select(or_(lost, due))))
+    any_lost, any_due = conn.execute(select(lost, due)).one()
+    return any_lost, any_due
 
 
-def take_due(conn: Connection, repeat_after: float, *, all_queued: bool = False) -> list[UUID]:
+def take_due(conn: Connection, limit: int, repeat_after: float, *, repeats: bool = True) -> list[UUID]:
     """Jobs to announce now, oldest first; each is left alone by every sweeper for the next `repeat_after` seconds.
 
-    With `all_queued` also those announced lately: after a crash their hints may have died with the process.
+    Without `repeats` only those that no hint was sent for since they were to be run, or to be run again.
     """
-    waiting = [jobs.c.state == JobState.QUEUED, _reached(jobs.c.run_at)]
-    if not all_queued:
-        waiting.append(_reached(jobs.c.hint_at))
+    due = [jobs.c.state == JobState.QUEUED, _reached(jobs.c.hint_at)]
+    if not repeats:
+        due.append(jobs.c.hint_at <= jobs.c.run_at)
     # Sweepers in other processes take other jobs, where the database can lock rows; without waiting for each other.
-    some = select(jobs.c.id).where(*waiting).order_by(jobs.c.hint_at).limit(HINTS).with_for_update(skip_locked=True)
-    taken = (
-        update(jobs)
-        .where(jobs.c.id.in_(some), jobs.c.state == JobState.QUEUED)
-        .values(hint_at=now(repeat_after))
-        .returning(jobs.c.id)
-    )
-    return sorted(conn.scalars(taken))
+    some = select(jobs.c.id).where(*due).order_by(jobs.c.hint_at).limit(limit).with_for_update(skip_locked=True)
+    return sorted(conn.scalars(_hint(some, now(repeat_after)).returning(jobs.c.id)))
+
+
+def forget_hints(conn: Connection) -> None:
+    """Have every queued job announced, also if that was done lately."""
+    hinted = (jobs.c.state == JobState.QUEUED, jobs.c.hint_at > jobs.c.run_at)
+    some = select(jobs.c.id).where(*hinted).with_for_update(skip_locked=True)
+    conn.execute(_hint(some, jobs.c.run_at))
 
 
 def counts(conn: Connection) -> tuple[dict[str, int], float]:
@@ -264,6 +279,11 @@ def tell(conn: Connection, event: str, job: Job, actor: str, **data: Any) -> Non
         request_id=job.request_id,
         **data,
     )
+
+
+def _hint(job_ids: Select[tuple[UUID]] | list[UUID], at: ColumnElement[datetime]) -> Update:
+    """Set when queued jobs are to be announced (again)."""
+    return update(jobs).where(jobs.c.id.in_(job_ids), jobs.c.state == JobState.QUEUED).values(hint_at=at)
 
 
 def _leave(conn: Connection, job: Job, **values: Any) -> Job | None:

@@ -53,12 +53,19 @@ class Runner:
         self._watch = watch
         self._lease = settings.lease_seconds
         self._timeout = settings.job_timeout
+        self._concurrency = settings.job_concurrency
         self._places = asyncio.Semaphore(settings.job_concurrency)
+        self.freed = asyncio.Event()
         self._known: set[UUID] = set()
         self._attempts: set[asyncio.Task[None]] = set()
         self._at_work: set[asyncio.Task[Outcome]] = set()
         self._draining = False
         self._stopping = False
+
+    @property
+    def free(self) -> int:
+        """How many more jobs could run at once; `freed` is set whenever that becomes more."""
+        return 0 if self._draining else max(0, self._concurrency - len(self._known))
 
     async def run(self, job_id: UUID) -> None:
         """Run the job if it is due and nobody else has it. Raises nothing; cancelling the caller leaves it running."""
@@ -76,6 +83,8 @@ class Runner:
                 await asyncio.shield(attempt)
         finally:
             self._known.discard(job_id)
+            if self.free:
+                self.freed.set()
 
     async def drain(self, seconds: float) -> None:
         """Claim no more; give running jobs this long to finish, then stop them and give them back."""

@@ -58,6 +58,7 @@ class ProcessingService:
         self._processors = processors
         self._watch = watch
         self._settings = settings
+        self._dispatcher = dispatcher
         self.send_hint = dispatcher.send
 
     async def process(self, owner_id: UUID, document_id: UUID, wanted: Wanted, key: str | None) -> Accepted:
@@ -160,10 +161,9 @@ class ProcessingService:
         )
         if moved is None:
             raise Retry
-        settings = self._settings
-        job = repository.enqueue(
-            conn, job_id, document, work, max_tries=settings.job_max_tries, hint_after=settings.lease_seconds
-        )
+        hint_after = self._settings.lease_seconds if self._dispatcher.room else 0
+        max_tries = self._settings.job_max_tries
+        job = repository.enqueue(conn, job_id, document, work, max_tries=max_tries, hint_after=hint_after)
         return Processing(document=moved, job=job, started=True)
 
 

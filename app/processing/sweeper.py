@@ -5,8 +5,8 @@ Each step is a conditional statement, so any number of sweepers may run at once.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
-from uuid import UUID
 
 import structlog
 
@@ -25,17 +25,29 @@ from app.storage.base import Storage
 log = structlog.get_logger()
 
 Step = Callable[[], Awaitable[None]]
+Sleep = Callable[[float], Awaitable[None]]
 
 TICK = 1.0  # seconds between looks for due retries and lost leases; a look is one indexed read
 
 
 class Sweeper:
     def __init__(
-        self, *, db: Database, storage: Storage, dispatcher: Dispatcher, watch: JobWatch, settings: Settings, name: str
+        self,
+        *,
+        db: Database,
+        storage: Storage,
+        dispatcher: Dispatcher,
+        freed: asyncio.Event,
+        watch: JobWatch,
+        settings: Settings,
+        name: str,
     ) -> None:
+        """`freed` is set when a place where jobs run becomes free in this process."""
         self._db = db
         self._storage = storage
         self._dispatcher = dispatcher
+        self._freed = freed
+        self._places_wanted = False
         self._watch = watch
         self._lease = settings.lease_seconds
         self._grace = settings.orphan_grace_seconds
@@ -47,21 +59,24 @@ class Sweeper:
         """Sweep until cancelled: jobs every tick, what merely takes up room now and then."""
         await self._guarded(self.announce_all)
         async with asyncio.TaskGroup() as loops:
-            loops.create_task(self._repeat(self.sweep_jobs, min(TICK, self._lease / 2)))
+            loops.create_task(self._repeat(self.sweep_jobs, min(TICK, self._lease / 2), self._await_place))
             loops.create_task(self._repeat(self.sweep_rows, self._lease / 2))
             loops.create_task(self._repeat(self.sweep_uploads, self._lease / 2))
             loops.create_task(self._repeat(self.sweep_files, self._grace))
 
     async def announce_all(self) -> None:
-        """At start: what was queued when the process died, or others did, needs no hint of its own to be overdue."""
-        self._announce(await self._due(all_queued=True))
+        """At start: the hints of what was queued may have died with the process that is started again, or others."""
+        if not self._dispatcher.plenty:
+            await self._db.write(repository.forget_hints)
+        await self.sweep_jobs()
 
     async def sweep_jobs(self) -> None:
         """Take jobs back from silent workers, and announce what is due."""
-        if await self._db.read(repository.anything_lost_or_due):
+        lost, due = await self._db.read(repository.lost_and_due)
+        if lost:
             await self.sweep_lost()
-            while len(self._sending) < repository.HINTS and (due := await self._due()):
-                self._announce(due)
+        if lost or due:
+            await self._announce()
 
     async def sweep_lost(self) -> None:
         """Take jobs back from silent workers."""
@@ -96,21 +111,28 @@ class Sweeper:
         if self._sending:
             await asyncio.wait(self._sending)
 
-    async def _due(self, *, all_queued: bool = False) -> list[UUID]:
-        if self._stopped or not self._dispatcher.ready:
-            return []
-        return await self._db.write(lambda conn: repository.take_due(conn, self._lease, all_queued=all_queued))
-
-    def _announce(self, job_ids: list[UUID]) -> None:
-        for job_id in job_ids:
+    async def _announce(self) -> None:
+        """As many jobs as is of use; the rest is left to whoever has room for it first."""
+        self._freed.clear()
+        room = 0 if self._stopped else self._dispatcher.room
+        take = partial(repository.take_due, limit=room, repeat_after=self._lease, repeats=not self._dispatcher.plenty)
+        due = await self._db.write(take) if room else []
+        self._places_wanted = len(due) == room
+        for job_id in due:
             hint = asyncio.create_task(self._dispatcher.send(job_id))
             self._sending.add(hint)
             hint.add_done_callback(self._sending.discard)
 
-    async def _repeat(self, step: Step, pause: float) -> None:
+    async def _await_place(self, longest: float) -> None:
+        """Sleep, unless something is left that a place is wanted for."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(longest):
+                await (self._freed.wait() if self._places_wanted else asyncio.sleep(longest))
+
+    async def _repeat(self, step: Step, pause: float, sleep: Sleep = asyncio.sleep) -> None:
         while not self._stopped:
             await self._guarded(step)
-            await asyncio.sleep(pause)
+            await sleep(pause)
 
     async def _guarded(self, step: Step) -> None:
         """A sweep that fails is repeated by the next; the sweeper itself never dies of one."""

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from uuid import UUID
 
+import aio_pika
 import pytest
+from redis.asyncio import Redis
 
 from app import broker_url
 from app.dispatch.base import Carrier
@@ -17,7 +19,7 @@ from app.dispatch.nowhere import Nowhere
 from app.ids import new_id
 from app.settings import ConfigurationError
 from tests import brokers
-from tests.brokers import AWS, Queue
+from tests.brokers import AWS, Queue, Sqs
 
 LOOK = 0.4
 PATIENCE = 1.0
@@ -35,6 +37,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class Runs:
     """Somebody who follows hints, and notes them."""
+
+    free = 3  # of a worker's places
 
     def __init__(self) -> None:
         self.begun: list[UUID] = []
@@ -72,7 +76,7 @@ def api(queue: Queue) -> BrokerDispatcher:
 
 def worker(queue: Queue, runs: Runs, places: int = 4) -> BrokerDispatcher:
     """The dispatcher of a worker."""
-    return BrokerDispatcher(queue.place, Consumer(runs.run, places), otherwise=InProcessDispatcher(runs.run))
+    return BrokerDispatcher(queue.place, Consumer(runs.run, places), otherwise=InProcessDispatcher(runs))
 
 
 Engine = Callable[[Runs], Carrier]
@@ -82,7 +86,7 @@ Engine = Callable[[Runs], Carrier]
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """Every adapter, in a process that both sends hints and follows them."""
     if request.param == "in process":
-        yield lambda runs: InProcessDispatcher(runs.run)
+        yield InProcessDispatcher
         return
     with brokers.requested(request) as queue:
         yield lambda runs: worker(queue, runs)
@@ -91,7 +95,8 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
 async def test_a_hint_arrives_and_is_the_id_of_its_job(engine: Engine) -> None:
     runs, job_id = Runs(), new_id()
     async with at_work(engine(runs)) as carrier:
-        assert carrier.ready
+        assert carrier.room
+        assert not carrier.plenty
         assert carrier.alarm is None
         await carrier.send(job_id)
         await eventually(lambda: runs.begun == [job_id])
@@ -181,15 +186,15 @@ async def test_a_broker_that_fails_keeps_nobody_waiting(
         asked_at = time.monotonic()
         await asyncio.gather(*(sender.send(new_id()) for _ in range(1000)))
         assert time.monotonic() - asked_at < 10, "none waited behind the others"
-        assert not sender.ready
+        assert not sender.room
         await eventually(lambda: (sender.alarm or "").startswith("away: "))
         job_id = new_id()
         await at_worker.send(job_id)
         assert runs.begun == [job_id], "a worker follows the hint itself"
-        assert at_worker.ready
+        assert at_worker.room == runs.free
         queue.relay.cut()
         queue.relay.mend()
-        await eventually(lambda: sender.ready and sender.alarm is None and at_worker.alarm is None)
+        await eventually(lambda: sender.room and sender.alarm is None and at_worker.alarm is None)
         job_id = new_id()
         await sender.send(job_id)
         await eventually(lambda: job_id in runs.begun)
@@ -198,16 +203,16 @@ async def test_a_broker_that_fails_keeps_nobody_waiting(
 async def test_a_broker_that_goes_unused_is_missed(queue: Queue) -> None:
     async with at_work(api(queue)) as sender:
         queue.relay.cut()
-        await eventually(lambda: not sender.ready)
+        await eventually(lambda: not sender.room)
 
 
 async def test_a_broker_that_is_away_at_the_start_is_waited_for(queue: Queue) -> None:
     runs, job_id = Runs(), new_id()
     queue.relay.cut()
     async with at_work(api(queue)) as sender, at_work(worker(queue, runs)):
-        assert not sender.ready
+        assert not sender.room
         queue.relay.mend()
-        await eventually(lambda: sender.ready)
+        await eventually(lambda: sender.room)
         await sender.send(job_id)
         await eventually(lambda: runs.begun == [job_id])
 
@@ -230,21 +235,84 @@ async def test_running_jobs_outlive_the_connection(queue: Queue) -> None:
 async def test_with_plenty_of_hints_waiting_none_is_repeated(queue: Queue) -> None:
     async with at_work(api(queue)) as sender:
         await asyncio.gather(*(sender.send(new_id()) for _ in range(PLENTY)))
-        await eventually(lambda: not sender.ready)
+        await eventually(lambda: sender.plenty)
+        assert sender.room, "for those that no hint waits for"
         assert sender.alarm is None
         async with at_work(worker(queue, Runs(), places=50)):
-            await eventually(lambda: sender.ready, seconds=30)
+            await eventually(lambda: not sender.plenty, seconds=30)
+
+
+@pytest.mark.parametrize("places", [0, 4])
+async def test_connections_do_not_outlive_their_use(places: int, queue: Queue) -> None:
+    async with at_work(worker(queue, Runs(), places)) as carrier:
+        await carrier.send(new_id())
+        await asyncio.sleep(LOOK)
+        used = queue.relay.connections
+        for _ in range(2):
+            queue.relay.freeze()
+            await eventually(lambda: carrier.alarm)
+            await asyncio.sleep(2 * PATIENCE)  # and some attempts
+            queue.relay.thaw()
+            await eventually(lambda: carrier.alarm is None)
+            await eventually(lambda: queue.relay.connections <= used, seconds=5)
+    await eventually(lambda: not queue.relay.connections, seconds=5)
+
+
+async def refusal(url: str) -> str:
+    """Why nothing can be done with this BROKER_URL."""
+    carrier = BrokerDispatcher(broker_url.parse(url), Consumer(Runs().run, 0), otherwise=Nowhere())
+    with pytest.raises(ConfigurationError, match="BROKER_URL") as refusal:
+        await carrier.open()
+    await carrier.close()
+    assert "s3cret" not in str(refusal.value)
+    return str(refusal.value)
+
+
+@pytest.mark.parametrize("queue", ["redis"], indirect=True)
+class TestRedis:
+    async def test_what_no_waiting_changes_is_said_at_once(self, queue: Queue) -> None:
+        place, _, options = queue.direct.partition("?")
+        server = place.rstrip("0123456789").rstrip("/")
+        assert "DB index is out of range" in await refusal(f"{server}/99999?{options}")
+        async with Redis.from_url(place) as redis:
+            await redis.set(queue.place.name, "something else")
+        assert "WRONGTYPE" in await refusal(queue.direct)
+
+    async def test_workers_leave_no_names_behind(self, queue: Queue) -> None:
+        for _ in range(3):
+            runs = Runs()
+            async with at_work(worker(queue, runs)) as carrier:
+                await carrier.send(new_id())
+                await eventually(lambda runs=runs: runs.begun)
+        async with Redis.from_url(queue.direct.partition("?")[0]) as redis:
+            assert len(await redis.xinfo_consumers(queue.place.name, "workers")) == 1
+
+    async def test_groups_of_others_do_not_count(self, queue: Queue) -> None:
+        runs = Runs()
+        async with at_work(worker(queue, runs)) as carrier:
+            async with Redis.from_url(queue.direct.partition("?")[0]) as redis:
+                await redis.xgroup_create(queue.place.name, "monitor", id="0")
+            await asyncio.gather(*(carrier.send(new_id()) for _ in range(PLENTY)))
+            await eventually(lambda: len(runs.begun) == PLENTY, seconds=30)
+            await asyncio.sleep(2 * LOOK)
+            assert not carrier.plenty
+
+
+@pytest.mark.parametrize("queue", ["rabbitmq"], indirect=True)
+class TestRabbitmq:
+    async def test_what_no_waiting_changes_is_said_at_once(self, queue: Queue) -> None:
+        place, _, options = queue.direct.partition("?")
+        host = place.partition("://")[2].partition("/")[0]
+        assert "no such vhost" in await refusal(f"amqp://{host}/no-such?{options}")
+        async with await aio_pika.connect(place) as connection:
+            await (await connection.channel()).declare_queue(queue.place.name, durable=True)
+        assert "PRECONDITION_FAILED - inequivalent arg" in await refusal(queue.direct)
 
 
 @pytest.mark.parametrize("queue", ["redis", "rabbitmq"], indirect=True)
 async def test_credentials_that_are_refused_are_said_once(queue: Queue) -> None:
     scheme, _, rest = queue.url.partition("://")
-    url = f"{scheme}://nobody:s3cret@{rest.rpartition('@')[2]}"
-    refused = BrokerDispatcher(broker_url.parse(url), Consumer(Runs().run, 0), otherwise=Nowhere())
-    with pytest.raises(ConfigurationError) as refusal:
-        await refused.open()
-    assert "BROKER_URL" in str(refusal.value)
-    assert "s3cret" not in str(refusal.value)
+    assert "credentials" in await refusal(f"{scheme}://nobody:s3cret@{rest.rpartition('@')[2]}")
 
 
 @pytest.mark.parametrize("queue", ["sqs"], indirect=True)
@@ -259,6 +327,15 @@ class TestSqs:
             await queue.put(b"junk")
             await eventually(lambda: carrier.alarm, seconds=15)
             assert (carrier.alarm or "").startswith("messages in the dead-letter queue test-")
+
+    async def test_a_message_is_not_looked_for_elsewhere(self, queue: Queue, sqs: Sqs) -> None:
+        runs, job_id = Runs(), new_id()
+        async with at_work(worker(queue, runs)) as carrier:
+            url = sqs.client.get_queue_url(QueueName=queue.place.name)["QueueUrl"]
+            elsewhere = {"s3_extended_message": {"DataType": "String", "StringValue": "True"}}
+            sqs.client.send_message(QueueUrl=url, MessageBody=str(job_id), MessageAttributes=elsewhere)
+            await eventually(lambda: runs.begun == [job_id])
+            assert carrier.alarm is None
 
     async def test_a_long_job_keeps_its_message(self, queue: Queue) -> None:
         runs, other, job_id = Runs(), Runs(), new_id()

@@ -334,4 +334,4 @@ def test_a_sweeper_passes_over_what_another_has_taken(tmp_path: Path) -> None:
         with engine.begin() as one, engine.begin() as other:
             one.execute(select(jobs).where(jobs.c.id == first).with_for_update())
             other.execute(text("SET lock_timeout = 1"))
-            assert repository.take_due(other, repeat_after=30, all_queued=True) == [second]
+            assert repository.take_due(other, limit=10, repeat_after=30) == [second]

@@ -22,7 +22,7 @@ from tests.server import Server, Worker, until
 from tests.torture import LONG
 from tests.zygote import Forked
 
-JOBS = 300 if LONG else 60
+JOBS = 300 if LONG else 36
 
 pytestmark = pytest.mark.postgresql
 
@@ -59,6 +59,8 @@ def test_servers_accept_and_workers_run(start: Start, tmp_path: Path) -> None:
     assert sum(ran.values()) == len(job_ids)
 
 
+# How each broker goes and comes is told by the contracts; what servers and workers do meanwhile is the same.
+@pytest.mark.parametrize("queue", ["rabbitmq"], indirect=True)
 def test_the_broker_is_away_and_comes_back(start: Start, queue: Queue, tmp_path: Path) -> None:
     server, worker = start(Server, LEASE_SECONDS="1"), start(Worker, LEASE_SECONDS="1")
     user = server.register()
@@ -77,6 +79,7 @@ def test_the_broker_is_away_and_comes_back(start: Start, queue: Queue, tmp_path:
     Ledger(tmp_path / "var").check()
 
 
+@pytest.mark.parametrize("queue", ["redis"], indirect=True)
 def test_nobody_waits_for_a_broker_at_the_start(start: Start, queue: Queue) -> None:
     queue.relay.cut()
     server, worker = start(Server, LEASE_SECONDS="1"), start(Worker, LEASE_SECONDS="1")
@@ -120,6 +123,22 @@ def test_a_worker_without_a_port(number: signal.Signals, start: Start, tmp_path:
     assert worker.wait(10) == 0
     assert "server.stopped" in log.read_text()
     assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.parametrize("queue", ["rabbitmq"], indirect=True)
+def test_only_who_serves_and_works_asks_the_broker(queue: Queue, tmp_path: Path) -> None:
+    wrong = queue.url.replace("amqp://", "amqp://nobody:s3cret@").replace("s3cret@guest:guest@", "s3cret@")
+    environment = Server(tmp_path / "var", {"BROKER_URL": wrong}).environment
+
+    def run(*arguments: str) -> tuple[int, str]:
+        log = tmp_path / f"{arguments[0]}.log"
+        return Forked([*arguments], environment, log).wait(), log.read_text()
+
+    assert run("migrate") == (0, "The database is up to date.\n")
+    assert run("users", "list") == (0, "")
+    assert run("sweep") == (0, "")
+    for command in ("serve", "worker"):
+        assert run(command) == (1, "configuration: BROKER_URL: the server refuses these credentials\n")
 
 
 @pytest.mark.parametrize("seed", range(3 if LONG else 1))

@@ -9,11 +9,9 @@ import structlog
 from taskiq import AckableMessage
 from taskiq.utils import maybe_awaitable
 
-from app.dispatch.broker.hints import Broker, decode
+from app.dispatch.broker.hints import PATIENCE, Broker, decode
 
 log = structlog.get_logger()
-
-PATIENCE = 2.0  # seconds that the broker has to take an acknowledgement
 
 
 class Consumer:

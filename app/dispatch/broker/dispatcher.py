@@ -20,8 +20,12 @@ class BrokerDispatcher:
         self._otherwise = otherwise
 
     @property
-    def ready(self) -> bool:
-        return not self._link.full if self._link.up else self._otherwise.ready
+    def room(self) -> int:
+        return self._link.room if self._link.up else self._otherwise.room
+
+    @property
+    def plenty(self) -> bool:
+        return self._link.up and self._link.plenty
 
     @property
     def alarm(self) -> str | None:

@@ -1,4 +1,13 @@
-"""What is carried, and what carries it: taskiq brokers, of which only the transport is used, not tasks or results."""
+"""What is carried, and what carries it: taskiq brokers, of which only the transport is used, not tasks or results.
+
+As it comes from the library is how each connects, declares its queue or stream, sends and acknowledges, and the
+heartbeat of a message on SQS. Replaced is what would take hints ahead of a free place, end or leak with a connection
+that breaks, or wait for a server that is silent:
+
+- Redis: `startup`, which hides what the server refuses; `listen`, which reads ahead; the consumer's name.
+- RabbitMQ: `shutdown`, which waits for the server; the connection, which would connect again by itself.
+- SQS: `listen`, which reads ahead; the parser and the client for messages that are in a bucket; `startup`'s errors.
+"""
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -10,6 +19,7 @@ from taskiq import AckableMessage, BrokerMessage
 
 log = structlog.get_logger()
 
+PATIENCE = 2.0  # seconds that a broker has for one call
 TASK = "job"  # brokers want a name for each kind of message; there is one kind
 
 

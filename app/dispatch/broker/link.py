@@ -11,18 +11,19 @@ from uuid import UUID
 import structlog
 
 from app import metrics
-from app.dispatch.broker.hints import Broker, Seen, encode
+from app.dispatch.broker.hints import PATIENCE, Broker, Seen, encode
 from app.settings import ConfigurationError
 
 log = structlog.get_logger()
 
 Use = Callable[[Broker], Coroutine[Any, Any, None]]
 
-PATIENCE = 2.0  # seconds that the broker has for one call
-START_PATIENCE = 5.0  # seconds that it has for all the calls of a start
+START_PATIENCE = 5.0  # seconds that the broker has for all the calls of a start
+OPEN_PATIENCE = 2.0  # seconds that it has while a process waits for it
 LOOK = 10.0  # seconds between looks at the broker
 PAUSES = 0.5, 15.0  # seconds from losing the connection to the next attempt: the first pause, and the longest
-SENDERS = 16  # hints on their way at once; one that waits for its turn does not use up its patience
+SENDERS = 16  # hints that the broker is asked to take at once; one that waits for its turn uses up no patience
+ON_THEIR_WAY = 500  # hints to be sent or to wait for their turn, before it is of no use to add more
 PLENTY = 1000  # hints that keep every worker busy: as long as so many wait, none needs to be repeated
 
 
@@ -34,7 +35,8 @@ class Link:
         self._use = use
         self._broker: Broker | None = None
         self._broken: asyncio.Future[Exception]
-        self._sending = asyncio.Semaphore(SENDERS)
+        self._turns = asyncio.Semaphore(SENDERS)
+        self._on_their_way = 0
         self._seen = Seen()
         self._reason: str | None = None
 
@@ -43,7 +45,11 @@ class Link:
         return self._broker is not None and not self._broken.done()
 
     @property
-    def full(self) -> bool:
+    def room(self) -> int:
+        return max(0, ON_THEIR_WAY - self._on_their_way)
+
+    @property
+    def plenty(self) -> bool:
         return self._seen.waiting >= PLENTY
 
     @property
@@ -51,9 +57,10 @@ class Link:
         return f"away: {self._reason}" if self._reason else self._seen.alarm
 
     async def open(self) -> None:
-        """Try once, for `run` to try again. Raises ConfigurationError."""
+        """Try once, but not for long, for `run` to try again. Raises ConfigurationError."""
         try:
-            await self._start()
+            async with asyncio.timeout(OPEN_PATIENCE):
+                await self._start()
         except ConfigurationError:
             raise
         except Exception as error:  # noqa: BLE001 - each broker has errors of its own
@@ -77,22 +84,29 @@ class Link:
 
     async def send(self, job_id: UUID) -> bool:
         """Whether the broker has the hint now. Raises nothing."""
-        async with self._sending:
-            if self._broker is None or self._broken.done():
-                metrics.hints_not_sent.inc()
-                return False
-            broken = self._broken
-            try:
-                async with asyncio.timeout(PATIENCE):
-                    await self._broker.kick(encode(job_id))
-            except asyncio.CancelledError as error:
-                task = asyncio.current_task()
-                if task is None or task.cancelling():
-                    raise
-                return self._not_sent(broken, ConnectionAbortedError(str(error)))  # by the SDK, which was shut down
-            except Exception as error:  # noqa: BLE001 - each broker has errors of its own
-                return self._not_sent(broken, error)
-            return True
+        self._on_their_way += 1
+        try:
+            async with self._turns:
+                return await self._send(job_id)
+        finally:
+            self._on_their_way -= 1
+
+    async def _send(self, job_id: UUID) -> bool:
+        if self._broker is None or self._broken.done():
+            metrics.hints_not_sent.inc()
+            return False
+        broken = self._broken
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._broker.kick(encode(job_id))
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return self._not_sent(broken, ConnectionAbortedError(str(error)))  # by the SDK, which was shut down
+        except Exception as error:  # noqa: BLE001 - each broker has errors of its own
+            return self._not_sent(broken, error)
+        return True
 
     def _not_sent(self, broken: asyncio.Future[Exception], error: Exception) -> bool:
         metrics.hints_not_sent.inc()

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from typing import Any, cast
 
 from redis.asyncio import Redis
-from redis.exceptions import AuthenticationError, AuthorizationError
+from redis.exceptions import AuthenticationError, AuthorizationError, ResponseError
 from taskiq import AckableMessage
 from taskiq_redis import RedisStreamBroker
 
@@ -14,8 +14,11 @@ from app.settings import ConfigurationError
 
 Entries = list[tuple[bytes, dict[bytes, bytes]]]
 
+GROUP = "workers"
+CONSUMER = "worker"  # each of them: Redis keeps a name for ever, and who took an entry makes no difference
 KEPT = 100_000  # entries, read or not: a stream forgets nothing by itself
 CONNECTIONS = 20
+FOR_GOOD = ("WRONGTYPE", "NOPERM", "DB index is out of range", "unknown command")  # answers that no waiting changes
 IDLE_MS = 600_000  # an entry that was not acknowledged for this long is anybody's
 
 
@@ -24,7 +27,8 @@ class RedisBroker(RedisStreamBroker):
         super().__init__(
             stream.url,
             queue_name=stream.name,
-            consumer_group_name="workers",
+            consumer_group_name=GROUP,
+            consumer_name=CONSUMER,
             consumer_id="0",  # also what was sent before the first worker came
             max_connection_pool_size=CONNECTIONS,
             maxlen=KEPT,
@@ -32,10 +36,18 @@ class RedisBroker(RedisStreamBroker):
         )
 
     async def startup(self) -> None:
+        """Not the library's, for which whatever the server answers will do."""
         try:
-            await super().startup()
+            async with Redis(connection_pool=self.connection_pool) as redis:
+                await redis.xgroup_create(self.queue_name, GROUP, id=self.consumer_id, mkstream=True)
         except (AuthenticationError, AuthorizationError):
             raise ConfigurationError("BROKER_URL: the server refuses these credentials") from None
+        except ResponseError as error:
+            answer = str(error)
+            if answer.startswith(FOR_GOOD):
+                raise ConfigurationError(f"BROKER_URL: the server answers: {answer}") from None
+            if not answer.startswith("BUSYGROUP"):  # it is there already
+                raise
 
     async def listen(self) -> AsyncGenerator[AckableMessage, None]:
         """As the library's, which an entry without data ends, and a lost connection makes leak another."""
@@ -61,4 +73,4 @@ class RedisBroker(RedisStreamBroker):
     async def look(self) -> Seen:
         async with Redis(connection_pool=self.connection_pool) as redis:
             groups = await redis.xinfo_groups(self.queue_name)
-        return Seen(waiting=sum(group.get("lag") or 0 for group in groups))
+        return Seen(waiting=sum(group.get("lag") or 0 for group in groups if group["name"] == GROUP.encode()))

@@ -2,9 +2,10 @@
 
 import sys
 from collections.abc import AsyncGenerator
+from functools import cache
 
 import orjson
-from aiobotocore.session import get_session
+from aiobotocore.session import AioSession, get_session
 from botocore.exceptions import ClientError, NoCredentialsError
 from taskiq import AckableMessage
 from taskiq_aio_sqs import SQSBroker, SQSQueue
@@ -17,9 +18,15 @@ from app.settings import ConfigurationError
 WAITING = "ApproximateNumberOfMessages"
 
 
+@cache
+def _session() -> AioSession:
+    """One for all attempts to connect: the event loop stands still while its first client reads the API's model."""
+    return get_session()
+
+
 class SqsBroker(SQSBroker):
     def __init__(self, queue: SqsQueue) -> None:
-        region = queue.region or get_session().get_config_variable("region")
+        region = queue.region or _session().get_config_variable("region")
         if region is None:
             raise ConfigurationError("BROKER_URL needs a region: ?region=…, or AWS_DEFAULT_REGION")
         super().__init__(
@@ -29,6 +36,10 @@ class SqsBroker(SQSBroker):
             enable_heartbeat=True,
             heartbeat_max_extensions=sys.maxsize,  # JOB_TIMEOUT ends a job; what is unreadable has no heartbeat
         )
+        self._session = _session()
+
+    async def _get_s3_client(self) -> None:
+        """None: no hint is so long that it would have to be put into a bucket."""
 
     async def startup(self) -> None:
         try:
@@ -47,11 +58,15 @@ class SqsBroker(SQSBroker):
                     yield ackable
 
     async def _to_ackable_message(self, message: object, queue: SQSQueue, queue_url: str) -> AckableMessage | None:
-        """None for what is unreadable: it comes again until the queue's redrive policy moves it to the dead letters."""
-        body = message.get("Body") if isinstance(message, dict) else None
-        if not isinstance(body, str) or decode(body.encode()) is None:
+        """None for what is unreadable: it comes again until the queue's redrive policy moves it to the dead letters.
+
+        Not the library's, which believes a message that says that it is in a bucket.
+        """
+        if not isinstance(message, dict) or decode(body := message.get("Body", "").encode()) is None:
             return None
-        return await super()._to_ackable_message(message, queue, queue_url)
+        receipt = message["ReceiptHandle"]
+        heartbeat = self._start_heartbeat(queue, queue_url, receipt)
+        return AckableMessage(data=body, ack=self.build_ack_fnx(queue_url, receipt, heartbeat_task=heartbeat))
 
     async def look(self) -> Seen:
         attributes = await self._attributes(self._default_queue.name, WAITING, "RedrivePolicy")
