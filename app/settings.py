@@ -125,7 +125,11 @@ class Settings(BaseSettings):
         description="Files that belong to no document are removed after this long, and so are direct uploads that "
         "were not completed, counted from the end of their URL.",
     )
-    idempotency_ttl: float = Field(86400, gt=0, description="How long an Idempotency-Key is remembered.")
+    idempotency_ttl: float = Field(
+        86400,
+        gt=0,
+        description="How long an Idempotency-Key is remembered; that of a direct upload only while its URL lives.",
+    )
 
     fault: str = Field(
         "",

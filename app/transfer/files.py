@@ -88,6 +88,7 @@ class Files:
                 return
             try:
                 if await _sha256(self.target, file) == sha256:
+                    await self.target.sync(file.key)  # whoever brought it may have been killed before that
                     self.found += 1
                 else:
                     await self._bring(file, sha256)
