@@ -334,6 +334,7 @@ class DocumentLifecycle(RuleBasedStateMachine):
     def restart(self, hint: str) -> None:
         self.start()
         self.server.announce_all()
+        self.model.sweep()
         self.model.announce(all_queued=True)
         self.follow(hint)
 

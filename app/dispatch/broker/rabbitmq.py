@@ -68,6 +68,9 @@ class _Connection(Connection):
         self._socket = _Socket(TLSTransportFactory() if self.url.scheme == "amqps" else TCPTransportFactory())
         self.kwargs["transport_factory"] = self._socket
 
+    def __del__(self) -> None:
+        """Not the library's, which begins to close what was never opened, in a loop that may be gone."""
+
     async def end(self) -> None:
         closing = asyncio.create_task(self._close())
         await asyncio.wait([closing], timeout=FAREWELL)
