@@ -83,7 +83,7 @@ def test_memory_does_not_grow_with_the_file(prefix: Prefix, tmp_path: Path) -> N
         download(user, upload(user, small))
         before, _ = peak_during(server, lambda: download(user, upload(user, small)))
         after, _ = peak_during(server, lambda: download(user, upload(user, PdfOf(80 * MEBIBYTE))))
-        assert after - before < 12 * MEBIBYTE
+        assert after - before < 24 * MEBIBYTE  # parts in flight, and what the allocator keeps; the file is 80
 
 
 def test_downloads_that_nobody_reads_stop_neither_uploads_nor_readiness(prefix: Prefix, tmp_path: Path) -> None:
