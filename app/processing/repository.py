@@ -1,4 +1,4 @@
-"""SQL over jobs and results: the only module that writes `jobs.state`. Runs inside the caller's transaction.
+"""SQL over jobs: the only module that writes `jobs.state`. Runs inside the caller's transaction.
 
 Whatever a runner writes is fenced: it matches the job only while the runner's own claim is the latest and live.
 """
@@ -25,12 +25,11 @@ from sqlalchemy import (
 )
 
 from app import events
-from app.database import insert_unless, now
-from app.documents.models import documents
+from app.database import now
 from app.documents.schemas import Document, Failure
 from app.pagination import Keyset
-from app.processing.models import LIVE, JobState, jobs, results
-from app.processing.schemas import Job, JobFilters, Result
+from app.processing.models import LIVE, JobState, jobs
+from app.processing.schemas import Job, JobFilters
 
 _SETTLED = ("job.succeeded", "job.failed", "job.retried", "job.released")  # told with the fence, but by a sweeper
 HORIZON = 600.0  # seconds, twice as far as any lease, hint or retry is ever set ahead
@@ -71,23 +70,6 @@ def finished(conn: Connection, job_ids: Sequence[UUID]) -> list[UUID]:
     """Those of the jobs that are no longer live."""
     query = select(jobs.c.id).where(jobs.c.id.in_(job_ids), jobs.c.state.not_in(LIVE))
     return list(conn.scalars(query))
-
-
-def result(conn: Connection, document_id: UUID) -> Result | None:
-    query = (
-        select(
-            results,
-            jobs.c.processor,
-            jobs.c.processor_version,
-            jobs.c.params,
-            documents.c.sha256.label("input_sha256"),
-        )
-        .join(jobs, jobs.c.id == results.c.job_id)
-        .join(documents, documents.c.id == results.c.document_id)
-        .where(results.c.document_id == document_id)
-    )
-    row = conn.execute(query).one_or_none()
-    return Result.model_validate(row) if row else None
 
 
 def enqueue(
@@ -192,13 +174,6 @@ def was_settled(conn: Connection, job: Job) -> bool:
     of_job = (events.events.c.document_id == job.document_id, events.events.c.job_id == job.id)
     told = conn.scalars(select(events.events.c.data).where(*of_job, events.events.c.event.in_(_SETTLED)))
     return any(data.get("fence") == job.fence for data in told)
-
-
-def publish(conn: Connection, job: Job, data: dict[str, Any]) -> None:
-    """Make this the document's one current result."""
-    row = insert_unless(conn, results).values(document_id=job.document_id, job_id=job.id, data=data, created_at=now())
-    current = {name: row.excluded[name] for name in ("job_id", "data", "created_at")}
-    conn.execute(row.on_conflict_do_update(index_elements=["document_id"], set_=current))
 
 
 def requeue_lost(conn: Connection) -> list[Job]:

@@ -29,7 +29,7 @@ from app.errors import (
 from app.idempotency import Answer, Guard
 from app.ids import new_id
 from app.problems import invalid
-from app.processing import repository, settlement
+from app.processing import repository, results, settlement
 from app.processing.repository import Work
 from app.processing.schemas import Job, JobFilters, JobPage, Processing, Result, Wanted
 from app.processing.watch import JobWatch
@@ -93,7 +93,7 @@ class ProcessingService:
         """The current result. Raises NotFound, ResultNotReady, ProcessingFailed."""
 
         def work(conn: Connection) -> tuple[Document, Result | None]:
-            return owned(conn, owner_id, document_id), repository.result(conn, document_id)
+            return owned(conn, owner_id, document_id), results.current(conn, document_id)
 
         document, result = await self._db.read(work)
         if document.status is Status.FAILED and document.error:

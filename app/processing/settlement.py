@@ -15,7 +15,7 @@ from app.database import after_commit
 from app.documents import repository as documents
 from app.documents.lifecycle import Status
 from app.documents.schemas import Failure
-from app.processing import repository
+from app.processing import repository, results
 from app.processing.models import JobState
 from app.processing.schemas import Job
 
@@ -100,7 +100,7 @@ def take_back_lost(conn: Connection, worker: str) -> list[Job]:
 def _succeed(conn: Connection, job: Job, data: dict[str, Any], actor: str) -> bool:
     if not repository.finish(conn, job, JobState.SUCCEEDED, progress=1.0, error=None):
         return False
-    repository.publish(conn, job, data)
+    results.publish(conn, job, data)
     _end(
         conn,
         job,
