@@ -12,7 +12,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo up down test torture mutants lint lock clean
+.PHONY: help install run demo up down test torture mutants bench lint lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,9 @@ torture: .venv/installed-tests ## Run what proves the promise again, for an hour
 mutants: .venv/installed-tests ## Remove each guard that the promise rests on, and see the tests fail
 	.venv/bin/python -m tests.mutants
 
+bench: .venv/installed-benchmarks ## Measure against a textbook app and the machine's limit; ARGS="--only upload"
+	.venv/bin/python -m tests.benchmarks $(ARGS)
+
 lint: .venv/installed-tests ## Check style, formatting and types
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
@@ -51,6 +54,7 @@ lock: $(UV) ## Pin what the *.in files ask for; ARGS=--upgrade takes newer relea
 	$(COMPILE) $(ARGS) requirements.in --output-file requirements.txt
 	$(COMPILE) $(ARGS) tests/requirements.in --output-file tests/requirements.txt
 	$(COMPILE) $(ARGS) tests/ministack.in --output-file tests/ministack.txt
+	$(COMPILE) $(ARGS) tests/benchmarks/requirements.in --output-file tests/benchmarks/requirements.txt
 	$(COMPILE) $(ARGS) .ci/requirements.in --output-file .ci/requirements.txt
 
 clean: ## Remove what the other targets made, but not var/: that is data
@@ -71,6 +75,10 @@ clean: ## Remove what the other targets made, but not var/: that is data
 	$(PIP_INSTALL) --requirement tests/requirements.txt
 	$(PYTHON) -m venv --clear .venv/ministack
 	.venv/ministack/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement tests/ministack.txt
+	@touch $@
+
+.venv/installed-benchmarks: .venv/installed-tests tests/benchmarks/requirements.txt
+	$(PIP_INSTALL) --requirement tests/benchmarks/requirements.txt
 	@touch $@
 
 $(UV):
