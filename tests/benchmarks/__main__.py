@@ -23,10 +23,10 @@ def main():
     for scenario in chosen:
         lines += report.lines(scenario, _run(scenario, wanted.rounds))
     table = report.table(lines)
-    print(table)
+    sys.stdout.write(f"{table}\n")
     if chosen == SCENARIOS:
         (DOCS / "benchmark.md").write_text(report.page(table, wanted.rounds))
-        chart.draw(lines, DOCS / "benchmark.png")
+        chart.draw(lines, f"{report.today()}: {report.machine()}", DOCS / "benchmark.png")
 
 
 def _arguments() -> argparse.Namespace:
@@ -40,7 +40,7 @@ def _arguments() -> argparse.Namespace:
 def _run(scenario: Scenario, count: int) -> report.Rounds:
     rounds: report.Rounds = {kind: [] for kind in scenario.kinds}
     for number in range(1, count + 1):
-        print(f"{scenario.name}, round {number} of {count}", file=sys.stderr)
+        sys.stderr.write(f"{scenario.name}, round {number} of {count}\n")
         for kind in scenario.kinds:
             figures = scenario.measure(kind)
             rounds[kind].append(figures)

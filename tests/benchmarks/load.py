@@ -6,6 +6,7 @@ server on another core; `Load.client` tells how busy it was.
 
 import json
 import math
+import os
 import re
 import select
 import socket
@@ -16,7 +17,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import Pipe, Process
 from multiprocessing.connection import Connection as PipeEnd
-from random import Random
 from typing import Any
 
 CHUNK = 1024 * 1024
@@ -68,7 +68,7 @@ class _Line:
     def __init__(self, port: int, epoll: select.epoll):
         self._socket = socket.create_connection(("127.0.0.1", port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.setblocking(False)
+        self._socket.settimeout(0)
         self._epoll = epoll
         self._waits_to_send = False
         self.number = self._socket.fileno()
@@ -188,7 +188,7 @@ def patch(path: str, token: str, **body: Any) -> bytes:
 def upload(size: int, token: str) -> bytes:
     """POST /documents with a PDF of so many bytes, which compress as little as those of real ones."""
     start, end = b"%PDF-1.7\n", b"\nstartxref\n9\n%%EOF\n"
-    block = Random(size).randbytes(min(size, CHUNK))
+    block = os.urandom(CHUNK)
     content = (start + block * (size // len(block) + 1))[: size - len(end)] + end
     disposition = b'Content-Disposition: form-data; name="file"; filename="report.pdf"'
     form = b"--frontier\r\n%b\r\nContent-Type: application/pdf\r\n\r\n%b\r\n--frontier--\r\n" % (disposition, content)

@@ -23,17 +23,22 @@ HEADER = """\
 PAGE = """\
 # Benchmark
 
-Measured by `make bench` on {date}: medians of {rounds} rounds. In each round every server is started anew, warmed up and
-loaded in turn; the server has one core, the load another. *Product* is this service as shipped: authentication,
-database, JSON logs, every file and commit synced to disk. *Textbook* is an application written as FastAPI's and
-SQLAlchemy's tutorials show, which syncs nothing
-([textbook.py](../tests/benchmarks/textbook.py)); *limit* is a bare ASGI application that only hashes and writes the body,
-or answers fixed bytes ([limit.py](../tests/benchmarks/limit.py)). All run under uvicorn with uvloop and httptools.
+Measured by `make bench` on {date}: medians of {rounds} rounds. In each round every server is started anew, warmed up
+and loaded in turn; the server has one core, the load another.
+
+- *Product*: this service as shipped, with authentication, database, JSON logs, and every file and commit synced to
+  disk.
+- *Textbook*: an application as FastAPI's and SQLAlchemy's tutorials show it, which syncs nothing
+  ([textbook.py](../tests/benchmarks/textbook.py)).
+- *Limit*: a bare ASGI application that only hashes and writes the body, or answers fixed bytes
+  ([limit.py](../tests/benchmarks/limit.py)).
+
+All run under uvicorn with uvloop and httptools.
 
 {table}
 Where there is no *ratio to*, the product's figure itself is judged.
 
-{machine}
+Machine and versions: {machine}
 
 ![The table as a chart](benchmark.png)
 """
@@ -88,13 +93,18 @@ def number(value: float) -> str:
 
 
 def page(table: str, rounds: int) -> str:
-    return PAGE.format(date=f"{datetime.now(UTC):%Y-%m-%d}", rounds=rounds, table=table, machine=_machine())
+    return PAGE.format(date=today(), rounds=rounds, table=table, machine=machine())
 
 
-def _machine() -> str:
+def today() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%d}"
+
+
+def machine() -> str:
+    """What it was measured on, and with which versions."""
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text("utf-8"))
     libraries = ", ".join(f"{name} {version(name)}" for name in ("uvicorn", "uvloop", "fastapi", "sqlalchemy"))
     return (
-        f"Machine: {cpu[1] if cpu else platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}. "
+        f"{cpu[1] if cpu else platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}, "
         f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {libraries}."
     )

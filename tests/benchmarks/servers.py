@@ -28,7 +28,7 @@ ACCOUNT = {"email": "ada@example.com", "password": "correct horse battery staple
 
 def say(kind: str, text: str):
     """Tell of progress, where it does not get into the table."""
-    print(f"    {kind:8}  {text}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"    {kind:8}  {text}\n")
 
 
 @dataclass

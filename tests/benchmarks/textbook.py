@@ -1,7 +1,7 @@
 """The textbook way: what FastAPI's and SQLAlchemy's tutorials show, put together with care.
 
-SQLite is tuned as guides recommend (WAL, synchronous=NORMAL, a long busy timeout), so it is fast and does not fail under
-load. Nothing is synced to disk, and work that was accepted is lost with the process.
+SQLite is tuned as guides recommend (WAL, synchronous=NORMAL, a long busy timeout), so it is fast and does not fail
+under load. Nothing is synced to disk, and work that was accepted is lost with the process.
 """
 
 import asyncio
@@ -157,15 +157,12 @@ async def current_user(token: Annotated[str, Depends(bearer)], session: Db):
 CurrentUser = Annotated[User, Depends(current_user)]
 
 
-async def own_document(document_id: str, user: CurrentUser, session: Db):
+async def own_document(session: AsyncSession, user: User, document_id: str):
     query = select(Document).where(Document.id == document_id, Document.owner_id == user.id)
     document = (await session.execute(query)).scalar_one_or_none()
     if document is None:
         raise HTTPException(404, "No such document")
     return document
-
-
-OwnDocument = Annotated[Document, Depends(own_document)]
 
 
 @app.get("/livez")
@@ -208,12 +205,13 @@ async def upload(file: UploadFile, user: CurrentUser, session: Db):
 
 
 @app.get("/documents/{document_id}", response_model=DocumentOut)
-async def get_document(document: OwnDocument):
-    return document
+async def get_document(document_id: str, user: CurrentUser, session: Db):
+    return await own_document(session, user, document_id)
 
 
 @app.post("/documents/{document_id}/process", status_code=202)
-async def process(document: OwnDocument, wanted: Wanted, background: BackgroundTasks, session: Db):
+async def process(document_id: str, wanted: Wanted, background: BackgroundTasks, user: CurrentUser, session: Db):
+    document = await own_document(session, user, document_id)
     if document.status == "PROCESSING":
         raise HTTPException(409, "Already processing")
     document.status = "PROCESSING"
