@@ -160,7 +160,7 @@ def _process_requests(server: Server, count: int, seconds: float) -> list[bytes]
 def _wait_for_completed(server: Server, count: int):
     """Looks into the file, which costs the server nothing: readers of a WAL block nobody."""
     with closing(sqlite3.connect(f"file:{server.folder}/app.db?mode=ro", uri=True, timeout=60)) as database:
-        until(lambda: database.execute(COMPLETED).fetchone()[0] == count, timeout=120)
+        until(lambda: database.execute(COMPLETED).fetchone()[0] == count, timeout=600)
 
 
 @scenario(
