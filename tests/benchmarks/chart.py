@@ -5,6 +5,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from tests.benchmarks.report import Line, number
 
@@ -16,8 +17,9 @@ def draw(lines: Sequence[Line], note: str, file: Path):
     compared = [line for line in lines if line.figures.get("textbook")]
     near = [line for line in lines if line.figures.get("limit") and not line.row.less_is_better]
     heights = [len(compared), 1.6 * len(near)]
-    figure = Figure(figsize=(11, 1.5 + 0.33 * sum(heights)), dpi=160, layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.12, w_pad=0.12)
+    figure = Figure(
+        figsize=(11, 1.5 + 0.33 * sum(heights)), dpi=160, layout=ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.12)
+    )
     upper, lower = figure.subplots(2, 1, height_ratios=heights)
     _draw_factors(upper, compared)
     _draw_shares(lower, near)
