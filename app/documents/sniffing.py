@@ -29,7 +29,7 @@ _HEAD = 1024
 _PDF_TAIL = 2048
 _ZIP_TAIL = 22 + 0xFFFF  # an end record, and the longest comment that may follow it
 _PDF_END = re.compile(rb"startxref.*%%EOF", re.DOTALL)
-_ZIP_END = re.compile(rb"(?=(PK\x05\x06.{18}))", re.DOTALL)
+_ZIP_END = b"PK\5\6"
 _FOREIGN = (b"PK", b"<", b"#!", b"MZ", b"\x7fELF", b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"\xd0\xcf\x11\xe0")
 _UNSAFE_NAME = re.compile(r"^$|^/|^[A-Za-z]:|(^|/)\.\.(/|$)|[\\\x00-\x1f\x7f]")
 _MACRO = re.compile(r"macroenabled|vbaproject|vbadata")
@@ -94,10 +94,11 @@ def _at(file: BinaryIO, position: int, length: int) -> bytes:
 def _zip_end(file: BinaryIO, size: int) -> _ZipEnd | None:
     """The last end record in reach of a ZIP reader. Its signature alone is chance: it has its directory before it."""
     tail = _at(file, size - _ZIP_TAIL, _ZIP_TAIL)
-    for match in reversed(list(_ZIP_END.finditer(tail))):
-        entries, directory_size, directory_offset = struct.unpack("<10xH2L2x", match[1])
-        position = size - len(tail) + match.start()
-        if _at(file, position - directory_size, 4) in (b"PK\1\2", b"PK\5\6"):  # the latter if it is empty
+    found = max(0, len(tail) - 18)  # no shorter end is one
+    while (found := tail.rfind(_ZIP_END, 0, found)) >= 0:
+        entries, directory_size, directory_offset = struct.unpack_from("<10xH2L", tail, found)
+        position = size - len(tail) + found
+        if _at(file, position - directory_size, 4) in (b"PK\1\2", _ZIP_END):  # the latter if it is empty
             return _ZipEnd(position, entries, directory_size, directory_offset)
     return None
 

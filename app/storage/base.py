@@ -22,9 +22,8 @@ class Stored:
 class Staged(Protocol):
     """A file that is being received. Nobody sees it before `commit`."""
 
-    @property
-    def received(self) -> Stored:
-        """What was written so far. Not to be asked for while a write is under way."""
+    async def received(self) -> Stored:
+        """What was written so far."""
 
     async def write(self, chunks: Sequence[bytes | memoryview]) -> None:
         """Append bytes. Memory use does not grow with the file."""

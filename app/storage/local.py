@@ -26,6 +26,7 @@ from app.storage.threads import Threads
 P = ParamSpec("P")
 
 CHUNK = 256 * 1024
+BATCH = 256 * 1024  # bytes worth a thread hop of their own; fewer wait for the next one
 _IOV = min(os.sysconf("SC_IOV_MAX"), 1024)
 
 
@@ -50,8 +51,9 @@ class LocalStorage:
         try:
             yield staged
         finally:
-            # Shielded: a client that goes away cancels us here, and must leave nothing behind.
-            await asyncio.shield(self.run(staged.discard))
+            if staged.begun:
+                # Shielded: a client that goes away cancels us here, and must leave nothing behind.
+                await asyncio.shield(self.run(staged.discard))
 
     async def read(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
         file = await self.run(lambda: _Opened(self._existing(key)))
@@ -151,35 +153,45 @@ class _Opened:
 
 
 class LocalStaged:
-    """A file on its way in. Writes and hashing share one thread hop a batch."""
+    """A file on its way in. Writes and hashing share one thread hop a batch, the last with what comes after them: a
+    small file takes two, and leaves nothing to discard (a 20 KB upload: ms of processor time less than with four)."""
 
     def __init__(self, storage: LocalStorage, temporary: Path, final: Path) -> None:
         self._storage = storage
         self._temporary = temporary
         self._final = final
+        self.begun = False  # whether there may be something to discard
         self._file: BinaryIO | None = None
+        self._waiting: list[bytes | memoryview] = []
         self._sha256 = hashlib.sha256()
         self._size = 0
         # A cancelled caller leaves its call running in the thread; closing the file under it could hit a stranger's.
         self._lock = threading.Lock()
 
-    @property
-    def received(self) -> Stored:
-        return Stored(self._size, self._sha256.hexdigest())
+    async def received(self) -> Stored:
+        return await self._run(lambda _: Stored(self._size, self._sha256.hexdigest()))
 
     async def write(self, chunks: Sequence[bytes | memoryview]) -> None:
-        await self._run(lambda: self._write(chunks))
+        self._waiting += chunks
+        if sum(map(len, self._waiting)) >= BATCH:
+            await self._run(lambda _: None)
 
     async def inspect(self, examine: Callable[[BinaryIO], T]) -> T:
-        return await self._run(lambda: examine(self._opened()))
+        return await self._run(examine)
 
     async def commit(self) -> Stored:
         return await self._run(self._commit)
 
-    async def _run(self, call: Callable[[], T]) -> T:
+    async def _run(self, call: Callable[[BinaryIO], T]) -> T:
+        """Write what waits, then make the call, in one thread hop."""
+        chunks, self._waiting = self._waiting, []
+        self.begun = True
+
         def alone() -> T:
             with self._lock:
-                return call()
+                file = self._opened()
+                self._write(file, chunks)
+                return call(file)
 
         return await self._storage.run(alone)
 
@@ -189,9 +201,13 @@ class LocalStaged:
         A published file stays, even if its commit failed then: somebody else may have verified it since.
         """
         with self._lock:
-            if self._file is not None:
-                self._file.close()
-                self._temporary.unlink(missing_ok=True)
+            self._discard()
+
+    def _discard(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._temporary.unlink(missing_ok=True)
+        self.begun = False
 
     def _opened(self) -> BinaryIO:
         if self._file is None:
@@ -199,8 +215,8 @@ class LocalStaged:
             fcntl.flock(self._file, fcntl.LOCK_EX)
         return self._file
 
-    def _write(self, chunks: Sequence[bytes | memoryview]) -> None:
-        descriptor = self._opened().fileno()
+    def _write(self, file: BinaryIO, chunks: Sequence[bytes | memoryview]) -> None:
+        descriptor = file.fileno()
         for at in range(0, len(chunks), _IOV):
             some = chunks[at : at + _IOV]
             for chunk in some:
@@ -213,8 +229,7 @@ class LocalStaged:
                     rest = rest[os.write(descriptor, rest) :]
             self._size += size
 
-    def _commit(self) -> Stored:
-        file = self._opened()
+    def _commit(self, file: BinaryIO) -> Stored:
         os.fsync(file.fileno())
         folder = self._final.parent
         if not folder.exists():
@@ -228,7 +243,8 @@ class LocalStaged:
         except FileExistsError:
             raise AlreadyStored from None
         _sync(folder)
-        return self.received
+        self._discard()
+        return Stored(self._size, self._sha256.hexdigest())
 
 
 def _sync(path: Path) -> None:

@@ -119,7 +119,8 @@ class UploadService:
         async with self._gate.slot(), self._storage.create(key) as staged:
             async for batch in _batches(self._gate.paced(body, longest)):
                 await staged.write(batch)
-            _compare(document, staged.received.size, staged.received.sha256)
+            received = await staged.received()
+            _compare(document, received.size, received.sha256)
             await staged.commit()
         faults.hit("put.after_link")
 

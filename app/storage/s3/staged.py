@@ -44,8 +44,7 @@ class S3Staged:
         self._storing: asyncio.Task[object] | None = None
         self._committed = False
 
-    @property
-    def received(self) -> Stored:
+    async def received(self) -> Stored:
         return Stored(self._size, self._sha256.hexdigest())
 
     async def write(self, chunks: Sequence[bytes | memoryview]) -> None:
@@ -74,7 +73,7 @@ class S3Staged:
             log.error("storage.size_differs", key=self._key, sent=self._size, stored=found["ContentLength"])
             raise StorageUnavailable
         self._committed = True
-        return self.received
+        return await self.received()
 
     async def discard(self) -> None:
         """Remove what was not committed. Safe to call in any state."""
