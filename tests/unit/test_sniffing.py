@@ -224,6 +224,12 @@ def test_refuses(data, error):
     assert type(refusal.value) is error
 
 
+@pytest.mark.parametrize("length", range(22))
+def test_an_end_that_is_cut_off_is_none(length):
+    with pytest.raises(UnsupportedDocument):
+        sniffed(EMPTY_ZIP[:length])
+
+
 @pytest.mark.parametrize("head", [b"", b"PK\3", b"\xff\xd8\xff\xe0", b"\n" * 1020 + b"%PDF-", b"PK\5\6"])
 def test_implausible(head):
     assert not plausible(head)
