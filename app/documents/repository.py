@@ -165,7 +165,7 @@ def without_document(conn: Connection, ids: Sequence[UUID]) -> set[UUID]:
 def counts(conn: Connection) -> dict[str, int]:
     """Documents by status."""
     query = select(documents.c.status, func.count()).group_by(documents.c.status)
-    return {**dict.fromkeys(map(str, Status), 0), **dict(conn.execute(query).tuples().all())}
+    return {**dict.fromkeys(map(str, Status), 0), **dict(conn.execute(query).all())}
 
 
 def _tell_of_file(conn: Connection, event: str, document: Document) -> None:

@@ -236,7 +236,7 @@ def forget_hints(conn: Connection) -> None:
 
 def counts(conn: Connection) -> tuple[dict[str, int], float]:
     """Jobs by state, and the age in seconds of the oldest that is due and still queued (0 with none)."""
-    ended = conn.execute(select(jobs.c.state, func.count()).where(ENDED).group_by(jobs.c.state)).tuples().all()
+    ended = conn.execute(select(jobs.c.state, func.count()).where(ENDED).group_by(jobs.c.state)).all()
     live = {str(state): conn.scalar(select(func.count()).where(jobs.c.state == state)) or 0 for state in LIVE}
     due = [jobs.c.state == JobState.QUEUED, jobs.c.run_at <= now()]
     oldest = conn.execute(select(func.min(jobs.c.run_at).label("run_at"), now().label("now")).where(*due)).one()
