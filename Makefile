@@ -12,7 +12,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo up down test torture mutants bench lint lock clean
+.PHONY: help install run demo up down test torture mutants bench growth soak lint lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,12 @@ mutants: .venv/installed-tests ## Remove each guard that the promise rests on, a
 
 bench: .venv/installed-benchmarks ## Measure against a textbook app and the machine's limit; ARGS="--only upload"
 	.venv/bin/python -m tests.benchmarks $(ARGS)
+
+growth: .venv/installed-benchmarks ## Measure how cost grows to 1,000 connections and 1,000,000 documents
+	.venv/bin/python -m tests.benchmarks.growth
+
+soak: .venv/installed-tests ## Ten minutes of mixed traffic at 80 % of capacity; SECONDS=60 is a shorter one
+	.venv/bin/python -m tests.benchmarks.soak
 
 lint: .venv/installed-tests ## Check style, formatting and types
 	.venv/bin/ruff check

@@ -40,6 +40,7 @@ class Process:
 
     room = 500
     plenty = False
+    alarm = None
 
     async def send(self, job_id: UUID) -> None:
         """Be the Dispatcher."""
@@ -65,6 +66,18 @@ class Process:
         self._sweep(self._services.sweeper.sweep_jobs)
         self._sweep(self._services.sweeper.sweep_rows)
         self._sweep(self._services.sweeper.sweep_uploads)
+
+    def work(self, job_id: UUID) -> None:
+        """Be its runner."""
+        self._loop.run(self._services.runner.run(job_id))
+
+    def explain(self, sql: str, parameters: Any) -> list[str]:
+        """The database's plan for a statement, a line a step."""
+        explain = "EXPLAIN" if databases.POSTGRESQL else "EXPLAIN QUERY PLAN"
+        plan = self._loop.run(
+            self._services.db.read(lambda conn: conn.exec_driver_sql(f"{explain} {sql}", parameters).all())
+        )
+        return [step[-1] for step in plan]
 
     def kill(self) -> None:
         """Go away without any shutdown; given back is only what the operating system would take back."""

@@ -11,6 +11,7 @@ from app.database.base import (
     metadata,
     now,
     number_on,
+    unindexed,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "metadata",
     "now",
     "number_on",
+    "unindexed",
 ]

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 import structlog
-from sqlalchemy import Connection, DateTime, Dialect, MetaData, String, Table, func, literal, select
+from sqlalchemy import ColumnElement, Connection, DateTime, Dialect, MetaData, String, Table, func, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -160,3 +160,24 @@ def _any_case(element: any_case, compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(any_case, "postgresql")
 def _postgresql_any_case(element: any_case, compiler: SQLCompiler, **kw: Any) -> str:
     return f'({compiler.process(element.clauses, **kw)} COLLATE "und-x-icu")'
+
+
+class unindexed(FunctionElement[Any]):  # noqa: N801 - as `now`
+    """A column that SQLite shall not look up in an index. PostgreSQL knows by its statistics which index to use."""
+
+    inherit_cache = True
+    name = "unindexed"
+
+    def __init__(self, column: ColumnElement[Any]) -> None:
+        super().__init__(column)
+        self.type = column.type
+
+
+@compiles(unindexed)
+def _unindexed(element: unindexed, compiler: SQLCompiler, **kw: Any) -> str:
+    return compiler.process(element.clauses, **kw)
+
+
+@compiles(unindexed, "sqlite")
+def _sqlite_unindexed(element: unindexed, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"+{compiler.process(element.clauses, **kw)}"

@@ -48,7 +48,7 @@ documents = Table(
     Index(None, "owner_id", "size", "id"),
     Index(None, "owner_id", "status", "created_at", "id"),
     Index(None, "owner_id", "folder", "created_at", "id"),
-    Index(None, "owner_id", "sha256"),
+    Index(None, "owner_id", "sha256", "created_at", "id"),
     Index(None, "status"),
     Index("ix_documents_initiated", "upload_expires_at", sqlite_where=_INITIATED, postgresql_where=_INITIATED),
 )

@@ -4,27 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    bindparam,
-    delete,
-    exists,
-    func,
-    insert,
-    null,
-    or_,
-    select,
-    tuple_,
-    update,
-)
+from sqlalchemy import Connection, bindparam, delete, exists, func, insert, null, select, update
 
 from app import events
-from app.database import any_case, now
+from app.database import now
 from app.documents.lifecycle import SOURCES, Status
 from app.documents.models import document_tags, documents
-from app.documents.schemas import Document, Failure, Filters, Metadata
-from app.pagination import Keyset
+from app.documents.schemas import Document, Failure, Metadata
 
 EXPIRED = 500  # documents deleted in one go
 
@@ -171,18 +157,6 @@ def remove(conn: Connection, owner_id: UUID, document_id: UUID) -> bool:
     return bool(gone)
 
 
-def page(conn: Connection, owner_id: UUID, filters: Filters, after: Keyset | None, limit: int) -> list[Document]:
-    """Up to `limit` documents of the owner that follow `after` in the order that `filters` asks for."""
-    column = documents.c[filters.sort_column]
-    query = select(documents).where(documents.c.owner_id == owner_id, *_conditions(filters))
-    if after is not None:
-        position = tuple_(column, documents.c.id)
-        end = tuple_(bindparam("value", after.value, column.type), bindparam("last", after.id, documents.c.id.type))
-        query = query.where(position < end if filters.descending else position > end)
-    order = [column.desc(), documents.c.id.desc()] if filters.descending else [column, documents.c.id]
-    return [Document.model_validate(row) for row in conn.execute(query.order_by(*order).limit(limit))]
-
-
 def without_document(conn: Connection, ids: Sequence[UUID]) -> set[UUID]:
     """Those of the ids that no document has."""
     return set(ids) - set(conn.scalars(select(documents.c.id).where(documents.c.id.in_(ids))))
@@ -191,7 +165,7 @@ def without_document(conn: Connection, ids: Sequence[UUID]) -> set[UUID]:
 def counts(conn: Connection) -> dict[str, int]:
     """Documents by status."""
     query = select(documents.c.status, func.count()).group_by(documents.c.status)
-    return {**dict.fromkeys(map(str, Status), 0), **dict(conn.execute(query).tuples().all())}
+    return {**dict.fromkeys(map(str, Status), 0), **dict(conn.execute(query).all())}
 
 
 def _tell_of_file(conn: Connection, event: str, document: Document) -> None:
@@ -210,26 +184,3 @@ def _tell_of_file(conn: Connection, event: str, document: Document) -> None:
 def _index_tags(conn: Connection, document_id: UUID, tags: Sequence[str]) -> None:
     if tags:
         conn.execute(insert(document_tags), [{"document_id": document_id, "tag": tag} for tag in tags])
-
-
-def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = [
-        documents.c[name] == value
-        for name in ("status", "content_type", "folder", "sha256")
-        if (value := getattr(filters, name)) is not None
-    ]
-    if filters.tag is not None:
-        tagged = select(document_tags.c.document_id).where(document_tags.c.tag == filters.tag)
-        conditions.append(documents.c.id.in_(tagged))
-    if filters.q is not None:
-        conditions.append(
-            or_(
-                any_case(documents.c.filename).icontains(filters.q, autoescape=True),
-                any_case(documents.c.description).icontains(filters.q, autoescape=True),
-            )
-        )
-    if filters.created_after is not None:
-        conditions.append(documents.c.created_at > filters.created_after)
-    if filters.created_before is not None:
-        conditions.append(documents.c.created_at < filters.created_before)
-    return conditions

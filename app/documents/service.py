@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from app import events, faults, idempotency, metrics, pagination
 from app.database import Database
-from app.documents import repository
+from app.documents import listing, repository
 from app.documents.gate import Gate
 from app.documents.intake import BATCH, Form
 from app.documents.lifecycle import Status
@@ -102,7 +102,7 @@ class DocumentService:
     async def find(self, owner_id: UUID, filters: Filters, limit: int, cursor: str | None) -> DocumentPage:
         """Raises InvalidCursor."""
         after = pagination.decode(cursor, filters.sort, _KINDS[filters.sort_column]) if cursor else None
-        rows = await self._db.read(lambda conn: repository.page(conn, owner_id, filters, after, limit + 1))
+        rows = await self._db.read(lambda conn: listing.page(conn, owner_id, filters, after, limit + 1))
         items, last = pagination.page(rows, limit)
         return DocumentPage(items=items, next_cursor=_cursor(last, filters) if last else None)
 

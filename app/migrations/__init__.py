@@ -16,7 +16,7 @@ from app.settings import ConfigurationError
 
 log = structlog.get_logger()
 
-HEAD = "0002"
+HEAD = "0003"
 _NUMBER = re.compile("(?!0000)[0-9]{4}")
 
 

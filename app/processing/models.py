@@ -39,6 +39,7 @@ class JobState(StrEnum):
 LIVE = (JobState.QUEUED, JobState.RUNNING)
 _STATES = ", ".join(f"'{state}'" for state in JobState)
 _LIVE = text("state IN ('QUEUED', 'RUNNING')")
+ENDED = text("state IN ('SUCCEEDED', 'FAILED', 'CANCELLED')")
 _QUEUED = text("state = 'QUEUED'")
 _RUNNING = text("state = 'RUNNING'")
 
@@ -77,7 +78,15 @@ jobs = Table(
     Index(None, "document_id"),
     Index(None, "owner_id", "created_at", "id"),
     Index(None, "owner_id", "state", "created_at", "id"),
-    Index(None, "state"),
+    Index("ix_jobs_ended", "state", sqlite_where=ENDED, postgresql_where=ENDED),
+    Index(
+        "ix_jobs_dead",
+        "owner_id",
+        "created_at",
+        "id",
+        sqlite_where=text("dead IS 1"),
+        postgresql_where=text("dead IS true"),
+    ),
 )
 
 # At most one a document: the current one.

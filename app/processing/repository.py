@@ -25,10 +25,10 @@ from sqlalchemy import (
 )
 
 from app import events
-from app.database import now
+from app.database import now, unindexed
 from app.documents.schemas import Document, Failure
 from app.pagination import Keyset
-from app.processing.models import LIVE, JobState, jobs
+from app.processing.models import ENDED, LIVE, JobState, jobs
 from app.processing.schemas import Job, JobFilters
 
 _SETTLED = ("job.succeeded", "job.failed", "job.retried", "job.released")  # told with the fence, but by a sweeper
@@ -56,7 +56,8 @@ def page(conn: Connection, owner_id: UUID, filters: JobFilters, after: Keyset | 
     """Up to `limit` jobs of the owner that follow `after`, newest first."""
     query = select(jobs).where(jobs.c.owner_id == owner_id)
     if filters.state is not None:
-        query = query.where(jobs.c.state == filters.state)
+        # The index of the dead holds fewer than that of any state.
+        query = query.where((unindexed(jobs.c.state) if filters.dead else jobs.c.state) == filters.state)
     if filters.dead is not None:
         query = query.where(jobs.c.dead.is_(filters.dead))
     if after is not None:
@@ -207,8 +208,8 @@ def bury_lost(conn: Connection, error: Failure) -> list[Job]:
 
 def lost_and_due(conn: Connection) -> tuple[bool, bool]:
     """Whether there are jobs to take back, and jobs to announce; spares the others a write transaction when not."""
-    lost = exists().where(*_expired())
-    due = exists().where(jobs.c.state == JobState.QUEUED, _reached(jobs.c.hint_at))
+    lost = _any_reached(JobState.RUNNING, jobs.c.locked_until)
+    due = _any_reached(JobState.QUEUED, jobs.c.hint_at)
     any_lost, any_due = conn.execute(select(lost, due)).one()
     return any_lost, any_due
 
@@ -235,10 +236,11 @@ def forget_hints(conn: Connection) -> None:
 
 def counts(conn: Connection) -> tuple[dict[str, int], float]:
     """Jobs by state, and the age in seconds of the oldest that is due and still queued (0 with none)."""
-    by_state = conn.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).tuples().all()
+    ended = conn.execute(select(jobs.c.state, func.count()).where(ENDED).group_by(jobs.c.state)).all()
+    live = {str(state): conn.scalar(select(func.count()).where(jobs.c.state == state)) or 0 for state in LIVE}
     due = [jobs.c.state == JobState.QUEUED, jobs.c.run_at <= now()]
     oldest = conn.execute(select(func.min(jobs.c.run_at).label("run_at"), now().label("now")).where(*due)).one()
-    states = {**dict.fromkeys(map(str, JobState), 0), **dict(by_state)}
+    states = {**dict.fromkeys(map(str, JobState), 0), **dict(ended), **live}
     return states, (oldest.now - oldest.run_at).total_seconds() if oldest.run_at else 0.0
 
 
@@ -281,4 +283,13 @@ def _reached(moment: Column[datetime]) -> ColumnElement[bool]:
 
     Such a moment means nothing any more, and to wait for it could take as long as the clock was put back.
     """
-    return or_(moment <= now(), moment > now(HORIZON))
+    return or_(*_ends(moment))
+
+
+def _any_reached(state: JobState, moment: Column[datetime]) -> ColumnElement[bool]:
+    """Whether a job's moment is reached: a look at either end of an index, however long the queue between them is."""
+    return or_(*(exists().where(jobs.c.state == state, end) for end in _ends(moment)))
+
+
+def _ends(moment: Column[datetime]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return moment <= now(), moment > now(HORIZON)

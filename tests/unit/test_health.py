@@ -74,3 +74,28 @@ def test_draining_shows_at_once() -> None:
         assert it.times == 1
 
     asyncio.run(scenario())
+
+
+class Slow:
+    """A database that takes its time to count, and counts how often."""
+
+    def __init__(self, seconds: float) -> None:
+        self.times = 0
+        self._seconds = seconds
+
+    async def read(self, _work: object) -> int:
+        self.times += 1
+        await asyncio.sleep(self._seconds)
+        return self.times
+
+
+@pytest.mark.parametrize(("seconds", "times"), [(0.05, 1), (0, 2)])
+def test_what_took_long_to_count_is_remembered(seconds: float, times: int) -> None:
+    async def scenario() -> None:
+        db = Slow(seconds)
+        it = Health(cast("Any", db), {})
+        assert await asyncio.gather(*(it.facts() for _ in range(100))) == [1] * 100
+        await asyncio.sleep(0.1)
+        assert await it.facts() == times
+
+    asyncio.run(scenario())

@@ -1,0 +1,210 @@
+"""Whatever the service executes finds its rows by an index, so nothing becomes slow with a million of them.
+
+SQLite plans by the schema alone: what it would do with a million rows it says of an empty table. PostgreSQL plans by
+statistics, so here it has enough rows to prefer an index.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Engine, event
+
+from app.database import metadata
+from app.documents import listing, repository as documents
+from app.main import create_app
+from app.processing import repository
+from app.settings import Settings
+from tests import databases
+from tests.benchmarks import growth_rows
+from tests.factories import PDF_TYPE, pdf
+from tests.inprocess import Process
+from tests.server import PASSWORD
+
+ACCOUNT = {"email": "ada@example.com", "password": PASSWORD}
+SORTS = ("-created_at", "filename", "size")
+FILTERS = (
+    "",
+    "status=FAILED",
+    "folder=f",
+    "tag=t",
+    f"sha256={'0' * 64}",
+    f"content_type={PDF_TYPE}",
+    "q=report",
+    "created_after=2026-01-01T00:00:00Z&created_before=2026-01-02T00:00:00Z",
+    "status=COMPLETED&folder=f&tag=t&q=r",
+)
+JOB_FILTERS = ("", "state=QUEUED", "dead=true", "dead=false", "state=FAILED&dead=true")
+
+# What is read from end to end, and by whom: to count a million rows takes 0.1 s, and is not done all the time; running
+# jobs are few; what is queued may have to be announced anew.
+SCANNED = {
+    "GET /metrics": {"documents", "jobs", "ix_documents_status", "ix_jobs_ended", "ix_jobs_queued", "ix_jobs_running"},
+    "the sweeper": {"ix_jobs_running", "ix_jobs_queued"},
+}
+PEOPLE = """
+INSERT INTO users (id, email, password_hash, active, created_at)
+    SELECT gen_random_uuid(), n, 'x', true, now() FROM generate_series(1, 20000) n;
+INSERT INTO token_families (id, user_id, expires_at) SELECT gen_random_uuid(), id, now() + '1 day' FROM users;
+INSERT INTO refresh_tokens (id, family_id, parent_id, token_hash, expires_at)
+    SELECT gen_random_uuid(), id, gen_random_uuid(), sha256(id::text::bytea), expires_at FROM token_families;
+INSERT INTO idempotency_keys (user_id, key, expires_at) SELECT id, 'key', now() + '1 day' FROM users;
+"""
+
+Statements = dict[tuple[str, str], Any]
+
+
+class Driver:
+    """Has one process do all that it can do, and records every statement by whom it is for."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        self.process = Process(data_dir, lease_seconds=1)
+        self.statements: Statements = {}
+        self.cause = "the start"
+        event.listen(Engine, "before_cursor_execute", self.record)
+        self.ask("POST", "/auth/register", json=ACCOUNT)
+        self.tokens = self.ask("POST", "/auth/login", json=ACCOUNT)
+        self.owner = UUID(self.ask("GET", "/auth/me")["id"])
+
+    def close(self) -> None:
+        event.remove(Engine, "before_cursor_execute", self.record)
+        self.process.kill()
+
+    def ask(self, method: str, path: str, **options: Any) -> Any:
+        self.cause = f"{method} {_template(path)}"
+        token = "" if path.startswith("/uploads") else getattr(self, "tokens", {}).get("access_token", "")
+        answer = self.process.http(method, path, token=token, **options)
+        assert answer.is_success, (self.cause, answer.text)
+        return answer.json() if answer.headers.get("content-type") == "application/json" else None
+
+    def sweep(self) -> None:
+        self.cause = "the sweeper"
+        self.process.announce_all()
+        self.process.tick()
+        self.process.write(documents.without_document, [self.owner])
+
+    def work(self, job_id: str) -> None:
+        self.cause = "the runner"
+        self.process.work(UUID(job_id))
+        self.process.write(repository.finished, [UUID(job_id)])
+
+    def record(self, *execution: Any) -> None:
+        _conn, _cursor, sql, parameters, _context, many = execution
+        if self.cause and sql.startswith(("SELECT", "INSERT", "UPDATE", "DELETE")) and "alembic_version" not in sql:
+            self.statements[self.cause, sql] = parameters[0] if many else parameters
+
+
+def _template(path: str) -> str:
+    return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|{\w+}", "{id}", path.partition("?")[0])
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Iterator[Driver]:
+    driver = Driver(tmp_path / "var")
+    yield driver
+    driver.close()
+
+
+def document(driver: Driver, text: str, **options: Any) -> str:
+    """The id of a new one."""
+    form = {"files": {"file": ("a.pdf", pdf(text), PDF_TYPE)}, "data": {"metadata": json.dumps({"tags": ["t"]})}}
+    found: str = driver.ask("POST", "/documents", **form, **options)["id"]
+    return found
+
+
+def accepted(driver: Driver, document_id: str, key: str | None = None, **params: Any) -> str:
+    """The id of its job."""
+    body = {"params": {"seconds": 0} | params, "force": True}
+    found: str = driver.ask("POST", f"/documents/{document_id}/process", json=body, key=key)["job"]["id"]
+    return found
+
+
+def live(driver: Driver) -> None:
+    """Every operation of the API, every end of a job, and all that is swept."""
+    first = document(driver, "first", key="upload")
+    document(driver, "first", key="upload")
+    job = accepted(driver, first, "process", seconds=0.5)
+    driver.work(job)
+    for path in ("", "/content", "/timeline", "/timeline?limit=1", "/result"):
+        driver.ask("GET", f"/documents/{first}{path}")
+    driver.ask("PATCH", f"/documents/{first}", json={"tags": ["u"], "folder": "f"})
+    driver.ask("GET", f"/jobs/{job}")
+    driver.work(accepted(driver, first, fail="permanent"))
+    driver.work(accepted(driver, first, fail="transient"))
+    second = document(driver, "second")
+    driver.ask("POST", f"/jobs/{accepted(driver, second)}/cancel")
+    lost = driver.process.write(repository.claim, UUID(accepted(driver, second)), "w", -1)
+    assert lost
+    driver.sweep()
+    driver.process.write(repository.pass_on, lost.id)
+    driver.ask("DELETE", f"/documents/{document(driver, 'third')}")
+    upload_directly(driver)
+    for path in ("/livez", "/readyz", "/metrics"):
+        driver.ask("GET", path)
+    pair = driver.ask("POST", "/auth/refresh", json={"refresh_token": driver.tokens["refresh_token"]})
+    driver.ask("POST", "/auth/logout", json={"refresh_token": pair["refresh_token"]})
+    driver.sweep()
+
+
+def upload_directly(driver: Driver) -> None:
+    content = pdf("direct")
+    announced = {"filename": "a.pdf", "content_type": PDF_TYPE, "size": len(content)}
+    announced["sha256"] = hashlib.sha256(content).hexdigest()
+    upload = driver.ask("POST", "/documents/initiate-upload", json=announced, key="initiate")
+    path = upload["upload_url"].removeprefix("http://app")
+    driver.ask("PUT", path, content=content, kind=PDF_TYPE)
+    driver.ask("POST", f"/documents/{upload['document_id']}/complete-upload")
+
+
+def list_everything(driver: Driver) -> None:
+    for query in (f"{each}&sort={sort}&limit=1" for each in FILTERS for sort in SORTS):
+        cursor = driver.ask("GET", f"/documents?sort={query.partition('sort=')[2]}")["next_cursor"]
+        driver.ask("GET", f"/documents?{query}")
+        driver.ask("GET", f"/documents?{query}&cursor={cursor}")
+    cursor = driver.ask("GET", "/jobs?limit=1")["next_cursor"]
+    for query in JOB_FILTERS:
+        driver.ask("GET", f"/jobs?{query}")
+        driver.ask("GET", f"/jobs?{query}&cursor={cursor}")
+
+
+def test_every_statement_uses_an_index(driver: Driver) -> None:
+    live(driver)
+    list_everything(driver)
+    with patch.object(listing, "FEW", -1):  # as if every filter fitted many
+        list_everything(driver)
+    if databases.POSTGRESQL:
+        many_rows(driver)
+    paths = create_app(Settings(_env_file=None)).openapi()["paths"]
+    operations = {f"{method.upper()} {_template(path)}" for path, methods in paths.items() for method in methods}
+    causes = {cause for cause, _ in driver.statements}
+    assert operations - causes == {"GET /livez", "GET /readyz"}, "which read no rows"
+    for (cause, sql), parameters in driver.statements.items():
+        plan = driver.process.explain(sql, parameters)
+        assert scanned(sql, plan) <= SCANNED.get(cause, set()), (cause, sql, plan)
+
+
+def scanned(sql: str, plan: list[str]) -> set[str]:
+    """What a plan reads from end to end, or sorts however much it is: tables and indexes by their names."""
+    steps = "\n".join(plan)
+    scans = re.findall(r"SCAN (\w+)(?: USING (?:COVERING )?INDEX (\w+))?$|Seq Scan on (\w+)", steps, re.MULTILINE)
+    found = {index or table or other for table, index, other in scans if (table or other) in metadata.tables}
+    # A list that is told not to use the index of its order is one of FEW.
+    return found | ({"a sort"} if "TEMP B-TREE FOR ORDER BY" in steps and "ORDER BY +" not in sql else set())
+
+
+def many_rows(driver: Driver) -> None:
+    """The user's own, and those of somebody else."""
+    stranger = UUID(driver.ask("POST", "/auth/register", json=ACCOUNT | {"email": "eve@example.com"})["id"])
+    driver.cause = ""
+    engine = databases.engine(driver.data_dir)
+    with engine.begin() as conn:
+        conn.exec_driver_sql(PEOPLE)
+    growth_rows.fill(engine, driver.owner.hex, range(2_000))
+    growth_rows.fill(engine, stranger.hex, range(2_000, 22_000))
