@@ -90,7 +90,7 @@ class DocumentService:
 
     async def get(self, owner_id: UUID, document_id: UUID) -> Document:
         """Raises NotFound."""
-        return await self._db.read(lambda conn: owned(conn, owner_id, document_id))
+        return await self._db.read(lambda conn: owned(conn, owner_id, document_id), brief=True)
 
     async def stored(self, owner_id: UUID, document_id: UUID) -> Document:
         """A document whose bytes are here. Raises NotFound, UploadIncomplete."""
