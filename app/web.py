@@ -68,8 +68,8 @@ class StrictRequest(Request):
 class Route(APIRoute):
     """A route whose handler sees StrictRequest, and answers with a Response.
 
-    Dependencies are plain functions here, called in place. Those that only describe the API are not called. FastAPI's
-    own way, by tasks in threads and stacks of contexts for what none of them needs, takes X us a request.
+    Dependencies are plain functions here, called in place; those that only describe the API are not called. FastAPI's
+    own way, with threads and stacks of contexts that none of them needs, took half of a small request's CPU.
     """
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:

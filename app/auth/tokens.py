@@ -94,7 +94,7 @@ class AccessTokens:
         )
         if claims["typ"] != "access" or type(claims["iat"]) is not int:
             raise InvalidToken
-        return _Claims(UUID(claims["sub"]), claims["iat"], claims["exp"])
+        return _Claims(UUID(claims["sub"]), claims["iat"], int(claims["exp"]))
 
 
 def _decoded(part: str) -> bytes:
