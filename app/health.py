@@ -24,10 +24,10 @@ from app.database import Database
 from app.documents import repository as documents
 from app.errors import AppError, NotReady
 from app.processing import repository as jobs
-from app.web import json_response, raises
+from app.web import Route, json_response, raises
 
 log = structlog.get_logger()
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], route_class=Route)
 
 CHECK_TIMEOUT = 2.0  # seconds
 MEMORY = 1.0  # seconds: anybody may ask, as often as they like, and a check costs a commit

@@ -13,6 +13,16 @@ from app.processing import routes as processing
 from app.settings import Settings, load
 from app.uploads import routes as uploads
 
+ROUTERS = (
+    uploads.router,
+    documents.router,
+    processing.router,
+    auth.own,
+    auth.router,
+    uploads.open_to_all,
+    health.router,
+)
+
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the application. Raises ConfigurationError when the environment cannot be run with."""
@@ -21,16 +31,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPIOffline(**openapi.DESCRIPTION, redoc_url=None, lifespan=lifespan(lambda: wiring.build(settings)))
     app.add_middleware(RequestMiddleware)
     problems.install(app)
-    for router in (
-        auth.router,
-        auth.own,
-        uploads.router,
-        uploads.open_to_all,
-        documents.router,
-        processing.router,
-        health.router,
-    ):
-        app.include_router(router)
+    # Before FastAPI's own, in the order in which they are looked through, and flat: what `include_router` makes is a
+    # tree that is searched twice for each request.
+    app.router.routes[:0] = [route for router in ROUTERS for route in router.routes]
     openapi.install(app, wiring.PROCESSORS)
 
     @app.get("/", include_in_schema=False)

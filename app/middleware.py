@@ -86,8 +86,7 @@ class _Exchange:
         seconds = time.perf_counter() - self._started
         method, route = self._scope["method"], _route(self._scope)
         status = self.status or 499  # as nginx logs a client that left before the answer
-        metrics.requests.labels(method, route, status).inc()
-        metrics.request_seconds.labels(method, route).observe(seconds)
+        metrics.count_request(method, route, status, seconds)
         log.info("http.request", method=method, route=route, status=status, ms=round(seconds * 1000, 2))
 
 

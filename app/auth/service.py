@@ -57,7 +57,7 @@ class AuthService:
     async def authenticate(self, access_token: str) -> User:
         """The active user behind an access token. Raises InvalidToken."""
         user_id = self._tokens.verify(access_token)
-        row = await self._db.read(lambda conn: conn.execute(_ACTIVE_USER, {"id": user_id}).one_or_none())
+        row = await self._db.read(lambda conn: conn.execute(_ACTIVE_USER, {"id": user_id}).one_or_none(), brief=True)
         if row is None:
             raise InvalidToken
         return User.model_validate(row)

@@ -48,8 +48,9 @@ class Database(Protocol):
         Raises ConfigurationError for what only another setting can mend.
         """
 
-    async def read(self, work: Work[T]) -> T:
-        """Run a unit that only reads, on committed data."""
+    async def read(self, work: Work[T], *, brief: bool = False) -> T:
+        """Run a unit that only reads, on committed data. `brief` is what finds a few small rows by an index: it need
+        not leave the event loop for that."""
 
     async def write(self, work: Work[T], *, urgent: bool = False) -> T:
         """Run a unit in a transaction; then, in the caller's context, what it left with `after_commit`.

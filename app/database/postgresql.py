@@ -81,7 +81,7 @@ class PostgresqlDatabase:
     def migrate(self) -> None:
         asyncio.run(self._migrate())
 
-    async def read(self, work: Work[T]) -> T:
+    async def read(self, work: Work[T], *, brief: bool = False) -> T:
         return await self._insist(partial(self._read, work))
 
     async def write(self, work: Work[T], *, urgent: bool = False) -> T:

@@ -1,4 +1,4 @@
-"""SQLite: one writer thread that groups concurrent units into durable commits; readers through aiosqlite.
+"""SQLite: one writer thread that groups concurrent units into durable commits; readers beside it (readers.py).
 
 Durability: WAL with synchronous=FULL, so a commit is on disk before its callers hear of it. Grouping makes that
 affordable: while one commit syncs, the next group gathers. Each unit runs in a SAVEPOINT of its own and fails alone.
@@ -24,19 +24,17 @@ from typing import Any, Generic
 import structlog
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
+from sqlalchemy.pool import NullPool
 
 from app import migrations
 from app.database.base import Effect, Retry, T, Work, metadata, run_effects, running
+from app.database.readers import Readers
 from app.errors import DatabaseUnavailable, OutcomeUnknown, StorageFull
 
 log = structlog.get_logger()
 
 PATIENCE = 4.5  # seconds that a unit waits for its turn before its caller is told to retry
 GROUP = 128  # units that share a commit at the most
-READERS = 4
-READ_PATIENCE = 30.0  # seconds for a reader: in WAL none waits for a lock, so a queue is load, and passes
 _BUSY_MS = 500
 
 
@@ -76,16 +74,7 @@ class SqliteDatabase:
         file.parent.mkdir(parents=True, exist_ok=True)
         self._turns = os.open(f"{file}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._engine = _engine(file)
-        self._readers = create_async_engine(
-            f"sqlite+aiosqlite:///{file}",
-            poolclass=AsyncAdaptedQueuePool,
-            pool_size=READERS,
-            max_overflow=0,
-            pool_timeout=READ_PATIENCE,
-            isolation_level="AUTOCOMMIT",
-            hide_parameters=True,  # errors are logged; what users store is not
-        )
-        event.listen(self._readers.sync_engine, "connect", _prepare_reader)
+        self._readers = Readers(file)
         self._queue: queue.SimpleQueue[_Unit[Any] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -101,10 +90,9 @@ class SqliteDatabase:
         except (DBAPIError, sqlite3.OperationalError) as error:
             raise _translated(error) from error
 
-    async def read(self, work: Work[T]) -> T:
+    async def read(self, work: Work[T], *, brief: bool = False) -> T:
         try:
-            async with self._readers.connect() as conn:
-                return await conn.run_sync(work)
+            return await self._readers.read(work, brief=brief)
         except (DBAPIError, PoolTimeoutError) as error:
             raise _translated(error) from error
 
@@ -139,7 +127,7 @@ class SqliteDatabase:
             await asyncio.to_thread(self._thread.join, PATIENCE)  # a frozen process may hold the lock
             self._thread = None
         self._engine.dispose()
-        await self._readers.dispose()
+        await self._readers.close()
 
     def _start(self) -> None:
         if self._thread is None:
@@ -269,15 +257,6 @@ def _engine(file: Path) -> Engine:
         conn.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
-
-
-def _prepare_reader(connection: Any, _: object) -> None:
-    cursor = connection.cursor()
-    for pragma in (f"busy_timeout={_BUSY_MS}", "query_only=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-    # SQLite's own knows ASCII only: a search in any case would miss É for é.
-    connection.create_function("lower", 1, lambda value: value and value.lower(), deterministic=True)
 
 
 def _is_busy(error: DBAPIError) -> bool:

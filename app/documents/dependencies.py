@@ -14,7 +14,7 @@ def get_service(request: Request) -> DocumentService:
     return service
 
 
-async def _bound(document_id: UUID) -> UUID:
+def _bound(document_id: UUID) -> UUID:
     structlog.contextvars.bind_contextvars(document_id=str(document_id))
     return document_id
 

@@ -90,7 +90,7 @@ class DocumentService:
 
     async def get(self, owner_id: UUID, document_id: UUID) -> Document:
         """Raises NotFound."""
-        return await self._db.read(lambda conn: owned(conn, owner_id, document_id))
+        return await self._db.read(lambda conn: owned(conn, owner_id, document_id), brief=True)
 
     async def stored(self, owner_id: UUID, document_id: UUID) -> Document:
         """A document whose bytes are here. Raises NotFound, UploadIncomplete."""
@@ -102,7 +102,8 @@ class DocumentService:
     async def find(self, owner_id: UUID, filters: Filters, limit: int, cursor: str | None) -> DocumentPage:
         """Raises InvalidCursor."""
         after = pagination.decode(cursor, filters.sort, _KINDS[filters.sort_column]) if cursor else None
-        rows = await self._db.read(lambda conn: listing.page(conn, owner_id, filters, after, limit + 1))
+        brief = filters == Filters(sort=filters.sort)  # then an index has the page as it stands
+        rows = await self._db.read(lambda conn: listing.page(conn, owner_id, filters, after, limit + 1), brief=brief)
         items, last = pagination.page(rows, limit)
         return DocumentPage(items=items, next_cursor=_cursor(last, filters) if last else None)
 

@@ -32,6 +32,8 @@ from app.processing.models import ENDED, LIVE, JobState, jobs
 from app.processing.schemas import Job, JobFilters
 
 _SETTLED = ("job.succeeded", "job.failed", "job.retried", "job.released")  # told with the fence, but by a sweeper
+_BY_ID = select(jobs).where(jobs.c.id == bindparam("id"))
+_OF_OWNER = _BY_ID.where(jobs.c.owner_id == bindparam("owner"))
 HORIZON = 600.0  # seconds, twice as far as any lease, hint or retry is ever set ahead
 
 
@@ -45,10 +47,8 @@ class Work(NamedTuple):
 
 def get(conn: Connection, job_id: UUID, owner_id: UUID | None = None) -> Job | None:
     """A job; of this owner, if one is given."""
-    query = select(jobs).where(jobs.c.id == job_id)
-    if owner_id is not None:
-        query = query.where(jobs.c.owner_id == owner_id)
-    row = conn.execute(query).one_or_none()
+    query = _BY_ID if owner_id is None else _OF_OWNER
+    row = conn.execute(query, {"id": job_id, "owner": owner_id}).one_or_none()
     return Job.model_validate(row) if row else None
 
 

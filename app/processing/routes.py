@@ -37,7 +37,7 @@ def get_service(request: Request) -> ProcessingService:
     return service
 
 
-async def _bound(job_id: UUID) -> UUID:
+def _bound(job_id: UUID) -> UUID:
     structlog.contextvars.bind_contextvars(job_id=str(job_id))
     return job_id
 

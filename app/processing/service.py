@@ -106,7 +106,7 @@ class ProcessingService:
         """The job; up to `wait` seconds later if it is not finished before. Raises NotFound."""
         deadline = time.monotonic() + wait
         while True:
-            job = await self._db.read(lambda conn: repository.get(conn, job_id, owner_id))
+            job = await self._db.read(lambda conn: repository.get(conn, job_id, owner_id), brief=True)
             if job is None:
                 raise NotFound
             left = deadline - time.monotonic()

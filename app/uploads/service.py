@@ -112,7 +112,7 @@ class UploadService:
         if self._presigner is not self._urls:  # the URL was made when the storage was another
             raise InvalidUploadUrl
         self._urls.verify(key, expires, signature)
-        found = await self._db.read(lambda conn: repository.announced(conn, document_id))
+        found = await self._db.read(lambda conn: repository.announced(conn, document_id), brief=True)
         document = await self._expected(found, sent)
         # It must not be swept while it arrives: one that began in time has half of the sweeper's grace to end.
         longest = expires - time.time() + self._settings.orphan_grace_seconds / 2
@@ -139,7 +139,7 @@ class UploadService:
         return document
 
     async def _owned(self, owner_id: UUID, document_id: UUID) -> Document:
-        return await self._db.read(lambda conn: owned(conn, owner_id, document_id))
+        return await self._db.read(lambda conn: owned(conn, owner_id, document_id), brief=True)
 
     async def _upload(self, document_id: UUID, wanted: NewUpload, base_url: str) -> Upload:
         key, ttl = storage_key(document_id), self._settings.upload_url_ttl

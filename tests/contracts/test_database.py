@@ -25,9 +25,10 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    text,
     update,
 )
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from app import wiring
 from app.database import Database, Retry, UTCDateTime, after_commit, any_case, binary_text, insert_unless, metadata, now
@@ -186,6 +187,22 @@ async def test_a_reader_sees_what_is_committed_and_nothing_else(db: Database) ->
     await db.write(step_slowly)
     assert seen in ([0], [])
     assert await db.read(count) == 1
+
+
+async def test_a_brief_read_sees_what_was_committed_just_before(db: Database) -> None:
+    await db.write(begin)
+    for n in range(1, 6):
+        await db.write(step)
+        assert await db.read(count, brief=True) == n
+
+
+async def test_a_brief_read_that_fails_does_not_keep_others_from_theirs(db: Database) -> None:
+    await db.write(begin)
+    with pytest.raises(DBAPIError):
+        await db.read(lambda conn: conn.execute(text("SELECT n FROM nothing")), brief=True)
+    with pytest.raises(LookupError):
+        await db.read(lambda _: {}["on purpose"], brief=True)
+    assert await db.read(count, brief=True) == 0
 
 
 async def test_who_goes_away_leaves_a_whole_unit_or_none(db: Database) -> None:

@@ -3,6 +3,7 @@ import hmac
 import json
 import time
 from base64 import urlsafe_b64encode
+from contextlib import suppress
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -173,6 +174,22 @@ def test_accepts(token):
 @pytest.mark.parametrize(("claim", "seconds"), [("exp", 5 - LEEWAY), ("iat", LEEWAY - 5), ("nbf", LEEWAY - 5)])
 def test_clocks_may_differ_a_little(claim, seconds):
     assert TOKENS.verify(claiming(**{claim: int(time.time()) + seconds})) == USER
+
+
+@pytest.mark.parametrize("hour", [-3600, 3600])
+def test_a_token_that_was_accepted_is_refused_when_its_time_is_over_or_not_yet_come(monkeypatch, hour):
+    token = TOKENS.issue(USER)
+    assert TOKENS.verify(token) == USER
+    now = time.time() + hour
+    monkeypatch.setattr(time, "time", lambda: now)
+    with pytest.raises(InvalidToken):
+        TOKENS.verify(token)
+
+
+def test_an_expiry_in_a_spelling_of_its_own_is_understood_or_refused():
+    for spelled in (f"{NOW + 900}", NOW + 900.5, f"{NOW - 900}", 1e300):
+        with suppress(InvalidToken):
+            assert TOKENS.verify(claiming(exp=spelled)) == USER
 
 
 @pytest.mark.parametrize("token", FORGED.values(), ids=FORGED)
