@@ -5,6 +5,9 @@ else, slower.
 """
 
 import asyncio
+import os
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -21,10 +24,22 @@ def _hash(password: str) -> str:
     return str(ARGON2.hash(password))
 
 
+def _nobodys_hash() -> str:
+    """A hash that no password fits, for a random result was never computed. To verify it takes as long as any other."""
+    return str(ARGON2(use_defaults=True, checksum=os.urandom(ARGON2.checksum_size)).to_string())
+
+
+def _let_others_go_first() -> None:
+    """Where the cores are busy, requests come before hashes: 0.4 x their p99 while 24 clients log in, on one core."""
+    if sys.platform == "linux":  # elsewhere threads have no priority of their own
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + 10)
+
+
 class PasswordHasher:
     def __init__(self, threads: int = 2) -> None:
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="passwords")
-        self._dummy = self._threads.submit(_hash, "nobody's password")
+        self._threads = ThreadPoolExecutor(threads, "passwords", initializer=_let_others_go_first)
+        self._nobodys = _nobodys_hash()
 
     async def hash(self, password: str) -> str:
         return await self._run(lambda: _hash(password))
@@ -37,7 +52,7 @@ class PasswordHasher:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _verify(self, password: str, hashed: str | None) -> bool:
-        fits = bool(ARGON2.verify(password, hashed or self._dummy.result()))
+        fits = bool(ARGON2.verify(password, hashed or self._nobodys))
         return fits and hashed is not None
 
     async def _run(self, call: Callable[[], T]) -> T:
