@@ -16,7 +16,6 @@ from app.auth.service import AuthService
 from app.auth.tokens import AccessTokens, development_secret
 from app.broker_url import Place
 from app.database import Database
-from app.database.postgresql import PostgresqlDatabase
 from app.database.sqlite import SqliteDatabase
 from app.dispatch.base import Carrier, Dispatcher
 from app.dispatch.in_process import InProcessDispatcher
@@ -205,6 +204,8 @@ def _database(settings: Settings, *, statement_timeout: float | None = None) -> 
     if settings.postgresql_url is None:
         with _writable("DATABASE_URL"):
             return SqliteDatabase(settings.database_file)
+    from app.database.postgresql import PostgresqlDatabase  # noqa: PLC0415 - its driver takes 50 ms to import
+
     return PostgresqlDatabase(
         settings.postgresql_url,
         pool_size=settings.database_pool_size,
