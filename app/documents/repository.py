@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, delete, exists, func, insert, null, select, update
+from sqlalchemy import Connection, Float, bindparam, delete, exists, func, insert, null, select, update
 
 from app import events
 from app.database import now
@@ -29,11 +29,16 @@ def announced(conn: Connection, document_id: UUID) -> Document | None:
 
 
 _ADD = insert(documents).values(version=1, created_at=now(), updated_at=now()).returning(documents)
+_ANNOUNCE = _ADD.values(upload_expires_at=now(bindparam("expires_in", type_=Float)))
 
 
-def add(conn: Connection, values: dict[str, Any], metadata: Metadata) -> Document:
-    """Insert a new document, UPLOADED or INITIATED as `values` say, with its event of that name."""
-    row = conn.execute(_ADD, values | metadata.model_dump()).one()
+def add(conn: Connection, values: dict[str, Any], metadata: Metadata, expires_in: float | None = None) -> Document:
+    """Insert a new document, UPLOADED or INITIATED as `values` say, with its event of that name.
+
+    `expires_in` is the time in seconds that its upload has, if it is INITIATED.
+    """
+    statement = _ADD if expires_in is None else _ANNOUNCE
+    row = conn.execute(statement, {**values, **metadata.model_dump(), "expires_in": expires_in}).one()
     _index_tags(conn, row.id, row.tags)
     document = Document.model_validate(row)
     _tell_of_file(conn, f"document.{document.status.lower()}", document)
