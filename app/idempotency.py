@@ -14,9 +14,23 @@ from uuid import UUID
 import orjson
 from fastapi import Depends, Header, Request, Response
 from pydantic.json_schema import SkipJsonSchema
-from sqlalchemy import Column, Connection, ForeignKey, Index, Integer, LargeBinary, String, Table, Uuid, delete, select
+from sqlalchemy import (
+    Column,
+    Connection,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Uuid,
+    bindparam,
+    delete,
+    select,
+)
 
-from app.database import UTCDateTime, insert_unless, metadata, now
+from app.database import UTCDateTime, insert_or_replace, insert_unless, metadata, now
 from app.errors import IdempotencyKeyReused, MalformedIdempotencyKey, RequestInProgress
 
 records = Table(
@@ -95,13 +109,18 @@ def release(conn: Connection, guard: Guard, holder: UUID) -> None:
     conn.execute(delete(records).where(*_of(guard), records.c.holder == holder, records.c.status.is_(None)))
 
 
+_RECALL = select(records).where(
+    records.c.user_id == bindparam("user"), records.c.key == bindparam("sent"), records.c.expires_at > now()
+)
+
+
 def recall(conn: Connection, guard: Guard, print_: str, *, reserved: bool = False) -> Answer | None:
     """The remembered answer to this very request, or None when it is new.
 
     Raises IdempotencyKeyReused when the key stands for another request, RequestInProgress while another holds it.
     With `reserved` the caller has done the long work under a reservation: of those, the first to commit wins.
     """
-    row = conn.execute(select(records).where(*_of(guard), records.c.expires_at > now())).one_or_none()
+    row = conn.execute(_RECALL, {"user": guard.user_id, "sent": guard.key}).one_or_none()
     if row is None or (row.status is None and reserved):
         return None
     if row.status is None:
@@ -111,23 +130,21 @@ def recall(conn: Connection, guard: Guard, print_: str, *, reserved: bool = Fals
     return Answer(row.status, row.body, row.location, replayed=True)
 
 
+_REMEMBER = insert_or_replace(records, expires_at=now(bindparam("ttl", type_=Float)))
+
+
 def remember(conn: Connection, guard: Guard, print_: str, answer: Answer) -> None:
     """Record the answer in the transaction of its work."""
-    insert = insert_unless(conn, records).values(
-        user_id=guard.user_id,
-        key=guard.key,
-        fingerprint=print_,
-        status=answer.status,
-        location=answer.location,
-        body=answer.body,
-        expires_at=now(guard.ttl),
-    )
-    columns = ("holder", "fingerprint", "status", "location", "body", "expires_at")
-    conn.execute(
-        insert.on_conflict_do_update(
-            index_elements=["user_id", "key"], set_={name: insert.excluded[name] for name in columns}
-        )
-    )
+    values = {
+        "user_id": guard.user_id,
+        "key": guard.key,
+        "fingerprint": print_,
+        "status": answer.status,
+        "location": answer.location,
+        "body": answer.body,
+        "ttl": guard.ttl,
+    }
+    conn.execute(_REMEMBER[conn.dialect.name], values)
 
 
 def forget_expired(conn: Connection) -> None:

@@ -98,18 +98,21 @@ def test_documents_know_nothing_of_processing() -> None:
 
 
 def written_columns(tree: ast.Module, table: str) -> set[str]:
-    """Functions of a module that pass `status=` or `state=` to a statement on the table."""
+    """Functions and constants of a module that pass `status=` or `state=` to a statement on the table."""
     column = {"documents": "status", "jobs": "state"}[table]
+    constants = {ast.unparse(each.targets[0]): each for each in tree.body if isinstance(each, ast.Assign)}
     writers = set()
-    for function in ast.walk(tree):
-        if not isinstance(function, ast.FunctionDef):
-            continue
-        calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
+    for name, code in [*((each.name, each) for each in functions(tree)), *constants.items()]:
+        calls = [node for node in ast.walk(code) if isinstance(node, ast.Call)]
         sets = any(keyword.arg == column for call in calls for keyword in call.keywords if _is_values(call))
         changes = any(_updates(call, table) for call in calls)
         if sets and changes:
-            writers.add(function.name)
+            writers.add(name)
     return writers
+
+
+def functions(tree: ast.Module) -> list[ast.FunctionDef]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
 
 
 def _is_values(call: ast.Call) -> bool:
@@ -128,7 +131,9 @@ def _updates(call: ast.Call, table: str) -> bool:
 
 def test_one_function_writes_the_status_of_documents() -> None:
     writers = {(name, each) for name, tree in modules().items() for each in written_columns(tree, "documents")}
-    assert writers == {("app.documents.repository", "move")}
+    assert writers == {("app.documents.repository", "_SWAP")}
+    named = [(each.name, ast.unparse(each)) for each in functions(modules()["app.documents.repository"])]
+    assert [name for name, code in named if "_SWAP" in code] == ["move"]
 
 
 def test_one_module_writes_the_state_of_jobs() -> None:

@@ -4,12 +4,23 @@ A transaction is a plain function over a Connection: nothing but the database ca
 when `write` returns, and it may be run again, so it has no effect outside the database but through `after_commit`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, DateTime, Dialect, MetaData, String, Table, func, literal, select
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    DateTime,
+    Dialect,
+    MetaData,
+    String,
+    Table,
+    func,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -90,9 +101,22 @@ def run_effects(effects: Iterable[Effect]) -> None:
             log.exception("database.effect_failed")
 
 
+_INSERT: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
 def insert_unless(conn: Connection, table: Table) -> Any:
     """INSERT with the `on_conflict_…` clauses that SQLite and PostgreSQL share and SQLAlchemy's core lacks."""
-    return {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[conn.dialect.name](table)
+    return _INSERT[conn.dialect.name](table)
+
+
+def insert_or_replace(table: Table, **values: Any) -> Mapping[str, Any]:
+    """By the dialect's name: INSERT of `values` and parameters in the place of any row with the same primary key."""
+    statements = {}
+    for dialect, insert in _INSERT.items():
+        row = insert(table).values(**values)
+        rest = {column.name: row.excluded[column.name] for column in table.c if not column.primary_key}
+        statements[dialect] = row.on_conflict_do_update(index_elements=table.primary_key, set_=rest)
+    return statements
 
 
 def number_on(conn: Connection, table: Table) -> None:
@@ -122,14 +146,15 @@ def binary_text(length: int) -> String:
 
 
 class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function that it is
-    """The database's clock, `seconds` from now: leases and expiries must not depend on which host asks."""
+    """The database's clock, `seconds` (or a parameter that gives them) from now: leases and expiries must not depend on
+    which host asks."""
 
     type = UTCDateTime()
     inherit_cache = True
     name = "now"
 
-    def __init__(self, seconds: float = 0) -> None:
-        super().__init__(literal(seconds))
+    def __init__(self, seconds: float | BindParameter[float] = 0) -> None:
+        super().__init__(seconds)
 
 
 @compiles(now, "postgresql")

@@ -158,7 +158,7 @@ class SqliteDatabase:
                 for unit in group:
                     _run_in_savepoint(conn, unit)
                 committing = True
-        except DBAPIError as error:
+        except (DBAPIError, sqlite3.Error) as error:
             if not group and _is_busy(error):
                 self._queue.put(first)  # its caller decides how long to wait
                 return []
@@ -196,9 +196,10 @@ class SqliteDatabase:
 
 
 def _run_in_savepoint(conn: Connection, unit: _Unit[Any]) -> None:
-    """Run one unit so that its failure undoes it alone. Raises DBAPIError where the whole transaction is lost."""
+    """Run one unit so that its failure undoes it alone. Raises the driver's error where all is lost."""
+    execute = conn.connection.cursor().execute  # past SQLAlchemy, which takes ten times as long
     for _ in range(3):
-        conn.exec_driver_sql("SAVEPOINT unit")
+        execute("SAVEPOINT unit")
         try:
             unit.outcome, unit.effects = unit.context.run(running, conn, unit.work)
             unit.error = None
@@ -211,8 +212,8 @@ def _run_in_savepoint(conn: Connection, unit: _Unit[Any]) -> None:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's, not this thread's
             unit.error = error
         if unit.error:
-            conn.exec_driver_sql("ROLLBACK TO unit")
-        conn.exec_driver_sql("RELEASE unit")
+            execute("ROLLBACK TO unit")
+        execute("RELEASE unit")
         if not isinstance(unit.error, Retry):
             break
 
@@ -259,8 +260,9 @@ def _engine(file: Path) -> Engine:
     return engine
 
 
-def _is_busy(error: DBAPIError) -> bool:
-    return getattr(error.orig, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+def _is_busy(error: Exception) -> bool:
+    name = getattr(getattr(error, "orig", error), "sqlite_errorname", "")
+    return bool(name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")))
 
 
 def _translated(error: Exception, *, committing: bool = False) -> Exception:

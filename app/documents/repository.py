@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, delete, exists, func, insert, null, select, update
+from sqlalchemy import Connection, Float, bindparam, delete, exists, func, insert, null, select, update
 
 from app import events
 from app.database import now
@@ -28,17 +28,33 @@ def announced(conn: Connection, document_id: UUID) -> Document | None:
     return Document.model_validate(row) if row else None
 
 
-def add(conn: Connection, values: dict[str, Any], metadata: Metadata) -> Document:
-    """Insert a new document, UPLOADED or INITIATED as `values` say, with its event of that name."""
-    row = conn.execute(
-        insert(documents)
-        .values(**values, **metadata.model_dump(), version=1, created_at=now(), updated_at=now())
-        .returning(documents)
-    ).one()
+_ADD = insert(documents).values(version=1, created_at=now(), updated_at=now()).returning(documents)
+_ANNOUNCE = _ADD.values(upload_expires_at=now(bindparam("expires_in", type_=Float)))
+
+
+def add(conn: Connection, values: dict[str, Any], metadata: Metadata, expires_in: float | None = None) -> Document:
+    """Insert a new document, UPLOADED or INITIATED as `values` say, with its event of that name.
+
+    `expires_in` is the time in seconds that its upload has, if it is INITIATED.
+    """
+    statement = _ADD if expires_in is None else _ANNOUNCE
+    row = conn.execute(statement, {**values, **metadata.model_dump(), "expires_in": expires_in}).one()
     _index_tags(conn, row.id, row.tags)
     document = Document.model_validate(row)
     _tell_of_file(conn, f"document.{document.status.lower()}", document)
     return document
+
+
+_SWAP = (
+    update(documents)
+    .where(documents.c.id == bindparam("document"), documents.c.status == bindparam("old"))
+    .values(status=bindparam("new"), version=documents.c.version + 1, updated_at=now())
+    .returning(documents)
+)
+_SWAPS = dict.fromkeys(Status, _SWAP) | {
+    Status.INITIATED: _SWAP.where(documents.c.error.is_(null())),
+    Status.PROCESSING: _SWAP.where(documents.c.job_id == bindparam("job")),
+}
 
 
 def move(
@@ -59,21 +75,9 @@ def move(
     latest job is another, or that its upload was rejected: nothing was changed.
     """
     assert old in SOURCES[new]
-    swap = update(documents).where(documents.c.id == document_id, documents.c.status == old)
-    if old is Status.PROCESSING:
-        swap = swap.where(documents.c.job_id == job_id)
-    if old is Status.INITIATED:
-        swap = swap.where(documents.c.error.is_(null()))
-    row = conn.execute(
-        swap.values(
-            status=new,
-            version=documents.c.version + 1,
-            job_id=job_id,
-            error=error.model_dump() if error else None,
-            updated_at=now(),
-            **facts,
-        ).returning(documents)
-    ).one_or_none()
+    swap = {"document": document_id, "old": old, "new": new, "job": job_id}
+    changed = {"job_id": job_id, "error": error.model_dump() if error else None, **facts}
+    row = conn.execute(_SWAPS[old], swap | changed).one_or_none()
     if row is None:
         return None
     events.append(

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Float,
     Select,
     Update,
     bindparam,
@@ -73,54 +74,73 @@ def finished(conn: Connection, job_ids: Sequence[UUID]) -> list[UUID]:
     return list(conn.scalars(query))
 
 
+_ENQUEUE = (
+    insert(jobs)
+    .values(
+        state=JobState.QUEUED,
+        fence=0,
+        tries=0,
+        run_at=now(),
+        hint_at=now(bindparam("hint_after", type_=Float)),
+        progress=0.0,
+        dead=False,
+        created_at=now(),
+    )
+    .returning(jobs)
+)
+
+
 def enqueue(
     conn: Connection, job_id: UUID, document: Document, work: Work, *, max_tries: int, hint_after: float
 ) -> Job:
     """Insert a QUEUED job. Its first hint follows the commit; from `hint_after` seconds on a sweeper sends others, or
     at once the first, if it is 0: there is nobody here to send it to."""
-    row = conn.execute(
-        insert(jobs)
-        .values(
-            id=job_id,
-            document_id=document.id,
-            owner_id=document.owner_id,
-            processor=work.processor,
-            processor_version=work.version,
-            params=work.params,
-            state=JobState.QUEUED,
-            fence=0,
-            tries=0,
-            max_tries=max_tries,
-            run_at=now(),
-            hint_at=now(hint_after),
-            progress=0.0,
-            dead=False,
-            request_id=events.current_request_id(),
-            created_at=now(),
-        )
-        .returning(jobs)
-    ).one()
-    job = Job.model_validate(row)
+    values = {
+        "id": job_id,
+        "document_id": document.id,
+        "owner_id": document.owner_id,
+        "processor": work.processor,
+        "processor_version": work.version,
+        "params": work.params,
+        "max_tries": max_tries,
+        "hint_after": hint_after,
+        "request_id": events.current_request_id(),
+    }
+    job = Job.model_validate(conn.execute(_ENQUEUE, values).one())
     tell(conn, "job.queued", job, f"user:{job.owner_id}", processor=work.processor)
     return job
 
 
+def _reached(moment: Column[datetime]) -> ColumnElement[bool]:
+    """Whether a moment has come, or lies so far ahead that the clock must have been put back since it was set.
+
+    Such a moment means nothing any more, and to wait for it could take as long as the clock was put back.
+    """
+    return or_(*_ends(moment))
+
+
+def _ends(moment: Column[datetime]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return moment <= now(), moment > now(HORIZON)
+
+
+_CLAIM = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("job"), jobs.c.state == JobState.QUEUED, _reached(jobs.c.run_at))
+    .values(
+        state=JobState.RUNNING,
+        fence=jobs.c.fence + 1,
+        tries=jobs.c.tries + 1,
+        progress=0.0,
+        locked_until=now(bindparam("lease", type_=Float)),
+        started_at=func.coalesce(jobs.c.started_at, now()),
+    )
+    .returning(jobs)
+)
+
+
 def claim(conn: Connection, job_id: UUID, worker: str, lease: float) -> Job | None:
     """Take a due job for `lease` seconds. None: it is not due, not queued, or somebody else has it."""
-    row = conn.execute(
-        update(jobs)
-        .where(jobs.c.id == job_id, jobs.c.state == JobState.QUEUED, _reached(jobs.c.run_at))
-        .values(
-            state=JobState.RUNNING,
-            fence=jobs.c.fence + 1,
-            tries=jobs.c.tries + 1,
-            progress=0.0,
-            locked_by=worker,
-            locked_until=now(lease),
-            started_at=func.coalesce(jobs.c.started_at, now()),
-        )
-        .returning(jobs)
-    ).one_or_none()
+    row = conn.execute(_CLAIM, {"job": job_id, "locked_by": worker, "lease": lease}).one_or_none()
     if row is None:
         return None
     job = Job.model_validate(row)
@@ -133,28 +153,31 @@ def pass_on(conn: Connection, job_id: UUID) -> None:
     conn.execute(_hint([job_id], jobs.c.run_at))
 
 
+# What a runner writes, by `_fenced`.
+_HELD = update(jobs).where(
+    jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("claim"), jobs.c.state == JobState.RUNNING
+)
+_RENEW = _HELD.values(locked_until=now(bindparam("lease", type_=Float)))
+_LEAVE = _HELD.values(locked_by=None, locked_until=None)
+_FINISH = _LEAVE.values(state=bindparam("final"), finished_at=now())
+_LATER = now(bindparam("delay", type_=Float))
+_REQUEUE = _LEAVE.values(state=JobState.QUEUED, tries=jobs.c.tries - bindparam("refund"), run_at=_LATER, hint_at=_LATER)
+
+
 def heartbeat(conn: Connection, job: Job, lease: float, progress: float) -> bool:
     """Renew the lease. False: it is lost, and the work must stop."""
-    renewed = update(jobs).where(*_held(job)).values(locked_until=now(lease), progress=progress)
-    return conn.execute(renewed).rowcount == 1
+    return _fenced(conn, job, _RENEW, lease=lease, progress=progress)
 
 
-def finish(conn: Connection, job: Job, state: JobState, **values: Any) -> Job | None:
-    """End a job under its fence. None: the lease was lost and the job is somebody else's, or ended."""
-    return _leave(conn, job, state=state, finished_at=now(), **values)
+def finish(conn: Connection, job: Job, state: JobState, **values: Any) -> bool:
+    """End a job under its fence. False: the lease was lost and the job is somebody else's, or ended."""
+    return _fenced(conn, job, _FINISH, final=state, **values)
 
 
-def requeue(conn: Connection, job: Job, *, delay: float, refund: int = 0, error: Failure | None = None) -> Job | None:
-    """Give a running job back under its fence, to be claimed after `delay` seconds. None: as with `finish`."""
-    return _leave(
-        conn,
-        job,
-        state=JobState.QUEUED,
-        tries=jobs.c.tries - refund,
-        run_at=now(delay),
-        hint_at=now(delay),
-        error=error.model_dump() if error else None,
-    )
+def requeue(conn: Connection, job: Job, *, delay: float, refund: int = 0, error: Failure | None = None) -> bool:
+    """Give a running job back under its fence, to be claimed after `delay` seconds. False: as with `finish`."""
+    failure = error.model_dump() if error else None
+    return _fenced(conn, job, _REQUEUE, delay=delay, refund=refund, error=failure)
 
 
 def cancel(conn: Connection, owner_id: UUID, job_id: UUID, error: Failure) -> Job | None:
@@ -263,33 +286,15 @@ def _hint(job_ids: Select[tuple[UUID]] | list[UUID], at: ColumnElement[datetime]
     return update(jobs).where(jobs.c.id.in_(job_ids), jobs.c.state == JobState.QUEUED).values(hint_at=at)
 
 
-def _leave(conn: Connection, job: Job, **values: Any) -> Job | None:
-    """The one fenced UPDATE by which a runner lets go of a job."""
-    left = update(jobs).where(*_held(job)).values(locked_by=None, locked_until=None, **values).returning(jobs)
-    row = conn.execute(left).one_or_none()
-    return Job.model_validate(row) if row else None
-
-
-def _held(job: Job) -> tuple[ColumnElement[bool], ...]:
-    return jobs.c.id == job.id, jobs.c.fence == job.fence, jobs.c.state == JobState.RUNNING
+def _fenced(conn: Connection, job: Job, statement: Update, **values: Any) -> bool:
+    """Write to a job that is held. False: it is not any more."""
+    return conn.execute(statement, {"job": job.id, "claim": job.fence, **values}).rowcount == 1
 
 
 def _expired() -> tuple[ColumnElement[bool], ...]:
     return jobs.c.state == JobState.RUNNING, _reached(jobs.c.locked_until)
 
 
-def _reached(moment: Column[datetime]) -> ColumnElement[bool]:
-    """Whether a moment has come, or lies so far ahead that the clock must have been put back since it was set.
-
-    Such a moment means nothing any more, and to wait for it could take as long as the clock was put back.
-    """
-    return or_(*_ends(moment))
-
-
 def _any_reached(state: JobState, moment: Column[datetime]) -> ColumnElement[bool]:
     """Whether a job's moment is reached: a look at either end of an index, however long the queue between them is."""
     return or_(*(exists().where(jobs.c.state == state, end) for end in _ends(moment)))
-
-
-def _ends(moment: Column[datetime]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    return moment <= now(), moment > now(HORIZON)

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, select
 
-from app.database import insert_unless, now
+from app.database import insert_or_replace, now
 from app.documents.models import documents
 from app.processing.models import jobs, results
 from app.processing.schemas import Job, Result
@@ -29,8 +29,9 @@ def current(conn: Connection, document_id: UUID) -> Result | None:
     return Result.model_validate(row) if row else None
 
 
+_PUBLISH = insert_or_replace(results, created_at=now())
+
+
 def publish(conn: Connection, job: Job, data: dict[str, Any]) -> None:
     """Make this the document's one current result."""
-    row = insert_unless(conn, results).values(document_id=job.document_id, job_id=job.id, data=data, created_at=now())
-    values = {name: row.excluded[name] for name in ("job_id", "data", "created_at")}
-    conn.execute(row.on_conflict_do_update(index_elements=["document_id"], set_=values))
+    conn.execute(_PUBLISH[conn.dialect.name], {"document_id": job.document_id, "job_id": job.id, "data": data})

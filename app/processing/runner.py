@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
+from sqlalchemy import Connection
 
 from app import faults
 from app.database import Database
@@ -101,8 +102,9 @@ class Runner:
     async def _attempt(self, job_id: UUID) -> None:
         faults.hit("job.before_claim")
         try:
-            job = await self._db.write(lambda conn: repository.claim(conn, job_id, self._name, self._lease))
-            if job is not None:
+            claimed = await self._db.write(partial(self._claim, job_id=job_id))
+            if claimed is not None:
+                job, document = claimed
                 faults.hit("job.after_claim")
                 structlog.contextvars.bind_contextvars(
                     request_id=job.request_id,
@@ -110,7 +112,7 @@ class Runner:
                     document_id=str(job.document_id),
                     job_id=str(job.id),
                 )
-                await self._hold(job)
+                await self._hold(job, document)
         except AppError as error:
             log.warning("job.attempt_interrupted", job_id=str(job_id), reason=error.code)  # the sweeper will see to it
         except Exception:
@@ -118,15 +120,19 @@ class Runner:
         finally:
             self._watch.notify(job_id)
 
+    def _claim(self, conn: Connection, job_id: UUID) -> tuple[Job, Document] | None:
+        job = repository.claim(conn, job_id, self._name, self._lease)
+        return (job, owned(conn, job.owner_id, job.document_id)) if job else None
+
     async def _pass_on(self, job_id: UUID) -> None:
         """Have another process announce the job at once, not only when our hint would be overdue."""
         with suppress(AppError):
             await self._db.write(lambda conn: repository.pass_on(conn, job_id))
 
-    async def _hold(self, job: Job) -> None:
+    async def _hold(self, job: Job, document: Document) -> None:
         """Work under a lease that is kept up from beside the work."""
         progress = Progress()
-        work = asyncio.create_task(self._work(job, progress))
+        work = asyncio.create_task(self._work(job, document, progress))
         self._at_work.add(work)
         if self._stopping:  # claimed at the last moment
             work.cancel()
@@ -180,12 +186,11 @@ class Runner:
                     return
                 held_until, renew_at, shown = asked_at + self._lease, asked_at + self._lease / 3, fraction
 
-    async def _work(self, job: Job, progress: "Progress") -> Outcome:
+    async def _work(self, job: Job, document: Document, progress: "Progress") -> Outcome:
         """Run the processor; whatever happens becomes an outcome."""
         try:
             processor = self._processors[job.processor]
             params = processor.params.model_validate(job.params)
-            document = await self._db.read(lambda conn: owned(conn, job.owner_id, job.document_id))
             async with asyncio.timeout(self._timeout), self._storage.local_copy(storage_key(job.document_id)) as path:
                 source = _source(document, path, job.attempt)
                 return Succeeded(await processor.run(source, params, progress.report))

@@ -19,7 +19,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from app import faults, idempotency, metrics
-from app.database import Database, after_commit, now
+from app.database import Database, after_commit
 from app.documents import repository
 from app.documents.gate import SLOT_PATIENCE, Gate
 from app.documents.intake import BATCH
@@ -82,7 +82,7 @@ class UploadService:
         document_id, ttl = new_id(), self._settings.upload_url_ttl
         upload = await self._upload(document_id, wanted, self._settings.public_url or base_url)
         values = wanted.model_dump(include={"filename", "content_type", "size", "sha256"})
-        values |= {"id": document_id, "owner_id": owner_id, "status": Status.INITIATED, "upload_expires_at": now(ttl)}
+        values |= {"id": document_id, "owner_id": owner_id, "status": Status.INITIATED}
         answer = Answer(201, upload.model_dump_json().encode(), f"/documents/{document_id}")
         # What is replayed is a URL that still lives: ours and S3's end up to a second early.
         guard = Guard(owner_id, key, min(self._settings.idempotency_ttl, ttl - 1)) if key else None
@@ -91,7 +91,7 @@ class UploadService:
         def work(conn: Connection) -> Answer:
             if guard and (known := idempotency.recall(conn, guard, print_)):
                 return known
-            repository.add(conn, values, wanted.metadata)
+            repository.add(conn, values, wanted.metadata, expires_in=ttl)
             if guard:
                 idempotency.remember(conn, guard, print_, answer)
             return answer
