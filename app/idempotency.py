@@ -30,7 +30,7 @@ from sqlalchemy import (
     select,
 )
 
-from app.database import UTCDateTime, insert_or_replace, insert_unless, metadata, now
+from app.database import Prepared, UTCDateTime, insert_or_replace, insert_unless, metadata, now
 from app.errors import IdempotencyKeyReused, MalformedIdempotencyKey, RequestInProgress
 
 records = Table(
@@ -109,8 +109,10 @@ def release(conn: Connection, guard: Guard, holder: UUID) -> None:
     conn.execute(delete(records).where(*_of(guard), records.c.holder == holder, records.c.status.is_(None)))
 
 
-_RECALL = select(records).where(
-    records.c.user_id == bindparam("user"), records.c.key == bindparam("sent"), records.c.expires_at > now()
+_RECALL = Prepared(
+    select(records).where(
+        records.c.user_id == bindparam("user"), records.c.key == bindparam("sent"), records.c.expires_at > now()
+    )
 )
 
 
@@ -120,14 +122,14 @@ def recall(conn: Connection, guard: Guard, print_: str, *, reserved: bool = Fals
     Raises IdempotencyKeyReused when the key stands for another request, RequestInProgress while another holds it.
     With `reserved` the caller has done the long work under a reservation: of those, the first to commit wins.
     """
-    row = conn.execute(_RECALL, {"user": guard.user_id, "sent": guard.key}).one_or_none()
-    if row is None or (row.status is None and reserved):
+    row = _RECALL.one(conn, {"user": guard.user_id, "sent": guard.key})
+    if row is None or (row["status"] is None and reserved):
         return None
-    if row.status is None:
+    if row["status"] is None:
         raise RequestInProgress
-    if row.fingerprint != print_:
+    if row["fingerprint"] != print_:
         raise IdempotencyKeyReused
-    return Answer(row.status, row.body, row.location, replayed=True)
+    return Answer(row["status"], row["body"], row["location"], replayed=True)
 
 
 _REMEMBER = insert_or_replace(records, expires_at=now(bindparam("ttl", type_=Float)))
@@ -144,7 +146,7 @@ def remember(conn: Connection, guard: Guard, print_: str, answer: Answer) -> Non
         "body": answer.body,
         "ttl": guard.ttl,
     }
-    conn.execute(_REMEMBER[conn.dialect.name], values)
+    _REMEMBER[conn.dialect.name].count(conn, values)
 
 
 def forget_expired(conn: Connection) -> None:

@@ -94,8 +94,8 @@ MUTANTS = (
     Mutant(
         "the owner filter of jobs",
         "app/processing/repository.py",
-        '_BY_ID.where(jobs.c.owner_id == bindparam("owner"))',
-        "_BY_ID",
+        '_OF_ID.where(jobs.c.owner_id == bindparam("owner"))',
+        "_OF_ID",
         ("tests/api",),
     ),
     Mutant(
@@ -108,7 +108,7 @@ MUTANTS = (
     Mutant(
         "the fingerprint check",
         "app/idempotency.py",
-        "if row.fingerprint != print_:",
+        'if row["fingerprint"] != print_:',
         "if False:",
         ("tests/api/test_processing.py",),
     ),

@@ -84,7 +84,7 @@ def test_no_cycles_between_modules() -> None:
 
 def test_only_wiring_names_adapters() -> None:
     adapters = {name for name in modules() if package(name) in PORTS and name.count(".") == 2}
-    shared = (".base", ".readers", ".scratch", ".threads", ".turns")
+    shared = (".base", ".prepared", ".readers", ".scratch", ".threads", ".turns")
     adapters -= {name for name in adapters if name.endswith(shared)}
     for name, tree in modules().items():
         named = imports(tree) & adapters

@@ -10,7 +10,7 @@ from app.auth.models import refresh_tokens, token_families, users
 from app.auth.passwords import PasswordHasher
 from app.auth.schemas import TokenPair, User
 from app.auth.tokens import AccessTokens, new_refresh_token, refresh_token_hash
-from app.database import Database, insert_unless, now
+from app.database import Database, Prepared, insert_unless, now
 from app.errors import EmailTaken, InvalidCredentials, InvalidRefreshToken, InvalidToken, NotFound, RegistrationClosed
 from app.ids import new_id
 from app.settings import Settings
@@ -57,7 +57,7 @@ class AuthService:
     async def authenticate(self, access_token: str) -> User:
         """The active user behind an access token. Raises InvalidToken."""
         user_id = self._tokens.verify(access_token)
-        row = await self._db.read(lambda conn: conn.execute(_ACTIVE_USER, {"id": user_id}).one_or_none(), brief=True)
+        row = await self._db.read(lambda conn: _ACTIVE_USER.one(conn, {"id": user_id}), brief=True)
         if row is None:
             raise InvalidToken
         return User.model_validate(row)
@@ -189,6 +189,6 @@ def _token(conn: Connection, token_hash: bytes) -> Row[Any, Any, Any] | None:
     return conn.execute(query.where(refresh_tokens.c.token_hash == token_hash)).one_or_none()
 
 
-_ACTIVE_USER = select(users.c.id, users.c.email, users.c.created_at).where(
-    users.c.id == bindparam("id"), users.c.active
+_ACTIVE_USER = Prepared(
+    select(users.c.id, users.c.email, users.c.created_at).where(users.c.id == bindparam("id"), users.c.active)
 )

@@ -14,9 +14,11 @@ from app.database.base import (
     number_on,
     unindexed,
 )
+from app.database.prepared import Prepared
 
 __all__ = [
     "Database",
+    "Prepared",
     "Retry",
     "UTCDateTime",
     "after_commit",

@@ -27,6 +27,8 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
+from app.database.prepared import Prepared
+
 log = structlog.get_logger()
 
 T = TypeVar("T")
@@ -109,13 +111,13 @@ def insert_unless(conn: Connection, table: Table) -> Any:
     return _INSERT[conn.dialect.name](table)
 
 
-def insert_or_replace(table: Table, **values: Any) -> Mapping[str, Any]:
+def insert_or_replace(table: Table, **values: Any) -> Mapping[str, Prepared]:
     """By the dialect's name: INSERT of `values` and parameters in the place of any row with the same primary key."""
     statements = {}
     for dialect, insert in _INSERT.items():
         row = insert(table).values(**values)
         rest = {column.name: row.excluded[column.name] for column in table.c if not column.primary_key}
-        statements[dialect] = row.on_conflict_do_update(index_elements=table.primary_key, set_=rest)
+        statements[dialect] = Prepared(row.on_conflict_do_update(index_elements=table.primary_key, set_=rest))
     return statements
 
 

@@ -7,18 +7,20 @@ from uuid import UUID
 from sqlalchemy import Connection, Float, bindparam, delete, exists, func, insert, null, select, update
 
 from app import events
-from app.database import now
+from app.database import Prepared, now
 from app.documents.lifecycle import SOURCES, Status
 from app.documents.models import document_tags, documents
 from app.documents.schemas import Document, Failure, Metadata
 
 EXPIRED = 500  # documents deleted in one go
 
-_BY_ID = select(documents).where(documents.c.id == bindparam("id"), documents.c.owner_id == bindparam("owner"))
+_BY_ID = Prepared(
+    select(documents).where(documents.c.id == bindparam("id"), documents.c.owner_id == bindparam("owner"))
+)
 
 
 def get(conn: Connection, owner_id: UUID, document_id: UUID) -> Document | None:
-    row = conn.execute(_BY_ID, {"id": document_id, "owner": owner_id}).one_or_none()
+    row = _BY_ID.one(conn, {"id": document_id, "owner": owner_id})
     return Document.model_validate(row) if row else None
 
 
@@ -28,8 +30,9 @@ def announced(conn: Connection, document_id: UUID) -> Document | None:
     return Document.model_validate(row) if row else None
 
 
-_ADD = insert(documents).values(version=1, created_at=now(), updated_at=now()).returning(documents)
-_ANNOUNCE = _ADD.values(upload_expires_at=now(bindparam("expires_in", type_=Float)))
+_NEW = insert(documents).values(version=1, created_at=now(), updated_at=now()).returning(documents)
+_ADD = Prepared(_NEW)
+_ANNOUNCE = Prepared(_NEW.values(upload_expires_at=now(bindparam("expires_in", type_=Float))))
 
 
 def add(conn: Connection, values: dict[str, Any], metadata: Metadata, expires_in: float | None = None) -> Document:
@@ -38,9 +41,9 @@ def add(conn: Connection, values: dict[str, Any], metadata: Metadata, expires_in
     `expires_in` is the time in seconds that its upload has, if it is INITIATED.
     """
     statement = _ADD if expires_in is None else _ANNOUNCE
-    row = conn.execute(statement, {**values, **metadata.model_dump(), "expires_in": expires_in}).one()
-    _index_tags(conn, row.id, row.tags)
+    row = statement.one(conn, {**values, **metadata.model_dump(), "expires_in": expires_in})
     document = Document.model_validate(row)
+    _index_tags(conn, document.id, document.tags)
     _tell_of_file(conn, f"document.{document.status.lower()}", document)
     return document
 
@@ -51,9 +54,9 @@ _SWAP = (
     .values(status=bindparam("new"), version=documents.c.version + 1, updated_at=now())
     .returning(documents)
 )
-_SWAPS = dict.fromkeys(Status, _SWAP) | {
-    Status.INITIATED: _SWAP.where(documents.c.error.is_(null())),
-    Status.PROCESSING: _SWAP.where(documents.c.job_id == bindparam("job")),
+_SWAPS = dict.fromkeys(Status, Prepared(_SWAP)) | {
+    Status.INITIATED: Prepared(_SWAP.where(documents.c.error.is_(null()))),
+    Status.PROCESSING: Prepared(_SWAP.where(documents.c.job_id == bindparam("job"))),
 }
 
 
@@ -77,21 +80,22 @@ def move(
     assert old in SOURCES[new]
     swap = {"document": document_id, "old": old, "new": new, "job": job_id}
     changed = {"job_id": job_id, "error": error.model_dump() if error else None, **facts}
-    row = conn.execute(_SWAPS[old], swap | changed).one_or_none()
+    row = _SWAPS[old].one(conn, swap | changed)
     if row is None:
         return None
+    document = Document.model_validate(row)
     events.append(
         conn,
         "document.status_changed",
         actor=actor,
-        user_id=row.owner_id,
-        document_id=row.id,
+        user_id=document.owner_id,
+        document_id=document.id,
         job_id=job_id,
         request_id=request_id,
         old=old,
         new=new,
     )
-    return Document.model_validate(row)
+    return document
 
 
 def complete(conn: Connection, document: Document, facts: dict[str, Any]) -> Document | None:

@@ -26,15 +26,16 @@ from sqlalchemy import (
 )
 
 from app import events
-from app.database import now, unindexed
+from app.database import Prepared, now, unindexed
 from app.documents.schemas import Document, Failure
 from app.pagination import Keyset
 from app.processing.models import ENDED, LIVE, JobState, jobs
 from app.processing.schemas import Job, JobFilters
 
 _SETTLED = ("job.succeeded", "job.failed", "job.retried", "job.released")  # told with the fence, but by a sweeper
-_BY_ID = select(jobs).where(jobs.c.id == bindparam("id"))
-_OF_OWNER = _BY_ID.where(jobs.c.owner_id == bindparam("owner"))
+_OF_ID = select(jobs).where(jobs.c.id == bindparam("id"))
+_BY_ID = Prepared(_OF_ID)
+_OF_OWNER = Prepared(_OF_ID.where(jobs.c.owner_id == bindparam("owner")))
 HORIZON = 600.0  # seconds, twice as far as any lease, hint or retry is ever set ahead
 
 
@@ -48,8 +49,7 @@ class Work(NamedTuple):
 
 def get(conn: Connection, job_id: UUID, owner_id: UUID | None = None) -> Job | None:
     """A job; of this owner, if one is given."""
-    query = _BY_ID if owner_id is None else _OF_OWNER
-    row = conn.execute(query, {"id": job_id, "owner": owner_id}).one_or_none()
+    row = (_BY_ID if owner_id is None else _OF_OWNER).one(conn, {"id": job_id, "owner": owner_id})
     return Job.model_validate(row) if row else None
 
 
@@ -70,11 +70,10 @@ def page(conn: Connection, owner_id: UUID, filters: JobFilters, after: Keyset | 
 
 def finished(conn: Connection, job_ids: Sequence[UUID]) -> list[UUID]:
     """Those of the jobs that are no longer live."""
-    query = select(jobs.c.id).where(jobs.c.id.in_(job_ids), jobs.c.state.not_in(LIVE))
-    return list(conn.scalars(query))
+    return list(conn.scalars(select(jobs.c.id).where(jobs.c.id.in_(job_ids), jobs.c.state.not_in(LIVE))))
 
 
-_ENQUEUE = (
+_ENQUEUE = Prepared(
     insert(jobs)
     .values(
         state=JobState.QUEUED,
@@ -106,7 +105,7 @@ def enqueue(
         "hint_after": hint_after,
         "request_id": events.current_request_id(),
     }
-    job = Job.model_validate(conn.execute(_ENQUEUE, values).one())
+    job = Job.model_validate(_ENQUEUE.one(conn, values))
     tell(conn, "job.queued", job, f"user:{job.owner_id}", processor=work.processor)
     return job
 
@@ -123,7 +122,7 @@ def _ends(moment: Column[datetime]) -> tuple[ColumnElement[bool], ColumnElement[
     return moment <= now(), moment > now(HORIZON)
 
 
-_CLAIM = (
+_CLAIM = Prepared(
     update(jobs)
     .where(jobs.c.id == bindparam("job"), jobs.c.state == JobState.QUEUED, _reached(jobs.c.run_at))
     .values(
@@ -140,11 +139,10 @@ _CLAIM = (
 
 def claim(conn: Connection, job_id: UUID, worker: str, lease: float) -> Job | None:
     """Take a due job for `lease` seconds. None: it is not due, not queued, or somebody else has it."""
-    row = conn.execute(_CLAIM, {"job": job_id, "locked_by": worker, "lease": lease}).one_or_none()
-    if row is None:
-        return None
-    job = Job.model_validate(row)
-    tell(conn, "job.started", job, f"worker:{worker}", attempt=job.attempt, fence=job.fence)
+    row = _CLAIM.one(conn, {"job": job_id, "locked_by": worker, "lease": lease})
+    job = Job.model_validate(row) if row else None
+    if job:
+        tell(conn, "job.started", job, f"worker:{worker}", attempt=job.attempt, fence=job.fence)
     return job
 
 
@@ -157,11 +155,13 @@ def pass_on(conn: Connection, job_id: UUID) -> None:
 _HELD = update(jobs).where(
     jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("claim"), jobs.c.state == JobState.RUNNING
 )
-_RENEW = _HELD.values(locked_until=now(bindparam("lease", type_=Float)))
+_RENEW = Prepared(_HELD.values(locked_until=now(bindparam("lease", type_=Float))))
 _LEAVE = _HELD.values(locked_by=None, locked_until=None)
-_FINISH = _LEAVE.values(state=bindparam("final"), finished_at=now())
+_FINISH = Prepared(_LEAVE.values(state=bindparam("final"), finished_at=now()))
 _LATER = now(bindparam("delay", type_=Float))
-_REQUEUE = _LEAVE.values(state=JobState.QUEUED, tries=jobs.c.tries - bindparam("refund"), run_at=_LATER, hint_at=_LATER)
+_REQUEUE = Prepared(
+    _LEAVE.values(state=JobState.QUEUED, tries=jobs.c.tries - bindparam("refund"), run_at=_LATER, hint_at=_LATER)
+)
 
 
 def heartbeat(conn: Connection, job: Job, lease: float, progress: float) -> bool:
@@ -286,9 +286,9 @@ def _hint(job_ids: Select[tuple[UUID]] | list[UUID], at: ColumnElement[datetime]
     return update(jobs).where(jobs.c.id.in_(job_ids), jobs.c.state == JobState.QUEUED).values(hint_at=at)
 
 
-def _fenced(conn: Connection, job: Job, statement: Update, **values: Any) -> bool:
+def _fenced(conn: Connection, job: Job, statement: Prepared, **values: Any) -> bool:
     """Write to a job that is held. False: it is not any more."""
-    return conn.execute(statement, {"job": job.id, "claim": job.fence, **values}).rowcount == 1
+    return statement.count(conn, {"job": job.id, "claim": job.fence, **values}) == 1
 
 
 def _expired() -> tuple[ColumnElement[bool], ...]:

@@ -34,4 +34,4 @@ _PUBLISH = insert_or_replace(results, created_at=now())
 
 def publish(conn: Connection, job: Job, data: dict[str, Any]) -> None:
     """Make this the document's one current result."""
-    conn.execute(_PUBLISH[conn.dialect.name], {"document_id": job.document_id, "job_id": job.id, "data": data})
+    _PUBLISH[conn.dialect.name].count(conn, {"document_id": job.document_id, "job_id": job.id, "data": data})

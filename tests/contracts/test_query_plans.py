@@ -7,6 +7,7 @@ statistics, so here it has enough rows to prefer an index.
 import hashlib
 import json
 import re
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from unittest.mock import patch
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event
 
-from app.database import metadata
+from app.database import metadata, prepared
+from app.database.prepared import execute
 from app.documents import listing, repository as documents
 from app.main import create_app
 from app.processing import repository
@@ -69,12 +71,15 @@ class Driver:
         self.statements: Statements = {}
         self.cause = "the start"
         event.listen(Engine, "before_cursor_execute", self.record)
+        self.prepared = patch.object(prepared, "execute", self.execute)
+        self.prepared.start()
         self.ask("POST", "/auth/register", json=ACCOUNT)
         self.tokens = self.ask("POST", "/auth/login", json=ACCOUNT)
         self.owner = UUID(self.ask("GET", "/auth/me")["id"])
 
     def close(self) -> None:
         event.remove(Engine, "before_cursor_execute", self.record)
+        self.prepared.stop()
         self.process.kill()
 
     def ask(self, method: str, path: str, **options: Any) -> Any:
@@ -95,10 +100,18 @@ class Driver:
         self.process.work(UUID(job_id))
         self.process.write(repository.finished, [UUID(job_id)])
 
+    def execute(self, conn: Connection, sql: str, parameters: list[Any]) -> sqlite3.Cursor:
+        """As `prepared.execute`."""
+        self.note(sql, tuple(parameters))
+        return execute(conn, sql, parameters)
+
     def record(self, *execution: Any) -> None:
         _conn, _cursor, sql, parameters, _context, many = execution
+        self.note(sql, parameters[0] if many else parameters)
+
+    def note(self, sql: str, parameters: Any) -> None:
         if self.cause and sql.startswith(("SELECT", "INSERT", "UPDATE", "DELETE")) and "alembic_version" not in sql:
-            self.statements[self.cause, sql] = parameters[0] if many else parameters
+            self.statements[self.cause, sql] = parameters
 
 
 def _template(path: str) -> str:
