@@ -54,10 +54,10 @@ class _Unit(Generic[T]):
     def take(self) -> bool:
         return self._ticket.acquire(blocking=False)
 
-    def withdraw(self, reason: Exception) -> None:
+    def withdraw(self) -> None:
         """Fail, unless it has begun."""
         if self.take():
-            self.done.set_exception(reason)
+            self.done.set_exception(DatabaseUnavailable())
 
     def deliver(self) -> None:
         """Tell of it what is to be told, then resolve the caller's future, if the caller is still there."""
@@ -106,7 +106,7 @@ class SqliteDatabase:
         unit: _Unit[T] = _Unit(work, loop.create_future())
         self._start()
         loop.call_soon(self._queue.put, unit)  # with those of other callers: one wake-up, one commit (1.1x accepted/s)
-        patience = loop.call_later(PATIENCE, unit.withdraw, DatabaseUnavailable())
+        patience = loop.call_later(PATIENCE, unit.withdraw)
         try:
             return await unit.done
         finally:
