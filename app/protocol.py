@@ -144,6 +144,7 @@ class _Gathering:
         self._transport.close()
 
     def _send(self) -> None:
-        if self._written:
-            written, self._written = self._written, []
-            self._transport.writelines(written)
+        written, self._written = self._written, []
+        if written and not self._transport.is_closing():
+            # Not `writelines`: it never pauses the writer on some releases of Python (CVE-2024-12254).
+            self._transport.write(written[0] if len(written) == 1 else b"".join(written))

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from app.database.base import T, Work
+from app.errors import AppError
 
 READERS = 4
 READ_PATIENCE = 30.0  # seconds for a reader: in WAL none waits for a lock, so a queue is load, and passes
@@ -61,13 +62,15 @@ class _Inline:
         self._conn: Connection | None = None
 
     def read(self, work: Work[T]) -> T:
-        """Raises DBAPIError, also for a lock; the next unit gets a new connection."""
+        """Raises DBAPIError, also for a lock. After any surprise the next unit gets a new connection."""
         try:
             if self._conn is None:
                 self._conn = self._engine.connect()
             return work(self._conn)
-        except DBAPIError:
-            self.close()
+        except AppError:
+            raise
+        except Exception:
+            self.close()  # or a statement that was left half read would show its own moment to all that follow
             raise
 
     def close(self) -> None:

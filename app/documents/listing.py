@@ -4,6 +4,8 @@ An index gives rows by a filter or in an order; one for each pair of the two wou
 PostgreSQL chooses by its statistics. SQLite keeps none, and would read a million documents in the order of their names
 to find the three that failed: 9 s. So the choice is made here: documents of a filter that fits FEW are found by it and
 then sorted, 60 ms at the most; of one that fits more, a page is soon full when they are read in order.
+
+What has no index (`content_type`, `q`), or two common filters that rarely meet, may read all that the owner has.
 """
 
 from collections.abc import Iterator

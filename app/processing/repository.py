@@ -169,9 +169,11 @@ def heartbeat(conn: Connection, job: Job, lease: float, progress: float) -> bool
     return _fenced(conn, job, _RENEW, lease=lease, progress=progress)
 
 
-def finish(conn: Connection, job: Job, state: JobState, **values: Any) -> bool:
+def finish(conn: Connection, job: Job, state: JobState, *, error: Failure | None = None, dead: bool = False) -> bool:
     """End a job under its fence. False: the lease was lost and the job is somebody else's, or ended."""
-    return _fenced(conn, job, _FINISH, final=state, **values)
+    failure = error.model_dump() if error else None
+    reached = {"progress": 1.0} if state is JobState.SUCCEEDED else {}
+    return _fenced(conn, job, _FINISH, final=state, error=failure, dead=dead, **reached)
 
 
 def requeue(conn: Connection, job: Job, *, delay: float, refund: int = 0, error: Failure | None = None) -> bool:

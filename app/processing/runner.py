@@ -56,6 +56,7 @@ class Runner:
         self._timeout = settings.job_timeout
         self._concurrency = settings.job_concurrency
         self._places = asyncio.Semaphore(settings.job_concurrency)
+        self._turns = {each.name: asyncio.Semaphore(each.at_once or self._concurrency) for each in processors.values()}
         self.freed = asyncio.Event()
         self._known: set[UUID] = set()
         self._attempts: set[asyncio.Task[None]] = set()
@@ -191,9 +192,14 @@ class Runner:
         try:
             processor = self._processors[job.processor]
             params = processor.params.model_validate(job.params)
-            async with asyncio.timeout(self._timeout), self._storage.local_copy(storage_key(job.document_id)) as path:
-                source = _source(document, path, job.attempt)
-                return Succeeded(await processor.run(source, params, progress.report))
+            copy = self._storage.local_copy(storage_key(job.document_id))
+            # The turn before the timeout: to wait for it is not the attempt's time.
+            async with (
+                self._turns[job.processor],
+                asyncio.timeout(self._timeout),
+                copy as path,
+            ):
+                return Succeeded(await processor.run(_source(document, path, job.attempt), params, progress.report))
         except Exception as error:  # noqa: BLE001 - a processor may raise anything
             return _outcome_of(error)
 

@@ -98,7 +98,7 @@ def take_back_lost(conn: Connection, worker: str) -> list[Job]:
 
 
 def _succeed(conn: Connection, job: Job, data: dict[str, Any], actor: str) -> bool:
-    if not repository.finish(conn, job, JobState.SUCCEEDED, progress=1.0, error=None):
+    if not repository.finish(conn, job, JobState.SUCCEEDED):
         return False
     results.publish(conn, job, data)
     _end(
@@ -115,7 +115,7 @@ def _succeed(conn: Connection, job: Job, data: dict[str, Any], actor: str) -> bo
 
 
 def _fail(conn: Connection, job: Job, error: Failure, actor: str, *, dead: bool) -> bool:
-    if not repository.finish(conn, job, JobState.FAILED, error=error.model_dump(), dead=dead):
+    if not repository.finish(conn, job, JobState.FAILED, error=error, dead=dead):
         return False
     _end(
         conn,

@@ -57,6 +57,10 @@ class Processor(Protocol[P_contra]):
     version: str
 
     @property
+    def at_once(self) -> int | None:
+        """How many attempts one process makes at once; None: JOB_CONCURRENCY of them."""
+
+    @property
     def params(self) -> type[Any]:
         """The model of its params, all of which have defaults."""
 

@@ -22,6 +22,7 @@ class SimulatedParams(Params):
 class SimulatedProcessor:
     name = "simulated"
     version = "1"
+    at_once = None
     params = SimulatedParams
 
     async def run(self, source: Source, params: SimulatedParams, report: Report) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from pydantic import BaseModel, Field, ValidationError
 from app.processors.base import Params, Permanent, ProcessingError, Report, Source, Transient
 
 SCRIPT = Path(__file__).with_name("text_child.py")
-CHILDREN = max(4, os.cpu_count() or 1)
 MAX_LINES = 1000  # of a child's output; ours reports progress a hundred times
 OVERHEAD = 128 * 1024  # bytes of its output that are not text; metadata is at most a quarter of them
 
@@ -61,11 +60,11 @@ class TextProcessor:
     producer, created and modified (RFC 3339, UTC).
 
     Raises Permanent with a code of FAILURES, or Transient `text-unavailable` if no child starts or somebody ends it.
-    A child gets `memory` bytes (macOS does not enforce it), `cpu_seconds` of computing and `seconds` in all. There are
-    at most `children` at once."""
+    A child gets `memory` bytes (macOS does not enforce it), `cpu_seconds` of computing and `seconds` in all."""
 
     name = "text"
     version = "1"
+    at_once = max(4, os.cpu_count() or 1)
     params = TextParams
 
     def __init__(
@@ -74,29 +73,23 @@ class TextProcessor:
         memory: int = 512 * 1024**2,
         cpu_seconds: int = 60,
         seconds: float = 120,
-        children: int = CHILDREN,
         script: Path = SCRIPT,
     ) -> None:
         self._memory = memory
         self._cpu_seconds = cpu_seconds
         self._seconds = seconds
         self._script = script
-        self._places = asyncio.Semaphore(children)
 
     async def run(self, source: Source, params: TextParams, report: Report) -> dict[str, Any]:
-        async with self._places:
-            extract = await self._extract(source, params, report)
-        return extract.model_dump() | {"characters": len(extract.text)}
-
-    async def _extract(self, source: Source, params: TextParams, report: Report) -> Extract:
         child = await self._start(source, params)
         try:
             async with asyncio.timeout(self._seconds):
-                return await _listen(child, report)
+                extract = await _listen(child, report)
         except TimeoutError:
             raise _permanent("text-timeout") from None
         finally:
             await _end(child)
+        return extract.model_dump() | {"characters": len(extract.text)}
 
     async def _start(self, source: Source, params: TextParams) -> Process:
         task = {

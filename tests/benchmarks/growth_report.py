@@ -44,7 +44,7 @@ def write(points: Sequence[Point], folder: Path):
 
 
 def _draw(points: Sequence[Point], file: Path):
-    """A panel for each operation and engine: cost by connections, a line for each number of documents."""
+    """A panel for each operation and engine: time by connections, a line for each number of documents."""
     import matplotlib as mpl  # noqa: PLC0415 - the numbers are there without it
 
     mpl.use("agg")
@@ -60,10 +60,11 @@ def _draw(points: Sequence[Point], file: Path):
             for documents in dict.fromkeys(each.documents for each in shown):
                 line = [each for each in shown if each.documents == documents]
                 label = f"{documents:,} documents"
-                panel.plot([each.connections for each in line], [each.cost for each in line], marker="o", label=label)
+                connections, times = zip(*((each.connections, 1000 / each.rate) for each in line), strict=True)
+                panel.plot(connections, times, marker="o", label=label)
             panel.set(xscale="log", ylim=(0, None))
             panel.grid(alpha=0.3)
     figure.supxlabel("connections")
-    figure.supylabel("ms of processor time a request")
+    figure.supylabel("ms a request (1 / rate)")
     grid[0][0].legend()
     figure.savefig(file, dpi=110)

@@ -347,15 +347,6 @@ class TestBadChildren:
         assert await failure(chatter) == (Permanent, "text-crashed")
         assert len(reports) == MAX_LINES
 
-    async def test_waits_for_its_turn(self, tmp_path: Path, extract: Extract) -> None:
-        script, log = tmp_path / "script.py", tmp_path / "log"
-        script.write_text(
-            f"import time; log = open({str(log)!r}, 'a', 1); log.write('begun ')\ntime.sleep(0.3); log.write('ended ')"
-        )
-        processor = TextProcessor(script=script, children=1)
-        await asyncio.gather(*(failure(extract(by=processor)) for _ in range(2)))
-        assert log.read_text() == "begun ended " * 2
-
     async def test_gets_the_document_and_nothing_else(
         self, extract: Extract, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -14,7 +14,6 @@ _ENDED = sa.text("state IN ('SUCCEEDED', 'FAILED', 'CANCELLED')")
 
 
 def upgrade() -> None:
-    op.drop_index(op.f("ix_documents_owner_id_sha256"), "documents")
     op.create_index(
         op.f("ix_documents_owner_id_sha256_created_at_id"),
         "documents",
@@ -29,5 +28,7 @@ def upgrade() -> None:
         sqlite_where=sa.text("dead IS 1"),
         postgresql_where=sa.text("dead IS true"),
     )
-    op.drop_index(op.f("ix_jobs_state"), "jobs")
     op.create_index("ix_jobs_ended", "jobs", ["state"], unique=False, sqlite_where=_ENDED, postgresql_where=_ENDED)
+    # Last: on PostgreSQL nobody can read a table from here to the end.
+    op.drop_index(op.f("ix_documents_owner_id_sha256"), "documents")
+    op.drop_index(op.f("ix_jobs_state"), "jobs")
