@@ -67,9 +67,13 @@ class Process:
         self._sweep(self._services.sweeper.sweep_rows)
         self._sweep(self._services.sweeper.sweep_uploads)
 
-    def work(self, job_id: UUID) -> None:
-        """Be its runner."""
-        self._loop.run(self._services.runner.run(job_id))
+    def work(self, *job_ids: UUID) -> None:
+        """Be their runner."""
+
+        async def run() -> None:
+            await asyncio.gather(*map(self._services.runner.run, job_ids))
+
+        self._loop.run(run())
 
     def explain(self, sql: str, parameters: Any) -> list[str]:
         """The database's plan for a statement, a line a step."""
