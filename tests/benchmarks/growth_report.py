@@ -10,7 +10,8 @@ PAGE = """\
 
 Measured by `make growth` on {date}, the server on one core and the load on another: all documents belong to one user,
 pages are from anywhere in their list, and every request is about another document. *ms* is the processor time that the
-server takes for a request; PostgreSQL's own is not in it, and runs on the same cores.
+server takes for a request; PostgreSQL's own is not in it, and runs on the same cores. The chart has it all:
+it shows the time that passed for each request.
 
 ![Cost by connections and documents](growth.png)
 
@@ -62,8 +63,9 @@ def _draw(points: Sequence[Point], file: Path):
                 label = f"{documents:,} documents"
                 connections, times = zip(*((each.connections, 1000 / each.rate) for each in line), strict=True)
                 panel.plot(connections, times, marker="o", label=label)
-            panel.set(xscale="log", ylim=(0, None))
+            panel.set_xscale("log")
             panel.grid(alpha=0.3)
+    grid[0][0].set_ylim(bottom=0)  # of all panels, and once all is drawn
     figure.supxlabel("connections")
     figure.supylabel("ms a request (1 / rate)")
     grid[0][0].legend()
