@@ -18,7 +18,7 @@ ACCOUNT = {"email": "ada@example.com", "password": PASSWORD}
 @pytest.fixture
 def process(tmp_path: Path) -> Iterator[Process]:
     with patch.object(SimulatedProcessor, "at_once", 1):
-        process = Process(tmp_path / "var", job_timeout=0.6)
+        process = Process(tmp_path / "var", job_timeout=2)
     yield process
     process.kill()
 
@@ -29,7 +29,7 @@ def test_waiting_for_a_turn_is_not_the_attempts_time(process: Process) -> None:
     job_ids = []
     for name in ("one", "two", "three"):
         document = process.http("POST", "/documents", token=token, files={"file": ("a.pdf", pdf(name))}).json()
-        wanted = {"params": {"seconds": 0.4}}
+        wanted = {"params": {"seconds": 0.8}}
         answer = process.http("POST", f"/documents/{document['id']}/process", token=token, json=wanted)
         job_ids.append(UUID(answer.json()["job"]["id"]))
     process.work(*job_ids)
