@@ -78,6 +78,7 @@ def move(
     latest job is another, or that its upload was rejected: nothing was changed.
     """
     assert old in SOURCES[new]
+    assert all(name in documents.c for name in facts), "others would be left out in silence"
     swap = {"document": document_id, "old": old, "new": new, "job": job_id}
     changed = {"job_id": job_id, "error": error.model_dump() if error else None, **facts}
     row = _SWAPS[old].one(conn, swap | changed)
