@@ -11,12 +11,14 @@ import typer
 import uvicorn
 from pydantic import ValidationError
 
-from app import demo as demo_module, logs, metrics, wiring, worker as worker_module
+from app import demo as demo_module, wiring
 from app.auth.schemas import NewUser, canonical_address
 from app.demo import DemoError
-from app.errors import AppError
-from app.protocol import BoundedHttp
-from app.settings import ConfigurationError, load
+from app.errors import AppError, ConfigurationError
+from app.server import worker as worker_module
+from app.server.protocol import BoundedHttp
+from app.settings import load
+from app.telemetry import logs, metrics
 from app.transfer import TransferError
 from app.wiring import Services
 

@@ -28,6 +28,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 
+class ConfigurationError(Exception):
+    """The environment does not allow this process to run. The message is one line that names the variable."""
+
+
 class AppError(Exception):
     """An error with a place in the contract: a status, a stable code and a title.
 

@@ -6,14 +6,19 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
-from app import health, logs, openapi, problems, wiring
+from app import wiring
 from app.auth import routes as auth
+from app.auth.schemas import Credentials
 from app.documents import routes as documents
-from app.lifespan import lifespan
-from app.middleware import RequestMiddleware
+from app.documents.schemas import Metadata
 from app.processing import routes as processing
+from app.server import health
+from app.server.lifespan import lifespan
 from app.settings import Settings, load
+from app.telemetry import logs
 from app.uploads import routes as uploads
+from app.web import openapi, problems
+from app.web.middleware import RequestMiddleware
 
 ROUTERS = (
     uploads.router,
@@ -36,7 +41,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # Before FastAPI's own, in the order in which they are looked through, and flat: what `include_router` makes is a
     # tree that is searched twice for each request.
     app.router.routes[:0] = [route for router in ROUTERS for route in router.routes]
-    openapi.install(app, wiring.PROCESSORS)
+    openapi.install(app, (Credentials, Metadata), wiring.PROCESSORS)
 
     @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:

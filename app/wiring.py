@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from app import faults
 from app.auth.passwords import PasswordHasher
 from app.auth.service import AuthService
 from app.auth.tokens import AccessTokens, development_secret
-from app.broker_url import Place
 from app.database import Database
 from app.database.sqlite import SqliteDatabase
 from app.dispatch.base import Carrier, Dispatcher
@@ -22,7 +20,7 @@ from app.dispatch.in_process import InProcessDispatcher
 from app.dispatch.nowhere import Nowhere
 from app.documents.gate import Gate
 from app.documents.service import DocumentService
-from app.health import Health
+from app.errors import ConfigurationError
 from app.processing.runner import Runner
 from app.processing.service import ProcessingService
 from app.processing.sweeper import Sweeper
@@ -30,10 +28,13 @@ from app.processing.watch import JobWatch
 from app.processors.base import Processor
 from app.processors.simulated import SimulatedProcessor
 from app.processors.text import TextProcessor
-from app.settings import ConfigurationError, Settings
+from app.server.health import Health
+from app.settings import Settings
+from app.settings.broker import Place
+from app.settings.storage import Bucket, Folder
 from app.storage.base import Storage
 from app.storage.local import LocalStorage
-from app.storage_url import Bucket, Folder
+from app.telemetry import faults
 from app.transfer import Transfer
 from app.uploads.service import UploadService
 from app.uploads.urls import OwnUrls

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import brokers, databases, seaweed as seaweedfs
-from tests.brokers import Queue, Sqs
-from tests.seaweed import Prefix, Seaweed
-from tests.server import Server, User
+from tests.support import brokers, databases, seaweed as seaweedfs
+from tests.support.brokers import Queue, Sqs
+from tests.support.seaweed import Prefix, Seaweed
+from tests.support.server import Server, User
 
 ENGINE, OTHER = ("postgresql", "sqlite") if databases.POSTGRESQL else ("sqlite", "postgresql")
 

@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import make_url
 
 from app.settings import Settings
-from tests import databases
-from tests.invariants import Ledger
-from tests.server import Server, User
+from tests.support import databases
+from tests.support.invariants import Ledger
+from tests.support.server import Server, User
 
 ROOT = Path(__file__).parent.parent
 BASH = shutil.which("bash") or "bash"

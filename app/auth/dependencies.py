@@ -9,7 +9,7 @@ from fastapi.security import HTTPBearer, OAuth2PasswordBearer
 from app.auth.schemas import User
 from app.auth.service import AuthService
 from app.errors import InvalidToken, Unauthorized
-from app.web import Route
+from app.web.route import Route
 
 # Both are declared for the API description only: either form of Authorize works in /docs.
 _bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="An access token from POST /auth/login.")

@@ -16,8 +16,9 @@ from app.errors import (
     UnsupportedMediaType,
     ValidationFailed,
 )
-from app.problems import invalid
-from app.web import Route, json_response, media_type, raises
+from app.web.describe import raises
+from app.web.problems import invalid
+from app.web.route import Route, json_response, media_type
 
 router = APIRouter(prefix="/auth", tags=["auth"], route_class=Route)
 own = users_only(prefix="/auth", tags=["auth"])

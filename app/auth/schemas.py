@@ -7,7 +7,7 @@ from uuid import UUID
 from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from app.text import LINE
+from app.web.fields import LINE
 
 
 def canonical_address(value: str) -> str:

@@ -4,16 +4,17 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, and_, bindparam, func, insert, or_, select, update
+from uuid_utils.compat import uuid7
 
-from app import events, faults
+from app import events
 from app.auth.models import refresh_tokens, token_families, users
 from app.auth.passwords import PasswordHasher
 from app.auth.schemas import TokenPair, User
 from app.auth.tokens import AccessTokens, new_refresh_token, refresh_token_hash
 from app.database import Database, Prepared, insert_unless, now
 from app.errors import EmailTaken, InvalidCredentials, InvalidRefreshToken, InvalidToken, NotFound, RegistrationClosed
-from app.ids import new_id
 from app.settings import Settings
+from app.telemetry import faults
 
 
 class AuthService:
@@ -73,7 +74,7 @@ class AuthService:
         return [(User.model_validate(row), row.active) for row in rows]
 
     def _begin_family(self, conn: Connection, user_id: UUID) -> TokenPair:
-        family_id = new_id()
+        family_id = uuid7()
         expiry = now(self._settings.refresh_family_ttl)
         conn.execute(insert(token_families).values(id=family_id, user_id=user_id, expires_at=expiry))
         events.append(conn, "user.logged_in", actor=f"user:{user_id}", user_id=user_id)
@@ -121,7 +122,7 @@ class AuthService:
         refresh_token, token_hash = new_refresh_token()
         conn.execute(
             insert(refresh_tokens).values(
-                id=new_id(),
+                id=uuid7(),
                 family_id=family_id,
                 parent_id=parent_id,
                 token_hash=token_hash,
@@ -143,7 +144,7 @@ def forget_expired(conn: Connection) -> None:
 def _create_user(conn: Connection, email: str, password_hash: str, actor: str | None) -> User:
     row = conn.execute(
         insert_unless(conn, users)
-        .values(id=new_id(), email=email, password_hash=password_hash, active=True, created_at=now())
+        .values(id=uuid7(), email=email, password_hash=password_hash, active=True, created_at=now())
         .on_conflict_do_nothing(index_elements=["email"])
         .returning(*users.c)
     ).one_or_none()

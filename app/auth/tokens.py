@@ -16,10 +16,10 @@ from typing import NamedTuple
 from uuid import UUID
 
 from jose import jwk, jwt
+from uuid_utils.compat import uuid7
 
-from app.errors import InvalidToken
-from app.ids import new_id
-from app.settings import MIN_SECRET_BYTES, ConfigurationError
+from app.errors import ConfigurationError, InvalidToken
+from app.settings import MIN_SECRET_BYTES
 
 MAX_TOKEN_BYTES = 4096
 REMEMBERED = 4096  # tokens
@@ -56,7 +56,7 @@ class AccessTokens:
             "iss": self._issuer,
             "aud": self._audience,
             "sub": str(user_id),
-            "jti": str(new_id()),
+            "jti": str(uuid7()),
             "iat": now,
             "exp": now + max(1, round(self.ttl)),
             "typ": "access",

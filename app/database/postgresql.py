@@ -26,8 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from app import migrations
 from app.database.base import Effect, Retry, T, Work, metadata, run_effects, running
 from app.database.turns import Turns
-from app.errors import DatabaseUnavailable, OutcomeUnknown, StorageFull
-from app.settings import ConfigurationError
+from app.errors import ConfigurationError, DatabaseUnavailable, OutcomeUnknown, StorageFull
 
 log = structlog.get_logger()
 

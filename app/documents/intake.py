@@ -16,8 +16,8 @@ from app.errors import (
     UnsupportedDocument,
     UnsupportedMediaType,
 )
-from app.problems import invalid
-from app.web import declared_length
+from app.web.problems import invalid
+from app.web.route import declared_length
 
 BATCH = 512 * 1024  # bytes handed to storage at a time
 HEAD = 1024  # bytes that tell whether a file can be a document at all

@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, or_, 
 from app.database import any_case, unindexed
 from app.documents.models import document_tags, documents
 from app.documents.schemas import Document, Filters
-from app.pagination import Keyset
+from app.web.pagination import Keyset
 
 FEW = 10_000
 

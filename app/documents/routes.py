@@ -10,7 +10,6 @@ from app.auth.dependencies import CurrentUser, users_only
 from app.documents.dependencies import DocumentId, Service
 from app.documents.intake import boundary_of
 from app.documents.lifecycle import Status
-from app.documents.ranges import expected_versions, requested_span, unchanged
 from app.documents.schemas import Document, DocumentPage, Filters, MetadataChanges
 from app.documents.sniffing import DOCX, PDF
 from app.errors import (
@@ -38,8 +37,10 @@ from app.errors import (
 )
 from app.events import TimelinePage
 from app.idempotency import IdempotencyKey
-from app.pagination import Cursor, Limit
-from app.web import RETRY_AFTER, accepts, header, json_response, links, raises
+from app.web.conditional import expected_versions, requested_span, unchanged
+from app.web.describe import accepts, header, links, raises
+from app.web.pagination import Cursor, Limit
+from app.web.route import RETRY_AFTER, json_response
 
 router = users_only(prefix="/documents", tags=["documents"])
 

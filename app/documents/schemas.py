@@ -10,8 +10,8 @@ from uuid import UUID
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.documents.lifecycle import Status
-from app.pagination import Page
-from app.text import LINE, PROSE
+from app.web.fields import LINE, PROSE
+from app.web.pagination import Page
 
 MAX_FILENAME = 255
 

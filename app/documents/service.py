@@ -9,8 +9,9 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection
+from uuid_utils.compat import uuid7
 
-from app import events, faults, idempotency, metrics, pagination
+from app import events, idempotency
 from app.database import Database
 from app.documents import listing, repository
 from app.documents.gate import Gate
@@ -30,9 +31,10 @@ from app.errors import (
 )
 from app.events import TimelineItem, TimelinePage
 from app.idempotency import Answer, Guard
-from app.ids import new_id
 from app.settings import Settings
 from app.storage.base import FOLDER, Staged, Storage
+from app.telemetry import faults, metrics
+from app.web import pagination
 
 DOWNLOAD_PATIENCE = 5.0  # seconds that a download waits for a slot
 RELEASE_PATIENCE = 0.5  # seconds that the answer to a failed upload waits for its key to be given up
@@ -67,7 +69,7 @@ class DocumentService:
         Raises MalformedMultipart, PayloadTooLarge, UnsupportedDocument and its kin, UnsafeArchive, ValidationFailed,
         RequestTimeout, RequestInProgress, IdempotencyKeyReused, TooBusy, StorageFull, Unavailable.
         """
-        document_id = new_id()
+        document_id = uuid7()
         async with self._reserved(owner_id, key, document_id) as guard, self._gate.slot():
             async with self._storage.create(storage_key(document_id)) as staged:
                 form = await self._receive(staged, boundary, body)

@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import Column, Connection, MetaData, Table, inspect, text
 from sqlalchemy.engine.interfaces import ReflectedColumn
 
-from app.settings import ConfigurationError
+from app.errors import ConfigurationError
 
 log = structlog.get_logger()
 

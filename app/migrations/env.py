@@ -4,7 +4,7 @@ from typing import Any
 
 from alembic import context
 
-from app import faults
+from app.telemetry import faults
 
 
 def _step(*_: Any, **__: Any) -> None:

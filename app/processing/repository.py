@@ -28,9 +28,9 @@ from sqlalchemy import (
 from app import events
 from app.database import Prepared, now, unindexed
 from app.documents.schemas import Document, Failure
-from app.pagination import Keyset
 from app.processing.models import ENDED, LIVE, JobState, jobs
 from app.processing.schemas import Job, JobFilters
+from app.web.pagination import Keyset
 
 _SETTLED = ("job.succeeded", "job.failed", "job.retried", "job.released")  # told with the fence, but by a sweeper
 _OF_ID = select(jobs).where(jobs.c.id == bindparam("id"))

@@ -24,10 +24,11 @@ from app.errors import (
     ValidationFailed,
 )
 from app.idempotency import IdempotencyKey
-from app.pagination import Cursor, Limit
 from app.processing.schemas import Job, JobFilters, JobPage, Processing, Result, Wanted
 from app.processing.service import ProcessingService
-from app.web import RETRY_AFTER, header, json_response, links, raises
+from app.web.describe import header, links, raises
+from app.web.pagination import Cursor, Limit
+from app.web.route import RETRY_AFTER, json_response
 
 router = users_only(tags=["processing"])
 

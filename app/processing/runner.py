@@ -16,7 +16,6 @@ from uuid import UUID
 import structlog
 from sqlalchemy import Connection
 
-from app import faults
 from app.database import Database
 from app.documents.schemas import Document, Failure
 from app.documents.service import owned, storage_key
@@ -28,6 +27,7 @@ from app.processing.watch import JobWatch
 from app.processors.base import Permanent, Processor, Source, Transient
 from app.settings import Settings
 from app.storage.base import Storage
+from app.telemetry import faults
 
 log = structlog.get_logger()
 

@@ -7,8 +7,8 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from app.documents.schemas import Document, Failure
-from app.pagination import Page
 from app.processing.models import JobState
+from app.web.pagination import Page
 
 
 class Wanted(BaseModel):

@@ -9,8 +9,9 @@ from uuid import UUID
 import structlog
 from pydantic import ValidationError
 from sqlalchemy import Connection
+from uuid_utils.compat import uuid7
 
-from app import faults, idempotency, pagination
+from app import idempotency
 from app.database import Database, Retry
 from app.dispatch.base import Dispatcher
 from app.documents import repository as documents
@@ -27,15 +28,16 @@ from app.errors import (
     UploadIncomplete,
 )
 from app.idempotency import Answer, Guard
-from app.ids import new_id
-from app.problems import invalid
 from app.processing import repository, results, settlement
 from app.processing.repository import Work
 from app.processing.schemas import Job, JobFilters, JobPage, Processing, Result, Wanted
 from app.processing.watch import JobWatch
 from app.processors.base import Processor
 from app.settings import Settings
-from app.web import RETRY_AFTER
+from app.telemetry import faults
+from app.web import pagination
+from app.web.problems import invalid
+from app.web.route import RETRY_AFTER
 
 
 class Accepted(NamedTuple):
@@ -150,7 +152,7 @@ class ProcessingService:
 
     def _start(self, conn: Connection, document: Document, work: Work) -> Processing:
         """Move the document on and create its job. Raises Retry when another transaction moved it first."""
-        job_id = new_id()
+        job_id = uuid7()
         moved = documents.move(
             conn,
             document.id,

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from app import events, faults, metrics
+from app import events
 from app.database import after_commit
 from app.documents import repository as documents
 from app.documents.lifecycle import Status
@@ -18,6 +18,7 @@ from app.documents.schemas import Failure
 from app.processing import repository, results
 from app.processing.models import JobState
 from app.processing.schemas import Job
+from app.telemetry import faults, metrics
 
 MAX_BACKOFF = 300.0  # seconds
 

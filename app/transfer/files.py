@@ -13,13 +13,13 @@ from uuid import UUID
 
 from sqlalchemy import Connection, func, select
 
-from app import faults
 from app.database import Database
 from app.documents.lifecycle import Status
 from app.documents.models import documents
 from app.documents.service import storage_key
 from app.errors import AppError, NotFound
 from app.storage.base import Storage
+from app.telemetry import faults
 from app.transfer.errors import TransferError
 from app.transfer.progress import Progress
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, func, literal, select, tuple_
 
-from app import faults
 from app.database import Database, insert_unless, metadata, number_on
+from app.telemetry import faults
 from app.transfer.errors import TransferError
 from app.transfer.progress import Progress
 

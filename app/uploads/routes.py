@@ -34,7 +34,8 @@ from app.errors import (
 from app.idempotency import IdempotencyKey
 from app.uploads.schemas import NewUpload, Upload
 from app.uploads.service import Sent, UploadService
-from app.web import Route, header, json_response, links, media_type, raises
+from app.web.describe import header, links, raises
+from app.web.route import Route, json_response, media_type
 
 router = users_only(prefix="/documents", tags=["direct uploads"])
 open_to_all = APIRouter(prefix="/uploads", tags=["direct uploads"], route_class=Route)

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.documents.schemas import ContentType, Metadata, Sha256, display_name
-from app.text import LINE
+from app.web.fields import LINE
 
 
 def _displayable(sent: str) -> str:

@@ -17,8 +17,9 @@ from urllib.parse import urljoin
 from uuid import UUID
 
 from sqlalchemy import Connection
+from uuid_utils.compat import uuid7
 
-from app import faults, idempotency, metrics
+from app import idempotency
 from app.database import Database, after_commit
 from app.documents import repository
 from app.documents.gate import SLOT_PATIENCE, Gate
@@ -44,9 +45,9 @@ from app.errors import (
     UploadRejected,
 )
 from app.idempotency import Answer, Guard
-from app.ids import new_id
 from app.settings import Settings
 from app.storage.base import Announced, Presigner, Storage
+from app.telemetry import faults, metrics
 from app.uploads.schemas import NewUpload, Upload
 from app.uploads.urls import OwnUrls
 
@@ -79,7 +80,7 @@ class UploadService:
         """
         if wanted.size > self._settings.max_upload_bytes:
             raise PayloadTooLarge
-        document_id, ttl = new_id(), self._settings.upload_url_ttl
+        document_id, ttl = uuid7(), self._settings.upload_url_ttl
         upload = await self._upload(document_id, wanted, self._settings.public_url or base_url)
         values = wanted.model_dump(include={"filename", "content_type", "size", "sha256"})
         values |= {"id": document_id, "owner_id": owner_id, "status": Status.INITIATED}

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from jose import jwt
 
-from tests.server import PASSWORD, Server, User
+from tests.support.server import PASSWORD, Server, User
 
 SECRET = "known to the tests that forge tokens"
 MEMBER = "member@example.com"

@@ -10,8 +10,8 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from tests.factories import DOCX_TYPE, PDF_TYPE, docx, pdf
-from tests.server import User
+from tests.support.factories import DOCX_TYPE, PDF_TYPE, docx, pdf
+from tests.support.server import User
 
 SORTS = ["created_at", "-created_at", "filename", "-filename", "size", "-size"]
 CONTENT = pdf("A file to fetch")

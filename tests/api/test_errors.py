@@ -12,9 +12,9 @@ import httpx2
 import orjson
 import pytest
 
-from app import problems
 from app.errors import DatabaseUnavailable
-from tests.server import PASSWORD, User
+from app.web import problems
+from tests.support.server import PASSWORD, User
 
 JSON = {"Content-Type": "application/json"}
 JSON_ROUTES = {

@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.factories import encrypted_pdf
-from tests.server import Server, User
+from tests.support.factories import encrypted_pdf
+from tests.support.server import Server, User
 
 ENDS = {"job.succeeded", "job.failed", "job.cancelled"}
 

@@ -2,8 +2,8 @@
 
 import hashlib
 
-from tests.factories import docx, pdf
-from tests.server import User
+from tests.support.factories import docx, pdf
+from tests.support.server import User
 
 
 def test_upload_process_and_fetch(user: User) -> None:

@@ -10,8 +10,8 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from tests.factories import pdf
-from tests.server import PASSWORD, Server, User, until
+from tests.support.factories import pdf
+from tests.support.server import PASSWORD, Server, User, until
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-")
 

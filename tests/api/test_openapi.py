@@ -17,9 +17,9 @@ from schemathesis.generation.meta import TestPhase as Phase
 from schemathesis.openapi.checks import RejectedPositiveData
 
 from app.documents.schemas import display_name
-from tests.direct_uploads import announce
-from tests.factories import DOCX_TYPE, PDF_TYPE, docx, pdf
-from tests.torture import LONG
+from tests.support.direct_uploads import announce
+from tests.support.factories import DOCX_TYPE, PDF_TYPE, docx, pdf
+from tests.support.torture import LONG
 
 OPERATIONS = [
     *("register", "login", "refresh", "logout", "me"),

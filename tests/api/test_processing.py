@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import update
 
 from app.processing.models import jobs
-from tests import databases
-from tests.server import Server, User
+from tests.support import databases
+from tests.support.server import Server, User
 
 QUICK = {"params": {"seconds": 0}}
 LONG = {"params": {"seconds": 60}}

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from app.protocol import HEADER_TIMEOUT
-from tests.server import Server
+from app.server.protocol import HEADER_TIMEOUT
+from tests.support.server import Server
 
 
 def connected(server: Server) -> socket.socket:

@@ -12,8 +12,8 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from tests.factories import DOCX_TYPE, PDF_TYPE, bomb_docx, docx, macro_docx, pdf, polyglot
-from tests.server import Server, User, until
+from tests.support.factories import DOCX_TYPE, PDF_TYPE, bomb_docx, docx, macro_docx, pdf, polyglot
+from tests.support.server import Server, User, until
 
 FORM = "multipart/form-data; boundary=frontier"
 END = b"--frontier--\r\n"

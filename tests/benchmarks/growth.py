@@ -14,11 +14,11 @@ from uuid import UUID
 
 from sqlalchemy import make_url
 
-from app import pagination
-from tests import databases
+from app.web import pagination
 from tests.benchmarks import growth_report, growth_rows, load
 from tests.benchmarks.growth_report import Point
 from tests.benchmarks.servers import CORES, Server, running, say
+from tests.support import databases
 
 DOCUMENTS = (1_000, 100_000, 1_000_000)
 CONNECTIONS = (1, 10, 100, 1000)

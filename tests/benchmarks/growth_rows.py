@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from app import wiring
 from app.database import metadata
-from tests.factories import DOCX_TYPE, PDF_TYPE
+from tests.support.factories import DOCX_TYPE, PDF_TYPE
 
 assert wiring  # imports every module that defines a table
 

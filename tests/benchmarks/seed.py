@@ -8,9 +8,9 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from sqlalchemy import create_engine, insert
+from uuid_utils.compat import uuid7
 
 from app.documents.models import documents
-from app.ids import new_id
 from tests.benchmarks import load
 from tests.benchmarks.servers import Server, running
 
@@ -48,7 +48,7 @@ def _document(owner: uuid.UUID, at: datetime):
     name = uuid.uuid4().hex
     facts = {"filename": f"{name}.pdf", "content_type": "application/pdf", "size": 20_000, "sha256": name * 2}
     state = {"status": "UPLOADED", "version": 1, "tags": [], "created_at": at, "updated_at": at}
-    return {"id": new_id(), "owner_id": owner, **facts, **state}
+    return {"id": uuid7(), "owner_id": owner, **facts, **state}
 
 
 def _last_cursor(server: Server) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.benchmarks import load
 from tests.benchmarks.load import Load
-from tests.server import free_port
+from tests.support.server import free_port
 
 CORES = sorted(os.sched_getaffinity(0))
 PATIENCE = 60.0  # seconds for a server to start, or to stop

@@ -15,7 +15,7 @@ import typer
 from tests.benchmarks.load import percentile
 from tests.benchmarks.people import Crowd, Traffic
 from tests.benchmarks.servers import CORES, running
-from tests.invariants import Ledger
+from tests.support.invariants import Ledger
 
 SECONDS = float(os.environ.get("SECONDS", "600"))
 PEOPLE = 32

@@ -34,7 +34,7 @@ from app import wiring
 from app.database import Database, Retry, UTCDateTime, after_commit, any_case, binary_text, insert_unless, metadata, now
 from app.database.postgresql import PostgresqlDatabase
 from app.database.sqlite import SqliteDatabase
-from tests import databases
+from tests.support import databases
 
 assert wiring  # imports every module that defines a table
 

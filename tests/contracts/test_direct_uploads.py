@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import select
 
 from app.documents.models import documents
-from tests.direct_uploads import announce, complete, initiate, put, sha256
-from tests.factories import DOCX_TYPE, PDF_TYPE, bomb_docx, docx, macro_docx, pdf, polyglot
 from tests.flows.test_object_storage import ENVIRONMENT
-from tests.invariants import Ledger
-from tests.server import Server, User, until
+from tests.support.direct_uploads import announce, complete, initiate, put, sha256
+from tests.support.factories import DOCX_TYPE, PDF_TYPE, bomb_docx, docx, macro_docx, pdf, polyglot
+from tests.support.invariants import Ledger
+from tests.support.server import Server, User, until
 
 PLACES = ["local", "s3"]
 

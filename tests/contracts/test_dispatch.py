@@ -9,17 +9,17 @@ from uuid import UUID
 import aio_pika
 import pytest
 from redis.asyncio import Redis
+from uuid_utils.compat import uuid7
 
-from app import broker_url
 from app.dispatch.base import Carrier
 from app.dispatch.broker import BrokerDispatcher, Consumer, link as link_module, redis as redis_module
 from app.dispatch.broker.link import PLENTY
 from app.dispatch.in_process import InProcessDispatcher
 from app.dispatch.nowhere import Nowhere
-from app.ids import new_id
-from app.settings import ConfigurationError
-from tests import brokers
-from tests.brokers import AWS, Queue, Sqs
+from app.errors import ConfigurationError
+from app.settings import broker as broker_url
+from tests.support import brokers
+from tests.support.brokers import AWS, Queue, Sqs
 
 LOOK = 0.4
 PATIENCE = 1.0
@@ -93,7 +93,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
 
 
 async def test_a_hint_arrives_and_is_the_id_of_its_job(engine: Engine) -> None:
-    runs, job_id = Runs(), new_id()
+    runs, job_id = Runs(), uuid7()
     async with at_work(engine(runs)) as carrier:
         assert carrier.room
         assert not carrier.plenty
@@ -103,7 +103,7 @@ async def test_a_hint_arrives_and_is_the_id_of_its_job(engine: Engine) -> None:
 
 
 async def test_many_hints_some_of_them_twice(engine: Engine) -> None:
-    runs, job_ids = Runs(), [new_id() for _ in range(40)]
+    runs, job_ids = Runs(), [uuid7() for _ in range(40)]
     async with at_work(engine(runs)) as carrier:
         await asyncio.gather(*(carrier.send(job_id) for job_id in [*job_ids, *job_ids[:10]]))
         await eventually(lambda: len(runs.begun) == 50)
@@ -111,7 +111,7 @@ async def test_many_hints_some_of_them_twice(engine: Engine) -> None:
 
 
 async def test_what_was_sent_before_any_worker_was_there(queue: Queue) -> None:
-    runs, job_id = Runs(), new_id()
+    runs, job_id = Runs(), uuid7()
     async with at_work(api(queue)) as sender:
         await sender.send(job_id)
         async with at_work(worker(queue, runs)):
@@ -119,7 +119,7 @@ async def test_what_was_sent_before_any_worker_was_there(queue: Queue) -> None:
 
 
 async def test_what_is_no_hint_is_passed_over(queue: Queue) -> None:
-    runs, job_id = Runs(), new_id()
+    runs, job_id = Runs(), uuid7()
     async with at_work(worker(queue, runs)) as carrier:
         for junk in (b"junk", b"{}", b"\xf0\x9f\x92\xa5", b"x" * 10_000):
             await queue.put(junk)
@@ -129,7 +129,7 @@ async def test_what_is_no_hint_is_passed_over(queue: Queue) -> None:
 
 async def test_hints_wait_where_every_worker_can_take_them(queue: Queue) -> None:
     """A worker whose places are taken takes none ahead of the others."""
-    busy, other, job_ids = Runs(), Runs(), [new_id() for _ in range(6)]
+    busy, other, job_ids = Runs(), Runs(), [uuid7() for _ in range(6)]
     busy.may_end.clear()
     async with at_work(worker(queue, busy, places=2)) as sender:
         for job_id in job_ids:
@@ -143,7 +143,7 @@ async def test_hints_wait_where_every_worker_can_take_them(queue: Queue) -> None
 
 async def test_a_hint_whose_worker_died_comes_again(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_module, "IDLE_MS", 500)
-    dying, other, job_id = Runs(), Runs(), new_id()
+    dying, other, job_id = Runs(), Runs(), uuid7()
     dying.may_end.clear()
     async with at_work(api(queue)) as sender:
         async with at_work(worker(queue, dying)):
@@ -153,12 +153,12 @@ async def test_a_hint_whose_worker_died_comes_again(queue: Queue, monkeypatch: p
         queue.relay.mend()
         async with at_work(worker(queue, other)) as carrier:
             await asyncio.sleep(0.6)
-            await carrier.send(new_id())  # Redis looks for what was left when there is something new
+            await carrier.send(uuid7())  # Redis looks for what was left when there is something new
             await eventually(lambda: job_id in other.begun)
 
 
 async def test_a_worker_that_stops_takes_no_more_but_sends(queue: Queue) -> None:
-    stopping, other, job_id = Runs(), Runs(), new_id()
+    stopping, other, job_id = Runs(), Runs(), uuid7()
     async with at_work(worker(queue, stopping)) as carrier:
         carrier.stop()
         await asyncio.sleep(0.1)
@@ -184,18 +184,18 @@ async def test_a_broker_that_fails_keeps_nobody_waiting(
     async with at_work(api(queue)) as sender, at_work(worker(queue, runs)) as at_worker:
         await fails(queue)
         asked_at = time.monotonic()
-        await asyncio.gather(*(sender.send(new_id()) for _ in range(1000)))
+        await asyncio.gather(*(sender.send(uuid7()) for _ in range(1000)))
         assert time.monotonic() - asked_at < 10, "none waited behind the others"
         assert not sender.room
         await eventually(lambda: (sender.alarm or "").startswith("away: "))
-        job_id = new_id()
+        job_id = uuid7()
         await at_worker.send(job_id)
         assert runs.begun == [job_id], "a worker follows the hint itself"
         assert at_worker.room == runs.free
         queue.relay.cut()
         queue.relay.mend()
         await eventually(lambda: sender.room and sender.alarm is None and at_worker.alarm is None)
-        job_id = new_id()
+        job_id = uuid7()
         await sender.send(job_id)
         await eventually(lambda: job_id in runs.begun)
 
@@ -207,7 +207,7 @@ async def test_a_broker_that_goes_unused_is_missed(queue: Queue) -> None:
 
 
 async def test_a_broker_that_is_away_at_the_start_is_waited_for(queue: Queue) -> None:
-    runs, job_id = Runs(), new_id()
+    runs, job_id = Runs(), uuid7()
     queue.relay.cut()
     async with at_work(api(queue)) as sender, at_work(worker(queue, runs)):
         assert not sender.room
@@ -218,7 +218,7 @@ async def test_a_broker_that_is_away_at_the_start_is_waited_for(queue: Queue) ->
 
 
 async def test_running_jobs_outlive_the_connection(queue: Queue) -> None:
-    runs, job_ids = Runs(), [new_id(), new_id()]
+    runs, job_ids = Runs(), [uuid7(), uuid7()]
     runs.may_end.clear()
     async with at_work(worker(queue, runs, places=1)) as carrier:
         await carrier.send(job_ids[0])
@@ -234,7 +234,7 @@ async def test_running_jobs_outlive_the_connection(queue: Queue) -> None:
 
 async def test_with_plenty_of_hints_waiting_none_is_repeated(queue: Queue) -> None:
     async with at_work(api(queue)) as sender:
-        await asyncio.gather(*(sender.send(new_id()) for _ in range(PLENTY)))
+        await asyncio.gather(*(sender.send(uuid7()) for _ in range(PLENTY)))
         await eventually(lambda: sender.plenty)
         assert sender.room, "for those that no hint waits for"
         assert sender.alarm is None
@@ -245,7 +245,7 @@ async def test_with_plenty_of_hints_waiting_none_is_repeated(queue: Queue) -> No
 @pytest.mark.parametrize("places", [0, 4])
 async def test_connections_do_not_outlive_their_use(places: int, queue: Queue) -> None:
     async with at_work(worker(queue, Runs(), places)) as carrier:
-        await carrier.send(new_id())
+        await carrier.send(uuid7())
         await asyncio.sleep(LOOK)
         used = queue.relay.connections
         for _ in range(2):
@@ -282,7 +282,7 @@ class TestRedis:
         for _ in range(3):
             runs = Runs()
             async with at_work(worker(queue, runs)) as carrier:
-                await carrier.send(new_id())
+                await carrier.send(uuid7())
                 await eventually(lambda runs=runs: runs.begun)
         async with Redis.from_url(queue.direct.partition("?")[0]) as redis:
             assert len(await redis.xinfo_consumers(queue.place.name, "workers")) == 1
@@ -292,7 +292,7 @@ class TestRedis:
         async with at_work(worker(queue, runs)) as carrier:
             async with Redis.from_url(queue.direct.partition("?")[0]) as redis:
                 await redis.xgroup_create(queue.place.name, "monitor", id="0")
-            await asyncio.gather(*(carrier.send(new_id()) for _ in range(PLENTY)))
+            await asyncio.gather(*(carrier.send(uuid7()) for _ in range(PLENTY)))
             await eventually(lambda: len(runs.begun) == PLENTY, seconds=30)
             await asyncio.sleep(2 * LOOK)
             assert not carrier.plenty
@@ -329,7 +329,7 @@ class TestSqs:
             assert (carrier.alarm or "").startswith("messages in the dead-letter queue test-")
 
     async def test_a_message_is_not_looked_for_elsewhere(self, queue: Queue, sqs: Sqs) -> None:
-        runs, job_id = Runs(), new_id()
+        runs, job_id = Runs(), uuid7()
         async with at_work(worker(queue, runs)) as carrier:
             url = sqs.client.get_queue_url(QueueName=queue.place.name)["QueueUrl"]
             elsewhere = {"s3_extended_message": {"DataType": "String", "StringValue": "True"}}
@@ -338,7 +338,7 @@ class TestSqs:
             assert carrier.alarm is None
 
     async def test_a_long_job_keeps_its_message(self, queue: Queue) -> None:
-        runs, other, job_id = Runs(), Runs(), new_id()
+        runs, other, job_id = Runs(), Runs(), uuid7()
         runs.may_end.clear()
         async with at_work(worker(queue, runs)) as carrier, at_work(worker(queue, other, places=1)):
             await carrier.send(job_id)

@@ -23,11 +23,11 @@ from app.documents import listing, repository as documents
 from app.main import create_app
 from app.processing import repository
 from app.settings import Settings
-from tests import databases
 from tests.benchmarks import growth_rows
-from tests.factories import PDF_TYPE, pdf
-from tests.inprocess import Process
-from tests.server import PASSWORD
+from tests.support import databases
+from tests.support.factories import PDF_TYPE, pdf
+from tests.support.inprocess import Process
+from tests.support.server import PASSWORD
 
 ACCOUNT = {"email": "ada@example.com", "password": PASSWORD}
 SORTS = ("-created_at", "filename", "size")

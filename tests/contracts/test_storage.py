@@ -17,14 +17,13 @@ import pytest
 from aiobotocore.client import AioBaseClient
 from botocore.exceptions import ClientError
 
-from app.errors import AlreadyStored, NotFound, StorageFull, StorageUnavailable, UnsupportedDocument
-from app.settings import ConfigurationError
+from app.errors import AlreadyStored, ConfigurationError, NotFound, StorageFull, StorageUnavailable, UnsupportedDocument
+from app.settings.storage import PART, Bucket, parse
 from app.storage.base import Staged, Storage
 from app.storage.local import LocalStorage
 from app.storage.s3 import S3Storage, objects, staged as staged_module, storage as s3_module
 from app.storage.s3.staged import S3Staged
-from app.storage_url import PART, Bucket, parse
-from tests.seaweed import BUCKET, KEY, READER, Prefix
+from tests.support.seaweed import BUCKET, KEY, READER, Prefix
 
 BATCH = 512 * 1024
 SIZES = [0, 1, BATCH, PART - 1, PART, PART + 1, 2 * PART, 2 * PART + 1]

@@ -22,10 +22,10 @@ from sqlalchemy import select
 
 from app.events import events
 from app.processing.models import jobs, results
-from tests.factories import pdf
-from tests.invariants import Ledger
-from tests.server import Server, User
-from tests.torture import LONG
+from tests.support.factories import pdf
+from tests.support.invariants import Ledger
+from tests.support.server import Server, User
+from tests.support.torture import LONG
 
 JOBS = 300
 CLIENTS = 6

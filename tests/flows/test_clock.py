@@ -14,11 +14,11 @@ from app.documents.service import DocumentService
 from app.errors import StorageUnavailable
 from app.settings import Settings
 from app.storage.local import LocalStorage
-from tests import wrong_clock
 from tests.api.test_uploads import END, part
-from tests.factories import pdf
-from tests.invariants import Ledger
-from tests.server import Server, User, until
+from tests.support import wrong_clock
+from tests.support.factories import pdf
+from tests.support.invariants import Ledger
+from tests.support.server import Server, User, until
 
 HOUR = 3600
 LEASE = 1.5
@@ -31,7 +31,7 @@ def put(tmp_path: Path, process: float = 0, database: float = 0) -> None:
 def server_with_clock(tmp_path: Path, **settings: str) -> Server:
     put(tmp_path)
     shrunk = {"LEASE_SECONDS": str(LEASE), wrong_clock.VARIABLE: str(tmp_path / "clock")}
-    return Server(tmp_path / "var", shrunk | settings, module="tests.wrong_clock")
+    return Server(tmp_path / "var", shrunk | settings, module="tests.support.wrong_clock")
 
 
 def logged_in_anew(user: User) -> User:

@@ -14,9 +14,9 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from tests import databases
-from tests.factories import pdf
-from tests.server import Server, User, pair, until
+from tests.support import databases
+from tests.support.factories import pdf
+from tests.support.server import Server, User, pair, until
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from threading import Thread
 import pytest
 
 from app import demo, settings
-from tests.server import Server, free_port
+from tests.support.server import Server, free_port
 
 
 def shown(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:

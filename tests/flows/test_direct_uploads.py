@@ -14,12 +14,12 @@ from alembic.config import Config
 from sqlalchemy import create_engine
 
 from app import migrations
-from tests.direct_uploads import announce, complete, initiate, put
-from tests.factories import PDF_TYPE, pdf
 from tests.flows.test_object_storage import ENVIRONMENT
-from tests.seaweed import BUCKET, Prefix
-from tests.server import Server, until
-from tests.volume import Volume
+from tests.support.direct_uploads import announce, complete, initiate, put
+from tests.support.factories import PDF_TYPE, pdf
+from tests.support.seaweed import BUCKET, Prefix
+from tests.support.server import Server, until
+from tests.support.volume import Volume
 
 LARGE = pdf("x" * 2_000_000)
 

@@ -13,13 +13,13 @@ import httpx2
 import pytest
 from sqlalchemy import select
 
-from app.faults import POINTS
 from app.processing.models import jobs
-from tests import databases
-from tests.factories import PDF_TYPE, pdf
-from tests.invariants import Ledger
-from tests.server import Server, User, until
-from tests.torture import LONG
+from app.telemetry.faults import POINTS
+from tests.support import databases
+from tests.support.factories import PDF_TYPE, pdf
+from tests.support.invariants import Ledger
+from tests.support.server import Server, User, until
+from tests.support.torture import LONG
 
 SETTINGS = {"LEASE_SECONDS": "0.6", "ORPHAN_GRACE_SECONDS": "1.5", "JOB_MAX_TRIES": "2", "DRAIN_SECONDS": "0.2"}
 CONTENT = pdf("killed on purpose")

@@ -12,10 +12,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.factories import pdf
-from tests.invariants import Ledger
-from tests.server import Server, User, until
-from tests.volume import Volume
+from tests.support.factories import pdf
+from tests.support.invariants import Ledger
+from tests.support.server import Server, User, until
+from tests.support.volume import Volume
 
 pytestmark = pytest.mark.sqlite
 

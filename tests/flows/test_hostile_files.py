@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.factories import pdf
-from tests.server import Server, User, until
+from tests.support.factories import pdf
+from tests.support.server import Server, User, until
 from tests.unit.test_text_processor import endless_pdf, limits_memory, linux_only, pdf_of
 
 MEGABYTE = 1024**2
@@ -17,7 +17,7 @@ MEGABYTE = 1024**2
 
 @pytest.fixture(scope="module")
 def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("limited") / "var", module="tests.small_limits") as server:
+    with Server(tmp_path_factory.mktemp("limited") / "var", module="tests.support.small_limits") as server:
         yield server
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from tests.factories import pdf
-from tests.server import Server, User
+from tests.support.factories import pdf
+from tests.support.server import Server, User
 
 T = TypeVar("T")
 

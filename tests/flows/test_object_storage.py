@@ -13,13 +13,13 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.storage_url import PART
-from tests.factories import docx_with, pdf
+from app.settings.storage import PART
 from tests.flows.test_memory import PdfOf, download, peak_during, upload
 from tests.flows.test_slow_clients import reader
-from tests.relay import Relay
-from tests.seaweed import BUCKET, KEY, READER, Prefix
-from tests.server import Server, User, until
+from tests.support.factories import docx_with, pdf
+from tests.support.relay import Relay
+from tests.support.seaweed import BUCKET, KEY, READER, Prefix
+from tests.support.server import Server, User, until
 
 LARGE = PdfOf(2 * PART)
 MEBIBYTE = 1024**2

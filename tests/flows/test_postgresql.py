@@ -23,15 +23,14 @@ from app import migrations, wiring
 from app.database import after_commit, metadata
 from app.database.postgresql import PostgresqlDatabase
 from app.documents.models import documents
-from app.errors import DatabaseUnavailable
+from app.errors import ConfigurationError, DatabaseUnavailable
 from app.processing import repository
 from app.processing.models import jobs
-from app.settings import ConfigurationError
-from tests import databases
-from tests.factories import pdf
-from tests.invariants import Ledger
-from tests.relay import Relay
-from tests.server import Server, until
+from tests.support import databases
+from tests.support.factories import pdf
+from tests.support.invariants import Ledger
+from tests.support.relay import Relay
+from tests.support.server import Server, until
 
 assert wiring  # imports every module that defines a table
 

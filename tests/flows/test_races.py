@@ -18,10 +18,10 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
 from app.processing.models import jobs
-from tests import databases
 from tests.api.test_uploads import END, LARGE, answered, begun, part
-from tests.factories import pdf
-from tests.server import Server, User, pair, until
+from tests.support import databases
+from tests.support.factories import pdf
+from tests.support.server import Server, User, pair, until
 
 T = TypeVar("T")
 Call = Callable[[User], T]

@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import text
 
 from app import migrations
-from app.settings import ConfigurationError
-from tests import databases
-from tests.server import Server
+from app.errors import ConfigurationError
+from tests.support import databases
+from tests.support.server import Server
 from tests.unit.test_transfer_rows import database
 
 EXPANDED = [

@@ -14,10 +14,10 @@ import httpx2
 from sqlalchemy import select
 
 from app.events import events
-from tests import databases
-from tests.factories import pdf
-from tests.invariants import Ledger
-from tests.server import Server, User, pair, until
+from tests.support import databases
+from tests.support.factories import pdf
+from tests.support.invariants import Ledger
+from tests.support.server import Server, User, pair, until
 
 GRACE = 10  # seconds beyond DRAIN_SECONDS within which a server is gone
 

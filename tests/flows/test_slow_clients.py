@@ -14,12 +14,12 @@ from sqlalchemy import select
 
 from app.documents.gate import RATE_WINDOW
 from app.idempotency import records
-from app.protocol import HEADER_TIMEOUT
+from app.server.protocol import HEADER_TIMEOUT
 from tests.api.test_uploads import END, FORM, LARGE, answered, begun, part
-from tests.factories import pdf
 from tests.flows.test_memory import MEGABYTE, PdfOf, upload
-from tests.invariants import Ledger
-from tests.server import Server, User, until
+from tests.support.factories import pdf
+from tests.support.invariants import Ledger
+from tests.support.server import Server, User, until
 
 BODY = part(LARGE) + END
 MANY = 5
@@ -119,7 +119,10 @@ def broken_off(connection: socket.socket) -> bool:
 
 
 def test_downloads_that_nobody_reads_are_cut_off_and_others_get_through(tmp_path: Path) -> None:
-    with Server(tmp_path / "var", {"DOWNLOAD_SLOTS": "2"}, module="tests.impatient") as server, ExitStack() as idle:
+    with (
+        Server(tmp_path / "var", {"DOWNLOAD_SLOTS": "2"}, module="tests.support.impatient") as server,
+        ExitStack() as idle,
+    ):
         user = server.register()
         large, small = upload(user, PdfOf(12 * MEGABYTE)), user.upload(LARGE)
         connections = [idle.enter_context(reader(user, large)) for _ in range(2)]

@@ -28,14 +28,14 @@ from app.documents.schemas import Failure
 from app.events import events
 from app.processing import repository, settlement
 from app.processing.settlement import Failed, Faltered, Outcome, Released, Succeeded
-from tests import databases
-from tests.factories import PDF_TYPE, pdf
-from tests.inprocess import Process, addresses
-from tests.invariants import Ledger
-from tests.model import KEPT, KEPT_URL, LEASE, MAX_TRIES, Attempt, Document, Job, Model
-from tests.rows import Rows, told
-from tests.server import PASSWORD
-from tests.torture import LONG
+from tests.support import databases
+from tests.support.factories import PDF_TYPE, pdf
+from tests.support.inprocess import Process, addresses
+from tests.support.invariants import Ledger
+from tests.support.model import KEPT, KEPT_URL, LEASE, MAX_TRIES, Attempt, Document, Job, Model
+from tests.support.rows import Rows, told
+from tests.support.server import PASSWORD
+from tests.support.torture import LONG
 
 ERROR = Failure(code="broken", detail="It broke.")
 WORKER = "worker"

@@ -20,9 +20,9 @@ from sqlalchemy.exc import OperationalError
 from app.documents.gate import RATE_WINDOW
 from app.errors import NotFound, StorageUnavailable
 from app.storage.local import LocalStorage
-from tests.factories import PDF_TYPE, pdf
-from tests.inprocess import Process
-from tests.server import PASSWORD, Server
+from tests.support.factories import PDF_TYPE, pdf
+from tests.support.inprocess import Process
+from tests.support.server import PASSWORD, Server
 
 
 def test_a_slow_upload_is_not_taken_for_an_abandoned_one(tmp_path: Path) -> None:

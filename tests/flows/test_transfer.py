@@ -20,13 +20,13 @@ from app.database import metadata
 from app.database.sqlite import SqliteDatabase
 from app.storage.local import LocalStorage
 from app.transfer import Transfer, TransferError
-from tests import databases
 from tests.contracts.test_direct_uploads import announce, complete, put, sha256
-from tests.factories import pdf
 from tests.flows.test_object_storage import ENVIRONMENT
-from tests.invariants import Ledger
-from tests.seaweed import Prefix
-from tests.server import Server, User
+from tests.support import databases
+from tests.support.factories import pdf
+from tests.support.invariants import Ledger
+from tests.support.seaweed import Prefix
+from tests.support.server import Server, User
 from tests.unit.test_transfer_rows import database
 
 assert wiring  # imports every module that defines a table

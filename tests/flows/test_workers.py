@@ -15,12 +15,12 @@ from sqlalchemy import select
 
 from app.events import events
 from app.processing.models import jobs, results
-from tests.brokers import Queue
 from tests.flows.test_chaos import CLIENTS, LEASE, SETTINGS, Client, fork, torment
-from tests.invariants import Ledger
-from tests.server import Server, Worker, until
-from tests.torture import LONG
-from tests.zygote import Forked
+from tests.support.brokers import Queue
+from tests.support.invariants import Ledger
+from tests.support.server import Server, Worker, until
+from tests.support.torture import LONG
+from tests.support.zygote import Forked
 
 JOBS = 300 if LONG else 36
 

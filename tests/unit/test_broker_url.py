@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.broker_url import QUEUE, RabbitQueue, RedisStream, SqsQueue, parse
+from app.settings.broker import QUEUE, RabbitQueue, RedisStream, SqsQueue, parse
 
 MINI = "http://ministack:4566"
 

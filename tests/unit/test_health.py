@@ -5,9 +5,9 @@ from typing import Any, cast
 
 import pytest
 
-from app import health
 from app.errors import StorageUnavailable
-from app.health import Health
+from app.server import health
+from app.server.health import Health
 
 
 class Checked:

@@ -14,7 +14,7 @@ from app.database import metadata, now
 from app.documents import listing
 from app.documents.models import document_tags, documents
 from app.documents.schemas import Filters
-from app.pagination import Keyset
+from app.web.pagination import Keyset
 
 OWNER, STRANGER = UUID(int=1), UUID(int=2)
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)

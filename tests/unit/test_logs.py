@@ -7,7 +7,7 @@ import pytest
 
 FAIL = """
 import structlog
-from app import logs
+from app.telemetry import logs
 
 logs.configure("INFO", as_json={as_json})
 

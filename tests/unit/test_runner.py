@@ -8,9 +8,9 @@ from uuid import UUID
 import pytest
 
 from app.processors.simulated import SimulatedProcessor
-from tests.factories import pdf
-from tests.inprocess import Process
-from tests.server import PASSWORD
+from tests.support.factories import pdf
+from tests.support.inprocess import Process
+from tests.support.server import PASSWORD
 
 ACCOUNT = {"email": "ada@example.com", "password": PASSWORD}
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from app.auth.tokens import AccessTokens, development_secret
-from app.settings import ConfigurationError, load
+from app.errors import ConfigurationError
+from app.settings import load
 
 POSTGRESQL = {"DATABASE_URL": "postgresql+asyncpg://user@host/name"}
 REFUSED = [

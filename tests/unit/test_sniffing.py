@@ -15,7 +15,7 @@ import app
 from app.documents import sniffing
 from app.documents.sniffing import plausible, sniff
 from app.errors import MacrosNotAllowed, PolyglotFile, UnsafeArchive, UnsupportedDocument
-from tests.factories import (
+from tests.support.factories import (
     DOCX_TYPE,
     MAIN,
     MAIN_TYPE,

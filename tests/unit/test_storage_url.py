@@ -5,7 +5,7 @@ from pathlib import Path
 import certifi
 import pytest
 
-from app.storage_url import Bucket, Folder, parse
+from app.settings.storage import Bucket, Folder, parse
 
 MINIO = "http://minio:9000"
 

@@ -9,9 +9,9 @@ import pytest
 
 from app.documents.schemas import Failure
 from app.processing import repository
-from tests.factories import pdf
-from tests.inprocess import Process
-from tests.server import PASSWORD
+from tests.support.factories import pdf
+from tests.support.inprocess import Process
+from tests.support.server import PASSWORD
 
 LEASE = 0.001
 

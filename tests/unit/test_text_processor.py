@@ -20,7 +20,7 @@ import app
 from app.processors import text_child
 from app.processors.base import Permanent, ProcessingError, Source, Transient
 from app.processors.text import MAX_LINES, TextParams, TextProcessor
-from tests.factories import DOCX_TYPE, MAIN, PDF_TYPE, docx, docx_with, encrypted_pdf, pdf
+from tests.support.factories import DOCX_TYPE, MAIN, PDF_TYPE, docx, docx_with, encrypted_pdf, pdf
 
 MiB = 1024**2
 SAMPLES = Path(app.__file__).parent / "samples"

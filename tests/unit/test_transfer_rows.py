@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import Connection, delete, func, insert, select, update
+from uuid_utils.compat import uuid7
 
 from app import wiring
 from app.auth.models import users
@@ -17,9 +18,8 @@ from app.database.postgresql import PostgresqlDatabase
 from app.database.sqlite import SqliteDatabase
 from app.documents.models import document_tags, documents
 from app.events import append, events
-from app.ids import new_id
 from app.transfer import Transfer, TransferError, rows
-from tests import databases
+from tests.support import databases
 
 assert wiring  # imports every module that defines a table
 
@@ -35,7 +35,7 @@ async def filled(db: Database, count: int) -> None:
     await asyncio.to_thread(db.migrate)
 
     def fill(conn: Connection) -> None:
-        owner = new_id()
+        owner = uuid7()
         conn.execute(insert(users).values(**account(owner)))
         conn.execute(insert(documents), [document(owner) for _ in range(count)])
         some = conn.scalars(select(documents.c.id).limit(count)).all()
@@ -54,7 +54,7 @@ def account(id_: UUID) -> dict[str, Any]:
 
 
 def document(owner: UUID) -> dict[str, Any]:
-    id_, moment = new_id(), datetime(2026, 11, 22, 5, 30, 0, 123456, UTC)
+    id_, moment = uuid7(), datetime(2026, 11, 22, 5, 30, 0, 123456, UTC)
     times = {"created_at": moment, "updated_at": moment}
     texts = {"filename": "É.pdf", "content_type": "application/pdf", "sha256": "0" * 64, "status": "UPLOADED"}
     return {"id": id_, "owner_id": owner, "size": 2**40, "version": 1, "tags": ["a"], **texts, **times}
@@ -86,7 +86,7 @@ def test_tables_of_many_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 
 
 CHANGES: dict[str, Work[Any]] = {
-    "a new row": lambda conn: conn.execute(insert(users).values(**account(new_id()))),
+    "a new row": lambda conn: conn.execute(insert(users).values(**account(uuid7()))),
     "a new event": lambda conn: append(conn, "user.registered", actor="operator"),
     "another value": lambda conn: conn.execute(update(documents).values(version=2)),
     "a row less": lambda conn: conn.execute(delete(document_tags)),

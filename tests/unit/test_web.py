@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import pytest
 from fastapi import APIRouter, Depends, Response
 
-from app.web import Route
+from app.web.route import Route
 
 
 def guard() -> None:

@@ -1,7 +1,7 @@
 """From what BROKER_URL says to its broker. Each SDK is imported only when it is used."""
 
-from app.broker_url import Place, RabbitQueue, RedisStream, SqsQueue
 from app.dispatch.broker.hints import Broker
+from app.settings.broker import Place, RabbitQueue, RedisStream, SqsQueue
 
 
 def connect(place: Place, places: int) -> Broker:

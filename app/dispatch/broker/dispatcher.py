@@ -3,11 +3,11 @@
 from functools import partial
 from uuid import UUID
 
-from app.broker_url import Place
 from app.dispatch.base import Dispatcher
 from app.dispatch.broker.connect import connect
 from app.dispatch.broker.consumer import Consumer
 from app.dispatch.broker.link import Link
+from app.settings.broker import Place
 
 
 class BrokerDispatcher:

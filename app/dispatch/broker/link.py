@@ -10,9 +10,9 @@ from uuid import UUID
 
 import structlog
 
-from app import metrics
 from app.dispatch.broker.hints import PATIENCE, Broker, Seen, encode
-from app.settings import ConfigurationError
+from app.errors import ConfigurationError
+from app.telemetry import metrics
 
 log = structlog.get_logger()
 

@@ -16,9 +16,9 @@ from aiormq.exceptions import (
 )
 from taskiq_aio_pika import AioPikaBroker, Exchange, Queue
 
-from app.broker_url import RabbitQueue
 from app.dispatch.broker.hints import Seen
-from app.settings import ConfigurationError
+from app.errors import ConfigurationError
+from app.settings.broker import RabbitQueue
 
 FAREWELL = 0.5  # seconds that the server has to take part in the end of a connection
 

@@ -8,9 +8,9 @@ from redis.exceptions import AuthenticationError, AuthorizationError, ResponseEr
 from taskiq import AckableMessage
 from taskiq_redis import RedisStreamBroker
 
-from app.broker_url import RedisStream
 from app.dispatch.broker.hints import Seen
-from app.settings import ConfigurationError
+from app.errors import ConfigurationError
+from app.settings.broker import RedisStream
 
 Entries = list[tuple[bytes, dict[bytes, bytes]]]
 

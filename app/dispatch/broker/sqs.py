@@ -11,9 +11,9 @@ from taskiq import AckableMessage
 from taskiq_aio_sqs import SQSBroker, SQSQueue
 from taskiq_aio_sqs.exceptions import QueueNotFoundError, SQSBrokerError
 
-from app.broker_url import SqsQueue
 from app.dispatch.broker.hints import Seen, decode
-from app.settings import ConfigurationError
+from app.errors import ConfigurationError
+from app.settings.broker import SqsQueue
 
 WAITING = "ApproximateNumberOfMessages"
 

@@ -11,9 +11,9 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import ClientError
 
+from app.settings.storage import Bucket
 from app.storage.base import FOLDER
 from app.storage.s3.errors import PATIENCE, code_of, made, translated
-from app.storage_url import Bucket
 
 CHUNK = 64 * 1024  # bytes; with what the SDK reads ahead, a client that does not read holds some 1 MiB
 

@@ -16,11 +16,11 @@ from typing import Any, BinaryIO, cast
 import structlog
 
 from app.errors import AppError, StorageUnavailable
+from app.settings.storage import PART
 from app.storage.base import Stored, T
 from app.storage.s3.errors import PATIENCE, translated
 from app.storage.s3.objects import Objects
 from app.storage.threads import Threads
-from app.storage_url import PART
 
 log = structlog.get_logger()
 

@@ -13,15 +13,14 @@ from typing import Any
 
 import structlog
 
-from app.errors import NotFound, PayloadTooLarge, StorageUnavailable
-from app.settings import ConfigurationError
+from app.errors import ConfigurationError, NotFound, PayloadTooLarge, StorageUnavailable
+from app.settings.storage import MAX_PUT, Bucket
 from app.storage import scratch
 from app.storage.base import Announced, Presigned
 from app.storage.s3.errors import PATIENCE, Refused, Unreachable, translated
 from app.storage.s3.objects import Objects
 from app.storage.s3.staged import S3Staged
 from app.storage.threads import Threads
-from app.storage_url import MAX_PUT, Bucket
 
 log = structlog.get_logger()
 

@@ -6,10 +6,11 @@ import time
 import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uuid_utils.compat import uuid7
 
-from app import metrics, problems
 from app.errors import HeadersTooLarge, InternalError
-from app.ids import new_id
+from app.telemetry import metrics
+from app.web import problems
 
 log = structlog.get_logger()
 
@@ -95,7 +96,7 @@ def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return str(value, "ascii")
-    return str(new_id())
+    return str(uuid7())
 
 
 def _route(scope: Scope) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
 
-from app import urls
+from app.settings import urls
 
 Addressing = Literal["path", "virtual", "auto"]
 

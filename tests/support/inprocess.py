@@ -14,7 +14,7 @@ import httpx2
 from app import wiring
 from app.main import create_app
 from app.settings import Settings
-from tests import databases
+from tests.support import databases
 
 SERVED = ("auth", "documents", "uploads", "processing", "health")
 

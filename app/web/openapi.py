@@ -4,12 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic import BaseModel
 
-from app.auth.schemas import Credentials
-from app.documents.schemas import Metadata
-from app.problems import Problem
 from app.processors.base import Processor
-from app.web import header
+from app.web.describe import header
+from app.web.problems import Problem
 
 _REF = "#/components/schemas/{model}"
 
@@ -31,15 +30,15 @@ DESCRIPTION: dict[str, Any] = {
 }
 
 
-def install(app: FastAPI, processors: Iterable[Processor[Any]]) -> None:
-    """Add what FastAPI cannot know: the models that routes read by themselves, and the processors with their params."""
+def install(app: FastAPI, models: Iterable[type[BaseModel]], processors: Iterable[Processor[Any]]) -> None:
+    """Add what FastAPI cannot know: the `models` that routes parse themselves, and the processors with their params."""
     generate = app.openapi
 
     def complete() -> dict[str, Any]:
         if app.openapi_schema is None:
             schema = generate()
             schemas = schema["components"]["schemas"]
-            schemas |= {model.__name__: model.model_json_schema() for model in (Credentials, Metadata)}
+            schemas |= {model.__name__: model.model_json_schema() for model in models}
             _add_problems(schemas)
             _add_processors(schemas, processors)
             _add_request_ids(schema["paths"])

@@ -25,10 +25,10 @@ from botocore.session import get_session
 from redis import Redis
 from taskiq import BrokerMessage
 
-from app import broker_url
 from app.dispatch.broker.connect import connect
-from tests.relay import Relay
-from tests.server import free_port
+from app.settings import broker as broker_url
+from tests.support.relay import Relay
+from tests.support.server import free_port
 
 SERVERS = {"redis": "TEST_REDIS_URL", "rabbitmq": "TEST_AMQP_URL"}
 MINISTACK = shutil.which("ministack", path=str(Path(sys.executable).parent.parent / "ministack" / "bin"))

@@ -9,8 +9,8 @@ from sqlalchemy import Row, select
 from app.documents.lifecycle import SOURCES, Status
 from app.documents.models import documents
 from app.processing.models import LIVE, jobs, results
-from tests.invariants import Ledger
-from tests.model import Model
+from tests.support.invariants import Ledger
+from tests.support.model import Model
 
 FACTS = ("state", "fence", "tries", "dead", "locked_until", "run_at", "hint_at")
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import httpx2
 
-from tests.factories import PDF_TYPE
-from tests.server import User
+from tests.support.factories import PDF_TYPE
+from tests.support.server import User
 
 
 def sha256(content: bytes) -> str:

@@ -24,7 +24,8 @@ from app.database import Database
 from app.documents import repository as documents
 from app.errors import AppError, NotReady
 from app.processing import repository as jobs
-from app.web import Route, json_response, raises
+from app.web.describe import raises
+from app.web.route import Route, json_response
 
 log = structlog.get_logger()
 router = APIRouter(tags=["health"], route_class=Route)

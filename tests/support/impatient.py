@@ -2,8 +2,8 @@
 
 import runpy
 
-from app import protocol
 from app.documents import service
+from app.server import protocol
 
 if __name__ == "__main__":
     protocol.SEND_TIMEOUT = 1.5

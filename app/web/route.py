@@ -2,9 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from http import HTTPStatus
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
-from operator import attrgetter
 from typing import Any
 
 import orjson
@@ -18,20 +16,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 from starlette.types import Receive, Scope, Send
 
-from app.errors import (
-    AppError,
-    DatabaseUnavailable,
-    HeadersTooLarge,
-    InternalError,
-    InvalidToken,
-    PayloadTooLarge,
-    RequestTimeout,
-    StorageFull,
-    Unauthorized,
-    UnsupportedMediaType,
-    ValidationFailed,
-)
-from app.problems import Problem
+from app.errors import PayloadTooLarge, RequestTimeout, UnsupportedMediaType
 
 MAX_JSON_BYTES = 1024**2
 BODY_TIMEOUT = 15.0  # seconds that a JSON body may take; uvicorn waits for ever
@@ -164,60 +149,3 @@ def _has_body(request: Request) -> bool:
 
 def json_response(content: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     return Response(content.model_dump_json(), status, headers, "application/json")
-
-
-def raises(*errors: type[AppError], authenticated: bool = True, body: bool = False) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI `responses` of a route: the errors it names, those of its kind, and those of every route."""
-    found: list[type[AppError]] = [*errors, HeadersTooLarge, InternalError]
-    if authenticated:
-        found += [Unauthorized, InvalidToken, DatabaseUnavailable]
-    if body:
-        found += [ValidationFailed, RequestTimeout, PayloadTooLarge, UnsupportedMediaType]
-        found += [DatabaseUnavailable, StorageFull]  # what is sent is written down
-    responses: dict[int | str, dict[str, Any]] = {}
-    for error in sorted(found, key=attrgetter("status")):
-        described = responses.setdefault(error.status, _described(error))
-        codes = described["content"]["application/problem+json"]["examples"]
-        codes[error.code] = {"value": _example(error)}
-    return responses
-
-
-def _described(error: type[AppError]) -> dict[str, Any]:
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {
-        "description": HTTPStatus(error.status).phrase,
-        "headers": {name: {"schema": {"type": "string"}, "example": value} for name, value in error.headers.items()},
-        "content": {"application/problem+json": {"schema": schema, "examples": {}}},
-    }
-
-
-def _example(error: type[AppError]) -> dict[str, Any]:
-    return Problem(
-        type=f"/problems/{error.code}",
-        title=error.title,
-        status=error.status,
-        detail=error.title,
-        instance="urn:request:01939f3e-5c00-7000-8000-000000000001",
-        code=error.code,
-        request_id="01939f3e-5c00-7000-8000-000000000001",
-    ).model_dump(exclude_none=True)
-
-
-def accepts(**headers: str) -> dict[str, Any]:
-    """The OpenAPI `parameters` for request headers that a route reads by itself, each with its description."""
-    return {
-        "parameters": [
-            {"in": "header", "name": name.replace("_", "-"), "description": text, "schema": {"type": "string"}}
-            for name, text in headers.items()
-        ]
-    }
-
-
-def links(*operations: str, **parameters: str) -> dict[str, Any]:
-    """The OpenAPI `links` of an answer: operations to go on with, and the runtime expressions for their parameters."""
-    return {operation: {"operationId": operation, "parameters": parameters} for operation in operations}
-
-
-def header(description: str, example: str) -> dict[str, Any]:
-    """One response header in the OpenAPI."""
-    return {"description": description, "schema": {"type": "string"}, "example": example}

@@ -11,7 +11,7 @@ from typing import Literal
 
 import jose.jwt
 
-from tests import databases
+from tests.support import databases
 
 VARIABLE = "WRONG_CLOCK"
 Clock = Literal["process", "database"]

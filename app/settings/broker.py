@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlunsplit
 
-from app import urls
+from app.settings import urls
 
 GRAMMAR = "sqs://queue?endpoint=https://host&region=…"
 SERVER_GRAMMAR = "{}://user:password@host:port/{}?queue=…"

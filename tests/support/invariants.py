@@ -12,7 +12,7 @@ from sqlalchemy import Row, Select, select
 from app.documents.models import documents
 from app.events import events
 from app.processing.models import LIVE, jobs, results
-from tests import databases
+from tests.support import databases
 
 FINAL = {"job.succeeded": "SUCCEEDED", "job.failed": "FAILED", "job.cancelled": "CANCELLED"}
 

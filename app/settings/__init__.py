@@ -14,16 +14,14 @@ from pydantic import DirectoryPath, Field, SecretStr, ValidationError, model_val
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from app import broker_url, database_url, faults, storage_url
-from app.broker_url import Place, SqsQueue
-from app.storage_url import MAX_FILE, Bucket, Folder
+from app.errors import ConfigurationError
+from app.settings import broker as broker_url, database as database_url, storage as storage_url
+from app.settings.broker import Place, SqsQueue
+from app.settings.storage import MAX_FILE, Bucket, Folder
+from app.telemetry import faults
 
 MIN_SECRET_BYTES = 32
 SECRETS_DIR = Path("/run/secrets")
-
-
-class ConfigurationError(Exception):
-    """The environment cannot be run with; the message is one line that names the variable."""
 
 
 class _SecretFiles(PydanticBaseSettingsSource):

@@ -12,10 +12,10 @@ from uuid import UUID
 import structlog
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import JSON, BigInteger, Column, Connection, Index, Integer, String, Table, Uuid, insert, select
+from uuid_utils.compat import uuid7
 
 from app.database import Prepared, UTCDateTime, after_commit, metadata, now
-from app.ids import new_id
-from app.pagination import Page
+from app.web.pagination import Page
 
 log = structlog.get_logger()
 
@@ -90,7 +90,7 @@ def append(
     """
     request_id = request_id or current_request_id()
     subject = {"user_id": user_id, "document_id": document_id, "job_id": job_id, "request_id": request_id}
-    _APPEND.count(conn, {"id": new_id(), "event": event, "actor": actor, "data": data, **subject})
+    _APPEND.count(conn, {"id": uuid7(), "event": event, "actor": actor, "data": data, **subject})
     told = {key: str(value) for key, value in subject.items() if value is not None}
     after_commit(conn, partial(log.info, event, actor=actor, **told, **data))
 

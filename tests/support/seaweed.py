@@ -16,8 +16,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import get_session
 
-from tests.relay import Relay
-from tests.server import free_port
+from tests.support.relay import Relay
+from tests.support.server import free_port
 
 WEED = shutil.which("weed", path=str(Path(sys.executable).parent))
 BUCKET = "documents-test"

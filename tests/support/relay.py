@@ -5,7 +5,7 @@ import threading
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 
-from tests.server import free_port
+from tests.support.server import free_port
 
 
 @dataclass

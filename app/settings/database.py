@@ -5,7 +5,7 @@ from pathlib import Path
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
-from app import urls
+from app.settings import urls
 
 SQLITE = "sqlite+aiosqlite:///"
 GRAMMAR = "postgresql+asyncpg://user:password@host:port/name?ssl=…"

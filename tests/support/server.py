@@ -18,9 +18,9 @@ from uuid import uuid4
 
 import httpx2
 
-from tests import databases
-from tests.factories import PDF_TYPE, pdf
-from tests.zygote import Forked
+from tests.support import databases
+from tests.support.factories import PDF_TYPE, pdf
+from tests.support.zygote import Forked
 
 PASSWORD = "correct horse battery staple"
 STARTUP = 30.0

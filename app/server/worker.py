@@ -2,10 +2,14 @@
 
 from fastapi import FastAPI
 
-from app import health, logs, problems, wiring
-from app.lifespan import lifespan
-from app.middleware import RequestMiddleware
-from app.settings import ConfigurationError, Settings
+from app import wiring
+from app.errors import ConfigurationError
+from app.server import health
+from app.server.lifespan import lifespan
+from app.settings import Settings
+from app.telemetry import logs
+from app.web import problems
+from app.web.middleware import RequestMiddleware
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -1,7 +1,7 @@
 """uvicorn's HTTP/1.1 protocol, bounded where uvicorn waits and keeps without end: before a request's headers are here,
 and while a client does not take its answer.
 
-`python -m app serve` uses it; a plain `uvicorn app.main:app` can be told to with `--http app.protocol:BoundedHttp`.
+`python -m app serve` uses it, and so does `uvicorn app.main:app --http app.server.protocol:BoundedHttp`.
 """
 
 import asyncio
@@ -10,12 +10,12 @@ from contextlib import suppress
 from typing import Any, cast
 
 import structlog
+from uuid_utils.compat import uuid7
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from app import problems
 from app.errors import AppError, BadRequest, HeadersTooLarge, RequestTimeout
-from app.ids import new_id
-from app.middleware import MAX_HEADER_BYTES
+from app.web import problems
+from app.web.middleware import MAX_HEADER_BYTES
 
 log = structlog.get_logger()
 
@@ -108,7 +108,7 @@ class BoundedHttp(HttpToolsProtocol):
         """Answer past the application, which has not seen the request, and close."""
         self._refused = True
         self._headers_are_here()
-        request_id = str(new_id())
+        request_id = str(uuid7())
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             answer = problems.response(error)
             log.info("http.refused", status=error.status, code=error.code)
