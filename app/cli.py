@@ -117,7 +117,7 @@ def sweep() -> None:
     """Do once what every server does now and then: requeue lost jobs, forget what expired, remove orphaned files."""
 
     async def work(services: Services) -> None:
-        await services.sweeper.sweep_lost()
+        await services.rescuer.rescue()
         await services.sweeper.sweep_rows()
         await services.sweeper.sweep_uploads()
         await services.sweeper.sweep_files()

@@ -3,34 +3,33 @@
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from app.auth.passwords import PasswordHasher
 from app.auth.service import AuthService
 from app.auth.tokens import AccessTokens, development_secret
 from app.database import Database
 from app.database.sqlite import SqliteDatabase
-from app.dispatch.base import Carrier, Dispatcher
-from app.dispatch.in_process import InProcessDispatcher
-from app.dispatch.nowhere import Nowhere
 from app.documents.gate import Gate
 from app.documents.service import DocumentService
 from app.errors import ConfigurationError
-from app.processing.runner import Runner
+from app.jobs.dispatch.base import Dispatcher
+from app.jobs.dispatch.in_process import InProcessDispatcher
+from app.jobs.rescuer import Rescuer
+from app.jobs.runner import Runner
+from app.jobs.watch import JobWatch
+from app.processing.kind import ProcessKind
 from app.processing.service import ProcessingService
 from app.processing.sweeper import Sweeper
-from app.processing.watch import JobWatch
 from app.processors.base import Processor
 from app.processors.simulated import SimulatedProcessor
 from app.processors.text import TextProcessor
 from app.server.health import Health
 from app.settings import Settings
-from app.settings.broker import Place
 from app.settings.storage import Bucket, Folder
 from app.storage.base import Storage
 from app.storage.local import LocalStorage
@@ -56,8 +55,9 @@ class Services:
     documents: DocumentService
     uploads: UploadService
     processing: ProcessingService
-    dispatcher: Carrier
+    dispatcher: Dispatcher
     runner: Runner
+    rescuer: Rescuer
     sweeper: Sweeper
     watch: JobWatch
     health: Health
@@ -77,6 +77,8 @@ class Services:
     async def run(self) -> None:
         """What goes on in the background, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.runner.run())
+            tasks.create_task(self.rescuer.run())
             tasks.create_task(self.sweeper.run())
             tasks.create_task(self.watch.run())
             tasks.create_task(self.dispatcher.run())
@@ -92,7 +94,6 @@ class Services:
     async def close(self) -> None:
         """Last thing, after `run` was cancelled: let go of everything."""
         await self.drain(0)
-        await self.sweeper.close()
         await self.dispatcher.close()
         self.hasher.close()
         await self.storage.close()
@@ -110,8 +111,21 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else development_secret(settings.data_dir)
     hasher = PasswordHasher()
     watch = JobWatch(db)
-    runner = Runner(db=db, storage=storage, processors=processors, watch=watch, settings=settings, name=name)
-    dispatcher = _dispatcher(settings, runner, worker=worker)
+    lease = settings.lease_seconds
+    kinds = {
+        kind.name: kind
+        for kind in (
+            ProcessKind(
+                storage,
+                processors,
+                timeout=settings.job_timeout,
+                max_result_bytes=settings.max_result_bytes,
+            ),
+        )
+    }
+    capacity = settings.job_concurrency if worker or settings.broker is None else 0
+    runner = Runner(db, list(kinds.values()), watch, capacity=capacity, lease=lease, name=name)
+    dispatcher = _dispatcher(settings, runner)
     return Services(
         settings=settings,
         db=db,
@@ -120,18 +134,11 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         auth=AuthService(db, hasher, _access_tokens(settings, secret), settings),
         documents=DocumentService(db, storage, gate, settings),
         uploads=UploadService(db, storage, gate, OwnUrls(secret), settings),
-        processing=ProcessingService(db, dispatcher, processors, watch, settings),
+        processing=ProcessingService(db, kinds, processors, watch, dispatcher.send, settings),
         dispatcher=dispatcher,
         runner=runner,
-        sweeper=Sweeper(
-            db=db,
-            storage=storage,
-            dispatcher=dispatcher,
-            freed=runner.freed,
-            watch=watch,
-            settings=settings,
-            name=name,
-        ),
+        rescuer=Rescuer(db, runner, kinds, watch, lease=lease, name=name),
+        sweeper=Sweeper(db=db, storage=storage, settings=settings, name=name),
         watch=watch,
         health=Health(db, {"database": db.check, "storage": storage.check}, {"broker": lambda: dispatcher.alarm}),
     )
@@ -162,10 +169,6 @@ async def refuse_unusable(settings: Settings) -> None:
     storage = _storage(settings)
     await storage.open()
     await storage.close()
-    if settings.broker is not None:
-        carrier = _broker(settings.broker, _run_nothing, places=0, otherwise=Nowhere())
-        await carrier.open()
-        await carrier.close()
     db = _database(settings)
     try:
         await asyncio.to_thread(db.migrate)
@@ -173,22 +176,8 @@ async def refuse_unusable(settings: Settings) -> None:
         await db.close()
 
 
-def _dispatcher(settings: Settings, runner: Runner, *, worker: bool) -> Carrier:
-    in_process = InProcessDispatcher(runner)
-    if settings.broker is None:
-        return in_process
-    otherwise = in_process if worker else Nowhere()
-    return _broker(settings.broker, runner.run, settings.job_concurrency if worker else 0, otherwise)
-
-
-def _broker(place: Place, run: Callable[[UUID], Awaitable[None]], places: int, otherwise: Dispatcher) -> Carrier:
-    from app.dispatch.broker import BrokerDispatcher, Consumer  # noqa: PLC0415 - taskiq takes half a second to import
-
-    return BrokerDispatcher(place, Consumer(run, places), otherwise)
-
-
-async def _run_nothing(job_id: UUID) -> None:
-    pass
+def _dispatcher(settings: Settings, runner: Runner) -> Dispatcher:
+    return InProcessDispatcher(runner)
 
 
 def _storage(settings: Settings) -> Storage:

@@ -12,6 +12,7 @@ from app.database.base import (
     metadata,
     now,
     number_on,
+    seconds_between,
     unindexed,
 )
 from app.database.prepared import Prepared
@@ -29,5 +30,6 @@ __all__ = [
     "metadata",
     "now",
     "number_on",
+    "seconds_between",
     "unindexed",
 ]

@@ -10,11 +10,11 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 from sqlalchemy import (
-    BindParameter,
     ColumnElement,
     Connection,
     DateTime,
     Dialect,
+    Float,
     MetaData,
     String,
     Table,
@@ -155,7 +155,7 @@ class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function 
     inherit_cache = True
     name = "now"
 
-    def __init__(self, seconds: float | BindParameter[float] = 0) -> None:
+    def __init__(self, seconds: float | ColumnElement[float] = 0) -> None:
         super().__init__(seconds)
 
 
@@ -170,6 +170,29 @@ def _sqlite_now(element: now, compiler: SQLCompiler, **kw: Any) -> str:
     # The layout in which SQLAlchemy stores a DateTime, so that text compares as time does.
     offset = compiler.process(element.clauses, **kw)
     return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', printf('%.3f seconds', {offset}))"
+
+
+class seconds_between(FunctionElement[float]):  # noqa: N801 - as `now`
+    """Seconds from one moment to another."""
+
+    type = Float()
+    inherit_cache = True
+    name = "seconds_between"
+
+    def __init__(self, start: ColumnElement[datetime], end: ColumnElement[datetime]) -> None:
+        super().__init__(start, end)
+
+
+@compiles(seconds_between, "postgresql")
+def _postgresql_seconds_between(element: seconds_between, compiler: SQLCompiler, **kw: Any) -> str:
+    start, end = (compiler.process(each, **kw) for each in element.clauses)
+    return f"extract(epoch FROM {end} - {start})"
+
+
+@compiles(seconds_between, "sqlite")
+def _sqlite_seconds_between(element: seconds_between, compiler: SQLCompiler, **kw: Any) -> str:
+    start, end = (compiler.process(each, **kw) for each in element.clauses)
+    return f"((julianday({end}) - julianday({start})) * 86400.0)"
 
 
 class any_case(FunctionElement[str]):  # noqa: N801 - as `now`

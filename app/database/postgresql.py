@@ -154,14 +154,26 @@ class PostgresqlDatabase:
                 await conn.commit()
                 if await conn.run_sync(migrations.is_current):
                     return  # and left no lock to the next user of a session that a proxy shares
-                # Held by the session, through every transaction of the migration, until it ends.
-                await conn.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATING})
-                await conn.commit()
+                await _lock_migration(conn)
                 await conn.run_sync(migrations.upgrade, metadata)
         except _UNCONNECTED as error:
             raise _told_to_operator(error, self._url) from error
         finally:
             await engine.dispose()
+
+
+async def _lock_migration(conn: AsyncConnection) -> None:
+    """Keep other starters out for as long as the session lasts. Raises DatabaseUnavailable.
+
+    Not by waiting for the lock: a waiting statement has a snapshot, which an index that is built concurrently waits for.
+    """
+    give_up_at = time.monotonic() + MIGRATION_PATIENCE
+    while not await conn.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _MIGRATING}):
+        await conn.commit()
+        if time.monotonic() > give_up_at:
+            raise DatabaseUnavailable("DATABASE_URL: another process is migrating the database")
+        await asyncio.sleep(0.1)
+    await conn.commit()
 
 
 def _connect_args(*, statement_timeout: float, lock_timeout: float) -> dict[str, Any]:

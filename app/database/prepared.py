@@ -38,6 +38,13 @@ class Prepared:
         self._statement = statement
         self._ready: dict[tuple[Any, ...], _Ready] = {}
 
+    def all(self, conn: Connection, values: Values) -> list[Row]:
+        """The rows that are found, or returned, each by column name."""
+        if conn.dialect.driver != "pysqlite":
+            return [dict(row) for row in conn.execute(self._statement, values).mappings()]
+        ready = self._made_ready(conn.dialect, values)
+        return [ready.row(row) for row in execute(conn, ready.sql, ready.parameters(values)).fetchall()]
+
     def one(self, conn: Connection, values: Values) -> Row | None:
         """The row that is found, or returned, by column name. None: there is none."""
         if conn.dialect.driver != "pysqlite":

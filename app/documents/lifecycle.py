@@ -11,7 +11,7 @@ class Status(StrEnum):
     """Bytes stored and verified. Moved on by a process call."""
 
     PROCESSING = "PROCESSING"
-    """A job exists that will finish or fail. Moved on by the job's outcome."""
+    """A job exists that will finish or fail. Moved on by its outcome; a cancellation restores the state before."""
 
     COMPLETED = "COMPLETED"
     """Exactly one current result exists. Moved on by a new job: other processor, other params, or forced."""
@@ -21,7 +21,7 @@ class Status(StrEnum):
 
 
 SOURCES: dict[Status, frozenset[Status]] = {
-    Status.UPLOADED: frozenset({Status.INITIATED}),
+    Status.UPLOADED: frozenset({Status.INITIATED, Status.PROCESSING}),
     Status.PROCESSING: frozenset({Status.UPLOADED, Status.COMPLETED, Status.FAILED}),
     Status.COMPLETED: frozenset({Status.PROCESSING}),
     Status.FAILED: frozenset({Status.PROCESSING}),

@@ -1,6 +1,7 @@
 """SQL over documents. Every function runs inside the caller's transaction; every read of a user's is owner-filtered."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +11,8 @@ from app import events
 from app.database import Prepared, now
 from app.documents.lifecycle import SOURCES, Status
 from app.documents.models import document_tags, documents
-from app.documents.schemas import Document, Failure, Metadata
+from app.documents.schemas import Document, Metadata
+from app.jobs.models import Failure
 
 EXPIRED = 500  # documents deleted in one go
 
@@ -70,12 +72,12 @@ def move(
     job_id: UUID | None = None,
     error: Failure | None = None,
     request_id: str | None = None,
-    **facts: Any,
+    facts: Mapping[str, Any] = MappingProxyType({}),
 ) -> Document | None:
     """Compare and swap the status, with its event: the only code that changes `documents.status`.
 
-    `facts` are other columns that change with it. None means that somebody else moved the document first, that its
-    latest job is another, or that its upload was rejected: nothing was changed.
+    `job_id` is the job that moves it. `facts` are columns that change with the status. None means that somebody else
+    moved the document first, that its latest job is another, or that its upload was rejected: nothing was changed.
     """
     assert old in SOURCES[new]
     assert all(name in documents.c for name in facts), "others would be left out in silence"
@@ -102,7 +104,7 @@ def move(
 def complete(conn: Connection, document: Document, facts: dict[str, Any]) -> Document | None:
     """Make an announced document UPLOADED, its file being as `facts` say. None: as with `move`."""
     actor = f"user:{document.owner_id}"
-    moved = move(conn, document.id, Status.INITIATED, Status.UPLOADED, actor=actor, **facts)
+    moved = move(conn, document.id, Status.INITIATED, Status.UPLOADED, actor=actor, facts=facts)
     if moved:
         _tell_of_file(conn, "document.uploaded", moved)
     return moved

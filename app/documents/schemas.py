@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.documents.lifecycle import Status
+from app.jobs.models import Failure
 from app.web.fields import LINE, PROSE
 from app.web.pagination import Page
 
@@ -69,13 +70,6 @@ class MetadataChanges(Metadata):
     """A merge patch (RFC 7396): a field that is left out stays as it is; null clears it."""
 
     model_config = ConfigDict(json_schema_extra=_without_defaults)
-
-
-class Failure(BaseModel):
-    """Why a job failed."""
-
-    code: str = Field(examples=["password-protected"])
-    detail: str = Field(examples=["The file is protected with a password."])
 
 
 class Document(BaseModel):

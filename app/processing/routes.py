@@ -24,7 +24,7 @@ from app.errors import (
     ValidationFailed,
 )
 from app.idempotency import IdempotencyKey
-from app.processing.schemas import Job, JobFilters, JobPage, Processing, Result, Wanted
+from app.processing.schemas import Job, JobFilters, JobPage, ProcessRequest, ProcessResponse, Result, ResultList
 from app.processing.service import ProcessingService
 from app.web.describe import header, links, raises
 from app.web.pagination import Cursor, Limit
@@ -46,7 +46,7 @@ def _bound(job_id: UUID) -> UUID:
 Service = Annotated[ProcessingService, Depends(get_service)]
 JobId = Annotated[UUID, Depends(_bound)]
 
-NOTHING_SPECIAL = Wanted()
+DEFAULTS = ProcessRequest()
 _LOCATION = {"Location": header("The job.", "/jobs/01939f3e-5c00-7000-8000-000000000002")}
 _REPLAYED = {"Idempotent-Replayed": header("`true` when this is the stored answer to an earlier request.", "true")}
 _OF_WORK = {
@@ -60,11 +60,11 @@ _RETRY_AFTER = {"Retry-After": header("Seconds; only while the job is unfinished
     "/documents/{document_id}/process",
     operation_id="processDocument",
     status_code=202,
-    response_model=Processing,
+    response_model=ProcessResponse,
     responses={
         200: {
             "description": "This very work is running or done already.",
-            "model": Processing,
+            "model": ProcessResponse,
             "headers": {**_LOCATION, **_REPLAYED},
             "links": _OF_WORK,
         },
@@ -93,12 +93,12 @@ async def process(
     service: Service,
     key: IdempotencyKey,
     background: BackgroundTasks,
-    body: Wanted = NOTHING_SPECIAL,
+    body: ProcessRequest = DEFAULTS,
 ) -> Response:
     """Have the document processed. Safe to repeat: the same work is never started twice while it runs or is current."""
     accepted = await service.process(user.id, document_id, body, key)
     if accepted.job_id:
-        background.add_task(service.send_hint, accepted.job_id)
+        background.add_task(service.wake, accepted.job_id)
     return accepted.answer.response(RETRY_AFTER if accepted.answer.status == 202 else None)
 
 
@@ -111,6 +111,30 @@ async def process(
 async def get_result(document_id: DocumentId, user: CurrentUser, service: Service) -> Response:
     """The current result of a COMPLETED document."""
     return json_response(await service.result(user.id, document_id))
+
+
+@router.get(
+    "/documents/{document_id}/results",
+    operation_id="listResults",
+    response_model=ResultList,
+    responses=raises(ValidationFailed, NotFound),
+)
+async def list_results(document_id: DocumentId, user: CurrentUser, service: Service) -> Response:
+    """The last good result of each processor. A later job that fails, or is cancelled, takes none of them away."""
+    return json_response(await service.results(user.id, document_id))
+
+
+@router.get(
+    "/documents/{document_id}/results/{processor}",
+    operation_id="getProcessorResult",
+    response_model=Result,
+    responses=raises(ValidationFailed, NotFound),
+)
+async def get_processor_result(
+    document_id: DocumentId, processor: str, user: CurrentUser, service: Service
+) -> Response:
+    """The last good result of one processor."""
+    return json_response(await service.result_of(user.id, document_id, processor))
 
 
 @router.get("/jobs", operation_id="listJobs", response_model=JobPage, responses=raises(ValidationFailed, InvalidCursor))
@@ -150,5 +174,5 @@ async def get_job(
     responses=raises(ValidationFailed, NotFound, JobFinished, StorageFull),
 )
 async def cancel_job(job_id: JobId, user: CurrentUser, service: Service) -> Response:
-    """Cancel a queued or running job; its document becomes FAILED."""
+    """Cancel a queued or running job; its document goes back to the state before it."""
     return json_response(await service.cancel(user.id, job_id), 202)

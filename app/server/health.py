@@ -23,7 +23,7 @@ from sqlalchemy import Connection
 from app.database import Database
 from app.documents import repository as documents
 from app.errors import AppError, NotReady
-from app.processing import repository as jobs
+from app.jobs import repository as jobs
 from app.web.describe import raises
 from app.web.route import Route, json_response
 

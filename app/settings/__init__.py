@@ -110,13 +110,14 @@ class Settings(BaseSettings):
     )
     download_slots: int = Field(64, ge=1, description="Files sent at once by one process; others wait.")
 
-    lease_seconds: float = Field(
-        30, gt=0, le=300, description="A job whose worker is silent for this long is taken over; at most 300."
-    )
+    lease_seconds: float = Field(30, gt=0, description="A job whose worker is silent for this long is taken over.")
     job_max_tries: int = Field(5, ge=1, le=100, description="Attempts before a job is a dead letter.")
     job_timeout: float = Field(600, gt=0, description="Hard limit of one attempt.")
     # Most of a short job is waiting for its commits, which are shared: 16 at once are done 2 times as fast as 4.
-    job_concurrency: int = Field(16, ge=1, description="Jobs run at once by one process.")
+    job_concurrency: int = Field(
+        16, ge=0, description="Jobs run at once by one process; 0: a server that only accepts them, for workers to run."
+    )
+    max_result_bytes: int = Field(50 * 1024**2, ge=1, description="Largest result of a processor, as JSON.")
     drain_seconds: float = Field(20, ge=0, description="On SIGTERM, running jobs get this long to finish.")
     orphan_grace_seconds: float = Field(
         3600,

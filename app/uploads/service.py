@@ -25,7 +25,7 @@ from app.documents import repository
 from app.documents.gate import SLOT_PATIENCE, Gate
 from app.documents.intake import BATCH
 from app.documents.lifecycle import Status
-from app.documents.schemas import Document, Failure
+from app.documents.schemas import Document
 from app.documents.service import owned, storage_key
 from app.documents.slots import slot
 from app.documents.sniffing import sniff
@@ -45,6 +45,7 @@ from app.errors import (
     UploadRejected,
 )
 from app.idempotency import Answer, Guard
+from app.jobs.models import Failure
 from app.settings import Settings
 from app.storage.base import Announced, Presigner, Storage
 from app.telemetry import faults, metrics

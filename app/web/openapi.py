@@ -62,15 +62,15 @@ def _add_problems(schemas: dict[str, Any]) -> None:
 
 
 def _add_processors(schemas: dict[str, Any], processors: Iterable[Processor[Any]]) -> None:
-    """Divide `Wanted` by processor: each takes params of its own."""
-    wanted = schemas["Wanted"]
-    shape = {key: wanted.pop(key) for key in ("type", "properties", "additionalProperties")}
-    wanted["anyOf"] = [_wanted_of(processor, shape) for processor in processors]
+    """Divide `ProcessRequest` by processor: each takes params of its own."""
+    request = schemas["ProcessRequest"]
+    shape = {key: request.pop(key) for key in ("type", "properties", "additionalProperties")}
+    request["anyOf"] = [_request_of(processor, shape) for processor in processors]
     for model in (processor.params for processor in processors):
         schemas[model.__name__] = model.model_json_schema(ref_template=_REF)
 
 
-def _wanted_of(processor: Processor[Any], shape: dict[str, Any]) -> dict[str, Any]:
+def _request_of(processor: Processor[Any], shape: dict[str, Any]) -> dict[str, Any]:
     """The shape with one processor's params. Its name may be left out if it is the default."""
     own = {
         "processor": {"type": "string", "const": processor.name},

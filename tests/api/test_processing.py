@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from sqlalchemy import update
 
-from app.processing.models import jobs
+from app.jobs.models import jobs
 from tests.support import databases
 from tests.support.server import Server, User
 

@@ -21,7 +21,7 @@ from app.database import metadata, prepared
 from app.database.prepared import execute
 from app.documents import listing, repository as documents
 from app.main import create_app
-from app.processing import repository
+from app.jobs import repository
 from app.settings import Settings
 from tests.benchmarks import growth_rows
 from tests.support import databases

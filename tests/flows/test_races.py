@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
-from app.processing.models import jobs
+from app.jobs.models import jobs
 from tests.api.test_uploads import END, LARGE, answered, begun, part
 from tests.support import databases
 from tests.support.factories import pdf

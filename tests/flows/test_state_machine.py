@@ -24,10 +24,10 @@ from hypothesis.stateful import (
 from sqlalchemy import select
 
 from app.auth import passwords
-from app.documents.schemas import Failure
+from app.jobs.models import Failure
 from app.events import events
-from app.processing import repository, settlement
-from app.processing.settlement import Failed, Faltered, Outcome, Released, Succeeded
+from app.jobs import repository, settlement
+from app.jobs.settlement import Failed, Faltered, Outcome, Released, Succeeded
 from tests.support import databases
 from tests.support.factories import PDF_TYPE, pdf
 from tests.support.inprocess import Process, addresses

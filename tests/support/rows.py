@@ -8,7 +8,8 @@ from sqlalchemy import Row, select
 
 from app.documents.lifecycle import SOURCES, Status
 from app.documents.models import documents
-from app.processing.models import LIVE, jobs, results
+from app.jobs.models import LIVE, jobs
+from app.processing.models import results
 from tests.support.invariants import Ledger
 from tests.support.model import Model
 
