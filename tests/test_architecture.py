@@ -79,7 +79,7 @@ def test_no_cycles_between_modules() -> None:
 
 def test_only_wiring_names_adapters() -> None:
     adapters = {name for name in modules() if package(name) in PORTS and name.count(".") == 2}
-    shared = (".base", ".prepared", ".readers", ".scratch", ".threads", ".turns")
+    shared = (".base", ".limiter", ".readers", ".scratch", ".sqlite_engines", ".statements", ".threads")
     adapters -= {name for name in adapters if name.endswith(shared)}
     for name, tree in modules().items():
         named = imports(tree) & adapters

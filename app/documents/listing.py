@@ -15,7 +15,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, or_, select, tuple_
 
-from app.database import any_case, unindexed
+from app.database import case_insensitive, without_index
 from app.documents.models import document_tags, documents
 from app.documents.schemas import Document, Filters
 from app.web.pagination import Keyset
@@ -75,7 +75,7 @@ def _searched(filters: Filters, rare: str | None) -> set[str]:
 
 
 def _column(name: str, searched: set[str]) -> ColumnElement[Any]:
-    return documents.c[name] if name in searched else unindexed(documents.c[name])
+    return documents.c[name] if name in searched else without_index(documents.c[name])
 
 
 def _conditions(owner_id: UUID, filters: Filters, searched: set[str]) -> Conditions:
@@ -92,7 +92,7 @@ def _conditions(owner_id: UUID, filters: Filters, searched: set[str]) -> Conditi
             else documents.c.id.in_(tagged)
         )
     if filters.q is not None:
-        texts = (any_case(documents.c.filename), any_case(documents.c.description))
+        texts = (case_insensitive(documents.c.filename), case_insensitive(documents.c.description))
         conditions.append(or_(*(each.icontains(filters.q, autoescape=True) for each in texts)))
     return conditions
 

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 
 from app import events
-from app.database import Prepared, now, unindexed
+from app.database import Prepared, now, without_index
 from app.documents.schemas import Document, Failure
 from app.processing.models import ENDED, LIVE, JobState, jobs
 from app.processing.schemas import Job, JobFilters
@@ -58,7 +58,7 @@ def page(conn: Connection, owner_id: UUID, filters: JobFilters, after: Keyset | 
     query = select(jobs).where(jobs.c.owner_id == owner_id)
     if filters.state is not None:
         # The index of the dead holds fewer than that of any state.
-        query = query.where((unindexed(jobs.c.state) if filters.dead else jobs.c.state) == filters.state)
+        query = query.where((without_index(jobs.c.state) if filters.dead else jobs.c.state) == filters.state)
     if filters.dead is not None:
         query = query.where(jobs.c.dead.is_(filters.dead))
     if after is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, func, literal, select, tuple_
 
-from app.database import Database, insert_unless, metadata, number_on
+from app.database import Database, insert_on_conflict, metadata, reset_sequence
 from app.telemetry import faults
 from app.transfer.errors import TransferError
 from app.transfer.progress import Progress
@@ -96,8 +96,8 @@ def _same_keys(conn: Connection, table: Table, rows: Sequence[Row]) -> dict[tupl
 
 
 def _insert(conn: Connection, table: Table, rows: Sequence[Row]) -> None:
-    conn.execute(insert_unless(conn, table).on_conflict_do_nothing(), rows)
-    number_on(conn, table)
+    conn.execute(insert_on_conflict(conn, table).on_conflict_do_nothing(), rows)
+    reset_sequence(conn, table)
 
 
 def _key(table: Table, row: Any) -> tuple[Any, ...]:
