@@ -30,7 +30,7 @@ from app.processors.simulated import SimulatedProcessor
 from app.processors.text import TextProcessor
 from app.server.health import Health
 from app.settings import Settings
-from app.settings.broker import Place
+from app.settings.broker import BrokerConfig
 from app.settings.storage import Bucket, Folder
 from app.storage.base import Storage
 from app.storage.local import LocalStorage
@@ -181,7 +181,7 @@ def _dispatcher(settings: Settings, runner: Runner, *, worker: bool) -> Carrier:
     return _broker(settings.broker, runner.run, settings.job_concurrency if worker else 0, otherwise)
 
 
-def _broker(place: Place, run: Callable[[UUID], Awaitable[None]], places: int, otherwise: Dispatcher) -> Carrier:
+def _broker(place: BrokerConfig, run: Callable[[UUID], Awaitable[None]], places: int, otherwise: Dispatcher) -> Carrier:
     from app.dispatch.broker import BrokerDispatcher, Consumer  # noqa: PLC0415 - taskiq takes half a second to import
 
     return BrokerDispatcher(place, Consumer(run, places), otherwise)
