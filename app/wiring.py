@@ -14,7 +14,7 @@ from app.auth.service import AuthService
 from app.auth.tokens import AccessTokens, development_secret
 from app.database import Database
 from app.database.sqlite import SqliteDatabase
-from app.documents.gate import Gate
+from app.documents.limits import UploadLimits
 from app.documents.service import DocumentService
 from app.errors import ConfigurationError
 from app.jobs.dispatch.base import Dispatcher
@@ -38,7 +38,7 @@ from app.transfer import Transfer
 from app.uploads.service import UploadService
 from app.uploads.urls import OwnUrls
 
-OPERATORS_PATIENCE = 600.0  # seconds that a statement may take where nobody waits for an answer
+OPERATOR_STATEMENT_TIMEOUT = 600.0  # seconds that a statement may take where nobody waits for an answer
 
 PROCESSORS: tuple[Processor[Any], ...] = (SimulatedProcessor(), TextProcessor())
 
@@ -107,7 +107,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     db = _database(settings)
     storage = _storage(settings)
     processors = {processor.name: processor for processor in PROCESSORS}
-    gate = Gate(settings)
+    limits = UploadLimits(settings)
     secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else development_secret(settings.data_dir)
     hasher = PasswordHasher()
     watch = JobWatch(db)
@@ -132,8 +132,8 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         storage=storage,
         hasher=hasher,
         auth=AuthService(db, hasher, _access_tokens(settings, secret), settings),
-        documents=DocumentService(db, storage, gate, settings),
-        uploads=UploadService(db, storage, gate, OwnUrls(secret), settings),
+        documents=DocumentService(db, storage, limits, settings),
+        uploads=UploadService(db, storage, limits, OwnUrls(secret), settings),
         processing=ProcessingService(db, kinds, processors, watch, dispatcher.send, settings),
         dispatcher=dispatcher,
         runner=runner,
@@ -153,8 +153,8 @@ def build_transfer(source: Settings, target: Settings, *, rows: bool, files: boo
     if files:
         _refuse_pointless("STORAGE_URL", _place_of_files(source), _place_of_files(target))
     return Transfer(
-        target_db=_database(target, statement_timeout=OPERATORS_PATIENCE),
-        source_db=_database(source, statement_timeout=OPERATORS_PATIENCE) if rows else None,
+        target_db=_database(target, statement_timeout=OPERATOR_STATEMENT_TIMEOUT),
+        source_db=_database(source, statement_timeout=OPERATOR_STATEMENT_TIMEOUT) if rows else None,
         source_storage=_storage(source) if files else None,
         target_storage=_storage(target) if files else None,
     )

@@ -35,7 +35,7 @@ from sqlalchemy import (
 )
 
 from app import events
-from app.database import Prepared, now, seconds_between, unindexed
+from app.database import Prepared, now, seconds_between, without_index
 from app.jobs.models import ENDED, LIVE, Failure, Job, JobState, jobs
 from app.web.pagination import Keyset
 
@@ -88,7 +88,7 @@ def page(conn: Connection, owner_id: UUID, filters: Filters, after: Keyset | Non
     query = select(jobs).where(jobs.c.owner_id == owner_id)
     if filters.state is not None:
         # The index of the dead holds fewer than that of any state.
-        query = query.where((unindexed(jobs.c.state) if filters.dead else jobs.c.state) == filters.state)
+        query = query.where((without_index(jobs.c.state) if filters.dead else jobs.c.state) == filters.state)
     if filters.dead is not None:
         query = query.where(jobs.c.dead.is_(filters.dead))
     if filters.document_id is not None:
@@ -114,7 +114,7 @@ def last_settled(conn: Connection, document_id: UUID, kind: str) -> Job | None:
         .where(
             jobs.c.document_id == document_id,
             jobs.c.kind == kind,
-            unindexed(jobs.c.state).in_((JobState.SUCCEEDED, JobState.FAILED)),
+            without_index(jobs.c.state).in_((JobState.SUCCEEDED, JobState.FAILED)),
         )
         .order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
         .limit(1)

@@ -24,9 +24,9 @@ from hypothesis.stateful import (
 from sqlalchemy import select
 
 from app.auth import passwords
-from app.jobs.models import Failure
 from app.events import events
 from app.jobs import repository, settlement
+from app.jobs.models import Failure
 from app.jobs.settlement import Failed, Faltered, Outcome, Released, Succeeded
 from tests.support import databases
 from tests.support.factories import PDF_TYPE, pdf

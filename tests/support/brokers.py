@@ -50,7 +50,7 @@ class Queue:
     environment: dict[str, str] = field(default_factory=dict)
 
     @property
-    def place(self) -> broker_url.Place:
+    def place(self) -> broker_url.BrokerConfig:
         return broker_url.parse(self.url)
 
     async def put(self, body: bytes) -> None:

@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from app.jobs.models import Failure
 from app.jobs import repository
+from app.jobs.models import Failure
 from tests.support.factories import pdf
 from tests.support.inprocess import Process
 from tests.support.server import PASSWORD
