@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from app.documents.service import DocumentService
 from app.errors import ConfigurationError
 from app.jobs.dispatch.base import Dispatcher
 from app.jobs.dispatch.in_process import InProcessDispatcher
+from app.jobs.kinds import Kind
 from app.jobs.rescuer import Rescuer
 from app.jobs.runner import Runner
 from app.jobs.watch import JobWatch
@@ -56,6 +57,7 @@ class Services:
     uploads: UploadService
     processing: ProcessingService
     dispatcher: Dispatcher
+    kinds: Mapping[str, Kind]
     runner: Runner
     rescuer: Rescuer
     sweeper: Sweeper
@@ -136,6 +138,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         uploads=UploadService(db, storage, limits, OwnUrls(secret), settings),
         processing=ProcessingService(db, kinds, processors, watch, dispatcher.send, settings),
         dispatcher=dispatcher,
+        kinds=kinds,
         runner=runner,
         rescuer=Rescuer(db, runner, kinds, watch, lease=lease, name=name),
         sweeper=Sweeper(db=db, storage=storage, settings=settings, name=name),

@@ -108,6 +108,11 @@ class Runner:
         for job in claimed:
             self._begin(job)
 
+    async def join(self) -> None:
+        """Wait until the attempts under way have ended."""
+        if self._attempts:
+            await asyncio.wait(self._attempts)
+
     async def drain(self, seconds: float) -> None:
         """Claim no more; give running jobs this long to finish, then stop them and give them back."""
         self._draining = True
@@ -117,8 +122,7 @@ class Runner:
         self._stopping = True
         for work in self._work:
             work.cancel()
-        if self._attempts:
-            await asyncio.wait(self._attempts)
+        await self.join()
 
     def _begin(self, job: Job) -> None:
         self._running[job.queue] += 1
