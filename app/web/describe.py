@@ -19,6 +19,8 @@ from app.errors import (
 )
 from app.web.problems import Problem
 
+_REQUEST_ID = "01939f3e-5c00-7000-8000-000000000001"
+
 
 def raises(*errors: type[AppError], authenticated: bool = True, body: bool = False) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI `responses` of a route: the errors it names, those of its kind, and those of every route."""
@@ -32,7 +34,7 @@ def raises(*errors: type[AppError], authenticated: bool = True, body: bool = Fal
     for error in sorted(found, key=attrgetter("status")):
         described = responses.setdefault(error.status, _described(error))
         codes = described["content"]["application/problem+json"]["examples"]
-        codes[error.code] = {"value": _example(error)}
+        codes[error.code] = {"value": Problem.of(error(), _REQUEST_ID).model_dump(exclude_none=True)}
     return responses
 
 
@@ -43,18 +45,6 @@ def _described(error: type[AppError]) -> dict[str, Any]:
         "headers": {name: {"schema": {"type": "string"}, "example": value} for name, value in error.headers.items()},
         "content": {"application/problem+json": {"schema": schema, "examples": {}}},
     }
-
-
-def _example(error: type[AppError]) -> dict[str, Any]:
-    return Problem(
-        type=f"/problems/{error.code}",
-        title=error.title,
-        status=error.status,
-        detail=error.title,
-        instance="urn:request:01939f3e-5c00-7000-8000-000000000001",
-        code=error.code,
-        request_id="01939f3e-5c00-7000-8000-000000000001",
-    ).model_dump(exclude_none=True)
 
 
 def accepts(**headers: str) -> dict[str, Any]:

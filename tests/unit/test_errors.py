@@ -2,10 +2,13 @@
 
 from collections import defaultdict
 
+import orjson
 import pytest
 
-from app.errors import AppError, DatabaseUnavailable, OutcomeUnknown
+from app.errors import AppError, DatabaseUnavailable, NotReady, OutcomeUnknown, UploadRejected
 from app.web import problems
+from app.web.describe import raises
+from app.web.problems import Problem
 
 CODES = {
     400: "bad-request malformed-idempotency-key",
@@ -46,3 +49,23 @@ def test_an_error_is_a_subclass_of_the_error_with_its_status(error: type[AppErro
 
 def test_clients_do_not_see_the_special_case_of_an_unavailable_database() -> None:
     assert OutcomeUnknown.code == DatabaseUnavailable.code
+
+
+def test_every_member_of_a_problem_is_sent_and_nothing_else() -> None:
+    checks, alarms = {"database": "failed"}, {"broker": "away"}
+    not_ready = orjson.loads(problems.response(NotReady("Not in order: database", checks=checks, alarms=alarms)).body)
+    rejected = orjson.loads(
+        problems.response(UploadRejected(error={"code": "size-mismatch", "detail": "Too long."})).body
+    )
+    assert (not_ready["checks"], not_ready["alarms"]) == (checks, alarms)
+    assert rejected["error"] == {"code": "size-mismatch", "detail": "Too long."}
+    assert rejected["errors"] == [{"detail": "Upload rejected", "pointer": ""}]
+    assert not_ready.keys() | rejected.keys() == Problem.model_fields.keys()
+
+
+@pytest.mark.parametrize("error", problems.tree().values(), ids=problems.tree())
+def test_the_example_in_the_description_is_what_is_sent(error: type[AppError]) -> None:
+    described = raises(error)[error.status]["content"]["application/problem+json"]["examples"][error.code]["value"]
+    sent = orjson.loads(problems.response(error()).body)
+    of_the_request = {"request_id": described["request_id"], "instance": described["instance"]}
+    assert sent | of_the_request == described
