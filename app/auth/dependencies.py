@@ -9,16 +9,12 @@ from fastapi.security import HTTPBearer, OAuth2PasswordBearer
 from app.auth.schemas import User
 from app.auth.service import AuthService
 from app.errors import InvalidToken, Unauthorized
+from app.web.dependencies import service
 from app.web.route import Route
 
 # Both are declared for the API description only: either form of Authorize works in /docs.
 _bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="An access token from POST /auth/login.")
 _password = OAuth2PasswordBearer("auth/login", auto_error=False)
-
-
-def get_service(request: Request) -> AuthService:
-    service: AuthService = request.app.state.auth
-    return service
 
 
 async def authenticate(request: Request) -> User:
@@ -32,7 +28,8 @@ async def authenticate(request: Request) -> User:
         raise Unauthorized  # no error code for a client that did not try this method (RFC 6750 §3)
     if len(sent) > 1:
         raise InvalidToken
-    user = await get_service(request).authenticate(token)
+    auth: AuthService = request.app.state.services.auth
+    user = await auth.authenticate(token)
     structlog.contextvars.bind_contextvars(user_id=str(user.id))
     return user
 
@@ -50,7 +47,7 @@ def _current_user(request: Request) -> User:
     return user
 
 
-Service = Annotated[AuthService, Depends(get_service)]
+Service = Annotated[AuthService, service("auth")]
 CurrentUser = Annotated[User, Depends(_current_user)]
 
 

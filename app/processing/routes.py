@@ -3,8 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-import structlog
-from fastapi import BackgroundTasks, Depends, Query, Request, Response
+from fastapi import BackgroundTasks, Query, Response
 
 from app.auth.dependencies import CurrentUser, users_only
 from app.documents.dependencies import DocumentId
@@ -26,6 +25,7 @@ from app.errors import (
 from app.idempotency import IdempotencyKey
 from app.processing.schemas import Job, JobFilters, JobPage, Processing, Result, Wanted
 from app.processing.service import ProcessingService
+from app.web.dependencies import bound, service
 from app.web.describe import header, links, raises
 from app.web.pagination import Cursor, Limit
 from app.web.route import RETRY_AFTER, json_response
@@ -33,18 +33,8 @@ from app.web.route import RETRY_AFTER, json_response
 router = users_only(tags=["processing"])
 
 
-def get_service(request: Request) -> ProcessingService:
-    service: ProcessingService = request.app.state.processing
-    return service
-
-
-def _bound(job_id: UUID) -> UUID:
-    structlog.contextvars.bind_contextvars(job_id=str(job_id))
-    return job_id
-
-
-Service = Annotated[ProcessingService, Depends(get_service)]
-JobId = Annotated[UUID, Depends(_bound)]
+Service = Annotated[ProcessingService, service("processing")]
+JobId = Annotated[UUID, bound("job_id")]
 
 NOTHING_SPECIAL = Wanted()
 _LOCATION = {"Location": header("The job.", "/jobs/01939f3e-5c00-7000-8000-000000000002")}

@@ -28,10 +28,7 @@ def lifespan(build: Callable[[], Services]) -> Callable[[FastAPI], AbstractAsync
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         services = build()
         await services.open()
-        app.state.auth = services.auth
-        app.state.documents = services.documents
-        app.state.uploads = services.uploads
-        app.state.processing = services.processing
+        app.state.services = services
         app.state.health = services.health
         background = asyncio.create_task(services.run())
         services.health.checks["background"] = partial(_still_running, background)

@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.exceptions import HTTPException
 
 from app.auth.dependencies import CurrentUser, users_only
@@ -34,6 +34,7 @@ from app.errors import (
 from app.idempotency import IdempotencyKey
 from app.uploads.schemas import NewUpload, Upload
 from app.uploads.service import Sent, UploadService
+from app.web.dependencies import service
 from app.web.describe import header, links, raises
 from app.web.route import Route, json_response, media_type
 
@@ -41,12 +42,7 @@ router = users_only(prefix="/documents", tags=["direct uploads"])
 open_to_all = APIRouter(prefix="/uploads", tags=["direct uploads"], route_class=Route)
 
 
-def get_service(request: Request) -> UploadService:
-    service: UploadService = request.app.state.uploads
-    return service
-
-
-Service = Annotated[UploadService, Depends(get_service)]
+Service = Annotated[UploadService, service("uploads")]
 Expires = Annotated[int, Query(ge=0, lt=2**53)]
 Signature = Annotated[str, Query(max_length=128)]
 

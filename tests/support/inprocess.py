@@ -16,8 +16,6 @@ from app.main import create_app
 from app.settings import Settings
 from tests.support import databases
 
-SERVED = ("auth", "documents", "uploads", "processing", "health")
-
 T = TypeVar("T")
 
 
@@ -33,8 +31,7 @@ class Process:
         self._services.db.migrate()
         app = create_app(settings)
         self._state = app.state
-        for name in SERVED:
-            setattr(self._state, name, getattr(self._services, name))
+        self._state.services, self._state.health = self._services, self._services.health
         self._client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://app")
         self._loop = asyncio.Runner(loop_factory=asyncio.new_event_loop)
 
@@ -89,8 +86,7 @@ class Process:
         self._loop.run(self._client.aclose())
         self._loop.run(self._services.db.close())
         self._loop.close()
-        for name in SERVED:  # the framework keeps the app for ever; with it would stay the storage's threads
-            delattr(self._state, name)
+        del self._state.services  # the framework keeps the app for ever; with it would stay the storage's threads
 
     def _sweep(self, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._loop.run(step())
