@@ -9,6 +9,7 @@ from fastapi.security import HTTPBearer, OAuth2PasswordBearer
 from app.auth.schemas import User
 from app.auth.service import AuthService
 from app.errors import InvalidToken, Unauthorized
+from app.telemetry import context
 from app.web.dependencies import service
 from app.web.route import Route
 
@@ -30,6 +31,7 @@ async def authenticate(request: Request) -> User:
         raise InvalidToken
     auth: AuthService = request.app.state.services.auth
     user = await auth.authenticate(token)
+    context.actor.set(f"user:{user.id}")
     structlog.contextvars.bind_contextvars(user_id=str(user.id))
     return user
 

@@ -15,6 +15,7 @@ from sqlalchemy import JSON, BigInteger, Column, Connection, Index, Integer, Str
 from uuid_utils.compat import uuid7
 
 from app.database import Prepared, UTCDateTime, after_commit, metadata, now
+from app.telemetry import context
 from app.web.pagination import Page
 
 log = structlog.get_logger()
@@ -77,7 +78,7 @@ def append(
     conn: Connection,
     event: str,
     *,
-    actor: str,
+    actor: str | None = None,
     user_id: UUID | None = None,
     document_id: UUID | None = None,
     job_id: UUID | None = None,
@@ -86,8 +87,11 @@ def append(
 ) -> None:
     """Add an event to the current transaction, and its log line to what follows the commit.
 
-    `actor` is `user:<id>`, `worker:<name>` or `operator`. Without a `request_id` it is the one of the current request.
+    `actor` is `user:<id>`, `worker:<name>` or `operator`. Without an actor or a request id, those of the current
+    context are recorded.
     """
+    actor = actor or context.actor.get()
+    assert actor is not None, "an event without an actor"
     request_id = request_id or current_request_id()
     subject = {"user_id": user_id, "document_id": document_id, "job_id": job_id, "request_id": request_id}
     _APPEND.count(conn, {"id": uuid7(), "event": event, "actor": actor, "data": data, **subject})
@@ -96,9 +100,8 @@ def append(
 
 
 def current_request_id() -> str | None:
-    """The id of the request, or of the request that began the job, that the log context is bound to."""
-    request_id: str | None = structlog.contextvars.get_contextvars().get("request_id")
-    return request_id
+    """The id of the request that the current context works for."""
+    return context.request_id.get()
 
 
 def timeline(conn: Connection, document_id: UUID, *, after: int, limit: int) -> list[tuple[int, TimelineItem]]:

@@ -109,9 +109,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._refused = True
         self._headers_are_here()
         request_id = str(uuid7())
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            answer = problems.response(error)
-            log.info("http.refused", status=error.status, code=error.code)
+        answer = problems.response(error, request_id)
+        log.info("http.refused", request_id=request_id, status=error.status, code=error.code)
         headers = [*answer.raw_headers, (b"x-request-id", request_id.encode()), (b"connection", b"close")]
         head = b"".join(name + b": " + value + b"\r\n" for name, value in dict(headers).items())
         if self._idle():  # never into the middle of another answer

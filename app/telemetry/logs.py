@@ -1,7 +1,7 @@
 """Structured logs: an event name plus keys. JSON for machines, columns for a developer's terminal.
 
-Keys bound with structlog's context variables (request_id, user_id, document_id, job_id) are on every line of the
-request or job that bound them.
+Every line of a request has its request_id, and the keys that were bound with structlog's context variables (user_id,
+document_id, job_id). A job binds those of its own, the request_id too.
 """
 
 import logging
@@ -12,6 +12,8 @@ from typing import Any, TextIO, cast
 import orjson
 import structlog
 from structlog.typing import EventDict, Processor
+
+from app.telemetry import context
 
 NOISY = (
     *("aiobotocore", "aiosqlite", "alembic", "asyncio", "botocore", "python_multipart"),
@@ -38,11 +40,19 @@ def _dumps(event: EventDict, **_: Any) -> str:
     return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
+def _add_request_id(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Add the id of the current request, unless the line names another."""
+    if request_id := context.request_id.get():
+        event.setdefault("request_id", request_id)
+    return event
+
+
 def configure(level: str, *, as_json: bool) -> None:
     """Send structlog's lines and the standard library's to stdout in one format."""
     stdout = cast("TextIO", _Stdout)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_request_id,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

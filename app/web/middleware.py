@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
 from app.errors import HeadersTooLarge, InternalError
-from app.telemetry import metrics
+from app.telemetry import context, metrics
 from app.web import problems
 
 log = structlog.get_logger()
@@ -37,7 +37,8 @@ class RequestMiddleware:
             return
         request_id = _request_id(scope)
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        context.request_id.set(request_id)
+        context.actor.set(None)
         exchange = _Exchange(scope, send, request_id)
         try:
             if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:

@@ -3,7 +3,6 @@
 from html import escape
 from typing import Any, Self
 
-import structlog
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response
@@ -18,6 +17,7 @@ from app.errors import (
     NotFound,
     ValidationFailed,
 )
+from app.telemetry import context
 
 router = APIRouter(include_in_schema=False)
 
@@ -74,10 +74,10 @@ class Problem(BaseModel):
         )
 
 
-def response(error: AppError) -> Response:
-    """Render an error for the current request."""
-    request_id = structlog.contextvars.get_contextvars().get("request_id", "")
-    body = Problem.of(error, request_id).model_dump_json(exclude_none=True)
+def response(error: AppError, request_id: str | None = None) -> Response:
+    """Render an error. Without a request id, the error belongs to the current request."""
+    problem = Problem.of(error, request_id or context.request_id.get() or "")
+    body = problem.model_dump_json(exclude_none=True)
     return Response(body, error.status, error.headers, "application/problem+json")
 
 
