@@ -1,14 +1,16 @@
-"""The instruments, defined once. `health.py` serves them.
+"""The instruments, defined once. `server/health.py` serves them.
 
 With several worker processes `python -m app serve` gives them a shared folder (prometheus-client's multiprocess mode),
-so any worker answers for all. What is a fact of the database is not counted here but read when scraped.
+so any worker answers for all. Gauges are read from the database when metrics are scraped.
 """
 
 import os
 import shutil
 import socket
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from prometheus_client import Counter, Histogram
 
@@ -27,6 +29,25 @@ jobs_retried = Counter("jobs_retried_total", "Attempts that failed and will be r
 leases_lost = Counter("job_leases_lost_total", "Running jobs taken back from a silent worker.")
 finishes_fenced = Counter("job_finishes_fenced_total", "Outcomes refused because the worker no longer held the lease.")
 hints_not_sent = Counter("hints_not_sent_total", "Hints that the broker did not take; a sweep repeats them.")
+
+
+class Gauge(NamedTuple):
+    """A number that the database knows, by the values of its labels."""
+
+    name: str
+    documentation: str
+    labels: tuple[str, ...]
+    values: Mapping[tuple[str, ...], float]
+
+
+def gauge(name: str, documentation: str, value: float) -> Gauge:
+    """A gauge without labels."""
+    return Gauge(name, documentation, (), {(): value})
+
+
+def gauge_by(label: str, name: str, documentation: str, values: Mapping[str, float]) -> Gauge:
+    """A gauge with one label."""
+    return Gauge(name, documentation, (label,), {(value,): number for value, number in values.items()})
 
 
 def count_request(method: str, route: str, status: int, seconds: float) -> None:

@@ -13,6 +13,7 @@ import httpx2
 
 from app import wiring
 from app.main import create_app
+from app.server.health import Health
 from app.settings import Settings
 from tests.support import databases
 
@@ -31,7 +32,8 @@ class Process:
         self._services.db.migrate()
         app = create_app(settings)
         self._state = app.state
-        self._state.services, self._state.health = self._services, self._services.health
+        self._state.services = self._services
+        self._state.health = Health(self._services.checks, self._services.alarms, self._services.gauges)
         self._client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://app")
         self._loop = asyncio.Runner(loop_factory=asyncio.new_event_loop)
 
