@@ -32,6 +32,7 @@ from sqlalchemy import (
 
 from app.database import Prepared, UTCDateTime, insert_or_replace, insert_unless, metadata, now
 from app.errors import IdempotencyKeyReused, MalformedIdempotencyKey, RequestInProgress
+from app.web.describe import header
 
 records = Table(
     "idempotency_keys",
@@ -47,6 +48,8 @@ records = Table(
     Column("expires_at", UTCDateTime, nullable=False),
     Index(None, "expires_at"),
 )
+
+HEADERS = {"Idempotent-Replayed": header("`true` when this is the stored response to an earlier request.", "true")}
 
 _BARE = re.compile(r"[\x21\x23-\x7e][\x20-\x7e]{0,254}")
 _QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255})"')

@@ -6,7 +6,9 @@ from urllib.parse import quote
 from fastapi import BackgroundTasks, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from app import idempotency
 from app.auth.dependencies import CurrentUser, users_only
+from app.documents import describe
 from app.documents.dependencies import DocumentId, Service
 from app.documents.intake import boundary_of
 from app.documents.lifecycle import Status
@@ -38,7 +40,7 @@ from app.errors import (
 from app.events import TimelinePage
 from app.idempotency import IdempotencyKey
 from app.web.conditional import expected_versions, requested_span, unchanged
-from app.web.describe import accepts, header, links, raises
+from app.web.describe import accepts, header, raises
 from app.web.pagination import Cursor, Limit
 from app.web.route import RETRY_AFTER, json_response
 
@@ -46,7 +48,6 @@ router = users_only(prefix="/documents", tags=["documents"])
 
 _ETAG = {"ETag": header("The document's version.", '"1"')}
 _WHILE_PROCESSING = {"Retry-After": header("Seconds; only while PROCESSING.", "1")}
-_REPLAYED = {"Idempotent-Replayed": header("`true` when this is the stored answer to an earlier request.", "true")}
 _UPLOAD_BODY = {
     "requestBody": {
         "required": True,
@@ -69,15 +70,6 @@ _UPLOAD_BODY = {
         },
     }
 }
-OF_DOCUMENT = links(
-    "getDocument",
-    "editDocument",
-    "getDocumentContent",
-    "getDocumentTimeline",
-    "processDocument",
-    "deleteDocument",
-    document_id="$response.body#/id",
-)
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
 _CONTENT = {"content": {PDF: _BYTES, DOCX: _BYTES}}
 _FILE_HEADERS = {
@@ -94,13 +86,7 @@ _CONTENT_RANGE = {"Content-Range": header("What part of how much.", "bytes 0-99/
     status_code=201,
     response_model=Document,
     responses={
-        201: {
-            "headers": {
-                "Location": header("The document.", "/documents/01939f3e-5c00-7000-8000-000000000001"),
-                **_REPLAYED,
-            },
-            "links": OF_DOCUMENT,
-        },
+        201: {"headers": {**describe.LOCATION, **idempotency.HEADERS}, "links": describe.LINKS},
         **raises(
             MalformedIdempotencyKey,
             RequestTimeout,

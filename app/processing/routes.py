@@ -5,6 +5,7 @@ from uuid import UUID
 
 from fastapi import BackgroundTasks, Query, Response
 
+from app import idempotency
 from app.auth.dependencies import CurrentUser, users_only
 from app.documents.dependencies import DocumentId
 from app.errors import (
@@ -38,7 +39,6 @@ JobId = Annotated[UUID, bound("job_id")]
 
 NOTHING_SPECIAL = Wanted()
 _LOCATION = {"Location": header("The job.", "/jobs/01939f3e-5c00-7000-8000-000000000002")}
-_REPLAYED = {"Idempotent-Replayed": header("`true` when this is the stored answer to an earlier request.", "true")}
 _OF_WORK = {
     **links("getJob", "cancelJob", job_id="$response.body#/job/id"),
     **links("getResult", document_id="$response.body#/document/id"),
@@ -55,12 +55,12 @@ _RETRY_AFTER = {"Retry-After": header("Seconds; only while the job is unfinished
         200: {
             "description": "This very work is running or done already.",
             "model": Processing,
-            "headers": {**_LOCATION, **_REPLAYED},
+            "headers": {**_LOCATION, **idempotency.HEADERS},
             "links": _OF_WORK,
         },
         202: {
             "description": "Accepted: a job was created.",
-            "headers": {**_LOCATION, **_REPLAYED, **_RETRY_AFTER},
+            "headers": {**_LOCATION, **idempotency.HEADERS, **_RETRY_AFTER},
             "links": _OF_WORK,
         },
         **raises(

@@ -6,9 +6,10 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 from starlette.exceptions import HTTPException
 
+from app import idempotency
 from app.auth.dependencies import CurrentUser, users_only
+from app.documents import describe
 from app.documents.dependencies import DocumentId
-from app.documents.routes import OF_DOCUMENT
 from app.documents.schemas import Document
 from app.documents.sniffing import DOCX, PDF
 from app.errors import (
@@ -56,10 +57,7 @@ _BYTES = {"schema": {"type": "string", "format": "binary"}}
     response_model=Upload,
     responses={
         201: {
-            "headers": {
-                "Location": header("The document.", "/documents/01939f3e-5c00-7000-8000-000000000001"),
-                "Idempotent-Replayed": header("`true` when this is the stored answer to an earlier request.", "true"),
-            },
+            "headers": {**describe.LOCATION, **idempotency.HEADERS},
             "links": links("completeUpload", "getDocument", document_id="$response.body#/document_id"),
         },
         **raises(
@@ -91,7 +89,7 @@ async def refuse_other_methods() -> None:
     operation_id="completeUpload",
     response_model=Document,
     responses={
-        200: {"headers": {"ETag": header("The document's version.", '"2"')}, "links": OF_DOCUMENT},
+        200: {"headers": {"ETag": header("The document's version.", '"2"')}, "links": describe.LINKS},
         **raises(ValidationFailed, NotFound, UploadMissing, UploadRejected, TooBusy, StorageUnavailable, StorageFull),
     },
 )

@@ -1,5 +1,6 @@
 """Errors on the wire: application/problem+json (RFC 9457), and a page for each problem type."""
 
+from collections.abc import Sequence
 from html import escape
 from typing import Any, Self
 
@@ -20,6 +21,8 @@ from app.errors import (
 from app.telemetry import context
 
 router = APIRouter(include_in_schema=False)
+
+MAX_ERRORS = 20  # in one answer: a body of 1 MB can have 100,000 unknown fields
 
 
 def tree(root: type[AppError] = AppError) -> dict[str, type[AppError]]:
@@ -52,7 +55,9 @@ class Problem(BaseModel):
     instance: str = Field(description="This occurrence.")
     code: str = Field(examples=["not-found"])
     request_id: str
-    errors: list[FieldError] | None = Field(None, description="With status 422: what is wrong, and where.")
+    errors: list[FieldError] | None = Field(
+        None, max_length=MAX_ERRORS, description="With status 422: what is wrong, and where."
+    )
     error: dict[str, str] | None = Field(
         None, description="With processing-failed and upload-rejected: the reason's `code` and `detail`."
     )
@@ -114,9 +119,10 @@ def invalid(error: ValidationError, *prefix: str) -> ValidationFailed:
     return ValidationFailed(errors=field_errors([{**each, "loc": (*prefix, *each["loc"])} for each in found]))
 
 
-def field_errors(errors: Any) -> list[dict[str, str]]:
-    """Pydantic's errors as `{detail, pointer}`; the input and the context, which may hold it, are left out."""
-    return [{"detail": _detail(each), "pointer": _pointer(each)} for each in errors]
+def field_errors(errors: Sequence[Any]) -> list[dict[str, str]]:
+    """The first MAX_ERRORS of Pydantic's errors as `{detail, pointer}`. Input and context, which may quote it, are not
+    repeated."""
+    return [{"detail": _detail(each), "pointer": _pointer(each)} for each in errors[:MAX_ERRORS]]
 
 
 def _detail(error: dict[str, Any]) -> str:
