@@ -25,9 +25,9 @@ ROUTERS = (
     uploads.router,
     documents.router,
     processing.router,
-    auth.own,
+    auth.authenticated,
     auth.router,
-    uploads.open_to_all,
+    uploads.public,
     health.router,
 )
 

@@ -53,6 +53,6 @@ Service = Annotated[AuthService, service("auth")]
 CurrentUser = Annotated[User, Depends(_current_user)]
 
 
-def users_only(**options: Any) -> APIRouter:
+def authenticated_router(**options: Any) -> APIRouter:
     """A router whose every route wants an access token."""
     return APIRouter(route_class=AuthenticatedRoute, dependencies=[Depends(_bearer), Depends(_password)], **options)

@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
-from app.auth.dependencies import CurrentUser, Service, users_only
+from app.auth.dependencies import CurrentUser, Service, authenticated_router
 from app.auth.schemas import Credentials, NewUser, RefreshRequest, TokenPair, User
 from app.errors import (
     EmailTaken,
@@ -21,7 +21,7 @@ from app.web.problems import invalid
 from app.web.route import Route, json_response, media_type
 
 router = APIRouter(prefix="/auth", tags=["auth"], route_class=Route)
-own = users_only(prefix="/auth", tags=["auth"])
+authenticated = authenticated_router(prefix="/auth", tags=["auth"])
 
 _NO_STORE = {"Cache-Control": "no-store"}  # RFC 6749 §5.1
 _FORM = {
@@ -89,7 +89,7 @@ async def logout(body: RefreshRequest, service: Service) -> Response:
     return Response(status_code=204)
 
 
-@own.get("/me", operation_id="me", response_model=User, responses=raises())
+@authenticated.get("/me", operation_id="me", response_model=User, responses=raises())
 async def me(user: CurrentUser) -> Response:
     """The account behind the access token."""
     return json_response(user)

@@ -44,7 +44,7 @@ def add(conn: Connection, values: dict[str, Any], metadata: Metadata, expires_in
     row = statement.one(conn, {**values, **metadata.model_dump(), "expires_in": expires_in})
     document = Document.model_validate(row)
     _index_tags(conn, document.id, document.tags)
-    _tell_of_file(conn, f"document.{document.status.lower()}", document)
+    _record_file_event(conn, f"document.{document.status.lower()}", document)
     return document
 
 
@@ -104,7 +104,7 @@ def complete(conn: Connection, document: Document, facts: dict[str, Any]) -> Doc
     actor = f"user:{document.owner_id}"
     moved = move(conn, document.id, Status.INITIATED, Status.UPLOADED, actor=actor, **facts)
     if moved:
-        _tell_of_file(conn, "document.uploaded", moved)
+        _record_file_event(conn, "document.uploaded", moved)
     return moved
 
 
@@ -177,7 +177,7 @@ def counts(conn: Connection) -> dict[str, int]:
     return {**dict.fromkeys(map(str, Status), 0), **dict(conn.execute(query).all())}
 
 
-def _tell_of_file(conn: Connection, event: str, document: Document) -> None:
+def _record_file_event(conn: Connection, event: str, document: Document) -> None:
     events.append(
         conn,
         event,

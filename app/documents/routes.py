@@ -7,7 +7,7 @@ from fastapi import BackgroundTasks, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app import idempotency
-from app.auth.dependencies import CurrentUser, users_only
+from app.auth.dependencies import CurrentUser, authenticated_router
 from app.documents import describe
 from app.documents.dependencies import DocumentId, Service
 from app.documents.intake import boundary_of
@@ -44,7 +44,7 @@ from app.web.describe import accepts, header, raises
 from app.web.pagination import Cursor, Limit
 from app.web.route import RETRY_AFTER, json_response
 
-router = users_only(prefix="/documents", tags=["documents"])
+router = authenticated_router(prefix="/documents", tags=["documents"])
 
 _ETAG = {"ETag": header("The document's version.", '"1"')}
 _WHILE_PROCESSING = {"Retry-After": header("Seconds; only while PROCESSING.", "1")}

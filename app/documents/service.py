@@ -30,7 +30,7 @@ from app.errors import (
     UploadIncomplete,
 )
 from app.events import TimelineItem, TimelinePage
-from app.idempotency import Answer, Guard
+from app.idempotency import KeyScope, StoredResponse
 from app.settings import Settings
 from app.storage.base import FOLDER, Staged, Storage
 from app.telemetry import faults, metrics
@@ -62,7 +62,9 @@ class DocumentService:
         self.max_upload_bytes = settings.max_upload_bytes
         self._downloads = asyncio.Semaphore(settings.download_slots)
 
-    async def upload(self, owner_id: UUID, boundary: bytes, body: AsyncIterator[bytes], key: str | None) -> Answer:
+    async def upload(
+        self, owner_id: UUID, boundary: bytes, body: AsyncIterator[bytes], key: str | None
+    ) -> StoredResponse:
         """Receive one document: stage, sync, link, then one commit. Whatever goes wrong, nothing is left behind, or at
         the worst an orphan for the sweeper.
 
@@ -70,7 +72,7 @@ class DocumentService:
         RequestTimeout, RequestInProgress, IdempotencyKeyReused, TooBusy, StorageFull, Unavailable.
         """
         document_id = uuid7()
-        async with self._reserved(owner_id, key, document_id) as guard, self._gate.slot():
+        async with self._reserved(owner_id, key, document_id) as scope, self._gate.slot():
             async with self._storage.create(storage_key(document_id)) as staged:
                 form = await self._receive(staged, boundary, body)
                 metadata = form.finish()
@@ -88,7 +90,7 @@ class DocumentService:
                 "sha256": stored.sha256,
                 "status": Status.UPLOADED,
             }
-            return await self._record(values, metadata, guard, arrived)
+            return await self._record(values, metadata, scope, arrived)
 
     async def get(self, owner_id: UUID, document_id: UUID) -> Document:
         """Raises NotFound."""
@@ -170,21 +172,23 @@ class DocumentService:
         await staged.write(form.take())
         return form
 
-    async def _record(self, values: dict[str, Any], metadata: Metadata, guard: Guard | None, arrived: float) -> Answer:
+    async def _record(
+        self, values: dict[str, Any], metadata: Metadata, scope: KeyScope | None, arrived: float
+    ) -> StoredResponse:
         """Commit the row of a stored file; a replayed or refused one's file is removed again."""
         request = {"filename": values["filename"], "sha256": values["sha256"], "metadata": metadata.model_dump()}
-        print_ = idempotency.fingerprint("POST", "/documents", request)
+        fingerprint = idempotency.fingerprint("POST", "/documents", request)
 
-        def work(conn: Connection) -> Answer:
-            if guard and (known := idempotency.recall(conn, guard, print_, reserved=True)):
+        def work(conn: Connection) -> StoredResponse:
+            if scope and (known := idempotency.lookup(conn, scope, fingerprint, reserved=True)):
                 return known
             # A process that was paused here, or whose clock jumped, must not name a file swept as an orphan meanwhile.
             if time.time() - arrived > self._settings.orphan_grace_seconds / 2:
                 raise StorageUnavailable
             document = repository.add(conn, values, metadata)
-            answer = Answer(201, document.model_dump_json().encode(), f"/documents/{document.id}")
-            if guard:
-                idempotency.remember(conn, guard, print_, answer)
+            answer = StoredResponse(201, document.model_dump_json().encode(), f"/documents/{document.id}")
+            if scope:
+                idempotency.store(conn, scope, fingerprint, answer)
             return answer
 
         try:
@@ -202,21 +206,21 @@ class DocumentService:
         return answer
 
     @asynccontextmanager
-    async def _reserved(self, owner_id: UUID, key: str | None, holder: UUID) -> AsyncIterator[Guard | None]:
+    async def _reserved(self, owner_id: UUID, key: str | None, holder: UUID) -> AsyncIterator[KeyScope | None]:
         """Hold the Idempotency-Key, if there is one, while the body arrives. Raises RequestInProgress."""
         if key is None:
             yield None
             return
-        guard = Guard(owner_id, key, self._settings.idempotency_ttl)
+        scope = KeyScope(owner_id, key, self._settings.idempotency_ttl)
         lease = self._settings.lease_seconds
-        await self._db.write(lambda conn: idempotency.reserve(conn, guard, holder, lease))
+        await self._db.write(lambda conn: idempotency.reserve(conn, scope, holder, lease))
         try:
-            yield guard
+            yield scope
         except BaseException:
             # It expires by itself: a locked database must not make the answer wait for its end a second time.
             with suppress(AppError, TimeoutError):
                 async with asyncio.timeout(RELEASE_PATIENCE):
-                    await asyncio.shield(self._db.write(lambda conn: idempotency.release(conn, guard, holder)))
+                    await asyncio.shield(self._db.write(lambda conn: idempotency.release(conn, scope, holder)))
             raise
 
     async def _sent(self, document_id: UUID, start: int, length: int) -> AsyncIterator[bytes]:

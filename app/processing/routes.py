@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import BackgroundTasks, Query, Response
 
 from app import idempotency
-from app.auth.dependencies import CurrentUser, users_only
+from app.auth.dependencies import CurrentUser, authenticated_router
 from app.documents.dependencies import DocumentId
 from app.errors import (
     IdempotencyKeyReused,
@@ -31,7 +31,7 @@ from app.web.describe import header, links, raises
 from app.web.pagination import Cursor, Limit
 from app.web.route import RETRY_AFTER, json_response
 
-router = users_only(tags=["processing"])
+router = authenticated_router(tags=["processing"])
 
 
 Service = Annotated[ProcessingService, service("processing")]

@@ -27,7 +27,7 @@ from app.errors import (
     UnknownProcessor,
     UploadIncomplete,
 )
-from app.idempotency import Answer, Guard
+from app.idempotency import KeyScope, StoredResponse
 from app.processing import repository, results, settlement
 from app.processing.repository import Work
 from app.processing.schemas import Job, JobFilters, JobPage, Processing, Result, Wanted
@@ -43,7 +43,7 @@ from app.web.route import RETRY_AFTER
 class Accepted(NamedTuple):
     """An answer, and the job to be hinted at if this call has created one."""
 
-    answer: Answer
+    answer: StoredResponse
     job_id: UUID | None
 
 
@@ -70,19 +70,19 @@ class ProcessingService:
         IdempotencyKeyReused.
         """
         work = self._work(wanted)
-        guard = Guard(owner_id, key, self._settings.idempotency_ttl) if key else None
+        scope = KeyScope(owner_id, key, self._settings.idempotency_ttl) if key else None
         body = wanted.model_dump(mode="json")
-        print_ = idempotency.fingerprint("POST", f"/documents/{document_id}/process", body)
+        fingerprint = idempotency.fingerprint("POST", f"/documents/{document_id}/process", body)
 
         def accept(conn: Connection) -> Accepted:
             document = owned(conn, owner_id, document_id)  # before a replay: the right to it may be gone
-            if guard and (known := idempotency.recall(conn, guard, print_)):
+            if scope and (known := idempotency.lookup(conn, scope, fingerprint)):
                 return Accepted(known, None)
             current = _current(conn, document, work, force=wanted.force)
             processing = current or self._start(conn, document, work)
             answer = _answer(processing)
-            if guard:
-                idempotency.remember(conn, guard, print_, answer)
+            if scope:
+                idempotency.store(conn, scope, fingerprint, answer)
             faults.hit("process.in_transaction")
             return Accepted(answer, processing.job.id if processing.started else None)
 
@@ -190,6 +190,6 @@ def _current(conn: Connection, document: Document, work: Work, *, force: bool) -
     return Processing(document=document, job=job, started=False)
 
 
-def _answer(processing: Processing) -> Answer:
+def _answer(processing: Processing) -> StoredResponse:
     body = processing.model_dump_json().encode()
-    return Answer(202 if processing.started else 200, body, f"/jobs/{processing.job.id}")
+    return StoredResponse(202 if processing.started else 200, body, f"/jobs/{processing.job.id}")

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.exceptions import HTTPException
 
 from app import idempotency
-from app.auth.dependencies import CurrentUser, users_only
+from app.auth.dependencies import CurrentUser, authenticated_router
 from app.documents import describe
 from app.documents.dependencies import DocumentId
 from app.documents.schemas import Document
@@ -39,8 +39,8 @@ from app.web.dependencies import service
 from app.web.describe import header, links, raises
 from app.web.route import Route, json_response, media_type
 
-router = users_only(prefix="/documents", tags=["direct uploads"])
-open_to_all = APIRouter(prefix="/uploads", tags=["direct uploads"], route_class=Route)
+router = authenticated_router(prefix="/documents", tags=["direct uploads"])
+public = APIRouter(prefix="/uploads", tags=["direct uploads"], route_class=Route)
 
 
 Service = Annotated[UploadService, service("uploads")]
@@ -102,7 +102,7 @@ async def complete_upload(document_id: DocumentId, user: CurrentUser, service: S
     return json_response(document, headers={"ETag": document.etag})
 
 
-@open_to_all.put(
+@public.put(
     "/{document_id}",
     operation_id="putUpload",
     response_class=Response,

@@ -44,7 +44,7 @@ from app.errors import (
     UploadMissing,
     UploadRejected,
 )
-from app.idempotency import Answer, Guard
+from app.idempotency import KeyScope, StoredResponse
 from app.settings import Settings
 from app.storage.base import Announced, Presigner, Storage
 from app.telemetry import faults, metrics
@@ -73,7 +73,7 @@ class UploadService:
         self._settings = settings
         self._completions = asyncio.Semaphore(settings.upload_slots)
 
-    async def initiate(self, owner_id: UUID, wanted: NewUpload, base_url: str, key: str | None) -> Answer:
+    async def initiate(self, owner_id: UUID, wanted: NewUpload, base_url: str, key: str | None) -> StoredResponse:
         """Announce a document: a row, and a URL for its bytes. `base_url` is ours, as the client sees it.
 
         Raises PayloadTooLarge, RequestInProgress, IdempotencyKeyReused.
@@ -84,17 +84,17 @@ class UploadService:
         upload = await self._upload(document_id, wanted, self._settings.public_url or base_url)
         values = wanted.model_dump(include={"filename", "content_type", "size", "sha256"})
         values |= {"id": document_id, "owner_id": owner_id, "status": Status.INITIATED}
-        answer = Answer(201, upload.model_dump_json().encode(), f"/documents/{document_id}")
+        answer = StoredResponse(201, upload.model_dump_json().encode(), f"/documents/{document_id}")
         # What is replayed is a URL that still lives: ours and S3's end up to a second early.
-        guard = Guard(owner_id, key, min(self._settings.idempotency_ttl, ttl - 1)) if key else None
-        print_ = idempotency.fingerprint("POST", "/documents/initiate-upload", wanted.model_dump(mode="json"))
+        scope = KeyScope(owner_id, key, min(self._settings.idempotency_ttl, ttl - 1)) if key else None
+        fingerprint = idempotency.fingerprint("POST", "/documents/initiate-upload", wanted.model_dump(mode="json"))
 
-        def work(conn: Connection) -> Answer:
-            if guard and (known := idempotency.recall(conn, guard, print_)):
+        def work(conn: Connection) -> StoredResponse:
+            if scope and (known := idempotency.lookup(conn, scope, fingerprint)):
                 return known
             repository.add(conn, values, wanted.metadata, expires_in=ttl)
-            if guard:
-                idempotency.remember(conn, guard, print_, answer)
+            if scope:
+                idempotency.store(conn, scope, fingerprint, answer)
             return answer
 
         answer = await self._db.write(work)
