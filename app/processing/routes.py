@@ -85,7 +85,7 @@ async def process(
     background: BackgroundTasks,
     body: Wanted = NOTHING_SPECIAL,
 ) -> Response:
-    """Have the document processed. Safe to repeat: the same work is never started twice while it runs or is current."""
+    """Process the document. Safe to repeat: work that is running, or whose result is current, is not started again."""
     accepted = await service.process(user.id, document_id, body, key)
     if accepted.job_id:
         background.add_task(service.send_hint, accepted.job_id)
@@ -127,7 +127,7 @@ async def get_job(
     service: Service,
     wait: Annotated[float, Query(ge=0, le=30, description="Seconds to wait for the job to finish.")] = 0,
 ) -> Response:
-    """One job; with `wait`, as soon as it is finished."""
+    """One job. With `wait`, the response is sent when the job finishes, or after that many seconds."""
     job = await service.job(user.id, job_id, wait)
     return json_response(job, headers=RETRY_AFTER if job.state.live else None)
 

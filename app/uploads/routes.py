@@ -1,4 +1,4 @@
-"""The three calls of a direct upload: announce and complete it; and send it to us, where the storage cannot take it."""
+"""Direct uploads: announce, complete, and the PUT of the file where the storage has no presigned URLs."""
 
 from typing import Annotated
 from uuid import UUID
@@ -73,14 +73,14 @@ _BYTES = {"schema": {"type": "string", "format": "binary"}}
 async def initiate_upload(
     request: Request, body: NewUpload, user: CurrentUser, service: Service, key: IdempotencyKey
 ) -> Response:
-    """Announce a file. The answer says where to PUT it; the document is INITIATED until the upload is completed."""
+    """Announce a file. The response says where to PUT it; the document is INITIATED until the upload is completed."""
     answer = await service.initiate(user.id, body, str(request.base_url), key)
     return answer.response()
 
 
 @router.api_route("/initiate-upload", methods=["GET", "HEAD", "PUT", "PATCH", "DELETE"], include_in_schema=False)
 async def refuse_other_methods() -> None:
-    """Or the address would be taken for that of a document."""
+    """Answer 405: without this route, `initiate-upload` would be taken for a document's id."""
     raise HTTPException(405)
 
 
@@ -94,9 +94,9 @@ async def refuse_other_methods() -> None:
     },
 )
 async def complete_upload(document_id: DocumentId, user: CurrentUser, service: Service) -> Response:
-    """Verify the file that was sent, by its size, SHA-256 and structure, and make the document UPLOADED.
+    """Verify the size, SHA-256 and structure of the file that was sent, and make the document UPLOADED.
 
-    Safe to repeat. A file that is rejected is removed, and the upload over: announce another.
+    Safe to repeat. A rejected file is removed, and its upload has ended: announce another.
     """
     document = await service.complete(user.id, document_id)
     return json_response(document, headers={"ETag": document.etag})
@@ -107,7 +107,7 @@ async def complete_upload(document_id: DocumentId, user: CurrentUser, service: S
     operation_id="putUpload",
     response_class=Response,
     responses={
-        200: {"description": "The file is here: complete the upload."},
+        200: {"description": "The file has arrived: complete the upload."},
         **raises(
             ValidationFailed,
             InvalidUploadUrl,
@@ -131,7 +131,7 @@ async def complete_upload(document_id: DocumentId, user: CurrentUser, service: S
 async def put_upload(
     request: Request, document_id: UUID, expires: Expires, signature: Signature, service: Service
 ) -> Response:
-    """Send an announced file to the URL that the announcement was answered with; nothing else opens this address."""
+    """Send an announced file to the upload URL that the announcement returned. No other URL is valid."""
     length = request.headers.get("content-length", "")
     sent = Sent(int(length[:18]) if length.isdecimal() else None, media_type(request))
     await service.receive(document_id, expires, signature, sent, request.stream())

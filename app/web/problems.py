@@ -1,4 +1,4 @@
-"""Errors on the wire: application/problem+json (RFC 9457), and a page for each problem type."""
+"""Errors as application/problem+json (RFC 9457), and an HTML page for each problem type."""
 
 from collections.abc import Sequence
 from html import escape
@@ -150,6 +150,7 @@ PAGE = """<!doctype html>
 
 @router.get("/problems")
 async def problem_index() -> HTMLResponse:
+    """All problem types."""
     rows = "".join(
         f'<li><a href="/problems/{code}">{code}</a>: {error.title}' for code, error in sorted(tree().items())
     )
@@ -158,6 +159,7 @@ async def problem_index() -> HTMLResponse:
 
 @router.get("/problems/{code}")
 async def problem_page(code: str) -> HTMLResponse:
+    """One problem type. Raises NotFound."""
     error = tree().get(code)
     if error is None:
         raise NotFound
