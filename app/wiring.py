@@ -3,20 +3,24 @@
 import asyncio
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from sqlalchemy import Connection
 
 from app.auth.passwords import PasswordHasher
 from app.auth.service import AuthService
 from app.auth.tokens import AccessTokens, development_secret
 from app.database import Database
 from app.database.sqlite import SqliteDatabase
+from app.documents import repository as documents
 from app.documents.limits import UploadLimits
 from app.documents.service import DocumentService
 from app.errors import ConfigurationError
+from app.jobs import repository as jobs
 from app.jobs.dispatch.base import Dispatcher
 from app.jobs.dispatch.in_process import InProcessDispatcher
 from app.jobs.kinds import Kind
@@ -29,12 +33,12 @@ from app.processing.sweeper import Sweeper
 from app.processors.base import Processor
 from app.processors.simulated import SimulatedProcessor
 from app.processors.text import TextProcessor
-from app.server.health import Health
 from app.settings import Settings
 from app.settings.storage import Bucket, Folder
 from app.storage.base import Storage
 from app.storage.local import LocalStorage
 from app.telemetry import faults
+from app.telemetry.metrics import Gauge, gauge, gauge_by
 from app.transfer import Transfer
 from app.uploads.service import UploadService
 from app.uploads.urls import OwnUrls
@@ -62,7 +66,20 @@ class Services:
     rescuer: Rescuer
     sweeper: Sweeper
     watch: JobWatch
-    health: Health
+
+    @property
+    def checks(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """What this process needs in order to serve. A check raises when it does not work."""
+        return {"database": self.db.check, "storage": self.storage.check}
+
+    @property
+    def alarms(self) -> dict[str, Callable[[], str | None]]:
+        """What an operator should look into. An alarm returns None when all is well."""
+        return {"broker": lambda: self.dispatcher.alarm}
+
+    async def gauges(self) -> list[Gauge]:
+        """Read the gauges from the database."""
+        return await self.db.read(_gauges)
 
     async def open(self, *, dispatching: bool = True) -> None:
         """First thing, in the running event loop. Raises ConfigurationError, DatabaseUnavailable, StorageFull, and then
@@ -86,8 +103,7 @@ class Services:
             tasks.create_task(self.dispatcher.run())
 
     async def drain(self, seconds: float) -> None:
-        """First thing on SIGTERM: fail readiness, claim no more, let jobs end within `seconds` or give them back."""
-        self.health.draining = True
+        """First thing on SIGTERM: claim no more, let jobs end within `seconds` or give them back."""
         self.watch.close()
         self.sweeper.stop()
         self.dispatcher.stop()
@@ -143,7 +159,6 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         rescuer=Rescuer(db, runner, kinds, watch, lease=lease, name=name),
         sweeper=Sweeper(db=db, storage=storage, settings=settings, name=name),
         watch=watch,
-        health=Health(db, {"database": db.check, "storage": storage.check}, {"broker": lambda: dispatcher.alarm}),
     )
 
 
@@ -177,6 +192,15 @@ async def refuse_unusable(settings: Settings) -> None:
         await asyncio.to_thread(db.migrate)
     finally:
         await db.close()
+
+
+def _gauges(conn: Connection) -> list[Gauge]:
+    states, oldest = jobs.counts(conn)
+    return [
+        gauge_by("status", "documents", "Documents by status.", documents.counts(conn)),
+        gauge_by("state", "jobs", "Jobs by state.", states),
+        gauge("jobs_oldest_queued_seconds", "Age of the oldest job that is due and queued.", oldest),
+    ]
 
 
 def _dispatcher(settings: Settings, runner: Runner) -> Dispatcher:

@@ -108,7 +108,7 @@ MUTANTS = (
     Mutant(
         "the fingerprint check",
         "app/idempotency.py",
-        'if row["fingerprint"] != print_:',
+        'if row["fingerprint"] != fingerprint:',
         "if False:",
         ("tests/api/test_processing.py",),
     ),
@@ -117,11 +117,11 @@ MUTANTS = (
         "app/processing/service.py",
         """\
             document = owned(conn, owner_id, document_id)  # before a replay: the right to it may be gone
-            if guard and (known := idempotency.recall(conn, guard, print_)):
+            if scope and (known := idempotency.lookup(conn, scope, fingerprint)):
                 return Accepted(known, None)
 """,
         """\
-            if guard and (known := idempotency.recall(conn, guard, print_)):
+            if scope and (known := idempotency.lookup(conn, scope, fingerprint)):
                 return Accepted(known, None)
             document = owned(conn, owner_id, document_id)
 """,

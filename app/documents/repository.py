@@ -48,7 +48,7 @@ def add(conn: Connection, values: dict[str, Any], metadata: Metadata, expires_in
     row = statement.one(conn, {**values, **metadata.model_dump(), "expires_in": expires_in})
     document = Document.model_validate(row)
     _index_tags(conn, document.id, document.tags)
-    _append_file_event(conn, f"document.{document.status.lower()}", document)
+    _record_file_event(conn, f"document.{document.status.lower()}", document)
     return document
 
 
@@ -116,7 +116,7 @@ def complete(conn: Connection, document: Document, facts: dict[str, Any]) -> Doc
     actor = f"user:{document.owner_id}"
     moved = move(conn, document.id, Status.INITIATED, Status.UPLOADED, actor=actor, facts=facts)
     if moved:
-        _append_file_event(conn, "document.uploaded", moved)
+        _record_file_event(conn, "document.uploaded", moved)
     return moved
 
 
@@ -197,7 +197,7 @@ def counts(conn: Connection) -> dict[str, int]:
     return {**dict.fromkeys(map(str, Status), 0), **dict(conn.execute(query).all())}
 
 
-def _append_file_event(conn: Connection, event: str, document: Document) -> None:
+def _record_file_event(conn: Connection, event: str, document: Document) -> None:
     events.append(
         conn,
         event,

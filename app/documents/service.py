@@ -29,7 +29,7 @@ from app.errors import (
     UploadIncomplete,
 )
 from app.events import TimelineItem, TimelinePage
-from app.idempotency import Answer, Guard
+from app.idempotency import KeyScope, StoredResponse
 from app.settings import Settings
 from app.storage.base import FOLDER, Staged, Storage
 from app.telemetry import faults, metrics
@@ -66,7 +66,9 @@ class DocumentService:
         self.max_upload_bytes = settings.max_upload_bytes
         self._downloads = Limiter(settings.download_slots, DOWNLOAD_TIMEOUT)
 
-    async def upload(self, owner_id: UUID, boundary: bytes, body: AsyncIterator[bytes], key: str | None) -> Answer:
+    async def upload(
+        self, owner_id: UUID, boundary: bytes, body: AsyncIterator[bytes], key: str | None
+    ) -> StoredResponse:
         """Receive one document: store its file, then commit its row. `key` is the Idempotency-Key, if there is one.
 
         A failure leaves nothing behind, or at worst a file without a document, which the sweeper removes.
@@ -75,7 +77,7 @@ class DocumentService:
         ValidationFailed, RequestTimeout, RequestInProgress, IdempotencyKeyReused, TooBusy, StorageFull, Unavailable.
         """
         document_id = uuid7()
-        async with self._reserved(owner_id, key, document_id) as guard, self._uploads.limiter.acquire():
+        async with self._reserved(owner_id, key, document_id) as scope, self._uploads.limiter.acquire():
             async with self._storage.create(storage_key(document_id)) as staged:
                 form = await self._receive(staged, boundary, body)
                 metadata = form.finish()
@@ -93,7 +95,7 @@ class DocumentService:
                 "sha256": stored.sha256,
                 "status": Status.UPLOADED,
             }
-            return await self._record(values, metadata, guard, arrived)
+            return await self._record(values, metadata, scope, arrived)
 
     async def get(self, owner_id: UUID, document_id: UUID) -> Document:
         """Return a document. Raises NotFound."""
@@ -176,7 +178,9 @@ class DocumentService:
         await staged.write(form.take())
         return form
 
-    async def _record(self, values: dict[str, Any], metadata: Metadata, guard: Guard | None, arrived: float) -> Answer:
+    async def _record(
+        self, values: dict[str, Any], metadata: Metadata, scope: KeyScope | None, arrived: float
+    ) -> StoredResponse:
         """Commit the row of a stored file. Removes the file again if the request is refused or its answer is a replay.
 
         `arrived` is when the file was stored, in seconds since the epoch.
@@ -184,16 +188,16 @@ class DocumentService:
         request = {"filename": values["filename"], "sha256": values["sha256"], "metadata": metadata.model_dump()}
         fingerprint = idempotency.fingerprint("POST", "/documents", request)
 
-        def work(conn: Connection) -> Answer:
-            if guard and (known := idempotency.recall(conn, guard, fingerprint, reserved=True)):
+        def work(conn: Connection) -> StoredResponse:
+            if scope and (known := idempotency.lookup(conn, scope, fingerprint, reserved=True)):
                 return known
             # If the process was paused here, or its clock jumped, the file may have been swept as an orphan.
             if time.time() - arrived > self._settings.orphan_grace_seconds / 2:
                 raise StorageUnavailable
             document = repository.add(conn, values, metadata)
-            answer = Answer(201, document.model_dump_json().encode(), f"/documents/{document.id}")
-            if guard:
-                idempotency.remember(conn, guard, fingerprint, answer)
+            answer = StoredResponse(201, document.model_dump_json().encode(), f"/documents/{document.id}")
+            if scope:
+                idempotency.store(conn, scope, fingerprint, answer)
             return answer
 
         try:
@@ -211,21 +215,21 @@ class DocumentService:
         return answer
 
     @asynccontextmanager
-    async def _reserved(self, owner_id: UUID, key: str | None, holder: UUID) -> AsyncIterator[Guard | None]:
+    async def _reserved(self, owner_id: UUID, key: str | None, holder: UUID) -> AsyncIterator[KeyScope | None]:
         """Reserve the Idempotency-Key, if there is one, while the body arrives. Raises RequestInProgress."""
         if key is None:
             yield None
             return
-        guard = Guard(owner_id, key, self._settings.idempotency_ttl)
+        scope = KeyScope(owner_id, key, self._settings.idempotency_ttl)
         lease = self._settings.lease_seconds
-        await self._db.write(lambda conn: idempotency.reserve(conn, guard, holder, lease))
+        await self._db.write(lambda conn: idempotency.reserve(conn, scope, holder, lease))
         try:
-            yield guard
+            yield scope
         except BaseException:
             # The reservation also expires by itself, so a locked database must not delay the answer a second time.
             with suppress(AppError, TimeoutError):
                 async with asyncio.timeout(RELEASE_TIMEOUT):
-                    await asyncio.shield(self._db.write(lambda conn: idempotency.release(conn, guard, holder)))
+                    await asyncio.shield(self._db.write(lambda conn: idempotency.release(conn, scope, holder)))
             raise
 
     async def _sent(self, document_id: UUID, start: int, length: int) -> AsyncIterator[bytes]:

@@ -37,6 +37,7 @@ from sqlalchemy import (
 from app import events
 from app.database import Prepared, now, seconds_between, without_index
 from app.jobs.models import ENDED, LIVE, Failure, Job, JobState, jobs
+from app.telemetry import context
 from app.web.pagination import Keyset
 
 BATCH = 500  # jobs that are rescued in one transaction
@@ -141,7 +142,7 @@ _ENQUEUE = Prepared(
 
 def enqueue(conn: Connection, new: NewJob, actor: str, **facts: Any) -> Job:
     """Insert a QUEUED job that is due now, with its event, which `facts` describe."""
-    job = Job.of(_ENQUEUE.one(conn, {**new._asdict(), "request_id": events.current_request_id()}))
+    job = Job.of(_ENQUEUE.one(conn, {**new._asdict(), "request_id": context.request_id.get()}))
     record(conn, "job.queued", job, actor, **facts)
     return job
 

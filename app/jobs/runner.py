@@ -21,7 +21,7 @@ from app.jobs import repository, settlement
 from app.jobs.kinds import Failed, Kind, Outcome, Released, Retryable
 from app.jobs.models import Failure, Job
 from app.jobs.watch import JobWatch
-from app.telemetry import faults
+from app.telemetry import context, faults
 
 log = structlog.get_logger()
 
@@ -139,8 +139,10 @@ class Runner:
             self.wake()
 
     async def _attempt(self, job: Job) -> None:
+        context.request_id.set(job.request_id)
+        context.actor.set(self._actor)
         structlog.contextvars.bind_contextvars(
-            request_id=job.request_id, user_id=str(job.owner_id), document_id=str(job.document_id), job_id=str(job.id)
+            user_id=str(job.owner_id), document_id=str(job.document_id), job_id=str(job.id)
         )
         faults.hit("job.after_claim")
         try:

@@ -9,13 +9,12 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from app import events
 from app.database import after_commit
 from app.jobs import repository
 from app.jobs.kinds import End, Failed, Kind, Outcome, Released, Retryable, Succeeded, Waiting
 from app.jobs.models import Failure, Job, JobState
 from app.jobs.repository import Change
-from app.telemetry import faults, metrics
+from app.telemetry import context, faults, metrics
 
 Kinds = Mapping[str, Kind]
 
@@ -52,7 +51,7 @@ def settle(conn: Connection, kind: Kind, job: Job, outcome: Outcome, actor: str,
 
 def cancel(conn: Connection, kind: Kind, job: Job, actor: str) -> None:
     """Do what follows from a job that its owner has just cancelled, under the request that cancelled it."""
-    _ended(conn, kind, job, End(JobState.CANCELLED, actor, events.current_request_id(), error=job.error))
+    _ended(conn, kind, job, End(JobState.CANCELLED, actor, context.request_id.get(), error=job.error))
 
 
 def rescue_expired(conn: Connection, kinds: Kinds, actor: str) -> list[Job]:

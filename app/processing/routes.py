@@ -3,10 +3,10 @@
 from typing import Annotated
 from uuid import UUID
 
-import structlog
-from fastapi import BackgroundTasks, Depends, Query, Request, Response
+from fastapi import BackgroundTasks, Query, Response
 
-from app.auth.dependencies import CurrentUser, users_only
+from app import idempotency
+from app.auth.dependencies import CurrentUser, authenticated_router
 from app.documents.dependencies import DocumentId
 from app.errors import (
     IdempotencyKeyReused,
@@ -26,29 +26,19 @@ from app.errors import (
 from app.idempotency import IdempotencyKey
 from app.processing.schemas import Job, JobFilters, JobPage, ProcessRequest, ProcessResponse, Result, ResultList
 from app.processing.service import ProcessingService
+from app.web.dependencies import bound, service
 from app.web.describe import header, links, raises
 from app.web.pagination import Cursor, Limit
 from app.web.route import RETRY_AFTER, json_response
 
-router = users_only(tags=["processing"])
+router = authenticated_router(tags=["processing"])
 
 
-def get_service(request: Request) -> ProcessingService:
-    service: ProcessingService = request.app.state.processing
-    return service
-
-
-def _bound(job_id: UUID) -> UUID:
-    structlog.contextvars.bind_contextvars(job_id=str(job_id))
-    return job_id
-
-
-Service = Annotated[ProcessingService, Depends(get_service)]
-JobId = Annotated[UUID, Depends(_bound)]
+Service = Annotated[ProcessingService, service("processing")]
+JobId = Annotated[UUID, bound("job_id")]
 
 DEFAULTS = ProcessRequest()
 _LOCATION = {"Location": header("The job.", "/jobs/01939f3e-5c00-7000-8000-000000000002")}
-_REPLAYED = {"Idempotent-Replayed": header("`true` when this is the stored answer to an earlier request.", "true")}
 _OF_WORK = {
     **links("getJob", "cancelJob", job_id="$response.body#/job/id"),
     **links("getResult", document_id="$response.body#/document/id"),
@@ -65,12 +55,12 @@ _RETRY_AFTER = {"Retry-After": header("Seconds; only while the job is unfinished
         200: {
             "description": "This very work is running or done already.",
             "model": ProcessResponse,
-            "headers": {**_LOCATION, **_REPLAYED},
+            "headers": {**_LOCATION, **idempotency.HEADERS},
             "links": _OF_WORK,
         },
         202: {
             "description": "Accepted: a job was created.",
-            "headers": {**_LOCATION, **_REPLAYED, **_RETRY_AFTER},
+            "headers": {**_LOCATION, **idempotency.HEADERS, **_RETRY_AFTER},
             "links": _OF_WORK,
         },
         **raises(
@@ -95,7 +85,7 @@ async def process(
     background: BackgroundTasks,
     body: ProcessRequest = DEFAULTS,
 ) -> Response:
-    """Have the document processed. Safe to repeat: the same work is never started twice while it runs or is current."""
+    """Process the document. Safe to repeat: work that is running, or whose result is current, is not started again."""
     accepted = await service.process(user.id, document_id, body, key)
     if accepted.job_id:
         background.add_task(service.wake, accepted.job_id)
@@ -161,7 +151,7 @@ async def get_job(
     service: Service,
     wait: Annotated[float, Query(ge=0, le=30, description="Seconds to wait for the job to finish.")] = 0,
 ) -> Response:
-    """One job; with `wait`, as soon as it is finished."""
+    """One job. With `wait`, the response is sent when the job finishes, or after that many seconds."""
     job = await service.job(user.id, job_id, wait)
     return json_response(job, headers=RETRY_AFTER if job.state.live else None)
 

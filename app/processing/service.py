@@ -26,7 +26,7 @@ from app.errors import (
     UnknownProcessor,
     UploadIncomplete,
 )
-from app.idempotency import Answer, Guard
+from app.idempotency import KeyScope, StoredResponse
 from app.jobs import repository as jobs, settlement
 from app.jobs.kinds import Kind
 from app.jobs.models import Failure
@@ -48,7 +48,7 @@ _CANCELLED = Failure(code="job-cancelled", detail="The job was cancelled.")
 class Accepted(NamedTuple):
     """An answer, and the job to wake a worker for if this call has created one."""
 
-    answer: Answer
+    answer: StoredResponse
     job_id: UUID | None
 
 
@@ -87,18 +87,18 @@ class ProcessingService:
         IdempotencyKeyReused.
         """
         wish = self._wish(request)
-        guard = Guard(owner_id, key, self._settings.idempotency_ttl) if key else None
+        scope = KeyScope(owner_id, key, self._settings.idempotency_ttl) if key else None
         body = request.model_dump(mode="json")
-        print_ = idempotency.fingerprint("POST", f"/documents/{document_id}/process", body)
+        fingerprint = idempotency.fingerprint("POST", f"/documents/{document_id}/process", body)
 
         def accept(conn: Connection) -> Accepted:
             document = owned(conn, owner_id, document_id)  # before a replay: the right to it may be gone
-            if guard and (known := idempotency.recall(conn, guard, print_)):
+            if scope and (known := idempotency.lookup(conn, scope, fingerprint)):
                 return Accepted(known, None)
             response = _current(conn, document, wish, force=request.force) or self._start(conn, document, wish)
             answer = _answer(response)
-            if guard:
-                idempotency.remember(conn, guard, print_, answer)
+            if scope:
+                idempotency.store(conn, scope, fingerprint, answer)
             faults.hit("process.in_transaction")
             return Accepted(answer, response.job.id if response.started else None)
 
@@ -241,6 +241,6 @@ def _input(document: Document) -> InputFile:
     return InputFile(storage_key(document.id), document.content_type, document.size, document.sha256)
 
 
-def _answer(response: ProcessResponse) -> Answer:
+def _answer(response: ProcessResponse) -> StoredResponse:
     body = response.model_dump_json().encode()
-    return Answer(202 if response.started else 200, body, f"/jobs/{response.job.id}")
+    return StoredResponse(202 if response.started else 200, body, f"/jobs/{response.job.id}")

@@ -44,7 +44,7 @@ from app.errors import (
     UploadMissing,
     UploadRejected,
 )
-from app.idempotency import Answer, Guard
+from app.idempotency import KeyScope, StoredResponse
 from app.jobs.models import Failure
 from app.settings import Settings
 from app.storage.base import Announced, Presigner, Storage
@@ -79,7 +79,7 @@ class UploadService:
         self._settings = settings
         self._completions = Limiter(settings.upload_slots, UPLOAD_TIMEOUT)
 
-    async def initiate(self, owner_id: UUID, wanted: NewUpload, base_url: str, key: str | None) -> Answer:
+    async def initiate(self, owner_id: UUID, wanted: NewUpload, base_url: str, key: str | None) -> StoredResponse:
         """Announce a document: insert its row and return a URL for its file.
 
         `base_url` is the service's own as the client sees it, `key` the Idempotency-Key if there is one.
@@ -92,17 +92,17 @@ class UploadService:
         upload = await self._upload(document_id, wanted, self._settings.public_url or base_url)
         values = wanted.model_dump(include={"filename", "content_type", "size", "sha256"})
         values |= {"id": document_id, "owner_id": owner_id, "status": Status.INITIATED}
-        answer = Answer(201, upload.model_dump_json().encode(), f"/documents/{document_id}")
+        answer = StoredResponse(201, upload.model_dump_json().encode(), f"/documents/{document_id}")
         # A replayed URL must still be valid; ours and S3's expire up to a second early.
-        guard = Guard(owner_id, key, min(self._settings.idempotency_ttl, ttl - 1)) if key else None
+        scope = KeyScope(owner_id, key, min(self._settings.idempotency_ttl, ttl - 1)) if key else None
         fingerprint = idempotency.fingerprint("POST", "/documents/initiate-upload", wanted.model_dump(mode="json"))
 
-        def work(conn: Connection) -> Answer:
-            if guard and (known := idempotency.recall(conn, guard, fingerprint)):
+        def work(conn: Connection) -> StoredResponse:
+            if scope and (known := idempotency.lookup(conn, scope, fingerprint)):
                 return known
             repository.add(conn, values, wanted.metadata, expires_in=ttl)
-            if guard:
-                idempotency.remember(conn, guard, fingerprint, answer)
+            if scope:
+                idempotency.store(conn, scope, fingerprint, answer)
             return answer
 
         answer = await self._db.write(work)

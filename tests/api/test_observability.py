@@ -240,8 +240,8 @@ def test_the_description_says_how_to_authenticate(user: User) -> None:
     (password,) = [name for name, each in schemes.items() if each["type"] == "oauth2"]
     assert user.http.post(schemes[password]["flows"]["password"]["tokenUrl"]).status_code == 415
     for name, operation in operations(user).items():
-        open_to_all = name.split("/")[1] in {"livez", "readyz", "metrics", "uploads"} or name.startswith("post /auth/")
-        assert operation.get("security", []) == ([] if open_to_all else [{bearer: []}, {password: []}]), name
+        public = name.split("/")[1] in {"livez", "readyz", "metrics", "uploads"} or name.startswith("post /auth/")
+        assert operation.get("security", []) == ([] if public else [{bearer: []}, {password: []}]), name
 
 
 def test_the_docs_need_no_other_host(user: User) -> None:

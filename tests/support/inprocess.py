@@ -14,10 +14,9 @@ from app.jobs import repository, settlement
 from app.jobs.kinds import Outcome
 from app.jobs.models import Job
 from app.main import create_app
+from app.server.health import Health
 from app.settings import Settings
 from tests.support import databases
-
-SERVED = ("auth", "documents", "uploads", "processing", "health")
 
 T = TypeVar("T")
 
@@ -32,8 +31,8 @@ class Process:
         self._services.db.migrate()
         app = create_app(settings)
         self._state = app.state
-        for name in SERVED:
-            setattr(self._state, name, getattr(self._services, name))
+        self._state.services = self._services
+        self._state.health = Health(self._services.checks, self._services.alarms, self._services.gauges)
         self._client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://app")
         self._loop = asyncio.Runner(loop_factory=asyncio.new_event_loop)
 
@@ -70,14 +69,10 @@ class Process:
         """Pull and run until these jobs are finished."""
 
         async def run() -> None:
-            pulling = asyncio.create_task(self._services.runner.run())
-            self._services.runner.wake()
-            async with asyncio.timeout(60):
-                while len(await self._services.db.read(partial(repository.finished, job_ids=job_ids))) < len(job_ids):
-                    await asyncio.sleep(0.01)
-            pulling.cancel()
-            await asyncio.wait([pulling])
-            await self._services.runner.join()
+            runner, finished = self._services.runner, partial(repository.finished, job_ids=job_ids)
+            while len(await self._services.db.read(finished)) < len(job_ids):
+                await runner.pull()
+                await runner.join()
 
         self._loop.run(run())
 
@@ -95,8 +90,7 @@ class Process:
         self._loop.run(self._client.aclose())
         self._loop.run(self._services.db.close())
         self._loop.close()
-        for name in SERVED:  # the framework keeps the app for ever; with it would stay the storage's threads
-            delattr(self._state, name)
+        del self._state.services  # the framework keeps the app for ever; with it would stay the storage's threads
 
 
 @cache
