@@ -264,7 +264,7 @@ class DocumentLifecycle(RuleBasedStateMachine):
         ids = {"document_id": document.id, "job_id": document.job.id if document.job else document.id}
         token = self.owner if document.deleted else self.stranger
         for method, path in addresses():
-            answer = self.server.http(method, path.format(**ids), token=token, key="k1", json={})
+            answer = self.server.http(method, path.format(**ids, processor="simulated"), token=token, key="k1", json={})
             assert answer.status_code == 404, (method, path)
         for path in ("/documents", "/jobs"):
             assert self.server.http("GET", path, token=self.stranger).json()["items"] == []
