@@ -3,9 +3,10 @@
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from app.jobs import repository as jobs
 from app.jobs.dispatch.base import Dispatcher
 from app.jobs.dispatch.in_process import InProcessDispatcher
 from app.jobs.kinds import Kind
-from app.jobs.rescuer import Rescuer
+from app.jobs.rescuer import UNSERVED_SECONDS, Rescuer
 from app.jobs.runner import Runner
 from app.jobs.watch import JobWatch
 from app.processing.kind import ProcessKind
@@ -38,6 +39,7 @@ from app.settings.storage import Bucket, Folder
 from app.storage.base import Storage
 from app.storage.local import LocalStorage
 from app.telemetry import faults
+from app.telemetry.loop import LoopWatch
 from app.telemetry.metrics import Gauge, gauge, gauge_by
 from app.transfer import Transfer
 from app.uploads.service import UploadService
@@ -75,11 +77,11 @@ class Services:
     @property
     def alarms(self) -> dict[str, Callable[[], str | None]]:
         """What an operator should look into. An alarm returns None when all is well."""
-        return {"broker": lambda: self.dispatcher.alarm}
+        return {"broker": lambda: self.dispatcher.alarm, "queues": lambda: self.rescuer.alarm}
 
     async def gauges(self) -> list[Gauge]:
         """Read the gauges from the database."""
-        return await self.db.read(_gauges)
+        return await self.db.read(partial(_gauges, queues=self.runner.queues))
 
     async def open(self, *, dispatching: bool = True) -> None:
         """First thing, in the running event loop. Raises ConfigurationError, DatabaseUnavailable, StorageFull, and then
@@ -96,6 +98,7 @@ class Services:
     async def run(self) -> None:
         """What goes on in the background, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(LoopWatch(self.runner.describe).run())
             tasks.create_task(self.runner.run())
             tasks.create_task(self.rescuer.run())
             tasks.create_task(self.sweeper.run())
@@ -194,12 +197,14 @@ async def refuse_unusable(settings: Settings) -> None:
         await db.close()
 
 
-def _gauges(conn: Connection) -> list[Gauge]:
+def _gauges(conn: Connection, queues: Sequence[str]) -> list[Gauge]:
     states, oldest = jobs.counts(conn)
+    unserved = jobs.unserved(conn, queues, UNSERVED_SECONDS)
     return [
         gauge_by("status", "documents", "Documents by status.", documents.counts(conn)),
         gauge_by("state", "jobs", "Jobs by state.", states),
         gauge("jobs_oldest_queued_seconds", "Age of the oldest job that is due and queued.", oldest),
+        gauge_by("queue", "jobs_unserved", "Due jobs in queues that this process cannot serve.", unserved),
     ]
 
 

@@ -15,8 +15,8 @@ LEVELS: list[set[str]] = [
     {"settings", "migrations"},
     {"web"},
     {"database", "storage"},
-    {"events", "idempotency", "dispatch"},
-    {"auth"},
+    {"events", "idempotency"},
+    {"auth", "jobs"},
     {"documents"},
     {"uploads"},
     {"processing", "transfer"},
@@ -133,12 +133,12 @@ def test_one_function_writes_the_status_of_documents() -> None:
 
 
 def test_one_module_writes_the_state_of_jobs() -> None:
-    assert {name for name, tree in modules().items() if written_columns(tree, "jobs")} == {"app.processing.repository"}
+    assert {name for name, tree in modules().items() if written_columns(tree, "jobs")} == {"app.jobs.repository"}
 
 
 def test_tables_are_changed_only_by_their_own_modules() -> None:
     """No other module gets hold of an update of `documents` or `jobs` at all."""
-    for table, home in (("documents", "app.documents.repository"), ("jobs", "app.processing.repository")):
+    for table, home in (("documents", "app.documents.repository"), ("jobs", "app.jobs.repository")):
         for name, tree in modules().items():
             calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
             assert name == home or not any(_updates(call, table) for call in calls), name

@@ -18,6 +18,8 @@ log = structlog.get_logger()
 
 INTERVAL = 1.0  # seconds between two looks; a shorter lease makes it shorter
 FULL_INTERVAL = 300.0  # seconds between two looks at the whole table
+UNSERVED_SECONDS = 5.0  # for which a due job may wait in a queue that this process does not serve
+UNSERVED_SHARE = 0.05  # of the time is spent on counting such jobs at the most
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 # A transaction is over so long after the database read the clock for it: statements, and idleness, have timeouts. One
 # that takes longer all the same, such as a commit that waits for a standby, is found by the next full look.
@@ -40,6 +42,14 @@ class Rescuer:
         self._interval = min(INTERVAL, lease / 2)
         self._full_look_at = 0.0
         self._due_since = self._expired_since = self._looked_at = EARLIEST
+        self._unserved: dict[str, int] = {}
+        self._unserved_at = 0.0
+
+    @property
+    def alarm(self) -> str | None:
+        """Queues with due jobs that nobody has begun and that this process cannot: no process may be able to."""
+        waiting = ", ".join(f"{queue} ({count})" for queue, count in sorted(self._unserved.items()))
+        return f"due jobs in queues that this process does not serve: {waiting}" if waiting else None
 
     async def run(self) -> None:
         """Look until cancelled. A look that fails is made up for by the next."""
@@ -76,6 +86,15 @@ class Rescuer:
             await self.rescue()
         else:
             self._expired_since = committed
+        if time.monotonic() >= self._unserved_at:
+            await self._count_unserved()
+
+    async def _count_unserved(self) -> None:
+        began = time.monotonic()
+        count = partial(repository.unserved, queues=self._runner.queues, seconds=UNSERVED_SECONDS)
+        self._unserved = await self._db.read(count)
+        ended = time.monotonic()
+        self._unserved_at = ended + max(UNSERVED_SECONDS / 2, (ended - began) / UNSERVED_SHARE)
 
     async def rescue(self) -> None:
         """Give every job whose lease has expired back to the queue, or end it if it has no try left."""

@@ -7,10 +7,11 @@ wake ──> pull: claim what there is capacity for ──> lease ─┬─ kind
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -45,7 +46,7 @@ class Runner:
         self._actor = f"worker:{name}"
         self._running: Counter[str] = Counter()  # attempts by queue
         self._attempts: set[asyncio.Task[None]] = set()
-        self._work: set[asyncio.Task[Outcome]] = set()
+        self._work: dict[asyncio.Task[Any], Job] = {}
         self._woken = asyncio.Event()
         self._freed = asyncio.Event()
         self._more_is_due = False
@@ -66,6 +67,13 @@ class Runner:
     def wake(self, job_id: UUID | None = None) -> None:
         """Pull soon: a job may be due, such as this one. To lose a wake-up, or get it twice, changes nothing."""
         self._woken.set()
+
+    def describe(self, task: asyncio.Task[Any] | None) -> Mapping[str, Any]:
+        """The log keys of the job that the task works on; for another task, the queues of all jobs under way."""
+        job = self._work.get(task) if task else None
+        if job:
+            return {"queue": job.queue, "job_id": str(job.id)}
+        return {"queues": sorted({job.queue for job in list(self._work.values())})}
 
     async def until_free(self) -> None:
         """Return when there is capacity for one more job."""
@@ -155,8 +163,8 @@ class Runner:
     async def _hold(self, job: Job) -> None:
         """Work under a lease that is renewed beside the work."""
         progress = Progress()
-        work = asyncio.create_task(self._outcome(job, progress), name=f"{job.queue} {job.id}")
-        self._work.add(work)
+        work = asyncio.create_task(self._outcome(job, progress))
+        self._work[work] = job
         if self._stopping:  # claimed at the last moment
             work.cancel()
         heartbeat = asyncio.create_task(self._keep_lease(job, progress))
@@ -172,7 +180,7 @@ class Runner:
                 faults.hit("fail.after_last_try")
             await self._settle(job, outcome, heartbeat)
         finally:
-            self._work.discard(work)
+            del self._work[work]
             for task in (work, heartbeat):
                 task.cancel()
             await asyncio.wait([work, heartbeat])
