@@ -13,7 +13,8 @@ import httpx2
 import pytest
 from jose import jwt
 
-from tests.support.server import PASSWORD, Server, User
+from tests.support.server import Server
+from tests.support.user import PASSWORD, User
 
 SECRET = "known to the tests that forge tokens"
 MEMBER = "member@example.com"

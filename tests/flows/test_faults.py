@@ -18,8 +18,10 @@ from app.telemetry.faults import POINTS
 from tests.support import databases
 from tests.support.factories import PDF_TYPE, pdf
 from tests.support.invariants import Ledger
-from tests.support.server import Server, User, until
+from tests.support.server import Server
 from tests.support.torture import LONG
+from tests.support.user import User
+from tests.support.waiting import until
 
 SETTINGS = {"LEASE_SECONDS": "0.6", "ORPHAN_GRACE_SECONDS": "1.5", "JOB_MAX_TRIES": "2", "DRAIN_SECONDS": "0.2"}
 CONTENT = pdf("killed on purpose")

@@ -19,7 +19,9 @@ from tests.flows.test_slow_clients import reader
 from tests.support.factories import docx_with, pdf
 from tests.support.relay import Relay
 from tests.support.seaweed import BUCKET, KEY, READER, Prefix
-from tests.support.server import Server, User, until
+from tests.support.server import Server
+from tests.support.user import User
+from tests.support.waiting import until
 
 LARGE = PdfOf(2 * PART)
 MEBIBYTE = 1024**2

@@ -30,7 +30,8 @@ from tests.support import databases
 from tests.support.factories import pdf
 from tests.support.invariants import Ledger
 from tests.support.relay import Relay
-from tests.support.server import Server, until
+from tests.support.server import Server
+from tests.support.waiting import until
 
 assert wiring  # imports every module that defines a table
 

@@ -26,7 +26,8 @@ from tests.support import databases
 from tests.support.factories import pdf
 from tests.support.invariants import Ledger
 from tests.support.seaweed import Prefix
-from tests.support.server import Server, User
+from tests.support.server import Server
+from tests.support.user import User
 from tests.unit.test_transfer_rows import database
 
 assert wiring  # imports every module that defines a table
