@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import httpx2
 
-from tests.support import databases
+from tests.support import databases, reaper
 from tests.support.user import PASSWORD, User
 from tests.support.waiting import until
 from tests.support.zygote import Forked
@@ -92,6 +92,7 @@ class Server:
         with self.log_file.open("ab") as log:
             command = [*self.prefix, sys.executable, "-W", "error::ResourceWarning", "-m", self.module, *self.arguments]
             self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
+        reaper.watch(self.pid)
         return self.process
 
     def restarted(self, user: User, **settings: str) -> User:

@@ -13,6 +13,8 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from threading import Lock
 
+from tests.support import reaper
+
 ZYGOTE = multiprocessing.get_context("forkserver")
 ZYGOTE.set_forkserver_preload(["tests.support.preload"])
 
@@ -28,6 +30,7 @@ class Forked:
         with _one_at_a_time:
             self._process.start()
         self.pid: int = self._process.pid
+        reaper.watch(self.pid)
         self.terminate = self._process.terminate
         self.kill = self._process.kill
 
