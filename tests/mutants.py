@@ -87,7 +87,7 @@ MUTANTS = (
         "app.uploads.urls:OwnUrls._signature",
         'f"PUT {key} {expires}"',
         'f"PUT {expires}"',
-        ("tests/contracts/test_direct_uploads.py",),
+        ("tests/api/test_direct_uploads.py",),
     ),
     Mutant(
         "the owner filter of documents",

@@ -20,9 +20,9 @@ from app.database import metadata
 from app.database.sqlite import SqliteDatabase
 from app.storage.local import LocalStorage
 from app.transfer import Transfer, TransferError
-from tests.contracts.test_direct_uploads import announce, complete, put, sha256
 from tests.flows.test_object_storage import ENVIRONMENT
 from tests.support import databases
+from tests.support.direct_uploads import announce, complete, put, sha256
 from tests.support.factories import pdf
 from tests.support.invariants import Ledger
 from tests.support.seaweed import Prefix
