@@ -86,8 +86,8 @@ class Server:
         }
 
     def launch(self) -> "subprocess.Popen[bytes] | Forked":
-        if self.module == "app" and not self.prefix and "WORKERS" not in self.settings:
-            self.process = Forked(self.arguments, self.environment, self.log_file)
+        if not self.prefix and "WORKERS" not in self.settings:
+            self.process = Forked(self.arguments, self.environment, self.log_file, module=self.module)
             return self.process
         with self.log_file.open("ab") as log:
             command = [*self.prefix, sys.executable, "-W", "error::ResourceWarning", "-m", self.module, *self.arguments]

@@ -8,9 +8,10 @@ import os
 import runpy
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 
 from tests.support import reaper
@@ -23,10 +24,20 @@ _one_at_a_time = Lock()
 
 
 class Forked:
-    """`python -m app` with arguments; has what tests need of subprocess.Popen."""
+    """`python -m app` with arguments; has what tests need of subprocess.Popen.
 
-    def __init__(self, arguments: Sequence[str], environment: dict[str, str], log: Path) -> None:
-        self._process = ZYGOTE.Process(target=_run_app, args=(arguments, environment, log), daemon=True)
+    `out` takes what it writes, but for its errors if there is an `err`. `module` runs the app in a world of its making.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        out: Path,
+        err: Path | None = None,
+        module: str = "app",
+    ) -> None:
+        self._process = ZYGOTE.Process(target=_run, args=(module, arguments, environment, out, err or out), daemon=True)
         with _one_at_a_time:
             self._process.start()
         self.pid: int = self._process.pid
@@ -51,11 +62,22 @@ class Forked:
             os.kill(self.pid, number)
 
 
-def _run_app(arguments: Sequence[str], environment: dict[str, str], log: Path) -> None:
-    file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
+def run(*arguments: str, timeout: float = 60, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """`python -m app` with arguments, to its end."""
+    with TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        process = Forked(arguments, environment, out, err)
+        try:
+            code = process.wait(timeout)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(arguments, code, out.read_text(), err.read_text())
+
+
+def _run(module: str, arguments: Sequence[str], environment: Mapping[str, str], *outputs: Path) -> None:
+    for number, path in enumerate(outputs, 1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), number)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = ["app", *arguments]
-    runpy.run_module("app", run_name="__main__", alter_sys=True)
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)

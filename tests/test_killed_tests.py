@@ -11,7 +11,7 @@ import pytest
 from tests.support import databases, seaweed
 from tests.support.waiting import until
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 HANGS = f"""
 import faulthandler, os, signal, time
 from contextlib import nullcontext
