@@ -7,7 +7,8 @@ import pytest
 from tests.support import brokers, databases, seaweed as seaweedfs
 from tests.support.brokers import Queue, Sqs
 from tests.support.seaweed import Prefix, Seaweed
-from tests.support.server import Server, User
+from tests.support.server import Server
+from tests.support.user import User
 
 ENGINE, OTHER = ("postgresql", "sqlite") if databases.POSTGRESQL else ("sqlite", "postgresql")
 

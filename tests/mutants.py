@@ -14,14 +14,19 @@ from typing import NamedTuple
 
 import typer
 
+from tests.support.mutation import changed, file_of
+
 ROOT = Path(__file__).parents[1]
 
 
 class Mutant(NamedTuple):
-    """`old`, which stands in `file` once, becomes `new`; one of `tests` must fail."""
+    """`old`, which is in the code that `where` names once, becomes `new`: as tests.support.mutation has it.
+
+    One of `tests` must fail.
+    """
 
     guard: str
-    file: str
+    where: str
     old: str
     new: str
     tests: tuple[str, ...]
@@ -30,171 +35,144 @@ class Mutant(NamedTuple):
 MUTANTS = (
     Mutant(
         "the fence in finish",
-        "app/processing/repository.py",
-        'jobs.c.fence == bindparam("claim"), ',
+        "app.jobs.repository:_HELD_BY_CLAIM",
+        'jobs.c.fence == bindparam("claim")',
         "",
         ("tests/flows/test_crashes.py", "tests/flows/test_state_machine.py"),
     ),
     Mutant(
-        "RUNNING as a condition of finish",
-        "app/processing/repository.py",
-        'jobs.c.fence == bindparam("claim"), jobs.c.state == JobState.RUNNING',
-        'jobs.c.fence == bindparam("claim")',
+        "being held as a condition of finish",
+        "app.jobs.repository:_HELD_BY_CLAIM",
+        "_IS_HELD",
+        "",
         ("tests/flows/test_crashes.py", "tests/flows/test_state_machine.py", "tests/api/test_jobs.py"),
     ),
     Mutant(
         "the state condition of the compare-and-swap",
-        "app/documents/repository.py",
-        'documents.c.id == bindparam("document"), documents.c.status == bindparam("old"))',
-        'documents.c.id == bindparam("document"))',
+        "app.documents.repository:_SWAP",
+        'documents.c.status == bindparam("old")',
+        "",
         ("tests/unit/test_documents_repository.py",),
     ),
     Mutant(
         "that a rejected upload is never completed",
-        "app/documents/repository.py",
+        "app.documents.repository:_SWAP_UNREJECTED",
         "_SWAP.where(documents.c.error.is_(null()))",
         "_SWAP",
         ("tests/unit/test_documents_repository.py",),
     ),
     Mutant(
         "that no file takes the place of another",
-        "app/storage/local.py",
-        "os.link(",
-        "os.replace(",
+        "app.storage.local:LocalStaged._commit",
+        "os.link",
+        "os.replace",
         ("tests/contracts/test_storage.py",),
     ),
     Mutant(
         "that what was published is not taken back",
-        "app/storage/local.py",
+        "app.storage.local:LocalStaged._discard",
         "self._temporary.unlink(missing_ok=True)",
         "self._temporary.unlink(missing_ok=True), self._final.unlink(missing_ok=True)",
         ("tests/flows/test_storage_faults.py",),
     ),
     Mutant(
         "the sync of what is being completed",
-        "app/uploads/service.py",
-        "            await self._storage.sync(storage_key(document.id))\n",
-        "",
+        "app.uploads.service:UploadService._verified",
+        "await self._storage.sync(storage_key(document.id))",
+        "None",
         ("tests/flows/test_storage_faults.py",),
     ),
     Mutant(
         "the document in the signature of an upload URL",
-        "app/uploads/urls.py",
+        "app.uploads.urls:OwnUrls._signature",
         'f"PUT {key} {expires}"',
         'f"PUT {expires}"',
-        ("tests/contracts/test_direct_uploads.py",),
+        ("tests/api/test_direct_uploads.py",),
     ),
     Mutant(
         "the owner filter of documents",
-        "app/documents/repository.py",
-        ', documents.c.owner_id == bindparam("owner"))',
-        ")",
+        "app.documents.repository:_BY_ID",
+        'documents.c.owner_id == bindparam("owner")',
+        "",
         ("tests/api",),
     ),
     Mutant(
         "the owner filter of jobs",
-        "app/processing/repository.py",
-        '_OF_ID.where(jobs.c.owner_id == bindparam("owner"))',
-        "_OF_ID",
+        "app.jobs.repository:_OF_OWNER",
+        '_ID.where(jobs.c.owner_id == bindparam("owner"))',
+        "_ID",
         ("tests/api",),
     ),
     Mutant(
         "the uniqueness of a live job",
-        "app/migrations/versions/0001_initial.py",
-        "unique=True",
+        "app.migrations.versions.0004_jobs_of_any_kind:_rebuild_jobs",
+        'unique=name.startswith("uq")',
         "unique=False",
         ("tests/flows/test_races.py",),
     ),
     Mutant(
         "the fingerprint check",
-        "app/idempotency.py",
-        'if row["fingerprint"] != fingerprint:',
-        "if False:",
+        "app.idempotency:lookup",
+        'row["fingerprint"] != fingerprint',
+        "False",
         ("tests/api/test_processing.py",),
     ),
     Mutant(
         "the authorisation of a replay",
-        "app/processing/service.py",
-        """\
-            document = owned(conn, owner_id, document_id)  # before a replay: the right to it may be gone
-            if scope and (known := idempotency.lookup(conn, scope, fingerprint)):
-                return Accepted(known, None)
-""",
-        """\
-            if scope and (known := idempotency.lookup(conn, scope, fingerprint)):
-                return Accepted(known, None)
-            document = owned(conn, owner_id, document_id)
-""",
+        "app.processing.service:ProcessingService.process",
+        "document = owned(conn, owner_id, document_id)\n"
+        "if scope and (known := idempotency.lookup(conn, scope, fingerprint)):\n    return Accepted(known, None)\n",
+        "if scope and (known := idempotency.lookup(conn, scope, fingerprint)):\n    return Accepted(known, None)\n"
+        "document = owned(conn, owner_id, document_id)\n",
         ("tests/api/test_processing.py",),
     ),
     Mutant(
         "the abort by the heartbeat",
-        "app/processing/runner.py",
-        "urgent=True):\n                    return\n",
-        "urgent=True):\n                    continue\n",
+        "app.jobs.runner:Runner._keep_lease",
+        "return",
+        "continue",
         ("tests/flows/test_crashes.py", "tests/api/test_jobs.py"),
     ),
     Mutant(
         "the refund of a try",
-        "app/processing/settlement.py",
+        "app.jobs.repository:Change.released",
         "refund=1",
         "refund=0",
         ("tests/flows/test_shutdown.py",),
     ),
     Mutant(
         "the expiry of a lease",
-        "app/processing/repository.py",
-        "jobs.c.state == JobState.RUNNING, _reached(jobs.c.locked_until)",
-        "(jobs.c.state == JobState.RUNNING,)",
+        "app.jobs.repository:_rescued",
+        "jobs.c.locked_until <= now()",
+        "",
         ("tests/flows/test_crashes.py", "tests/flows/test_state_machine.py"),
     ),
     Mutant(
-        "a worker follows the hint that the broker does not take",
-        "app/dispatch/broker/dispatcher.py",
-        "await self._otherwise.send(job_id)",
-        "pass",
-        ("tests/contracts/test_dispatch.py",),
+        "a process pulls only from the queues that it serves",
+        "app.jobs.repository:_due",
+        "jobs.c.queue == name",
+        "",
+        ("tests/flows/test_processors_of_others.py",),
     ),
     Mutant(
-        "a worker takes a hint only when it has a place",
-        "app/dispatch/broker/consumer.py",
-        "await self._free.acquire()",
-        "await asyncio.sleep(0)",
-        ("tests/contracts/test_dispatch.py",),
+        "a process claims no more than it has capacity for",
+        "app.jobs.repository:_claiming",
+        'bindparam("limit", type_=Integer)',
+        "1000",
+        ("tests/flows/test_pull.py",),
     ),
     Mutant(
-        "a silent broker keeps nobody waiting",
-        "app/dispatch/broker/link.py",
-        "async with asyncio.timeout(PATIENCE):\n                await self._broker.kick",
-        "async with asyncio.timeout(30):\n                await self._broker.kick",
-        ("tests/contracts/test_dispatch.py",),
-    ),
-    Mutant(
-        "hints that wait in plenty are not repeated",
-        "app/dispatch/broker/link.py",
-        "return self._seen.waiting >= PLENTY",
-        "return False",
-        ("tests/contracts/test_dispatch.py",),
-    ),
-    Mutant(
-        "what is unreadable is left to the redrive policy",
-        "app/dispatch/broker/sqs.py",
-        'decode(body := message.get("Body", "").encode()) is None',
-        '(body := message.get("Body", "").encode()) is None',
-        ("tests/contracts/test_dispatch.py",),
-    ),
-    Mutant(
-        "what cannot be sent is left to the sweepers of others",
-        "app/processing/sweeper.py",
-        "room = 0 if self._stopped else self._dispatcher.room",
-        "room = 500",
-        ("tests/unit/test_sweeper.py",),
+        "a job is not claimed before it is due",
+        "app.jobs.repository:_due",
+        "jobs.c.run_at <= now()",
+        "",
+        ("tests/flows/test_pull.py", "tests/flows/test_state_machine.py"),
     ),
     Mutant(
         "the second look of a transfer",
-        "app/transfer/__init__.py",
+        "app.transfer:Transfer.run",
         "await self._refuse_changed(before)",
-        "pass",
+        "None",
         ("tests/unit/test_transfer_rows.py",),
     ),
 )
@@ -215,10 +193,9 @@ def main() -> None:
 
 def killed(copy: Path, mutant: Mutant) -> bool:
     """Whether a test fails without this guard. Leaves the copy as it was."""
-    file = copy / mutant.file
+    file = file_of(copy, mutant.where)
     whole = file.read_text()
-    assert whole.count(mutant.old) == 1, f"{mutant.guard}: {whole.count(mutant.old)} places"
-    file.write_text(whole.replace(mutant.old, mutant.new))
+    file.write_text(changed(whole, mutant.where, mutant.old, mutant.new))
     began = time.monotonic()
     noticed = failing_test(copy, mutant.tests)
     file.write_text(whole)

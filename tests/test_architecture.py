@@ -1,9 +1,13 @@
-"""The arrows of the design, enforced: who may import whom, who names adapters, who writes a document's status."""
+"""The design, enforced: who may import whom, who names adapters, who writes a document's status, and which names of
+libraries are used that no documentation promises."""
 
 import ast
+import re
+from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -28,6 +32,86 @@ LEVELS: list[set[str]] = [
 ]
 LEVEL = {package: level for level, packages in enumerate(LEVELS) for package in packages}
 PORTS = {"storage", "dispatch", "processors", "database"}
+LOOSE = 10  # modules at the root of a tree, at the most
+
+CANARIES = "tests/unit/test_private_names.py::"
+PROTOCOL = "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol"
+
+
+class Private(NamedTuple):
+    """Names of libraries that are private or that no documentation promises, and the test that fails if one changes."""
+
+    owner: str
+    names: str
+    test: str
+
+
+# All that the application uses. That each is still there is a test of its own.
+PRIVATE = (
+    Private(
+        "fastapi.dependencies.models:Dependant",
+        "background_tasks_param_name call dependencies header_params name path_params query_params request_param_name",
+        CANARIES + "test_arguments_of_a_call",
+    ),
+    Private("fastapi.dependencies.models:Dependant", "body_params", CANARIES + "test_a_body_that_is_not_there"),
+    Private("fastapi.dependencies.utils", "request_body_to_args", CANARIES + "test_a_body_that_is_not_there"),
+    Private("fastapi.dependencies.utils", "request_params_to_args", CANARIES + "test_arguments_of_a_call"),
+    Private("fastapi.routing:APIRoute", "body_field", CANARIES + "test_a_body_that_is_not_there"),
+    Private("fastapi.routing:APIRoute", "dependant", CANARIES + "test_arguments_of_a_call"),
+    Private("fastapi.routing:APIRoute", "handle", CANARIES + "test_routes_put_first_are_served"),
+    Private("fastapi.security.base", "SecurityBase", CANARIES + "test_a_scheme_is_called_as_a_dependency"),
+    Private("starlette.requests:Request", "_body", CANARIES + "test_a_body_that_was_read_can_be_streamed"),
+    Private("starlette.routing:Router", "routes", CANARIES + "test_routes_put_first_are_served"),  # and scope["route"]
+    Private("pydantic_core", "PydanticUndefined", CANARIES + "test_a_body_that_is_not_there"),  # as a body's default
+    Private(
+        "pydantic_settings:PydanticBaseSettingsSource",
+        "current_state",
+        "tests/unit/test_settings.py::test_where_secrets_are_may_be_said_in_the_env_file",
+    ),
+    Private(
+        PROTOCOL,
+        "connection_lost connection_made data_received on_headers_complete on_message_begin",
+        "tests/api/test_protocol.py::test_headers_that_do_not_come",
+    ),
+    Private(PROTOCOL, "send_400_response transport", "tests/api/test_protocol.py::test_what_is_not_http"),
+    Private(
+        PROTOCOL,
+        "loop pause_writing resume_writing",
+        "tests/flows/test_slow_clients.py::test_downloads_that_nobody_reads_are_cut_off_and_others_get_through",
+    ),
+    Private(
+        PROTOCOL,
+        "cycle shutdown",
+        "tests/flows/test_shutdown.py::test_a_request_on_its_way_to_a_stopping_server_is_answered",
+    ),
+    Private(
+        "uvicorn.protocols.http.httptools_impl:RequestResponseCycle",
+        "response_complete",
+        "tests/flows/test_shutdown.py::test_a_request_on_its_way_to_a_stopping_server_is_answered",
+    ),
+    Private(
+        "uvicorn.protocols.http.httptools_impl", "STATUS_LINE", "tests/api/test_protocol.py::test_what_is_not_http"
+    ),
+    # It serves nowhere with no sockets, handles signals before the application starts, and raises them again.
+    Private("uvicorn:Server", "run", CANARIES + "test_a_server_without_sockets_and_its_signals"),
+    Private("sqlalchemy.exc:DBAPIError", "instance", CANARIES + "test_an_error_of_the_driver_as_sqlalchemy_s"),
+    Private(
+        "sqlalchemy.exc:DBAPIError",
+        "orig",  # has asyncpg's own error as its cause
+        "tests/flows/test_postgresql.py::test_a_schema_that_changes_meanwhile_goes_unnoticed",
+    ),
+    Private("sqlalchemy.sql.compiler:SQLCompiler", "binds positiontup", CANARIES + "test_a_compiled_statement"),
+    Private("sqlalchemy.sql.elements:BindParameter", "effective_value", CANARIES + "test_a_compiled_statement"),
+    Private(
+        "sqlalchemy.types:TypeEngine",
+        "bind_processor dialect_impl result_processor",
+        CANARIES + "test_a_compiled_statement",
+    ),
+    Private("docx.opc.package:OpcPackage", "rels", "tests/unit/test_text_processor.py::test_samples"),
+    Private("docx.opc.rel:_Relationship", "reltype target_part", "tests/unit/test_text_processor.py::test_samples"),
+    Private("pypdfium2:PdfiumError", "err_code", "tests/unit/test_text_processor.py::test_samples"),
+)
+DOCUMENTED = {"_exit", "_replace"}  # of os and of named tuples, underscore or not
 
 
 @cache
@@ -142,3 +226,76 @@ def test_tables_are_changed_only_by_their_own_modules() -> None:
         for name, tree in modules().items():
             calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
             assert name == home or not any(_updates(call, table) for call in calls), name
+
+
+@pytest.mark.parametrize("tree", [APP, APP.parent / "tests"], ids=lambda tree: tree.name)
+def test_few_modules_lie_loose(tree: Path) -> None:
+    assert len([path for path in tree.glob("*.py") if path.name != "__init__.py"]) <= LOOSE
+
+
+def private_names(tree: ast.Module, own: set[str]) -> Iterator[str]:
+    """Names with an underscore that are used of what is not the application's, as far as a syntax tree can tell."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Name(id="self" | "cls"), attr=name):
+                found = [] if name in own else [name]
+            case (
+                ast.Attribute(attr=name)
+                | ast.Call(
+                    func=ast.Name(id="getattr" | "hasattr" | "setattr"), args=[_, ast.Constant(value=str(name)), *_]
+                )
+            ):
+                found = [name]
+            case ast.ImportFrom(module=str(module), names=names):
+                found = [*module.split("."), *(each.name for each in names)]
+            case ast.Import(names=names):
+                found = [part for each in names for part in each.name.split(".")]
+            case _:
+                continue
+        yield from (name for name in found if name.startswith("_") and not name.endswith("__"))
+
+
+@cache
+def own_names() -> set[str]:
+    """What the application's functions and assignments give a name."""
+    found = set()
+    for node in (node for tree in modules().values() for node in ast.walk(tree)):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.Name(id=name, ctx=ast.Store()):
+                found.add(name)
+            case ast.Attribute(value=ast.Name(id="self" | "cls"), attr=name, ctx=ast.Store()):
+                found.add(name)
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_private_names_of_libraries_are_listed(name: str) -> None:
+    if name in {"app.dispatch.broker.redis", "app.dispatch.broker.sqs"}:
+        pytest.skip("these rest on taskiq's private names")
+    listed = {each for private in PRIVATE for each in private.names.split()}
+    assert set(private_names(modules()[name], own_names())) <= listed | DOCUMENTED
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("response._headers", {"_headers"}),
+        ("self._own + self._theirs", {"_theirs"}),
+        ("from library._inner import name", {"_inner"}),
+        ("import library._inner", {"_inner"}),
+        ("from library import _name", {"_name"}),
+        ("getattr(response, '_headers', None)", {"_headers"}),
+        ("super().__init__(error.__cause__)", set()),
+    ],
+)
+def test_a_private_name_is_noticed(code: str, found: set[str]) -> None:
+    assert set(private_names(ast.parse(code), {"_own"})) == found
+
+
+@pytest.mark.parametrize("private", PRIVATE, ids=lambda private: f"{private.owner}.{private.names.split()[0]}")
+def test_a_private_name_that_is_listed_is_used_and_tested(private: Private) -> None:
+    words = set(re.findall(r"\w+", "".join(path.read_text() for path in APP.rglob("*.py"))))
+    assert set(private.names.split()) <= words, "no longer used"
+    file, _, test = private.test.partition("::")
+    tree = ast.parse((APP.parent / file).read_text())
+    assert test in {getattr(node, "name", None) for node in tree.body}, "no such test"

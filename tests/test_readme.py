@@ -13,7 +13,8 @@ from sqlalchemy import make_url
 from app.settings import Settings
 from tests.support import databases
 from tests.support.invariants import Ledger
-from tests.support.server import Server, User
+from tests.support.server import Server
+from tests.support.user import User
 
 ROOT = Path(__file__).parent.parent
 BASH = shutil.which("bash") or "bash"

@@ -1,7 +1,6 @@
 """Accounts, logins, and the life of tokens."""
 
 import os
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,9 @@ import httpx2
 import pytest
 from jose import jwt
 
-from tests.support.server import PASSWORD, Server, User
+from tests.support.server import Server
+from tests.support.user import PASSWORD, User
+from tests.support.zygote import run
 
 SECRET = "known to the tests that forge tokens"
 MEMBER = "member@example.com"
@@ -43,10 +44,9 @@ def address() -> str:
     return f"{uuid4().hex}@example.com"
 
 
-def manage(server: Server, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def manage(server: Server, *arguments: str):
     """`python -m app users …` on the server's data."""
-    command = [sys.executable, "-m", "app", "users", *arguments]
-    return subprocess.run(command, env=server.environment, capture_output=True, text=True, check=False)
+    return run("users", *arguments, **server.environment)
 
 
 def listed(server: Server) -> dict[str, str]:

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from tests.support.factories import DOCX_TYPE, PDF_TYPE, docx, pdf
-from tests.support.server import User
+from tests.support.user import User
 
 SORTS = ["created_at", "-created_at", "filename", "-filename", "size", "-size"]
 CONTENT = pdf("A file to fetch")

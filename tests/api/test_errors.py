@@ -14,7 +14,7 @@ import pytest
 
 from app.errors import DatabaseUnavailable
 from app.web import problems
-from tests.support.server import PASSWORD, User
+from tests.support.user import PASSWORD, User
 
 JSON = {"Content-Type": "application/json"}
 JSON_ROUTES = {

@@ -10,7 +10,8 @@ from uuid import uuid4
 import pytest
 
 from tests.support.factories import encrypted_pdf
-from tests.support.server import Server, User
+from tests.support.server import Server
+from tests.support.user import User
 
 ENDS = {"job.succeeded", "job.failed", "job.cancelled"}
 

@@ -3,7 +3,7 @@
 import hashlib
 
 from tests.support.factories import docx, pdf
-from tests.support.server import User
+from tests.support.user import User
 
 
 def test_upload_process_and_fetch(user: User) -> None:

@@ -11,7 +11,9 @@ import httpx2
 import pytest
 
 from tests.support.factories import pdf
-from tests.support.server import PASSWORD, Server, User, until
+from tests.support.server import Server
+from tests.support.user import PASSWORD, User
+from tests.support.waiting import until
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-")
 

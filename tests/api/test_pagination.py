@@ -7,7 +7,7 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from tests.support.server import User
+from tests.support.user import User
 
 FIRST, LAST = "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"
 CURSORS: list[tuple[str, Any]] = [

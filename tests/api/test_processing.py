@@ -12,7 +12,8 @@ from sqlalchemy import update
 
 from app.processing.models import results
 from tests.support import databases
-from tests.support.server import Server, User
+from tests.support.server import Server
+from tests.support.user import User
 
 QUICK = {"params": {"seconds": 0}}
 LONG = {"params": {"seconds": 60}}

@@ -13,7 +13,9 @@ import httpx2
 import pytest
 
 from tests.support.factories import DOCX_TYPE, PDF_TYPE, bomb_docx, docx, macro_docx, pdf, polyglot
-from tests.support.server import Server, User, until
+from tests.support.server import Server
+from tests.support.user import User
+from tests.support.waiting import until
 
 FORM = "multipart/form-data; boundary=frontier"
 END = b"--frontier--\r\n"

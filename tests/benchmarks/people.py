@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from tests.benchmarks import load
 from tests.benchmarks.load import _Line
-from tests.support.server import PASSWORD
+from tests.support.user import PASSWORD
 
 
 class Step(NamedTuple):

@@ -15,7 +15,7 @@ from tests.benchmarks import load
 from tests.benchmarks.load import percentile
 from tests.benchmarks.seed import many_documents
 from tests.benchmarks.servers import ACCOUNT, Server, running
-from tests.support.server import until
+from tests.support.waiting import until
 
 KB, MB = 1000, 1000 * 1000
 SECONDS = 3.0  # that a steady load goes on

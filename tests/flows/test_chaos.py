@@ -24,8 +24,9 @@ from app.events import events
 from app.jobs.models import jobs, results
 from tests.support.factories import pdf
 from tests.support.invariants import Ledger
-from tests.support.server import Server, User
+from tests.support.server import Server
 from tests.support.torture import LONG
+from tests.support.user import User
 
 JOBS = 300
 CLIENTS = 6

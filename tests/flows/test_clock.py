@@ -18,7 +18,9 @@ from tests.api.test_uploads import END, part
 from tests.support import wrong_clock
 from tests.support.factories import pdf
 from tests.support.invariants import Ledger
-from tests.support.server import Server, User, until
+from tests.support.server import Server
+from tests.support.user import User
+from tests.support.waiting import until
 
 HOUR = 3600
 LEASE = 1.5

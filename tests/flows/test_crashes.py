@@ -16,7 +16,9 @@ import pytest
 
 from tests.support import databases
 from tests.support.factories import pdf
-from tests.support.server import Server, User, pair, until
+from tests.support.server import Server, pair
+from tests.support.user import User
+from tests.support.waiting import until
 
 T = TypeVar("T")
 

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -13,12 +12,11 @@ import pytest
 
 from app import demo, settings
 from tests.support.server import Server, free_port
+from tests.support.zygote import run
 
 
 def shown(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "app", "demo", *options]
-    env = {"PATH": os.environ["PATH"], **environment}
-    return subprocess.run(command, env=env, check=False, capture_output=True, text=True, timeout=60)
+    return run("demo", *options, PATH=os.environ["PATH"], **environment)
 
 
 def refused(url: str) -> str:

@@ -1,8 +1,6 @@
 """The process is killed at each fault point once; after a restart nothing is lost, doubled or half done."""
 
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +16,11 @@ from app.telemetry.faults import POINTS
 from tests.support import databases
 from tests.support.factories import PDF_TYPE, pdf
 from tests.support.invariants import Ledger
-from tests.support.server import Server, User, until
+from tests.support.server import Server
 from tests.support.torture import LONG
+from tests.support.user import User
+from tests.support.waiting import until
+from tests.support.zygote import Forked, run
 
 SETTINGS = {"LEASE_SECONDS": "0.6", "ORPHAN_GRACE_SECONDS": "1.5", "JOB_MAX_TRIES": "2", "DRAIN_SECONDS": "0.2"}
 CONTENT = pdf("killed on purpose")
@@ -141,11 +142,8 @@ def test_killed_in_the_middle_of_a_sweep(tmp_path: Path) -> None:
 def test_killed_in_a_migration(tmp_path: Path) -> None:
     environment = {**databases.settings(tmp_path / "var"), "DATA_DIR": str(tmp_path / "var")}
     fatal = {"FAULT": "migration.each_step:1"}
-    migrate = [sys.executable, "-m", "app", "migrate"]
-    assert subprocess.run(migrate, env=environment | fatal, check=False).returncode == -signal.SIGKILL
-    starters: list[subprocess.Popen[bytes]] = [
-        subprocess.Popen(migrate, env=environment, stdout=subprocess.DEVNULL) for _ in range(2)
-    ]
+    assert run("migrate", **environment, **fatal).returncode == -signal.SIGKILL
+    starters = [Forked(["migrate"], environment, tmp_path / "log") for _ in range(2)]
     assert [starter.wait(20) for starter in starters] == [0, 0]
     with Server(tmp_path / "var") as server:
         server.register()
@@ -158,8 +156,7 @@ def test_production_refuses_a_fault(tmp_path: Path) -> None:
         "ENVIRONMENT": "production",
         "JWT_SECRET": "x" * 32,
     }
-    serve = [sys.executable, "-m", "app", "serve"]
-    done = subprocess.run(serve, env=environment, check=False, capture_output=True, text=True)
+    done = run("serve", **environment)
     assert done.returncode == 1
     assert done.stderr == "configuration: FAULT must not be set when ENVIRONMENT=production\n"
 

@@ -14,8 +14,10 @@ import pytest
 
 from tests.support.factories import pdf
 from tests.support.invariants import Ledger
-from tests.support.server import Server, User, until
+from tests.support.server import Server
+from tests.support.user import User
 from tests.support.volume import Volume
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.sqlite
 

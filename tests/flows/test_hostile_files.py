@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.factories import pdf
-from tests.support.server import Server, User, until
+from tests.support.server import Server
+from tests.support.user import User
+from tests.support.waiting import until
 from tests.unit.test_text_processor import endless_pdf, limits_memory, linux_only, pdf_of
 
 MEGABYTE = 1024**2

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from tests.support.factories import pdf
-from tests.support.server import Server, User
+from tests.support.server import Server
+from tests.support.user import User
 
 T = TypeVar("T")
 

@@ -19,7 +19,10 @@ from tests.flows.test_slow_clients import reader
 from tests.support.factories import docx_with, pdf
 from tests.support.relay import Relay
 from tests.support.seaweed import BUCKET, KEY, READER, Prefix
-from tests.support.server import Server, User, until
+from tests.support.server import Server
+from tests.support.user import User
+from tests.support.waiting import until
+from tests.support.zygote import run
 
 LARGE = PdfOf(2 * PART)
 MEBIBYTE = 1024**2
@@ -197,14 +200,7 @@ def test_refused_at_start_in_one_line(prefix: Prefix, tmp_path: Path, wrong: str
     environment, reason = REFUSED[wrong]
     url = prefix.url().replace(BUCKET, BUCKET[:-1]) if wrong == "bucket" else prefix.url()
     settings = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path / "var"), "STORAGE_URL": url, "PORT": "0"}
-    done = subprocess.run(
-        [sys.executable, "-m", "app", "serve"],
-        env=settings | ENVIRONMENT | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+    done = run("serve", **settings | ENVIRONMENT | environment)
     (line,) = done.stderr.splitlines()
     assert line.startswith("configuration: ")
     assert line.endswith(reason)

@@ -3,8 +3,6 @@
 import asyncio
 import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +28,9 @@ from tests.support import databases
 from tests.support.factories import pdf
 from tests.support.invariants import Ledger
 from tests.support.relay import Relay
-from tests.support.server import Server, until
+from tests.support.server import Server
+from tests.support.waiting import until
+from tests.support.zygote import Forked, run
 
 assert wiring  # imports every module that defines a table
 
@@ -199,8 +199,7 @@ def end_sessions(data_dir: Path) -> None:
 
 def test_two_migrators_at_once_take_turns(tmp_path: Path) -> None:
     environment = {**os.environ, **databases.settings(tmp_path / "var"), "DATA_DIR": str(tmp_path / "var")}
-    command = [sys.executable, "-m", "app", "migrate"]
-    starters = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) for _ in range(3)]
+    starters = [Forked(["migrate"], environment, tmp_path / "log") for _ in range(3)]
     assert [starter.wait(30) for starter in starters] == [0, 0, 0]
     with databases.engine(tmp_path / "var").connect() as conn:
         assert conn.execute(text("SELECT version_num FROM alembic_version")).all() == [(migrations.HEAD,)]
@@ -220,8 +219,7 @@ def test_what_keeps_a_process_from_starting_is_told_in_one_line(
 ) -> None:
     url = make_url(databases.SERVER).set(**{"password": "s3cret", **parts}).update_query_dict(query)
     env = {"DATABASE_URL": url.render_as_string(hide_password=False), "DATA_DIR": str(tmp_path), "HOME": str(tmp_path)}
-    command = [sys.executable, "-m", "app", "serve"]
-    done = subprocess.run(command, env=os.environ | env, capture_output=True, text=True, check=False)
+    done = run("serve", **os.environ | env)
     kind = "configuration" if (parts, query, reason) in WRONG else "database-unavailable"
     assert done.returncode == 1
     assert re.fullmatch(rf"{kind}: DATABASE_URL: postgresql\S+: [^\n]*{reason}[^\n]*\n", done.stderr)

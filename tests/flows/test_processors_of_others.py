@@ -1,4 +1,4 @@
-"""Processors that misbehave, and processes of different versions: a processor hurts only its job, and runs where it is."""
+"""Processors that misbehave hurt only their own jobs; processes of different versions run what each of them can."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,7 +99,7 @@ def test_what_nobody_can_run_stays_queued_and_is_an_alarm(tmp_path: Path) -> Non
     data_dir = tmp_path / "var"
     with server(data_dir, "changed@1", JOB_CONCURRENCY="0") as old:
         user = old.register()
-        document_id, job_id = started(user, "changed")
+        _, job_id = started(user, "changed")
         old.stop()
         with server(data_dir, "changed@2") as new:
             user = user.at(new)

@@ -21,7 +21,9 @@ from app.jobs.models import jobs
 from tests.api.test_uploads import END, LARGE, answered, begun, part
 from tests.support import databases
 from tests.support.factories import pdf
-from tests.support.server import Server, User, pair, until
+from tests.support.server import Server, pair
+from tests.support.user import User
+from tests.support.waiting import until
 
 T = TypeVar("T")
 Call = Callable[[User], T]

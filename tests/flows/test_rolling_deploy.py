@@ -1,8 +1,6 @@
 """Two versions on one schema: the older one goes on, and starts, for as long as the schema has what it uses."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ from app import migrations
 from app.errors import ConfigurationError
 from tests.support import databases
 from tests.support.server import Server
+from tests.support.zygote import run
 from tests.unit.test_transfer_rows import database
 
 EXPANDED = [
@@ -55,9 +54,7 @@ def migrate_beyond(data_dir: Path, statements: list[str], revision: str = "9999"
 def refused(data_dir: Path, command: str) -> str:
     """The one line that says why."""
     environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(data_dir), "PORT": "0", **databases.settings(data_dir)}
-    done = subprocess.run(
-        [sys.executable, "-m", "app", command], env=environment, check=False, capture_output=True, text=True, timeout=30
-    )
+    done = run(command, **environment)
     (line,) = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (1, "")
     return line

@@ -17,7 +17,9 @@ from app.events import events
 from tests.support import databases
 from tests.support.factories import pdf
 from tests.support.invariants import Ledger
-from tests.support.server import Server, User, pair, until
+from tests.support.server import Server, pair
+from tests.support.user import User
+from tests.support.waiting import until
 
 GRACE = 10  # seconds beyond DRAIN_SECONDS within which a server is gone
 

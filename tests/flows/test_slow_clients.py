@@ -19,7 +19,9 @@ from tests.api.test_uploads import END, FORM, LARGE, answered, begun, part
 from tests.flows.test_memory import MEGABYTE, PdfOf, upload
 from tests.support.factories import pdf
 from tests.support.invariants import Ledger
-from tests.support.server import Server, User, until
+from tests.support.server import Server
+from tests.support.user import User
+from tests.support.waiting import until
 
 BODY = part(LARGE) + END
 MANY = 5

@@ -36,8 +36,8 @@ from tests.support.inprocess import Process, addresses
 from tests.support.invariants import Ledger
 from tests.support.model import KEPT, KEPT_URL, LEASE, MAX_TRIES, Attempt, Document, Job, Model, processor
 from tests.support.rows import Rows, told
-from tests.support.server import PASSWORD
 from tests.support.torture import LONG
+from tests.support.user import PASSWORD
 
 ERROR = Failure(code="broken", detail="It broke.")
 WORKER = "worker"

@@ -22,7 +22,8 @@ from app.errors import NotFound, StorageUnavailable
 from app.storage.local import LocalStorage
 from tests.support.factories import PDF_TYPE, pdf
 from tests.support.inprocess import Process
-from tests.support.server import PASSWORD, Server
+from tests.support.server import Server
+from tests.support.user import PASSWORD
 
 
 def test_a_slow_upload_is_not_taken_for_an_abandoned_one(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,13 +19,15 @@ from app.database import metadata
 from app.database.sqlite import SqliteDatabase
 from app.storage.local import LocalStorage
 from app.transfer import Transfer, TransferError
-from tests.contracts.test_direct_uploads import announce, complete, put, sha256
 from tests.flows.test_object_storage import ENVIRONMENT
 from tests.support import databases
+from tests.support.direct_uploads import announce, complete, put, sha256
 from tests.support.factories import pdf
 from tests.support.invariants import Ledger
 from tests.support.seaweed import Prefix
-from tests.support.server import Server, User
+from tests.support.server import Server
+from tests.support.user import User
+from tests.support.zygote import run
 from tests.unit.test_transfer_rows import database
 
 assert wiring  # imports every module that defines a table
@@ -103,8 +104,7 @@ def on_sqlite(data_dir: Path, **settings: str) -> Server:
 
 def transfer(target: Path, *options: object, **settings: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(target), **databases.settings(target), **settings}
-    command = [sys.executable, "-W", "error::ResourceWarning", "-m", "app", "transfer", *map(str, options)]
-    return subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=60)
+    return run("transfer", *map(str, options), **environment)
 
 
 def moved(target: Path, *options: object, **settings: str) -> str:

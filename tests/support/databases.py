@@ -1,18 +1,18 @@
 """The database behind a data folder: SQLite's file in it or, with TEST_DATABASE_URL, one of its own on that server."""
 
+import atexit
 import os
-import time
+import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
-from uuid import uuid4
 
-from sqlalchemy import URL, Connection, Engine, NullPool, bindparam, create_engine, make_url, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import URL, Connection, Engine, NullPool, bindparam, create_engine, func, make_url, select, text
 
 from app.database import UTCDateTime, now
 
@@ -20,6 +20,8 @@ from app.database import UTCDateTime, now
 SERVER = os.environ.get("TEST_DATABASE_URL", "")
 POSTGRESQL = bool(SERVER)
 
+_RUN = secrets.randbits(63)
+_numbers = count(1)
 _made: list[str] = []
 
 
@@ -53,10 +55,19 @@ def locked(data_dir: Path) -> Iterator[None]:
 
 def create(options: str = "") -> URL:
     """An empty database on the PostgreSQL server."""
-    name = f"test_{time.time():.0f}_{uuid4().hex}"
+    _alive()
+    name = f"tests_{_RUN}_{next(_numbers)}"
     _administer(f"CREATE DATABASE {name} TEMPLATE template0 {options}")
     _made.append(name)
     return make_url(SERVER).set(database=name)
+
+
+@cache
+def _alive() -> None:
+    """Hold the lock that says so of the process whose number is in the names of its databases."""
+    conn = past(make_url(SERVER)).connect().execution_options(isolation_level="AUTOCOMMIT")
+    conn.execute(select(func.pg_advisory_lock(_RUN)))
+    atexit.register(conn.close)
 
 
 def drop_all() -> None:
@@ -66,19 +77,14 @@ def drop_all() -> None:
 
 
 def drop_left() -> None:
-    """Drop what runs that were killed have left: databases of more than an hour ago that nobody is connected to."""
+    """Drop what processes have left that are gone."""
     if not POSTGRESQL:
         return
-    left = text(
-        "SELECT datname FROM pg_database WHERE datname ~ '^test_[0-9]+_'"
-        " AND split_part(datname, '_', 2)::bigint < :before AND datname NOT IN"
-        " (SELECT datname FROM pg_stat_activity WHERE datname IS NOT NULL)"
-    )
-    with past(make_url(SERVER)).connect() as conn:
-        names = conn.scalars(left, {"before": int(time.time()) - 3600}).all()
-    for name in names:
-        with suppress(DBAPIError):  # another run was faster
-            drop(name)
+    names = text("SELECT datname FROM pg_database WHERE datname ~ '^tests_[0-9]+_'")
+    with past(make_url(SERVER)).connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+        for name in conn.scalars(names).all():
+            if conn.scalar(select(func.pg_try_advisory_lock(int(name.split("_")[1])))):
+                drop(name)
 
 
 def drop(name: str | None) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import httpx2
 
 from tests.support.factories import PDF_TYPE
-from tests.support.server import User
+from tests.support.user import User
 
 
 def sha256(content: bytes) -> str:

@@ -1,4 +1,4 @@
-"""`python -m app` with processors of a test's own: those that PROCESSORS_OF_TEST names as `name@version`, in that order."""
+"""`python -m app` with processors of a test's own: those that PROCESSORS_OF_TEST names, each as `name@version`."""
 
 import asyncio
 import os

@@ -16,6 +16,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import get_session
 
+from tests.support import reaper
 from tests.support.relay import Relay
 from tests.support.server import free_port
 
@@ -96,6 +97,7 @@ def running(folder: Path) -> Iterator[Seaweed]:
     }
     command = [WEED, "server", "-filer", "-s3", *(f"-{name}={value}" for name, value in options.items())]
     with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        reaper.watch(process.pid)
         client = get_session().create_client(
             "s3",
             endpoint_url=f"http://127.0.0.1:{s3}",

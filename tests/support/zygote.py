@@ -1,122 +1,83 @@
 """Servers forked from a process that has imported what they need, which is most of the time it takes to start one.
 
-Nothing else is shared: a fork reads its own environment, writes its own log, and runs `python -m app`. Passwords
-are hashed at less cost.
+Nothing else is shared: a fork reads its own environment, writes its own log, and runs `python -m app`.
 """
 
-import atexit
-import gc
-import importlib
-import json
+import multiprocessing
 import os
-import pkgutil
 import runpy
-import signal
 import subprocess
 import sys
-import time
-import warnings
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import wait
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
-from typing import Any
 
-import app
-from app.auth import passwords
+from tests.support import reaper
 
-LATER = {"app.main", "app.__main__"}  # which read the environment when imported
+ZYGOTE = multiprocessing.get_context("forkserver")
+ZYGOTE.set_forkserver_preload(["tests.support.preload"])
+
+# A process's exit code can be read once, and to start one asks for those of all others.
+_one_at_a_time = Lock()
 
 
 class Forked:
-    """What a test needs of subprocess.Popen, for a process that is the zygote's child."""
+    """`python -m app` with arguments; has what tests need of subprocess.Popen.
 
-    def __init__(self, arguments: Sequence[str], environment: dict[str, str], log: Path) -> None:
-        self._turn = Lock()
-        self.pid: int = _zygote().ask({"arguments": arguments, "environment": environment, "log": str(log)})
-        self.returncode: int | None = None
+    `out` takes what it writes, but for its errors if there is an `err`. `module` runs the app in a world of its making.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        out: Path,
+        err: Path | None = None,
+        module: str = "app",
+    ) -> None:
+        self._process = ZYGOTE.Process(target=_run, args=(module, arguments, environment, out, err or out), daemon=True)
+        with _one_at_a_time:
+            self._process.start()
+        self.pid: int = self._process.pid
+        reaper.watch(self.pid)
+        self.terminate = self._process.terminate
+        self.kill = self._process.kill
 
     def poll(self) -> int | None:
-        with self._turn:  # a process can be waited for once
-            if self.returncode is None:
-                self.returncode = _zygote().ask({"pid": self.pid})
-            return self.returncode
+        with _one_at_a_time:
+            return self._process.exitcode
+
+    returncode = property(poll)
 
     def wait(self, timeout: float = 60) -> int:
-        deadline = time.monotonic() + timeout
-        while (code := self.poll()) is None:
-            if time.monotonic() > deadline:
-                raise subprocess.TimeoutExpired("python -m app serve", timeout)
-            time.sleep(0.01)
+        wait([self._process.sentinel], timeout)
+        if (code := self.poll()) is None:
+            raise subprocess.TimeoutExpired("python -m app", timeout)
         return code
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
             os.kill(self.pid, number)
 
-    def terminate(self) -> None:
-        self.send_signal(signal.SIGTERM)
 
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
-
-
-class _Zygote:
-    """The test's end of the pipes. A question is a line of JSON, and so is its answer."""
-
-    def __init__(self) -> None:
-        command = [sys.executable, "-m", __name__]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._turn = Lock()
-        atexit.register(self._process.communicate)
-
-    def ask(self, question: dict[str, Any]) -> Any:
-        with self._turn:
-            assert self._process.stdin is not None
-            assert self._process.stdout is not None
-            self._process.stdin.write(json.dumps(question) + "\n")
-            self._process.stdin.flush()
-            return json.loads(self._process.stdout.readline())
+def run(*arguments: str, timeout: float = 60, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """`python -m app` with arguments, to its end."""
+    with TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        process = Forked(arguments, environment, out, err)
+        try:
+            code = process.wait(timeout)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(arguments, code, out.read_text(), err.read_text())
 
 
-@cache
-def _zygote() -> _Zygote:
-    return _Zygote()
-
-
-def main() -> None:
-    """Answer questions until the test's process is gone."""
-    warnings.simplefilter("error", ResourceWarning)
-    for module in pkgutil.walk_packages(app.__path__, "app."):
-        if module.name not in LATER and not module.name.startswith("app.migrations."):
-            importlib.import_module(module.name)
-    passwords.ARGON2 = passwords.ARGON2.using(memory_cost=64)  # every test brings its own users
-    gc.freeze()
-    for line in sys.stdin:
-        question = json.loads(line)
-        answer = _exit_code(question["pid"]) if "pid" in question else os.fork()
-        if answer == 0 and "log" in question:
-            _become_server(**question)
-            return
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
-
-
-def _exit_code(pid: int) -> int | None:
-    done, status = os.waitpid(pid, os.WNOHANG)
-    return os.waitstatus_to_exitcode(status) if done else None
-
-
-def _become_server(arguments: list[str], environment: dict[str, str], log: str) -> None:
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
+def _run(module: str, arguments: Sequence[str], environment: Mapping[str, str], *outputs: Path) -> None:
+    for number, path in enumerate(outputs, 1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), number)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = ["app", *arguments]
-    runpy.run_module("app", run_name="__main__", alter_sys=True)
-
-
-if __name__ == "__main__":
-    main()
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -13,6 +13,7 @@ import pytest
 from app.auth.tokens import AccessTokens, development_secret
 from app.errors import ConfigurationError
 from app.settings import load
+from tests.support.zygote import run
 
 POSTGRESQL = {"DATABASE_URL": "postgresql+asyncpg://user@host/name"}
 REFUSED = [
@@ -135,8 +136,7 @@ def test_a_server_refuses_to_start(command: list[str], tmp_path: Path) -> None:
 
 def test_a_worker_needs_a_broker(tmp_path: Path) -> None:
     environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path)}
-    command = [sys.executable, "-m", "app", "worker", "--concurrency", "2"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = run("worker", "--concurrency", "2", **environment)
     assert done.returncode == 1
     refusal = "BROKER_URL is required by a worker: without it, jobs run in the server processes"
     assert done.stderr == f"configuration: {refusal}\n"

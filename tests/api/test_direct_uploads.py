@@ -15,7 +15,9 @@ from tests.flows.test_object_storage import ENVIRONMENT
 from tests.support.direct_uploads import announce, complete, initiate, put, sha256
 from tests.support.factories import DOCX_TYPE, PDF_TYPE, bomb_docx, docx, macro_docx, pdf, polyglot
 from tests.support.invariants import Ledger
-from tests.support.server import Server, User, until
+from tests.support.server import Server
+from tests.support.user import User
+from tests.support.waiting import until
 
 PLACES = ["local", "s3"]
 

@@ -18,8 +18,9 @@ from tests.flows.test_object_storage import ENVIRONMENT
 from tests.support.direct_uploads import announce, complete, initiate, put
 from tests.support.factories import PDF_TYPE, pdf
 from tests.support.seaweed import BUCKET, Prefix
-from tests.support.server import Server, until
+from tests.support.server import Server
 from tests.support.volume import Volume
+from tests.support.waiting import until
 
 LARGE = pdf("x" * 2_000_000)
 

@@ -27,7 +27,7 @@ from tests.benchmarks import growth_rows
 from tests.support import databases
 from tests.support.factories import PDF_TYPE, pdf
 from tests.support.inprocess import Process
-from tests.support.server import PASSWORD
+from tests.support.user import PASSWORD
 
 ACCOUNT = {"email": "ada@example.com", "password": PASSWORD}
 SORTS = ("-created_at", "filename", "size")
