@@ -5,9 +5,10 @@ beginning, and every step must have the same result the second time.
 """
 
 from collections.abc import Sequence
+from uuid import UUID
 
 from alembic import op
-from sqlalchemy import bindparam, text
+from sqlalchemy import Uuid, bindparam, text
 
 BATCH = 5000  # rows
 
@@ -31,12 +32,14 @@ def build_index(name: str, table: str, columns: Sequence[str], where: str | None
 
 
 def by_batch(table: str, key: str, statement: str) -> None:
-    """Run a statement over all rows of a table, BATCH at a time: those with a key above `:after`, up to `:last`."""
-    end = text(
-        f"SELECT max({key}::text)::uuid FROM"  # noqa: S608 - names of our own
-        f" (SELECT {key} FROM {table} WHERE {key} > :after ORDER BY {key} LIMIT {BATCH}) AS batch"
-    )
-    after = "00000000-0000-0000-0000-000000000000"
+    """Run a statement over all rows of a table, BATCH at a time: those with a key above `:after`, up to `:last`.
+
+    The key is a UUID.
+    """
+    batch = f"SELECT {key} FROM {table} WHERE {key} > :after ORDER BY {key} LIMIT {BATCH}"  # noqa: S608 - our own names
+    end = text(f"SELECT max(key::text)::uuid FROM ({batch}) AS batch (key)").bindparams(bindparam("after", type_=Uuid))
+    fill = text(statement).bindparams(bindparam("after", type_=Uuid), bindparam("last", type_=Uuid))
+    after = UUID(int=0)
     while last := op.get_bind().scalar(end, {"after": after}):
-        op.get_bind().execute(text(statement).bindparams(bindparam("after", after), bindparam("last", last)))
+        op.get_bind().execute(fill, {"after": after, "last": last})
         after = last
