@@ -17,13 +17,13 @@ from app.jobs.watch import JobWatch
 log = structlog.get_logger()
 
 INTERVAL = 1.0  # seconds between two looks; a shorter lease makes it shorter
-FULL_INTERVAL = 300.0  # seconds between two looks at the whole table
+FULL_INTERVAL = 60.0  # seconds between two looks at the whole table
 UNSERVED_SECONDS = 5.0  # for which a due job may wait in a queue that this process does not serve
 UNSERVED_SHARE = 0.05  # of the time is spent on counting such jobs at the most
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 # A transaction is over so long after the database read the clock for it: statements, and idleness, have timeouts. One
 # that takes longer all the same, such as a commit that waits for a standby, is found by the next full look.
-COMMIT_MARGIN = timedelta(seconds=15)
+COMMIT_MARGIN = timedelta(seconds=5)
 
 
 class Rescuer:
