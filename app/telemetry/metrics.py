@@ -26,7 +26,9 @@ jobs_finished = Counter("jobs_finished_total", "Jobs that ended, by outcome.", [
 jobs_retried = Counter("jobs_retried_total", "Attempts that failed and will be repeated.")
 leases_lost = Counter("job_leases_lost_total", "Running jobs taken back from a silent worker.")
 finishes_fenced = Counter("job_finishes_fenced_total", "Outcomes refused because the worker no longer held the lease.")
-hints_not_sent = Counter("hints_not_sent_total", "Hints that the broker did not take; a sweep repeats them.")
+wakeups_not_sent = Counter(
+    "wakeups_not_sent_total", "Wake-ups that the broker did not take; the jobs are found by polling."
+)
 
 
 def count_request(method: str, route: str, status: int, seconds: float) -> None:

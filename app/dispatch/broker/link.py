@@ -93,7 +93,7 @@ class Link:
 
     async def _send(self, job_id: UUID) -> bool:
         if self._broker is None or self._broken.done():
-            metrics.hints_not_sent.inc()
+            metrics.wakeups_not_sent.inc()
             return False
         broken = self._broken
         try:
@@ -109,7 +109,7 @@ class Link:
         return True
 
     def _not_sent(self, broken: asyncio.Future[Exception], error: Exception) -> bool:
-        metrics.hints_not_sent.inc()
+        metrics.wakeups_not_sent.inc()
         if not broken.done():
             broken.set_result(error)
         return False
