@@ -15,7 +15,7 @@ LEVELS: list[set[str]] = [
     {"settings", "migrations"},
     {"web"},
     {"database", "storage"},
-    {"events", "idempotency", "dispatch"},
+    {"events", "idempotency", "dispatch", "jobs"},
     {"auth"},
     {"documents"},
     {"uploads"},

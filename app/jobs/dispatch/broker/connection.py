@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -17,6 +17,8 @@ from app.settings.broker import Place, RabbitQueue, RedisStream, SqsQueue
 from app.telemetry import metrics
 
 log = structlog.get_logger()
+
+Call = Callable[..., Awaitable[None]]
 
 OPEN_TIMEOUT = 2.0  # seconds for the first attempt to connect, for which the start of the process waits
 CONNECT_TIMEOUT = 5.0  # seconds for each attempt
@@ -114,13 +116,12 @@ class BrokerDispatcher:
 
     async def _disconnect(self, broker: Broker) -> None:
         with suppress(Exception):
-            async with asyncio.timeout(self._call_timeout):
-                await broker.close()
+            await self._in_time(broker.close)
 
     async def _use(self, broker: Broker) -> None:
         """Receive and check until the connection is lost. Raises why it was."""
-        self._receiving = asyncio.create_task(self._succeeds(self._receive(broker)))
-        checking = asyncio.create_task(self._succeeds(self._check(broker)))
+        self._receiving = asyncio.create_task(self._succeeds(self._receive, broker))
+        checking = asyncio.create_task(self._succeeds(self._check, broker))
         try:
             raise await self._lost
         finally:
@@ -139,20 +140,23 @@ class BrokerDispatcher:
     async def _check(self, broker: Broker) -> None:
         while True:
             await asyncio.sleep(self._check_interval)
-            async with asyncio.timeout(self._call_timeout):
-                await broker.check()
+            await self._in_time(broker.check)
 
     async def _sent(self, job_id: UUID) -> bool:
         if self._broker is None or self._lost.done():
             return False
-        return await self._succeeds(asyncio.wait_for(self._broker.send(job_id), self._call_timeout))
+        return await self._succeeds(self._in_time, self._broker.send, job_id)
 
-    async def _succeeds(self, calls: Coroutine[Any, Any, None]) -> bool:
-        """Make calls to the broker. Whatever they raise is the reason why the connection is lost."""
+    async def _in_time(self, call: Call, *args: Any) -> None:
+        async with asyncio.timeout(self._call_timeout):
+            await call(*args)
+
+    async def _succeeds(self, call: Call, *args: Any) -> bool:
+        """Whether a call to the broker, or what makes such calls, raised nothing. If it did, the connection is lost."""
         lost = self._lost
         reason: Exception
         try:
-            await calls
+            await call(*args)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
