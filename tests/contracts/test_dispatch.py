@@ -105,7 +105,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
 async def test_a_wakeup_arrives_and_is_the_id_of_its_job(engine: Engine) -> None:
     jobs, job_id = Jobs(), uuid7()
     async with at_work(engine(jobs)) as dispatcher:
-        assert dispatcher.alarm is None
+        await eventually(lambda: dispatcher.alarm is None)
         await dispatcher.send(job_id)
         await eventually(lambda: jobs.woken == [job_id])
 
@@ -145,15 +145,14 @@ async def test_a_message_is_acknowledged_when_it_is_received(queue: Queue) -> No
     async with at_work(worker(queue, dying)) as dispatcher:
         await dispatcher.send(job_ids[0])
         await eventually(lambda: dying.woken)
-        await dispatcher.send(job_ids[1])  # the answer to this comes after the acknowledgement, which has none
+        for job_id in job_ids[1:]:
+            await dispatcher.send(job_id)  # an acknowledgement may have no answer, but these have, and come later
         queue.relay.cut()
     queue.relay.mend()
-    async with at_work(worker(queue, other)) as dispatcher:
-        await eventually(lambda: job_ids[1] in other.woken)
-        await dispatcher.send(job_ids[2])
-        await eventually(lambda: job_ids[2] in other.woken)
+    async with at_work(worker(queue, other)):
+        await eventually(lambda: len(other.woken) >= 2)
     assert dying.woken == job_ids[:1]
-    assert other.woken == job_ids[1:]
+    assert set(other.woken) == set(job_ids[1:])
     assert await queue.held() == 0
 
 
@@ -173,15 +172,17 @@ async def test_messages_wait_where_every_worker_can_take_them(queue: Queue) -> N
 
 
 async def test_a_worker_that_stops_takes_no_more_but_sends(queue: Queue) -> None:
-    stopping, other, job_ids = Jobs(), Jobs(), [uuid7(), uuid7()]
+    stopping, other, job_ids = Jobs(), Jobs(), [uuid7() for _ in range(5)]
     async with at_work(worker(queue, stopping)) as dispatcher:
         await dispatcher.send(job_ids[0])
         await eventually(lambda: stopping.woken)
         dispatcher.stop()
         async with at_work(worker(queue, other)):
-            await dispatcher.send(job_ids[1])
-            await eventually(lambda: other.woken)
-    assert [stopping.woken, other.woken] == [job_ids[:1], job_ids[1:]]
+            for job_id in job_ids[1:]:
+                await dispatcher.send(job_id)
+            await eventually(lambda: len(other.woken) == 4)
+    assert stopping.woken == job_ids[:1]
+    assert set(other.woken) == set(job_ids[1:])
 
 
 async def away(queue: Queue) -> None:
@@ -267,8 +268,7 @@ async def test_running_jobs_outlive_the_connection(queue: Queue) -> None:
         queue.relay.mend()
         await eventually(lambda: not dispatcher.alarm)
         await dispatcher.send(job_ids[1])
-        jobs.finish()
-        await eventually(lambda: jobs.woken == job_ids)
+        await eventually(lambda: jobs.finish() or job_ids[1] in jobs.woken)
 
 
 @pytest.mark.parametrize("capacity", [0, 4])

@@ -22,10 +22,14 @@ class Broker(Protocol):
         """Send a message whose body is the id in ASCII. When this returns, the broker has it."""
 
     async def receive(self) -> bytes | None:
-        """The body of the next message, which is acknowledged already. None if WAIT seconds have brought none.
+        """The body of the next message, or None if WAIT seconds have brought none.
 
-        Takes one message and none ahead. One that came when the call was cancelled is left to other processes.
+        Takes one message and none ahead. It is acknowledged now or by the call of `receive` or `pause` that follows.
         """
+
+    async def pause(self) -> None:
+        """Follows `receive` when no other call of it does for now, also when it was cancelled: from here on, messages
+        wait for other processes."""
 
     async def check(self) -> None:
         """Raises if the broker does not answer, or has no such queue any more."""

@@ -130,12 +130,29 @@ class BrokerDispatcher:
             await asyncio.wait([self._receiving, checking], timeout=self._call_timeout)
 
     async def _receive(self, broker: Broker) -> None:
-        while not self._stopped:
-            await self._puller.until_free()
-            body = await broker.receive()
-            job_id = _decode(body) if body is not None else None
-            if job_id is not None:
-                self._puller.wake(job_id)
+        try:
+            while not self._stopped:
+                await self._until_free(broker)
+                body = await broker.receive()
+                job_id = _decode(body) if body is not None else None
+                if job_id is not None:
+                    self._puller.wake(job_id)
+        except asyncio.CancelledError:
+            if self._stopped:  # and the connection stays, to send
+                with suppress(Exception):
+                    await self._in_time(broker.pause)
+            raise
+
+    async def _until_free(self, broker: Broker) -> None:
+        """Return when there is capacity. Unless that is now, others get the messages meanwhile."""
+        free = asyncio.ensure_future(self._puller.until_free())
+        try:
+            await asyncio.wait([free], timeout=0)
+            if not free.done():
+                await broker.pause()
+            await free
+        finally:
+            free.cancel()
 
     async def _check(self, broker: Broker) -> None:
         while True:

@@ -25,7 +25,11 @@ CLOSE_TIMEOUT = 0.5  # seconds for the server to take part in the end of a conne
 
 
 class RabbitBroker:
-    """Adapter of the Broker port. A consumer exists only while a message is waited for."""
+    """Adapter of the Broker port.
+
+    To begin and end to consume takes a quorum queue tens of milliseconds. So a consumer stays until `pause`, and each
+    message is acknowledged by the call that follows, for the next one comes as soon as it is.
+    """
 
     def __init__(self, queue: RabbitQueue) -> None:
         self._name = queue.name
@@ -39,12 +43,17 @@ class RabbitBroker:
         self._connection = Connection(make_url(queue.url))
         self._sending: AbstractChannel
         self._queue: AbstractQueue
+        self._consumer: str | None = None
+        self._arrived: AbstractIncomingMessage | None = None
+        self._received: AbstractIncomingMessage | None = None
+        self._changed = asyncio.Event()  # a message has arrived, or the channel was closed
 
     async def connect(self) -> None:
         try:
             await self._connection.connect()
             self._sending = await self._connection.channel()
             receiving = await self._connection.channel(publisher_confirms=False)
+            receiving.close_callbacks.add(self._closed)
             await receiving.set_qos(prefetch_count=1)
             self._queue = await receiving.declare_queue(self._name, durable=True, arguments=self._arguments)
         except (AuthenticationError, ProbableAuthenticationError):
@@ -62,31 +71,42 @@ class RabbitBroker:
         await self._sending.default_exchange.publish(message, routing_key=self._name)
 
     async def receive(self) -> bytes | None:
-        arrived: asyncio.Future[AbstractIncomingMessage] = asyncio.get_running_loop().create_future()
-
-        async def take(message: AbstractIncomingMessage) -> None:
-            if arrived.done():
-                await message.nack()
-            else:
-                arrived.set_result(message)
-
-        consumer = await self._queue.consume(take)
-        ends: list[asyncio.Future[Any]] = [arrived, asyncio.ensure_future(self._queue.channel.closed())]
-        try:
-            await asyncio.wait(ends, timeout=WAIT, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            with suppress(Exception):
-                await self._queue.cancel(consumer, nowait=True)
-                if arrived.done():
-                    await arrived.result().nack()
-                arrived.cancel()
-            raise
-        await self._queue.cancel(consumer)  # before the acknowledgement, which would let the next message come
-        if not arrived.done():
+        await self._acknowledge()
+        if self._consumer is None:
+            self._consumer = await self._queue.consume(self._take)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(WAIT):
+                await self._changed.wait()
+        self._changed.clear()
+        if self._arrived is None:
+            await self.pause()  # raises if the channel was closed; the server may also have ended the consumer
             return None
-        message = arrived.result()
-        await message.ack()
-        return message.body
+        self._received, self._arrived = self._arrived, None
+        return self._received.body
+
+    async def pause(self) -> None:
+        if self._consumer is not None:
+            # While a message is not acknowledged, none is on its way: then nothing need be waited for.
+            await self._queue.cancel(self._consumer, nowait=self._received is not None)
+            self._consumer = None
+        await self._acknowledge()
+        if self._arrived is not None:
+            await self._arrived.nack()
+            self._arrived = None
+            self._changed.clear()
+
+    async def _take(self, message: AbstractIncomingMessage) -> None:
+        self._arrived = message
+        self._changed.set()
+
+    def _closed(self, *_: Any) -> None:
+        self._changed.set()
+
+    async def _acknowledge(self) -> None:
+        """Let the next message come."""
+        if self._received is not None:
+            await self._received.ack()
+            self._received = None
 
     async def check(self) -> None:
         await self._sending.declare_queue(self._name, passive=True)

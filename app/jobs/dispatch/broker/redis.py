@@ -51,6 +51,9 @@ class RedisBroker:
                 return fields.get(b"data", b"")
         return None
 
+    async def pause(self) -> None:
+        pass
+
     async def check(self) -> None:
         await self._redis.ping()
 

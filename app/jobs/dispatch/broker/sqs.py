@@ -56,6 +56,9 @@ class SqsBroker:
             return body.encode()
         return None
 
+    async def pause(self) -> None:
+        pass
+
     async def check(self) -> None:
         await self._client.get_queue_url(QueueName=self._queue.name)
 
