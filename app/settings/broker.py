@@ -1,4 +1,4 @@
-"""BROKER_URL: what carries hints. What cannot be a broker is refused here, in words that do not repeat the value."""
+"""BROKER_URL: what carries wake-ups. What cannot be a broker is refused here, in words that do not repeat the value."""
 
 import re
 from dataclasses import dataclass, field

@@ -326,6 +326,12 @@ class TestRedis:
         async with Redis.from_url(queue.server) as redis:
             assert len(await redis.xinfo_consumers(queue.place.name, "workers")) == 1
 
+    async def test_what_is_older_than_the_group_is_read(self, queue: Queue) -> None:
+        jobs, job_id = Jobs(), uuid7()
+        await queue.put(str(job_id).encode())
+        async with at_work(worker(queue, jobs)):
+            await eventually(lambda: jobs.woken == [job_id])
+
     async def test_a_stream_has_an_end(self, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("app.jobs.dispatch.broker.redis.KEPT", 100)  # Redis removes some 100 at a time
         async with at_work(api(queue)) as sender:

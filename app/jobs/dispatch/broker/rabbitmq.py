@@ -21,8 +21,6 @@ from app.errors import ConfigurationError
 from app.jobs.dispatch.broker.base import WAIT
 from app.settings.broker import RabbitQueue
 
-CLOSE_TIMEOUT = 0.5  # seconds for the server to take part in the end of a connection
-
 
 class RabbitBroker:
     """Adapter of the Broker port.
@@ -112,7 +110,4 @@ class RabbitBroker:
         await self._sending.declare_queue(self._name, passive=True)
 
     async def close(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await self._connection.close()
-        await self._connection.close()  # without the server, if that has not answered
+        await self._connection.close()
