@@ -16,6 +16,7 @@ from uuid_utils.compat import uuid7
 from app.errors import ConfigurationError
 from app.jobs.dispatch.base import Dispatcher
 from app.jobs.dispatch.broker import BrokerDispatcher
+from app.jobs.dispatch.broker.redis import RedisBroker
 from app.jobs.dispatch.in_process import InProcessDispatcher
 from app.settings import broker as broker_url
 from tests.support import brokers
@@ -330,6 +331,24 @@ class TestRedis:
         jobs, job_id = Jobs(), uuid7()
         await queue.put(str(job_id).encode())
         async with at_work(worker(queue, jobs)):
+            await eventually(lambda: jobs.woken == [job_id])
+
+    async def test_a_call_that_the_sdk_cancels_ends_no_task(
+        self, queue: Queue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        jobs, job_id, receive = Jobs(), uuid7(), RedisBroker.receive
+        outcomes = iter([asyncio.CancelledError()])
+
+        async def cancelled_once(broker: RedisBroker) -> bytes | None:
+            for error in outcomes:
+                raise error
+            return await receive(broker)
+
+        monkeypatch.setattr(RedisBroker, "receive", cancelled_once)
+        async with at_work(worker(queue, jobs)) as dispatcher:
+            await eventually(lambda: dispatcher.alarm == "away: ConnectionAbortedError")
+            await eventually(lambda: dispatcher.alarm is None)
+            await dispatcher.send(job_id)
             await eventually(lambda: jobs.woken == [job_id])
 
     async def test_a_stream_has_an_end(self, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
@@ -18,7 +18,7 @@ from app.telemetry import metrics
 
 log = structlog.get_logger()
 
-Call = Callable[..., Awaitable[None]]
+T = TypeVar("T")
 
 OPEN_TIMEOUT = 2.0  # seconds for the first attempt to connect, for which the start of the process waits
 CONNECT_TIMEOUT = 5.0  # seconds for each attempt
@@ -103,7 +103,7 @@ class BrokerDispatcher:
         broker = _adapter(self._place)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                await broker.connect()
+                await _called(broker.connect)
         except BaseException:
             await self._disconnect(broker)
             raise
@@ -133,7 +133,7 @@ class BrokerDispatcher:
         try:
             while not self._stopped:
                 await self._until_free(broker)
-                body = await broker.receive()
+                body = await _called(broker.receive)
                 job_id = _decode(body) if body is not None else None
                 if job_id is not None:
                     self._puller.wake(job_id)
@@ -149,7 +149,7 @@ class BrokerDispatcher:
         try:
             await asyncio.wait([free], timeout=0)
             if not free.done():
-                await broker.pause()
+                await _called(broker.pause)
             await free
         finally:
             free.cancel()
@@ -164,28 +164,20 @@ class BrokerDispatcher:
             return False
         return await self._succeeds(self._in_time, self._broker.send, job_id)
 
-    async def _in_time(self, call: Call, *args: Any) -> None:
+    async def _in_time(self, call: Callable[..., Awaitable[None]], *args: Any) -> None:
         async with asyncio.timeout(self._call_timeout):
-            await call(*args)
+            await _called(call, *args)
 
-    async def _succeeds(self, call: Call, *args: Any) -> bool:
-        """Whether a call to the broker, or what makes such calls, raised nothing. If it did, the connection is lost."""
+    async def _succeeds(self, call: Callable[..., Awaitable[None]], *args: Any) -> bool:
+        """Whether nothing is raised. Otherwise that is the reason why the connection is lost."""
         lost = self._lost
-        reason: Exception
         try:
             await call(*args)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            reason = ConnectionAbortedError()  # an SDK cancels the calls of a connection that it gives up
         except Exception as error:  # noqa: BLE001 - each SDK has errors of its own
-            reason = error
-        else:
-            return True
-        if not lost.done():
-            lost.set_result(reason)
-        return False
+            if not lost.done():
+                lost.set_result(error)
+            return False
+        return True
 
     def _set_away(self, error: Exception) -> None:
         """Log it once. Only the type of an SDK's error is repeated: its text may hold the URL."""
@@ -193,6 +185,17 @@ class BrokerDispatcher:
         if not self._reason:
             log.warning("broker.away", reason=reason)
         self._reason = reason
+
+
+async def _called(call: Callable[..., Awaitable[T]], *args: Any) -> T:
+    """Call the broker. An SDK may cancel the calls of a connection that it gives up, but this task shall not end."""
+    try:
+        return await call(*args)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ConnectionAbortedError from None
 
 
 def _decode(body: bytes) -> UUID | None:
