@@ -64,7 +64,7 @@ def serve() -> None:
     """Migrate the database, then serve."""
     settings = load()
     logs.configure(settings.log_level, as_json=settings.logs_as_json)
-    asyncio.run(wiring.refuse_unusable(settings))
+    asyncio.run(wiring.preflight(settings))
     _exit_cleanly()
     if settings.workers > 1:
         metrics.share_between_workers(settings.data_dir)
@@ -98,7 +98,7 @@ def worker(concurrency: Concurrency = None, health_port: HealthPort = None) -> N
         server_header=False,
         timeout_graceful_shutdown=EXIT_TIMEOUT,
     )
-    asyncio.run(wiring.refuse_unusable(settings))
+    asyncio.run(wiring.preflight(settings))
     _exit_cleanly()
     uvicorn.Server(config).run(sockets=[] if health_port is None else None)
 

@@ -22,7 +22,8 @@ from app.documents.limits import UploadLimits
 from app.documents.service import DocumentService
 from app.errors import ConfigurationError
 from app.jobs import repository as jobs
-from app.jobs.dispatch.base import Dispatcher
+from app.jobs.dispatch.base import Dispatcher, Puller
+from app.jobs.dispatch.broker import BrokerDispatcher
 from app.jobs.dispatch.in_process import InProcessDispatcher
 from app.jobs.kinds import Kind
 from app.jobs.rescuer import UNSERVED_SECONDS, Rescuer
@@ -181,20 +182,14 @@ def build_transfer(source: Settings, target: Settings, *, rows: bool, files: boo
     )
 
 
-async def refuse_unusable(settings: Settings) -> None:
-    """Before there are server processes: migrate, and raise what they would stumble over one by one.
+async def preflight(settings: Settings) -> None:
+    """Migrate, and find out before there are server processes what each of them would fail on.
 
-    That is ConfigurationError, DatabaseUnavailable, StorageFull.
+    Raises ConfigurationError, DatabaseUnavailable, StorageFull.
     """
-    _prepare_process(settings)
-    storage = _storage(settings)
-    await storage.open()
-    await storage.close()
-    db = _database(settings)
-    try:
-        await asyncio.to_thread(db.migrate)
-    finally:
-        await db.close()
+    services = build(settings)
+    await services.open()
+    await services.close()
 
 
 def _gauges(conn: Connection, queues: Sequence[str]) -> list[Gauge]:
@@ -208,8 +203,8 @@ def _gauges(conn: Connection, queues: Sequence[str]) -> list[Gauge]:
     ]
 
 
-def _dispatcher(settings: Settings, runner: Runner) -> Dispatcher:
-    return InProcessDispatcher(runner)
+def _dispatcher(settings: Settings, puller: Puller) -> Dispatcher:
+    return BrokerDispatcher(settings.broker, puller) if settings.broker else InProcessDispatcher(puller)
 
 
 def _storage(settings: Settings) -> Storage:

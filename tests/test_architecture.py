@@ -270,8 +270,6 @@ def own_names() -> set[str]:
 
 @pytest.mark.parametrize("name", sorted(modules()))
 def test_private_names_of_libraries_are_listed(name: str) -> None:
-    if name in {"app.dispatch.broker.redis", "app.dispatch.broker.sqs"}:
-        pytest.skip("these rest on taskiq's private names")
     listed = {each for private in PRIVATE for each in private.names.split()}
     assert set(private_names(modules()[name], own_names())) <= listed | DOCUMENTED
 

@@ -49,6 +49,7 @@ class Runner:
         self._work: dict[asyncio.Task[Any], Job] = {}
         self._woken = asyncio.Event()
         self._freed = asyncio.Event()
+        self._pulling = False
         self._more_is_due = False
         self._draining = False
         self._stopping = False
@@ -76,8 +77,8 @@ class Runner:
         return {"queues": sorted({job.queue for job in list(self._work.values())})}
 
     async def until_free(self) -> None:
-        """Return when there is capacity for one more job."""
-        while not self.free:
+        """Return when there is capacity for one more job, and no wake-up that has not been followed yet."""
+        while not self.free or self._woken.is_set() or self._pulling:
             self._freed.clear()
             await self._freed.wait()
 
@@ -86,7 +87,10 @@ class Runner:
         while True:
             await self._woken.wait()
             self._woken.clear()
+            self._pulling = True
             await self.pull()
+            self._pulling = False
+            self._freed.set()
 
     async def pull(self) -> None:
         """Claim as many due jobs as there is capacity for, and begin to work on them. Raises nothing."""

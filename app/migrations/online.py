@@ -37,7 +37,8 @@ def by_batch(table: str, key: str, statement: str) -> None:
     The key is a UUID.
     """
     batch = f"SELECT {key} FROM {table} WHERE {key} > :after ORDER BY {key} LIMIT {BATCH}"  # noqa: S608 - our own names
-    end = text(f"SELECT max(key::text)::uuid FROM ({batch}) AS batch (key)").bindparams(bindparam("after", type_=Uuid))
+    last_of_batch = f"SELECT max(key::text)::uuid FROM ({batch}) AS batch (key)"  # noqa: S608 - as above
+    end = text(last_of_batch).bindparams(bindparam("after", type_=Uuid))
     fill = text(statement).bindparams(bindparam("after", type_=Uuid), bindparam("last", type_=Uuid))
     after = UUID(int=0)
     while last := op.get_bind().scalar(end, {"after": after}):

@@ -1,4 +1,4 @@
-"""The worker: it runs jobs that a broker announces, and serves nothing but its health."""
+"""The worker: it runs jobs that servers accept, and serves nothing but its health."""
 
 from fastapi import FastAPI
 
@@ -13,9 +13,11 @@ from app.web.middleware import RequestMiddleware
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Build a worker that runs up to JOB_CONCURRENCY jobs at once. Raises ConfigurationError without a broker."""
-    if settings.broker is None:
-        raise ConfigurationError("BROKER_URL is required by a worker: without it, jobs run in the server processes")
+    """Build a worker that runs up to JOB_CONCURRENCY jobs at once. Raises ConfigurationError without PostgreSQL."""
+    if settings.postgresql_url is None:
+        raise ConfigurationError(
+            "DATABASE_URL: a worker needs PostgreSQL; with SQLite, jobs run in the server processes"
+        )
     logs.configure(settings.log_level, as_json=settings.logs_as_json)
     app = FastAPI(openapi_url=None, lifespan=lifespan(lambda: wiring.build(settings, worker=True)))
     app.add_middleware(RequestMiddleware)

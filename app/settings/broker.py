@@ -1,4 +1,4 @@
-"""BROKER_URL: the broker and the queue of job ids. Errors do not repeat the value, which may hold a password."""
+"""BROKER_URL: the queue that wake-ups go through. Errors do not repeat the value, which may hold a password."""
 
 import re
 from dataclasses import dataclass, field

@@ -15,10 +15,7 @@ from structlog.typing import EventDict, Processor
 
 from app.telemetry import context
 
-NOISY = (
-    *("aiobotocore", "aiosqlite", "alembic", "asyncio", "botocore", "python_multipart"),
-    *("taskiq", "taskiq_aio_sqs"),
-)
+NOISY = ("aiobotocore", "aiosqlite", "alembic", "asyncio", "botocore", "python_multipart")
 SILENT = ("aio_pika", "aiormq")  # they log each attempt to reach a broker; `broker.away` is logged once
 
 

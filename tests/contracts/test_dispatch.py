@@ -1,4 +1,4 @@
-"""What every Dispatcher keeps to, whichever carries its hints; and what only one of them can get wrong."""
+"""What every Dispatcher keeps to, whichever carries its wake-ups; and what only one of them can get wrong."""
 
 import asyncio
 import time
@@ -8,46 +8,51 @@ from uuid import UUID
 
 import aio_pika
 import pytest
+from prometheus_client import REGISTRY
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 from uuid_utils.compat import uuid7
 
-from app.dispatch.base import Carrier
-from app.dispatch.broker import BrokerDispatcher, Consumer, link as link_module, redis as redis_module
-from app.dispatch.broker.link import PLENTY
-from app.dispatch.in_process import InProcessDispatcher
-from app.dispatch.nowhere import Nowhere
 from app.errors import ConfigurationError
+from app.jobs.dispatch.base import Dispatcher
+from app.jobs.dispatch.broker import BrokerDispatcher
+from app.jobs.dispatch.broker.redis import RedisBroker
+from app.jobs.dispatch.in_process import InProcessDispatcher
 from app.settings import broker as broker_url
 from tests.support import brokers
 from tests.support.brokers import AWS, Queue, Sqs
 
-LOOK = 0.4
-PATIENCE = 1.0
+CHECK_INTERVAL = 0.4
+CALL_TIMEOUT = 1.0
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A broker that is away is noticed, and looked for, sooner than it would be."""
-    monkeypatch.setattr(link_module, "LOOK", LOOK)
-    monkeypatch.setattr(link_module, "PATIENCE", PATIENCE)
-    monkeypatch.setattr(link_module, "PAUSES", (0.1, 0.5))
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in AWS.items():
         monkeypatch.setenv(name, value)
 
 
-class Runs:
-    """Somebody who follows hints, and notes them."""
+class Jobs:
+    """A Puller for which each wake-up is a job that runs until `finish`."""
 
-    free = 3  # of a worker's places
+    def __init__(self, capacity: int = 1000) -> None:
+        self._capacity = capacity
+        self._finished = asyncio.Event()
+        self.running = 0
+        self.woken: list[UUID] = []
 
-    def __init__(self) -> None:
-        self.begun: list[UUID] = []
-        self.may_end = asyncio.Event()
-        self.may_end.set()
+    async def until_free(self) -> None:
+        while self.running >= self._capacity:
+            self._finished.clear()
+            await self._finished.wait()
 
-    async def run(self, job_id: UUID) -> None:
-        self.begun.append(job_id)
-        await self.may_end.wait()
+    def wake(self, job_id: UUID) -> None:
+        self.woken.append(job_id)
+        self.running += 1
+
+    def finish(self) -> None:
+        self.running = 0
+        self._finished.set()
 
 
 async def eventually(condition: Callable[[], object], seconds: float = 20) -> None:
@@ -57,115 +62,128 @@ async def eventually(condition: Callable[[], object], seconds: float = 20) -> No
 
 
 @asynccontextmanager
-async def at_work(carrier: Carrier) -> AsyncIterator[Carrier]:
-    await carrier.open()
-    background = asyncio.create_task(carrier.run())
+async def at_work(dispatcher: Dispatcher) -> AsyncIterator[Dispatcher]:
+    await dispatcher.open()
+    background = asyncio.create_task(dispatcher.run())
     try:
-        yield carrier
+        yield dispatcher
     finally:
-        carrier.stop()
+        dispatcher.stop()
         background.cancel()
         await asyncio.wait([background])
-        await carrier.close()
+        await dispatcher.close()
+
+
+def worker(queue: Queue, jobs: Jobs) -> BrokerDispatcher:
+    """A dispatcher that notices sooner than usual when the broker is away, and that it is back."""
+    return BrokerDispatcher(
+        queue.place,
+        jobs,
+        call_timeout=CALL_TIMEOUT,
+        check_interval=CHECK_INTERVAL,
+        retry_intervals=(0.1, 0.5),
+    )
 
 
 def api(queue: Queue) -> BrokerDispatcher:
     """The dispatcher of a process that only accepts jobs."""
-    return BrokerDispatcher(queue.place, Consumer(Runs().run, 0), otherwise=Nowhere())
+    return worker(queue, Jobs(0))
 
 
-def worker(queue: Queue, runs: Runs, places: int = 4) -> BrokerDispatcher:
-    """The dispatcher of a worker."""
-    return BrokerDispatcher(queue.place, Consumer(runs.run, places), otherwise=InProcessDispatcher(runs))
-
-
-Engine = Callable[[Runs], Carrier]
+Engine = Callable[[Jobs], Dispatcher]
 
 
 @pytest.fixture(params=["in process", *brokers.KINDS])
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    """Every adapter, in a process that both sends hints and follows them."""
+    """Every adapter, in a process that both sends wake-ups and follows them."""
     if request.param == "in process":
         yield InProcessDispatcher
         return
     with brokers.requested(request) as queue:
-        yield lambda runs: worker(queue, runs)
+        yield lambda jobs: worker(queue, jobs)
 
 
-async def test_a_hint_arrives_and_is_the_id_of_its_job(engine: Engine) -> None:
-    runs, job_id = Runs(), uuid7()
-    async with at_work(engine(runs)) as carrier:
-        assert carrier.room
-        assert not carrier.plenty
-        assert carrier.alarm is None
-        await carrier.send(job_id)
-        await eventually(lambda: runs.begun == [job_id])
+async def test_a_wakeup_arrives_and_is_the_id_of_its_job(engine: Engine) -> None:
+    jobs, job_id = Jobs(), uuid7()
+    async with at_work(engine(jobs)) as dispatcher:
+        await eventually(lambda: dispatcher.alarm is None)
+        await dispatcher.send(job_id)
+        await eventually(lambda: jobs.woken == [job_id])
 
 
-async def test_many_hints_some_of_them_twice(engine: Engine) -> None:
-    runs, job_ids = Runs(), [uuid7() for _ in range(40)]
-    async with at_work(engine(runs)) as carrier:
-        await asyncio.gather(*(carrier.send(job_id) for job_id in [*job_ids, *job_ids[:10]]))
-        await eventually(lambda: len(runs.begun) == 50)
-    assert set(runs.begun) == set(job_ids)
+async def test_many_wakeups_some_of_them_twice(engine: Engine) -> None:
+    jobs, job_ids = Jobs(), [uuid7() for _ in range(40)]
+    async with at_work(engine(jobs)) as dispatcher:
+        await asyncio.gather(*(dispatcher.send(job_id) for job_id in [*job_ids, *job_ids[:10]]))
+        await eventually(lambda: len(jobs.woken) == 50)
+    assert set(jobs.woken) == set(job_ids)
 
 
 async def test_what_was_sent_before_any_worker_was_there(queue: Queue) -> None:
-    runs, job_id = Runs(), uuid7()
+    jobs, job_id = Jobs(), uuid7()
     async with at_work(api(queue)) as sender:
         await sender.send(job_id)
-        async with at_work(worker(queue, runs)):
-            await eventually(lambda: runs.begun == [job_id])
+        async with at_work(worker(queue, jobs)):
+            await eventually(lambda: jobs.woken == [job_id])
 
 
-async def test_what_is_no_hint_is_passed_over(queue: Queue) -> None:
-    runs, job_id = Runs(), uuid7()
-    async with at_work(worker(queue, runs)) as carrier:
-        for junk in (b"junk", b"{}", b"\xf0\x9f\x92\xa5", b"x" * 10_000):
-            await queue.put(junk)
-        await carrier.send(job_id)
-        await eventually(lambda: runs.begun == [job_id])
+async def test_what_is_no_wakeup_is_logged_and_dropped(queue: Queue) -> None:
+    jobs, job_id = Jobs(), uuid7()
+    with capture_logs() as logs:
+        async with at_work(worker(queue, jobs)) as dispatcher:
+            for junk in (b"junk", b"{}", "💥".encode(), b"x" * 10_000):
+                await queue.put(junk)
+            await dispatcher.send(job_id)
+            await eventually(lambda: jobs.woken == [job_id])
+            await eventually(lambda: len(logs) == 4)
+    assert {(each["event"], each["size"]) for each in logs} == {("wakeup.unreadable", size) for size in (4, 2, 10_000)}
+    assert await queue.held() == 0
 
 
-async def test_hints_wait_where_every_worker_can_take_them(queue: Queue) -> None:
-    """A worker whose places are taken takes none ahead of the others."""
-    busy, other, job_ids = Runs(), Runs(), [uuid7() for _ in range(6)]
-    busy.may_end.clear()
-    async with at_work(worker(queue, busy, places=2)) as sender:
+async def test_a_message_is_acknowledged_when_it_is_received(queue: Queue) -> None:
+    """The database holds the lease of a job: when its worker dies, no message has to come again."""
+    dying, other, job_ids = Jobs(1), Jobs(), [uuid7() for _ in range(3)]
+    async with at_work(worker(queue, dying)) as dispatcher:
+        await dispatcher.send(job_ids[0])
+        await eventually(lambda: dying.woken)
+        for job_id in job_ids[1:]:
+            await dispatcher.send(job_id)  # an acknowledgement may have no answer, but these have, and come later
+        queue.relay.cut()
+    queue.relay.mend()
+    async with at_work(worker(queue, other)):
+        await eventually(lambda: len(other.woken) >= 2)
+    assert dying.woken == job_ids[:1]
+    assert set(other.woken) == set(job_ids[1:])
+    assert await queue.held() == 0
+
+
+async def test_messages_wait_where_every_worker_can_take_them(queue: Queue) -> None:
+    """A worker without capacity takes none ahead of the others."""
+    busy, other, job_ids = Jobs(2), Jobs(2), [uuid7() for _ in range(6)]
+    async with at_work(worker(queue, busy)) as sender:
         for job_id in job_ids:
             await sender.send(job_id)
-        await eventually(lambda: len(busy.begun) == 2)
-        async with at_work(worker(queue, other, places=2)):
-            await eventually(lambda: len(other.begun) == 4)
-        assert len(busy.begun) == 2
-        busy.may_end.set()
-
-
-async def test_a_hint_whose_worker_died_comes_again(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_module, "IDLE_MS", 500)
-    dying, other, job_id = Runs(), Runs(), uuid7()
-    dying.may_end.clear()
-    async with at_work(api(queue)) as sender:
-        async with at_work(worker(queue, dying)):
-            await sender.send(job_id)
-            await eventually(lambda: dying.begun)
-            queue.relay.cut()
-        queue.relay.mend()
-        async with at_work(worker(queue, other)) as carrier:
-            await asyncio.sleep(0.6)
-            await carrier.send(uuid7())  # Redis looks for what was left when there is something new
-            await eventually(lambda: job_id in other.begun)
+        await eventually(lambda: len(busy.woken) == 2)
+        async with at_work(worker(queue, other)):
+            await eventually(lambda: len(other.woken) == 2)
+            other.finish()
+            await eventually(lambda: len(other.woken) == 4)
+    assert len(busy.woken) == 2
+    assert {*busy.woken, *other.woken} == set(job_ids)
 
 
 async def test_a_worker_that_stops_takes_no_more_but_sends(queue: Queue) -> None:
-    stopping, other, job_id = Runs(), Runs(), uuid7()
-    async with at_work(worker(queue, stopping)) as carrier:
-        carrier.stop()
-        await asyncio.sleep(0.1)
+    stopping, other, job_ids = Jobs(), Jobs(), [uuid7() for _ in range(5)]
+    async with at_work(worker(queue, stopping)) as dispatcher:
+        await dispatcher.send(job_ids[0])
+        await eventually(lambda: stopping.woken)
+        dispatcher.stop()
         async with at_work(worker(queue, other)):
-            await carrier.send(job_id)
-            await eventually(lambda: other.begun == [job_id])
-    assert stopping.begun == []
+            for job_id in job_ids[1:]:
+                await dispatcher.send(job_id)
+            await eventually(lambda: len(other.woken) == 4)
+    assert stopping.woken == job_ids[:1]
+    assert set(other.woken) == set(job_ids[1:])
 
 
 async def away(queue: Queue) -> None:
@@ -180,90 +198,112 @@ async def silent(queue: Queue) -> None:
 async def test_a_broker_that_fails_keeps_nobody_waiting(
     fails: Callable[[Queue], Awaitable[None]], queue: Queue
 ) -> None:
-    runs = Runs()
-    async with at_work(api(queue)) as sender, at_work(worker(queue, runs)) as at_worker:
+    jobs = Jobs()
+    async with at_work(api(queue)) as sender, at_work(worker(queue, jobs)) as at_worker:
         await fails(queue)
-        asked_at = time.monotonic()
+        counted, asked_at = not_sent(), time.monotonic()
         await asyncio.gather(*(sender.send(uuid7()) for _ in range(1000)))
-        assert time.monotonic() - asked_at < 10, "none waited behind the others"
-        assert not sender.room
+        assert time.monotonic() - asked_at < 3 * CALL_TIMEOUT, "none waited behind the others"
+        assert not_sent() - counted == 1000
         await eventually(lambda: (sender.alarm or "").startswith("away: "))
         job_id = uuid7()
         await at_worker.send(job_id)
-        assert runs.begun == [job_id], "a worker follows the hint itself"
-        assert at_worker.room == runs.free
+        assert jobs.woken == [job_id], "a worker follows the wake-up itself"
         queue.relay.cut()
         queue.relay.mend()
-        await eventually(lambda: sender.room and sender.alarm is None and at_worker.alarm is None)
+        await eventually(lambda: sender.alarm is None and at_worker.alarm is None)
         job_id = uuid7()
         await sender.send(job_id)
-        await eventually(lambda: job_id in runs.begun)
+        await eventually(lambda: job_id in jobs.woken)
 
 
-async def test_a_broker_that_goes_unused_is_missed(queue: Queue) -> None:
-    async with at_work(api(queue)) as sender:
-        queue.relay.cut()
-        await eventually(lambda: not sender.room)
+def not_sent() -> float:
+    return REGISTRY.get_sample_value("wakeups_not_sent_total") or 0
+
+
+@pytest.mark.parametrize("capacity", [0, 1])
+async def test_a_broker_that_goes_unused_is_missed_once(capacity: int, queue: Queue) -> None:
+    with capture_logs() as logs:
+        async with at_work(worker(queue, Jobs(capacity))) as dispatcher:
+            queue.relay.cut()
+            await eventually(lambda: dispatcher.alarm)
+            await asyncio.sleep(2)  # and some attempts
+            queue.relay.mend()
+            await eventually(lambda: dispatcher.alarm is None)
+    assert [each["event"] for each in logs] == ["broker.away", "broker.back"]
 
 
 async def test_a_broker_that_is_away_at_the_start_is_waited_for(queue: Queue) -> None:
-    runs, job_id = Runs(), uuid7()
+    jobs, job_id = Jobs(), uuid7()
     queue.relay.cut()
-    async with at_work(api(queue)) as sender, at_work(worker(queue, runs)):
-        assert not sender.room
+    async with at_work(api(queue)) as sender, at_work(worker(queue, jobs)) as at_worker:
+        assert sender.alarm
         queue.relay.mend()
-        await eventually(lambda: sender.room)
+        await eventually(lambda: sender.alarm is None and at_worker.alarm is None)
         await sender.send(job_id)
-        await eventually(lambda: runs.begun == [job_id])
+        await eventually(lambda: jobs.woken == [job_id])
+
+
+async def test_a_broker_that_is_silent_holds_up_neither_start_nor_end(queue: Queue) -> None:
+    queue.relay.freeze()
+    began = time.monotonic()
+    async with at_work(worker(queue, Jobs())) as dispatcher:
+        assert time.monotonic() - began < 4
+        assert dispatcher.alarm
+        queue.relay.thaw()
+        await eventually(lambda: dispatcher.alarm is None)
+        queue.relay.freeze()
+        began = time.monotonic()
+    assert time.monotonic() - began < 4
+    queue.relay.thaw()
+    await eventually(lambda: not queue.relay.connections, seconds=5)
 
 
 async def test_running_jobs_outlive_the_connection(queue: Queue) -> None:
-    runs, job_ids = Runs(), [uuid7(), uuid7()]
-    runs.may_end.clear()
-    async with at_work(worker(queue, runs, places=1)) as carrier:
-        await carrier.send(job_ids[0])
-        await eventually(lambda: runs.begun)
+    jobs, job_ids = Jobs(1), [uuid7(), uuid7()]
+    async with at_work(worker(queue, jobs)) as dispatcher:
+        await dispatcher.send(job_ids[0])
+        await eventually(lambda: jobs.woken)
         queue.relay.cut()
-        await eventually(lambda: carrier.alarm)
+        await eventually(lambda: dispatcher.alarm)
         queue.relay.mend()
-        await eventually(lambda: not carrier.alarm)
-        runs.may_end.set()
-        await carrier.send(job_ids[1])
-        await eventually(lambda: set(runs.begun) == set(job_ids))
+        await eventually(lambda: not dispatcher.alarm)
+        await dispatcher.send(job_ids[1])
+        await eventually(lambda: jobs.finish() or job_ids[1] in jobs.woken)
 
 
-async def test_with_plenty_of_hints_waiting_none_is_repeated(queue: Queue) -> None:
-    async with at_work(api(queue)) as sender:
-        await asyncio.gather(*(sender.send(uuid7()) for _ in range(PLENTY)))
-        await eventually(lambda: sender.plenty)
-        assert sender.room, "for those that no hint waits for"
-        assert sender.alarm is None
-        async with at_work(worker(queue, Runs(), places=50)):
-            await eventually(lambda: not sender.plenty, seconds=30)
-
-
-@pytest.mark.parametrize("places", [0, 4])
-async def test_connections_do_not_outlive_their_use(places: int, queue: Queue) -> None:
-    async with at_work(worker(queue, Runs(), places)) as carrier:
-        await carrier.send(uuid7())
-        await asyncio.sleep(LOOK)
+@pytest.mark.parametrize("capacity", [0, 4])
+async def test_connections_do_not_outlive_their_use(capacity: int, queue: Queue) -> None:
+    async with at_work(worker(queue, Jobs(capacity))) as dispatcher:
+        await dispatcher.send(uuid7())
+        await asyncio.sleep(CHECK_INTERVAL)
         used = queue.relay.connections
         for _ in range(2):
             queue.relay.freeze()
-            await eventually(lambda: carrier.alarm)
-            await asyncio.sleep(2 * PATIENCE)  # and some attempts
+            await eventually(lambda: dispatcher.alarm)
+            await asyncio.sleep(2 * CALL_TIMEOUT)  # and some attempts
             queue.relay.thaw()
-            await eventually(lambda: carrier.alarm is None)
+            await eventually(lambda: dispatcher.alarm is None)
             await eventually(lambda: queue.relay.connections <= used, seconds=5)
     await eventually(lambda: not queue.relay.connections, seconds=5)
 
 
+async def test_versions_understand_each_other(queue: Queue) -> None:
+    """Processes of the version before share the queue while they are replaced."""
+    jobs, job_ids = Jobs(1), [uuid7(), uuid7()]
+    async with at_work(worker(queue, jobs)) as dispatcher:
+        await queue.put(str(job_ids[0]).encode())
+        await eventually(lambda: jobs.woken == job_ids[:1])
+        await dispatcher.send(job_ids[1])
+        assert await queue.take() == str(job_ids[1]).encode()
+
+
 async def refusal(url: str) -> str:
     """Why nothing can be done with this BROKER_URL."""
-    carrier = BrokerDispatcher(broker_url.parse(url), Consumer(Runs().run, 0), otherwise=Nowhere())
+    dispatcher = BrokerDispatcher(broker_url.parse(url), Jobs())
     with pytest.raises(ConfigurationError, match="BROKER_URL") as refusal:
-        await carrier.open()
-    await carrier.close()
+        await dispatcher.open()
+    await dispatcher.close()
     assert "s3cret" not in str(refusal.value)
     return str(refusal.value)
 
@@ -280,22 +320,52 @@ class TestRedis:
 
     async def test_workers_leave_no_names_behind(self, queue: Queue) -> None:
         for _ in range(3):
-            runs = Runs()
-            async with at_work(worker(queue, runs)) as carrier:
-                await carrier.send(uuid7())
-                await eventually(lambda runs=runs: runs.begun)
-        async with Redis.from_url(queue.direct.partition("?")[0]) as redis:
+            jobs = Jobs()
+            async with at_work(worker(queue, jobs)) as dispatcher:
+                await dispatcher.send(uuid7())
+                await eventually(lambda jobs=jobs: jobs.woken)
+        async with Redis.from_url(queue.server) as redis:
             assert len(await redis.xinfo_consumers(queue.place.name, "workers")) == 1
 
-    async def test_groups_of_others_do_not_count(self, queue: Queue) -> None:
-        runs = Runs()
-        async with at_work(worker(queue, runs)) as carrier:
-            async with Redis.from_url(queue.direct.partition("?")[0]) as redis:
-                await redis.xgroup_create(queue.place.name, "monitor", id="0")
-            await asyncio.gather(*(carrier.send(uuid7()) for _ in range(PLENTY)))
-            await eventually(lambda: len(runs.begun) == PLENTY, seconds=30)
-            await asyncio.sleep(2 * LOOK)
-            assert not carrier.plenty
+    async def test_what_is_older_than_the_group_is_read(self, queue: Queue) -> None:
+        jobs, job_id = Jobs(), uuid7()
+        await queue.put(str(job_id).encode())
+        async with at_work(worker(queue, jobs)):
+            await eventually(lambda: jobs.woken == [job_id])
+
+    async def test_a_call_that_the_sdk_cancels_ends_no_task(
+        self, queue: Queue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        jobs, job_id, receive = Jobs(), uuid7(), RedisBroker.receive
+        outcomes = iter([asyncio.CancelledError()])
+
+        async def cancelled_once(broker: RedisBroker) -> bytes | None:
+            for error in outcomes:
+                raise error
+            return await receive(broker)
+
+        monkeypatch.setattr(RedisBroker, "receive", cancelled_once)
+        async with at_work(worker(queue, jobs)) as dispatcher:
+            await eventually(lambda: dispatcher.alarm == "away: ConnectionAbortedError")
+            await eventually(lambda: dispatcher.alarm is None)
+            await dispatcher.send(job_id)
+            await eventually(lambda: jobs.woken == [job_id])
+
+    async def test_a_stream_has_an_end(self, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("app.jobs.dispatch.broker.redis.KEPT", 100)  # Redis removes some 100 at a time
+        async with at_work(api(queue)) as sender:
+            await asyncio.gather(*(sender.send(uuid7()) for _ in range(500)))
+        async with Redis.from_url(queue.server) as redis:
+            assert await redis.xlen(queue.place.name) < 300
+
+    async def test_a_stream_that_is_gone_is_made_again(self, queue: Queue) -> None:
+        jobs, job_id = Jobs(), uuid7()
+        async with at_work(worker(queue, jobs)) as dispatcher, Redis.from_url(queue.server) as redis:
+            await redis.delete(queue.place.name)
+            await eventually(lambda: dispatcher.alarm)
+            await eventually(lambda: dispatcher.alarm is None)
+            await dispatcher.send(job_id)
+            await eventually(lambda: jobs.woken == [job_id])
 
 
 @pytest.mark.parametrize("queue", ["rabbitmq"], indirect=True)
@@ -308,6 +378,33 @@ class TestRabbitmq:
             await (await connection.channel()).declare_queue(queue.place.name, durable=True)
         assert "PRECONDITION_FAILED - inequivalent arg" in await refusal(queue.direct)
 
+    async def test_the_version_before_can_declare_what_it_shares(self, queue: Queue) -> None:
+        """It sends through an exchange of its own, and starts before or after this version."""
+        jobs, job_ids = Jobs(), [uuid7(), uuid7()]
+        name, quorum = queue.place.name, {"x-queue-type": "quorum"}
+        dead_letters = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": f"{name}-dead"}
+        async with await aio_pika.connect(queue.server) as connection:
+            for job_id in job_ids:
+                channel = await connection.channel()
+                exchange = await channel.declare_exchange(name, aio_pika.ExchangeType.TOPIC, durable=True)
+                await channel.declare_queue(f"{name}-dead", durable=True, arguments={**quorum})
+                shared = await channel.declare_queue(name, durable=True, arguments={**dead_letters, **quorum})
+                await shared.bind(exchange, routing_key=name)
+                async with at_work(worker(queue, jobs)):
+                    await exchange.publish(aio_pika.Message(str(job_id).encode()), routing_key=name)
+                    await eventually(lambda job_id=job_id: job_id in jobs.woken)
+        assert jobs.woken == job_ids
+
+    async def test_a_queue_that_is_gone_is_made_again(self, queue: Queue) -> None:
+        jobs, job_id = Jobs(), uuid7()
+        async with at_work(worker(queue, jobs)) as dispatcher:
+            async with await aio_pika.connect(queue.server) as connection:
+                await (await connection.channel()).queue_delete(queue.place.name)
+            await eventually(lambda: dispatcher.alarm)
+            await eventually(lambda: dispatcher.alarm is None)
+            await dispatcher.send(job_id)
+            await eventually(lambda: jobs.woken == [job_id])
+
 
 @pytest.mark.parametrize("queue", ["redis", "rabbitmq"], indirect=True)
 async def test_credentials_that_are_refused_are_said_once(queue: Queue) -> None:
@@ -318,31 +415,13 @@ async def test_credentials_that_are_refused_are_said_once(queue: Queue) -> None:
 @pytest.mark.parametrize("queue", ["sqs"], indirect=True)
 class TestSqs:
     async def test_a_queue_must_be_there(self, queue: Queue) -> None:
-        place = broker_url.parse(queue.url.replace("sqs://test", "sqs://none"))
-        with pytest.raises(ConfigurationError, match="BROKER_URL names a queue that does not exist"):
-            await BrokerDispatcher(place, Consumer(Runs().run, 0), otherwise=Nowhere()).open()
-
-    async def test_what_is_no_hint_ends_in_the_dead_letter_queue(self, queue: Queue) -> None:
-        async with at_work(worker(queue, Runs())) as carrier:
-            await queue.put(b"junk")
-            await eventually(lambda: carrier.alarm, seconds=15)
-            assert (carrier.alarm or "").startswith("messages in the dead-letter queue test-")
+        refused = await refusal(queue.url.replace("sqs://test", "sqs://none"))
+        assert refused == "BROKER_URL names a queue that does not exist"
 
     async def test_a_message_is_not_looked_for_elsewhere(self, queue: Queue, sqs: Sqs) -> None:
-        runs, job_id = Runs(), uuid7()
-        async with at_work(worker(queue, runs)) as carrier:
-            url = sqs.client.get_queue_url(QueueName=queue.place.name)["QueueUrl"]
+        jobs, job_id = Jobs(), uuid7()
+        async with at_work(worker(queue, jobs)):
             elsewhere = {"s3_extended_message": {"DataType": "String", "StringValue": "True"}}
+            url = sqs.url(queue.place.name)
             sqs.client.send_message(QueueUrl=url, MessageBody=str(job_id), MessageAttributes=elsewhere)
-            await eventually(lambda: runs.begun == [job_id])
-            assert carrier.alarm is None
-
-    async def test_a_long_job_keeps_its_message(self, queue: Queue) -> None:
-        runs, other, job_id = Runs(), Runs(), uuid7()
-        runs.may_end.clear()
-        async with at_work(worker(queue, runs)) as carrier, at_work(worker(queue, other, places=1)):
-            await carrier.send(job_id)
-            await eventually(lambda: runs.begun or other.begun)
-            await asyncio.sleep(brokers.VISIBILITY * 2.5)
-            assert [*runs.begun, *other.begun] == [job_id]
-            runs.may_end.set()
+            await eventually(lambda: jobs.woken == [job_id])

@@ -18,14 +18,11 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import aio_pika
-import orjson
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import get_session
 from redis import Redis
-from taskiq import BrokerMessage
 
-connect = None
 from app.settings import broker as broker_url
 from tests.support.relay import Relay
 from tests.support.server import free_port
@@ -48,17 +45,59 @@ class Queue:
     relay: Relay
     direct: str = field(repr=False)
     environment: dict[str, str] = field(default_factory=dict)
+    sqs: "Sqs | None" = None
 
     @property
-    def place(self) -> broker_url.BrokerConfig:
+    def place(self) -> broker_url.Place:
         return broker_url.parse(self.url)
 
+    @property
+    def server(self) -> str:
+        """The URL of the broker, without the relay and our own options."""
+        return self.direct.partition("?")[0]
+
     async def put(self, body: bytes) -> None:
-        """Put in what may be no hint at all."""
-        broker = connect(broker_url.parse(self.direct), 0)
-        await broker.startup()
-        await broker.kick(BrokerMessage(task_id="x", task_name="x", message=body, labels={}))
-        await broker.shutdown()
+        """Put a message in, as every version has done it."""
+        if self.sqs is not None:
+            self.sqs.client.send_message(QueueUrl=self.sqs.url(self.place.name), MessageBody=body.decode())
+        elif self.kind == "redis":
+            with Redis.from_url(self.server) as redis:
+                redis.xadd(self.place.name, {"data": body})
+        else:
+            async with await aio_pika.connect(self.server) as connection:
+                channel = await connection.channel()
+                message = aio_pika.Message(body, headers={"task_id": "x", "task_name": "job"})
+                await channel.default_exchange.publish(message, routing_key=self.place.name)
+
+    async def take(self) -> bytes:
+        """Take the message that waits, as every version has done it."""
+        if self.sqs is not None:
+            received = self.sqs.client.receive_message(QueueUrl=self.sqs.url(self.place.name), WaitTimeSeconds=5)
+            body: str = received["Messages"][0]["Body"]
+            return body.encode()
+        if self.kind == "redis":
+            with Redis.from_url(self.server) as redis:
+                found: Any = redis.xreadgroup("workers", "worker", {self.place.name: ">"})
+                data: bytes = found[0][1][0][1][b"data"]
+                return data
+        async with await aio_pika.connect(self.server) as connection:
+            queue = await (await connection.channel()).get_queue(self.place.name)
+            return (await queue.get(no_ack=True)).body
+
+    async def held(self) -> int:
+        """How many messages wait or, on SQS and Redis, were received without being acknowledged."""
+        if self.sqs is not None:
+            names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+            url = self.sqs.url(self.place.name)
+            found = self.sqs.client.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+            return sum(int(found[name]) for name in names)
+        if self.kind == "redis":
+            with Redis.from_url(self.server) as redis:
+                groups: Any = redis.xinfo_groups(self.place.name)
+            return sum(group["lag"] + group["pending"] for group in groups if group["name"] == b"workers")
+        async with await aio_pika.connect(self.server) as connection:
+            queue = await (await connection.channel()).declare_queue(self.place.name, passive=True)
+            return queue.declaration_result.message_count or 0
 
     @property
     def settings(self) -> dict[str, str]:
@@ -119,22 +158,23 @@ class Sqs:
     port: int
     client: Any
 
+    def url(self, name: str) -> str:
+        """The URL of a queue, which its name is not enough for."""
+        url: str = self.client.get_queue_url(QueueName=name)["QueueUrl"]
+        return url
+
     @contextmanager
     def queue(self, name: str) -> Iterator[Queue]:
-        """A queue with a dead-letter queue: what was received twice and not acknowledged goes there."""
-        dead = self.client.create_queue(QueueName=f"{name}-dead")["QueueUrl"]
-        arn = self.client.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-        policy = orjson.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 2}).decode()
-        attributes = {"VisibilityTimeout": str(VISIBILITY), "RedrivePolicy": policy}
+        """A queue from which a message that was received and not acknowledged comes again soon."""
+        attributes = {"VisibilityTimeout": str(VISIBILITY)}
         made = self.client.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
         relay = Relay(self.port)
         url = f"sqs://{name}?endpoint=http://127.0.0.1:"
         try:
-            yield Queue("sqs", f"{url}{relay.port}", relay, f"{url}{self.port}", AWS)
+            yield Queue("sqs", f"{url}{relay.port}", relay, f"{url}{self.port}", AWS, self)
         finally:
             relay.cut()
-            for each in (made, dead):
-                self.client.delete_queue(QueueUrl=each)
+            self.client.delete_queue(QueueUrl=made)
 
 
 @contextmanager

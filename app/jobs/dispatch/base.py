@@ -1,42 +1,43 @@
-"""How word of a due job reaches somebody who can run it."""
+"""How a process is woken when there is a job to run. The database knows which jobs are due, and every process with
+capacity looks there once a second: a wake-up that is lost, late or doubled changes nothing but the time to start."""
 
 from typing import Protocol
 from uuid import UUID
 
 
 class Puller(Protocol):
-    """What pulls due jobs from the database, as a dispatcher knows it."""
+    """The part of this process that pulls due jobs from the database and runs them."""
 
     async def until_free(self) -> None:
-        """Return when this process has capacity for one more job. With no capacity at all it never does."""
+        """Return when this process has capacity for one more job. With JOB_CONCURRENCY=0 that is never.
+
+        A wake-up counts as a job until the look that follows it has ended. Otherwise wake-ups would be received faster
+        than they can be followed, and other processes would get none.
+        """
 
     def wake(self, job_id: UUID) -> None:
-        """Look for due jobs now. Returns at once, and raises nothing."""
+        """Look for due jobs now. Returns at once and raises nothing; without capacity it does nothing."""
 
 
 class Dispatcher(Protocol):
-    """Carries wake-ups: a job's id and nothing else.
-
-    The database knows which jobs are due, and every process with capacity looks there once a second. So a wake-up that
-    is lost, late or doubled changes nothing but the time until a job begins.
-    """
+    """Carries wake-ups: the id of a job that is due, and nothing else."""
 
     @property
     def alarm(self) -> str | None:
-        """What an operator should look after, in one line; None: nothing. The process serves all the same."""
+        """What an operator should see to, in one line, or None. The process serves all the same."""
 
     async def open(self) -> None:
-        """Connect, in the running event loop. Raises ConfigurationError for what only another setting can mend; `run`
-        goes on trying to reach a broker that is merely away."""
+        """Connect, in the running event loop and for some seconds at most. Raises ConfigurationError for what only
+        another setting can mend; a broker that is merely away is left to `run`."""
 
     async def run(self) -> None:
-        """Stay connected, receive wake-ups and hand them to the puller, until cancelled."""
+        """Stay connected and hand received wake-ups to the Puller, until cancelled."""
 
     async def send(self, job_id: UUID) -> None:
-        """Wake somebody. Called after the answer was sent: it may take a moment, and it raises nothing."""
+        """Wake a process that has capacity. Called after the answer was sent. Bounded by a timeout; raises nothing."""
 
     def stop(self) -> None:
-        """Hand on no more wake-ups: the process is about to stop."""
+        """Receive no more wake-ups, because the process is about to stop. Sending goes on."""
 
     async def close(self) -> None:
-        """Release every connection, after `run` was cancelled."""
+        """Disconnect, after `run` was cancelled."""

@@ -1,4 +1,4 @@
-"""Without a broker: a job is run by the process that accepted it, or by another one at its next look."""
+"""Without a broker, a process wakes itself."""
 
 from uuid import UUID
 
@@ -6,7 +6,7 @@ from app.jobs.dispatch.base import Puller
 
 
 class InProcessDispatcher:
-    """Adapter of the Dispatcher port that needs no broker: to send a wake-up is to pull."""
+    """Adapter of the Dispatcher port that needs no broker. Other processes find a due job within a second."""
 
     alarm = None
 
@@ -14,16 +14,16 @@ class InProcessDispatcher:
         self._puller = puller
 
     async def open(self) -> None:
-        """There is nothing to connect to."""
+        pass
 
     async def run(self) -> None:
-        """There is nothing to receive."""
+        pass
 
     async def send(self, job_id: UUID) -> None:
         self._puller.wake(job_id)
 
     def stop(self) -> None:
-        """There is nothing to receive."""
+        pass
 
     async def close(self) -> None:
-        """There is nothing to release."""
+        pass
