@@ -30,25 +30,23 @@ cli = typer.Typer(
 users = typer.Typer(help="Manage accounts.", no_args_is_help=True)
 cli.add_typer(users, name="users")
 
-STARTUP_LIMIT = 15  # seconds that a worker may take to start or, while it serves, to show a sign of life
-EXIT_MARGIN = 10  # seconds that open requests get, after the jobs have had DRAIN_SECONDS
+STARTUP_TIMEOUT = 15  # seconds for a server process to start, and then to answer each check of its supervisor
+EXIT_TIMEOUT = 10  # seconds for open requests, after the jobs have had DRAIN_SECONDS
 
-FromDataDir = Annotated[
-    Path | None, typer.Option(help="DATA_DIR of a service with the defaults: the database and the files in it.")
-]
-FromDatabaseUrl = Annotated[str, typer.Option(envvar="FROM_DATABASE_URL", help="DATABASE_URL that the rows have now.")]
-FromStorageUrl = Annotated[str, typer.Option(envvar="FROM_STORAGE_URL", help="STORAGE_URL that the files have now.")]
+FromDataDir = Annotated[Path | None, typer.Option(help="DATA_DIR of a service that keeps database and files there.")]
+FromDatabaseUrl = Annotated[str, typer.Option(envvar="FROM_DATABASE_URL", help="DATABASE_URL of the rows to copy.")]
+FromStorageUrl = Annotated[str, typer.Option(envvar="FROM_STORAGE_URL", help="STORAGE_URL of the files to copy.")]
 Email = Annotated[str, typer.Argument()]
-Concurrency = Annotated[int | None, typer.Option(min=1, help="Jobs run at once; default: JOB_CONCURRENCY.")]
+Concurrency = Annotated[int | None, typer.Option(min=1, help="Number of jobs at once; default: JOB_CONCURRENCY.")]
 HealthPort = Annotated[
     int | None,
-    typer.Option(min=1, max=65535, help="Serve /livez, /readyz and /metrics on this port; default: nowhere."),
+    typer.Option(min=1, max=65535, help="Serve /livez, /readyz and /metrics on this port; default: not at all."),
 ]
 Password = Annotated[str, typer.Option(prompt=True, hide_input=True, confirmation_prompt=True)]
 
 
 def main() -> None:
-    """Run a command; an expected failure is one line and a non-zero exit."""
+    """Run a command. An expected failure is one line on stderr and a non-zero exit code."""
     try:
         cli()
     except ConfigurationError as error:
@@ -79,14 +77,14 @@ def serve() -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=EXIT_MARGIN,
-        timeout_worker_healthcheck=STARTUP_LIMIT,
+        timeout_graceful_shutdown=EXIT_TIMEOUT,
+        timeout_worker_healthcheck=STARTUP_TIMEOUT,
     )
 
 
 @cli.command()
 def worker(concurrency: Concurrency = None, health_port: HealthPort = None) -> None:
-    """Run the jobs of the servers that have the same BROKER_URL. Start as many as you like, on any host."""
+    """Run the jobs of the servers with the same BROKER_URL. Any number of workers can run, on any host."""
     settings = load()
     if concurrency is not None:
         settings = settings.model_copy(update={"job_concurrency": concurrency})
@@ -98,7 +96,7 @@ def worker(concurrency: Concurrency = None, health_port: HealthPort = None) -> N
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=EXIT_MARGIN,
+        timeout_graceful_shutdown=EXIT_TIMEOUT,
     )
     asyncio.run(wiring.refuse_unusable(settings))
     _exit_cleanly()
@@ -114,10 +112,10 @@ def migrate() -> None:
 
 @cli.command()
 def sweep() -> None:
-    """Do once what every server does now and then: requeue lost jobs, forget what expired, remove orphaned files."""
+    """Do once what every server does regularly: requeue lost jobs, delete expired rows, remove orphaned files."""
 
     async def work(services: Services) -> None:
-        await services.sweeper.sweep_lost()
+        await services.rescuer.rescue()
         await services.sweeper.sweep_rows()
         await services.sweeper.sweep_uploads()
         await services.sweeper.sweep_files()
@@ -131,9 +129,9 @@ def transfer(
 ) -> None:
     """Copy a stopped service's rows and files into the database and storage of this environment.
 
-    What is named is copied, what is not stays where it is; nothing is changed at the source. Killed, it goes on when
-    started again; every row and every SHA-256 is verified at the target. Exit code 1: it is not all there, or somebody
-    has served meanwhile.
+    Only what is named is copied, and the source is not changed. A transfer that was interrupted continues when it is
+    started again. Every row and every SHA-256 is verified at the target. Exit code 1: the copy is incomplete, or a
+    server has run meanwhile.
     """
     rows, files = (bool(from_data_dir or url) for url in (from_database_url, from_storage_url))
     if not rows and not files:
@@ -158,14 +156,14 @@ def transfer(
 
 
 @cli.command()
-def demo(url: Annotated[str | None, typer.Option(help="Of a running server.")] = None) -> None:
-    """Show the main job end to end, on a throwaway server unless another is named."""
+def demo(url: Annotated[str | None, typer.Option(help="URL of a running server.")] = None) -> None:
+    """Show the main use case end to end, on a temporary server unless a URL is given."""
     demo_module.run(url)
 
 
 @users.command("create")
 def create_user(email: Email, password: Password) -> None:
-    """Create an account, also where registration is closed."""
+    """Create an account, even where registration is closed."""
     try:
         new = NewUser(email=email, password=password)
     except ValidationError as error:
@@ -176,7 +174,7 @@ def create_user(email: Email, password: Password) -> None:
 
 @users.command("disable")
 def disable_user(email: Email) -> None:
-    """Lock an account and revoke its logins."""
+    """Disable an account and revoke its logins."""
     try:
         address = canonical_address(email)
     except ValueError as error:
@@ -192,7 +190,7 @@ def list_users() -> None:
 
 
 def _exit_cleanly() -> None:
-    """After its graceful stop uvicorn raises the signal again; a stop that was asked for is no failure."""
+    """Exit with code 0 on SIGTERM and SIGINT: uvicorn raises the signal again after its graceful stop."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
 

@@ -1,4 +1,4 @@
-"""The main job end to end: what a client does, in the standard library's own words."""
+"""The main use case end to end, as a client that needs only the standard library."""
 
 import json
 import socket
@@ -18,19 +18,22 @@ from typer import echo
 
 APP = Path(__file__).parent
 SAMPLES = APP / "samples"
-STARTUP = 20.0  # seconds
+STARTUP_TIMEOUT = 20.0  # seconds
 
 
 class DemoError(Exception):
-    """The message is one line: what kept the demo from going on."""
+    """The demo cannot continue; the message is one line that says why."""
 
 
 class NotReady(DemoError):
-    """Nobody answers at the URL yet, or with 503."""
+    """The URL does not answer yet, or answers 503."""
 
 
 def run(url: str | None) -> None:
-    """Register, log in, upload a PDF and a DOCX, process them, watch, print results, a timeline. Raises DemoError."""
+    """Register, log in, upload a PDF and a DOCX, process both, and print results and timelines.
+
+    Without a URL, a server is started for the demo, and its data removed afterwards. Raises DemoError.
+    """
     with nullcontext(url) if url else _throwaway_server() as address:
         _show(Client(address))
 
@@ -48,7 +51,7 @@ def _throwaway_server() -> Iterator[str]:
 
 
 def environment(folder: str, port: int) -> dict[str, str]:
-    """Of a server whose data are all in an empty folder: the settings around us and the secrets may name real ones."""
+    """Settings of a server whose data are all in an empty folder. Nothing is inherited that could name real data."""
     secrets = Path(folder, "no-secrets")
     secrets.mkdir()
     return {
@@ -78,20 +81,23 @@ class Client:
         self._headers: dict[str, str] = {}
 
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
-        """Raises NotReady when there is no answer or a 503, DemoError for any other that is an error or no JSON."""
+        """Send a request and return the decoded response.
+
+        Raises NotReady without a response or for a 503, DemoError for any other error, or a response that is not JSON.
+        """
         if not isinstance(body, bytes | None):
             body, headers = json.dumps(body).encode(), {"Content-Type": "application/json", **headers}
         status, text = self._exchange(method, path, body, self._headers | headers)
-        said = f"{self._url}: {method} {path} → {status}"
-        if status == 503:  # a proxy's may be no problem object
-            raise NotReady(said)
+        summary = f"{self._url}: {method} {path} → {status}"
+        if status == 503:  # from a proxy it need not be a problem object
+            raise NotReady(summary)
         try:
             answer = json.loads(text or "null")
             problem = answer["detail"] if status >= 400 else None
         except (ValueError, LookupError, TypeError):
-            raise DemoError(f"{said}, which is not how this service answers") from None
+            raise DemoError(f"{summary}, which is not how this service answers") from None
         if problem:
-            raise DemoError(f"{said}: {problem}")
+            raise DemoError(f"{summary}: {problem}")
         echo(f"{method:5} {path} → {status}")
         return answer
 
@@ -109,8 +115,8 @@ class Client:
             connection.close()
 
     def wait_until_ready(self) -> None:
-        """Raises NotReady if it never is."""
-        deadline = time.monotonic() + STARTUP
+        """Wait until /readyz answers 200. Raises NotReady after STARTUP_TIMEOUT."""
+        deadline = time.monotonic() + STARTUP_TIMEOUT
         while True:
             try:
                 self.call("GET", "/readyz")
@@ -122,11 +128,13 @@ class Client:
                 return
 
     def log_in(self, email: str, password: str) -> None:
+        """Create an account, and send its access token from now on. Raises DemoError."""
         self.call("POST", "/auth/register", {"email": email, "password": password})
         tokens = self.call("POST", "/auth/login", {"email": email, "password": password})
         self._headers["Authorization"] = f"Bearer {tokens['access_token']}"
 
     def upload(self, file: Path) -> Any:
+        """Upload a file and return the document. Raises DemoError."""
         boundary = uuid4().hex
         head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{file.name}"\r\n\r\n'
         body = head.encode() + file.read_bytes() + f"\r\n--{boundary}--\r\n".encode()

@@ -1,7 +1,7 @@
 """The Idempotency-Key mechanism (draft-ietf-httpapi-idempotency-key-header), for any route.
 
-A key belongs to a user. Its record is written in the transaction of the work that it guards, so a key is remembered
-exactly when the work happened. Only successes are remembered: a refused request may be corrected and sent again.
+A key belongs to a user. Its record is written in the transaction of the work that it protects, so it exists exactly
+when the work was done. Only successful responses are stored: a refused request may be corrected and sent again.
 """
 
 import hashlib
@@ -32,13 +32,14 @@ from sqlalchemy import (
 
 from app.database import Prepared, UTCDateTime, insert_or_replace, insert_unless, metadata, now
 from app.errors import IdempotencyKeyReused, MalformedIdempotencyKey, RequestInProgress
+from app.web.describe import header
 
 records = Table(
     "idempotency_keys",
     metadata,
     Column("user_id", Uuid, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
     Column("key", String(255), primary_key=True),
-    # Until the work is done the record only reserves the key, for `holder`, until `expires_at`.
+    # Until the work is done, the record only reserves the key for `holder` until `expires_at`.
     Column("holder", Uuid),
     Column("fingerprint", String(64)),
     Column("status", Integer),
@@ -48,13 +49,15 @@ records = Table(
     Index(None, "expires_at"),
 )
 
+HEADERS = {"Idempotent-Replayed": header("`true` when this is the stored response to an earlier request.", "true")}
+
 _BARE = re.compile(r"[\x21\x23-\x7e][\x20-\x7e]{0,254}")
 _QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255})"')
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What was answered, to the byte, so that a replay is the same."""
+class StoredResponse:
+    """A response as it is stored with its key, so that a replay is the same to the byte."""
 
     status: int
     body: bytes
@@ -62,15 +65,15 @@ class Answer:
     replayed: bool = False
 
     def response(self, headers: Mapping[str, str] | None = None) -> Response:
-        """The answer on the wire. `headers` are those that describe now, not the stored answer."""
+        """The HTTP response. `headers` are those that are true now and not part of what was stored."""
         replayed = {"Idempotent-Replayed": "true"} if self.replayed else {}
         sent = {"Location": self.location, **replayed, **(headers or {})}
         return Response(self.body, self.status, sent, "application/json")
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
-    """One request under a key: who sent it, and for how long its answer is kept (seconds)."""
+class KeyScope:
+    """An Idempotency-Key of one user. `ttl` is how long its response is kept, in seconds."""
 
     user_id: UUID
     key: str
@@ -78,19 +81,19 @@ class Guard:
 
 
 def fingerprint(method: str, path: str, body: Any) -> str:
-    """SHA-256 over method, path and the canonical form of a JSON-like body."""
+    """SHA-256, in hex, of method, path and the canonical form of a JSON-like body."""
     canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(b"\0".join((method.encode(), path.encode(), canonical))).hexdigest()
 
 
-def reserve(conn: Connection, guard: Guard, holder: UUID, seconds: float) -> None:
-    """Keep others from starting the same long request while `holder` works on it.
+def reserve(conn: Connection, scope: KeyScope, holder: UUID, seconds: float) -> None:
+    """Reserve the key for `holder`, so that the same long request does not start twice.
 
-    Only a courtesy with a time limit: `recall` and `remember` decide in the transaction of the work itself.
-    Raises RequestInProgress while somebody else holds the key. A finished record is left alone.
+    The reservation only spares work: `lookup` and `store` decide, in the transaction of the work itself. A finished
+    record is left as it is. Raises RequestInProgress while another holder has the key.
     """
     insert = insert_unless(conn, records).values(
-        user_id=guard.user_id, key=guard.key, holder=holder, expires_at=now(seconds)
+        user_id=scope.user_id, key=scope.key, holder=holder, expires_at=now(seconds)
     )
     insert = insert.on_conflict_do_update(
         index_elements=["user_id", "key"],
@@ -99,62 +102,63 @@ def reserve(conn: Connection, guard: Guard, holder: UUID, seconds: float) -> Non
         where=records.c.expires_at <= now(),
     )
     if conn.execute(insert).rowcount == 0:
-        held = conn.scalar(select(records.c.status.is_(None)).where(*_of(guard)))
-        if held:
+        unfinished = conn.scalar(select(records.c.status.is_(None)).where(*_is(scope)))
+        if unfinished:
             raise RequestInProgress
 
 
-def release(conn: Connection, guard: Guard, holder: UUID) -> None:
-    """Give up a reservation whose work did not happen."""
-    conn.execute(delete(records).where(*_of(guard), records.c.holder == holder, records.c.status.is_(None)))
+def release(conn: Connection, scope: KeyScope, holder: UUID) -> None:
+    """Release a reservation whose work was not done."""
+    conn.execute(delete(records).where(*_is(scope), records.c.holder == holder, records.c.status.is_(None)))
 
 
-_RECALL = Prepared(
+_LOOKUP = Prepared(
     select(records).where(
         records.c.user_id == bindparam("user"), records.c.key == bindparam("sent"), records.c.expires_at > now()
     )
 )
 
 
-def recall(conn: Connection, guard: Guard, print_: str, *, reserved: bool = False) -> Answer | None:
-    """The remembered answer to this very request, or None when it is new.
+def lookup(conn: Connection, scope: KeyScope, fingerprint: str, *, reserved: bool = False) -> StoredResponse | None:
+    """The stored response to this request, or None when the request is new.
 
-    Raises IdempotencyKeyReused when the key stands for another request, RequestInProgress while another holds it.
-    With `reserved` the caller has done the long work under a reservation: of those, the first to commit wins.
+    `reserved`: the caller has already done the long work under a reservation, and the first to commit wins.
+    Raises IdempotencyKeyReused for another request under the same key, RequestInProgress while another holds the key.
     """
-    row = _RECALL.one(conn, {"user": guard.user_id, "sent": guard.key})
+    row = _LOOKUP.one(conn, {"user": scope.user_id, "sent": scope.key})
     if row is None or (row["status"] is None and reserved):
         return None
     if row["status"] is None:
         raise RequestInProgress
-    if row["fingerprint"] != print_:
+    if row["fingerprint"] != fingerprint:
         raise IdempotencyKeyReused
-    return Answer(row["status"], row["body"], row["location"], replayed=True)
+    return StoredResponse(row["status"], row["body"], row["location"], replayed=True)
 
 
-_REMEMBER = insert_or_replace(records, expires_at=now(bindparam("ttl", type_=Float)))
+_STORE = insert_or_replace(records, expires_at=now(bindparam("ttl", type_=Float)))
 
 
-def remember(conn: Connection, guard: Guard, print_: str, answer: Answer) -> None:
-    """Record the answer in the transaction of its work."""
+def store(conn: Connection, scope: KeyScope, fingerprint: str, response: StoredResponse) -> None:
+    """Store the response, in the transaction of its work."""
     values = {
-        "user_id": guard.user_id,
-        "key": guard.key,
-        "fingerprint": print_,
-        "status": answer.status,
-        "location": answer.location,
-        "body": answer.body,
-        "ttl": guard.ttl,
+        "user_id": scope.user_id,
+        "key": scope.key,
+        "fingerprint": fingerprint,
+        "status": response.status,
+        "location": response.location,
+        "body": response.body,
+        "ttl": scope.ttl,
     }
-    _REMEMBER[conn.dialect.name].count(conn, values)
+    _STORE[conn.dialect.name].count(conn, values)
 
 
 def forget_expired(conn: Connection) -> None:
+    """Delete expired records."""
     conn.execute(delete(records).where(records.c.expires_at <= now()))
 
 
-def _of(guard: Guard) -> tuple[Any, Any]:
-    return records.c.user_id == guard.user_id, records.c.key == guard.key
+def _is(scope: KeyScope) -> tuple[Any, Any]:
+    return records.c.user_id == scope.user_id, records.c.key == scope.key
 
 
 def _key(
@@ -164,7 +168,7 @@ def _key(
         Header(
             alias="Idempotency-Key",
             description="1–255 printable ASCII characters, bare or as a quoted string. A repeated request with the "
-            "same key gets the first answer again, while the key is remembered.",
+            "same key gets the first response again for as long as the key is kept.",
             json_schema_extra={"pattern": f"^({_BARE.pattern}|{_QUOTED.pattern})$"},
         ),
     ] = None,

@@ -3,43 +3,49 @@
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+
+from sqlalchemy import Connection
 
 from app.auth.passwords import PasswordHasher
 from app.auth.service import AuthService
 from app.auth.tokens import AccessTokens, development_secret
 from app.database import Database
 from app.database.sqlite import SqliteDatabase
-from app.dispatch.base import Carrier, Dispatcher
-from app.dispatch.in_process import InProcessDispatcher
-from app.dispatch.nowhere import Nowhere
-from app.documents.gate import Gate
+from app.documents import repository as documents
+from app.documents.limits import UploadLimits
 from app.documents.service import DocumentService
 from app.errors import ConfigurationError
-from app.processing.runner import Runner
+from app.jobs import repository as jobs
+from app.jobs.dispatch.base import Dispatcher
+from app.jobs.dispatch.in_process import InProcessDispatcher
+from app.jobs.kinds import Kind
+from app.jobs.rescuer import UNSERVED_SECONDS, Rescuer
+from app.jobs.runner import Runner
+from app.jobs.watch import JobWatch
+from app.processing.kind import ProcessKind
 from app.processing.service import ProcessingService
 from app.processing.sweeper import Sweeper
-from app.processing.watch import JobWatch
 from app.processors.base import Processor
 from app.processors.simulated import SimulatedProcessor
 from app.processors.text import TextProcessor
-from app.server.health import Health
 from app.settings import Settings
-from app.settings.broker import Place
 from app.settings.storage import Bucket, Folder
 from app.storage.base import Storage
 from app.storage.local import LocalStorage
 from app.telemetry import faults
+from app.telemetry.loop import LoopWatch
+from app.telemetry.metrics import Gauge, gauge, gauge_by
 from app.transfer import Transfer
 from app.uploads.service import UploadService
 from app.uploads.urls import OwnUrls
 
-OPERATORS_PATIENCE = 600.0  # seconds that a statement may take where nobody waits for an answer
+OPERATOR_STATEMENT_TIMEOUT = 600.0  # seconds that a statement may take where nobody waits for an answer
 
 PROCESSORS: tuple[Processor[Any], ...] = (SimulatedProcessor(), TextProcessor())
 
@@ -56,11 +62,26 @@ class Services:
     documents: DocumentService
     uploads: UploadService
     processing: ProcessingService
-    dispatcher: Carrier
+    dispatcher: Dispatcher
+    kinds: Mapping[str, Kind]
     runner: Runner
+    rescuer: Rescuer
     sweeper: Sweeper
     watch: JobWatch
-    health: Health
+
+    @property
+    def checks(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """What this process needs in order to serve. A check raises when it does not work."""
+        return {"database": self.db.check, "storage": self.storage.check}
+
+    @property
+    def alarms(self) -> dict[str, Callable[[], str | None]]:
+        """What an operator should look into. An alarm returns None when all is well."""
+        return {"broker": lambda: self.dispatcher.alarm, "queues": lambda: self.rescuer.alarm}
+
+    async def gauges(self) -> list[Gauge]:
+        """Read the gauges from the database."""
+        return await self.db.read(partial(_gauges, queues=self.runner.queues))
 
     async def open(self, *, dispatching: bool = True) -> None:
         """First thing, in the running event loop. Raises ConfigurationError, DatabaseUnavailable, StorageFull, and then
@@ -77,13 +98,15 @@ class Services:
     async def run(self) -> None:
         """What goes on in the background, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(LoopWatch(self.runner.describe).run())
+            tasks.create_task(self.runner.run())
+            tasks.create_task(self.rescuer.run())
             tasks.create_task(self.sweeper.run())
             tasks.create_task(self.watch.run())
             tasks.create_task(self.dispatcher.run())
 
     async def drain(self, seconds: float) -> None:
-        """First thing on SIGTERM: fail readiness, claim no more, let jobs end within `seconds` or give them back."""
-        self.health.draining = True
+        """First thing on SIGTERM: claim no more, let jobs end within `seconds` or give them back."""
         self.watch.close()
         self.sweeper.stop()
         self.dispatcher.stop()
@@ -92,7 +115,6 @@ class Services:
     async def close(self) -> None:
         """Last thing, after `run` was cancelled: let go of everything."""
         await self.drain(0)
-        await self.sweeper.close()
         await self.dispatcher.close()
         self.hasher.close()
         await self.storage.close()
@@ -106,34 +128,40 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     db = _database(settings)
     storage = _storage(settings)
     processors = {processor.name: processor for processor in PROCESSORS}
-    gate = Gate(settings)
+    limits = UploadLimits(settings)
     secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else development_secret(settings.data_dir)
     hasher = PasswordHasher()
     watch = JobWatch(db)
-    runner = Runner(db=db, storage=storage, processors=processors, watch=watch, settings=settings, name=name)
-    dispatcher = _dispatcher(settings, runner, worker=worker)
+    lease = settings.lease_seconds
+    kinds = {
+        kind.name: kind
+        for kind in (
+            ProcessKind(
+                storage,
+                processors,
+                timeout=settings.job_timeout,
+                max_result_bytes=settings.max_result_bytes,
+            ),
+        )
+    }
+    capacity = settings.job_concurrency if worker or settings.broker is None else 0
+    runner = Runner(db, list(kinds.values()), watch, capacity=capacity, lease=lease, name=name)
+    dispatcher = _dispatcher(settings, runner)
     return Services(
         settings=settings,
         db=db,
         storage=storage,
         hasher=hasher,
         auth=AuthService(db, hasher, _access_tokens(settings, secret), settings),
-        documents=DocumentService(db, storage, gate, settings),
-        uploads=UploadService(db, storage, gate, OwnUrls(secret), settings),
-        processing=ProcessingService(db, dispatcher, processors, watch, settings),
+        documents=DocumentService(db, storage, limits, settings),
+        uploads=UploadService(db, storage, limits, OwnUrls(secret), settings),
+        processing=ProcessingService(db, kinds, processors, watch, dispatcher.send, settings),
         dispatcher=dispatcher,
+        kinds=kinds,
         runner=runner,
-        sweeper=Sweeper(
-            db=db,
-            storage=storage,
-            dispatcher=dispatcher,
-            freed=runner.freed,
-            watch=watch,
-            settings=settings,
-            name=name,
-        ),
+        rescuer=Rescuer(db, runner, kinds, watch, lease=lease, name=name),
+        sweeper=Sweeper(db=db, storage=storage, settings=settings, name=name),
         watch=watch,
-        health=Health(db, {"database": db.check, "storage": storage.check}, {"broker": lambda: dispatcher.alarm}),
     )
 
 
@@ -146,8 +174,8 @@ def build_transfer(source: Settings, target: Settings, *, rows: bool, files: boo
     if files:
         _refuse_pointless("STORAGE_URL", _place_of_files(source), _place_of_files(target))
     return Transfer(
-        target_db=_database(target, statement_timeout=OPERATORS_PATIENCE),
-        source_db=_database(source, statement_timeout=OPERATORS_PATIENCE) if rows else None,
+        target_db=_database(target, statement_timeout=OPERATOR_STATEMENT_TIMEOUT),
+        source_db=_database(source, statement_timeout=OPERATOR_STATEMENT_TIMEOUT) if rows else None,
         source_storage=_storage(source) if files else None,
         target_storage=_storage(target) if files else None,
     )
@@ -162,10 +190,6 @@ async def refuse_unusable(settings: Settings) -> None:
     storage = _storage(settings)
     await storage.open()
     await storage.close()
-    if settings.broker is not None:
-        carrier = _broker(settings.broker, _run_nothing, places=0, otherwise=Nowhere())
-        await carrier.open()
-        await carrier.close()
     db = _database(settings)
     try:
         await asyncio.to_thread(db.migrate)
@@ -173,22 +197,19 @@ async def refuse_unusable(settings: Settings) -> None:
         await db.close()
 
 
-def _dispatcher(settings: Settings, runner: Runner, *, worker: bool) -> Carrier:
-    in_process = InProcessDispatcher(runner)
-    if settings.broker is None:
-        return in_process
-    otherwise = in_process if worker else Nowhere()
-    return _broker(settings.broker, runner.run, settings.job_concurrency if worker else 0, otherwise)
+def _gauges(conn: Connection, queues: Sequence[str]) -> list[Gauge]:
+    states, oldest = jobs.counts(conn)
+    unserved = jobs.unserved(conn, queues, UNSERVED_SECONDS)
+    return [
+        gauge_by("status", "documents", "Documents by status.", documents.counts(conn)),
+        gauge_by("state", "jobs", "Jobs by state.", states),
+        gauge("jobs_oldest_queued_seconds", "Age of the oldest job that is due and queued.", oldest),
+        gauge_by("queue", "jobs_unserved", "Due jobs in queues that this process cannot serve.", unserved),
+    ]
 
 
-def _broker(place: Place, run: Callable[[UUID], Awaitable[None]], places: int, otherwise: Dispatcher) -> Carrier:
-    from app.dispatch.broker import BrokerDispatcher, Consumer  # noqa: PLC0415 - taskiq takes half a second to import
-
-    return BrokerDispatcher(place, Consumer(run, places), otherwise)
-
-
-async def _run_nothing(job_id: UUID) -> None:
-    pass
+def _dispatcher(settings: Settings, runner: Runner) -> Dispatcher:
+    return InProcessDispatcher(runner)
 
 
 def _storage(settings: Settings) -> Storage:

@@ -1,4 +1,4 @@
-"""The principal of a request, as an annotated parameter."""
+"""Authentication of requests, and the current user as an annotated parameter."""
 
 from typing import Annotated, Any
 
@@ -9,38 +9,38 @@ from fastapi.security import HTTPBearer, OAuth2PasswordBearer
 from app.auth.schemas import User
 from app.auth.service import AuthService
 from app.errors import InvalidToken, Unauthorized
+from app.telemetry import context
+from app.web.dependencies import service
 from app.web.route import Route
 
-# Both are declared for the API description only: either form of Authorize works in /docs.
+# Both only describe the API, so that either form of Authorize works in /docs.
 _bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="An access token from POST /auth/login.")
 _password = OAuth2PasswordBearer("auth/login", auto_error=False)
 
 
-def get_service(request: Request) -> AuthService:
-    service: AuthService = request.app.state.auth
-    return service
-
-
 async def authenticate(request: Request) -> User:
-    """Authenticate the bearer token (RFC 6750 §2.1) and bind the user to the log context.
+    """The user of the bearer token (RFC 6750 §2.1), who also becomes the actor of the context.
 
-    Raises Unauthorized without one, InvalidToken for a bad one.
+    Raises Unauthorized without a token, InvalidToken for a token that is not valid.
     """
     sent = request.headers.getlist("authorization")
     scheme, _, token = sent[0].partition(" ") if sent else ("", "", "")
     if scheme.lower() != "bearer":
-        raise Unauthorized  # no error code for a client that did not try this method (RFC 6750 §3)
+        raise Unauthorized  # without an error code, as the client sent no bearer token (RFC 6750 §3)
     if len(sent) > 1:
         raise InvalidToken
-    user = await get_service(request).authenticate(token)
+    auth: AuthService = request.app.state.services.auth
+    user = await auth.authenticate(token)
+    context.actor.set(f"user:{user.id}")
     structlog.contextvars.bind_contextvars(user_id=str(user.id))
     return user
 
 
 class AuthenticatedRoute(Route):
-    """A route that knows its user before it reads a byte of the body."""
+    """A route that authenticates the request before it reads a byte of the body."""
 
     async def answer(self, request: Request) -> Response:
+        """Authenticate, then call the handler. Raises Unauthorized, InvalidToken, and what Route raises."""
         request.state.user = await authenticate(request)
         return await super().answer(request)
 
@@ -50,10 +50,10 @@ def _current_user(request: Request) -> User:
     return user
 
 
-Service = Annotated[AuthService, Depends(get_service)]
+Service = Annotated[AuthService, service("auth")]
 CurrentUser = Annotated[User, Depends(_current_user)]
 
 
-def users_only(**options: Any) -> APIRouter:
-    """A router whose every route wants an access token."""
+def authenticated_router(**options: Any) -> APIRouter:
+    """A router whose routes all require an access token."""
     return APIRouter(route_class=AuthenticatedRoute, dependencies=[Depends(_bearer), Depends(_password)], **options)

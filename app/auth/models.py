@@ -14,7 +14,7 @@ users = Table(
     Column("created_at", UTCDateTime, nullable=False),
 )
 
-# A login and all that was refreshed from it.
+# A login, and all refresh tokens that descend from it.
 token_families = Table(
     "token_families",
     metadata,
@@ -29,7 +29,7 @@ refresh_tokens = Table(
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("family_id", Uuid, ForeignKey("token_families.id", ondelete="CASCADE"), nullable=False, index=True),
-    # No foreign key: a cascade down a long chain would hit SQLite's limit on trigger depth.
+    # No foreign key: deleting a long chain by cascade would exceed SQLite's limit on trigger depth.
     Column("parent_id", Uuid),
     Column("token_hash", LargeBinary(32), nullable=False, unique=True),
     Column("expires_at", UTCDateTime, nullable=False),

@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
-from app.auth.dependencies import CurrentUser, Service, users_only
+from app.auth.dependencies import CurrentUser, Service, authenticated_router
 from app.auth.schemas import Credentials, NewUser, RefreshRequest, TokenPair, User
 from app.errors import (
     EmailTaken,
@@ -21,7 +21,7 @@ from app.web.problems import invalid
 from app.web.route import Route, json_response, media_type
 
 router = APIRouter(prefix="/auth", tags=["auth"], route_class=Route)
-own = users_only(prefix="/auth", tags=["auth"])
+authenticated = authenticated_router(prefix="/auth", tags=["auth"])
 
 _NO_STORE = {"Cache-Control": "no-store"}  # RFC 6749 §5.1
 _FORM = {
@@ -78,20 +78,20 @@ async def login(request: Request, service: Service) -> Response:
     responses=raises(InvalidRefreshToken, authenticated=False, body=True),
 )
 async def refresh(body: RefreshRequest, service: Service) -> Response:
-    """Exchange a refresh token for a new pair. Each refresh token works once; using it again later revokes them all."""
+    """Exchange a refresh token for a new pair. Each works once; using it again later revokes all of the same login."""
     return json_response(await service.refresh(body.refresh_token), headers=_NO_STORE)
 
 
 @router.post("/logout", operation_id="logout", status_code=204, responses=raises(authenticated=False, body=True))
 async def logout(body: RefreshRequest, service: Service) -> Response:
-    """Revoke a refresh token and all that came of the same login."""
+    """Revoke a refresh token and all others of the same login."""
     await service.logout(body.refresh_token)
     return Response(status_code=204)
 
 
-@own.get("/me", operation_id="me", response_model=User, responses=raises())
+@authenticated.get("/me", operation_id="me", response_model=User, responses=raises())
 async def me(user: CurrentUser) -> Response:
-    """The account behind the access token."""
+    """The account that the access token belongs to."""
     return json_response(user)
 
 
@@ -116,7 +116,7 @@ def _form(body: bytes) -> dict[str, str]:
         fields = dict(parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=True, max_num_fields=20))
     except ValueError:
         raise ValidationFailed("The body is not a valid form.") from None
-    # RFC 6749 §4.3.2: the other fields say what we know or do not use.
+    # The other fields of RFC 6749 §4.3.2 are not used.
     if fields.get("grant_type", "password") != "password":
         raise ValidationFailed("The only grant type is `password`.")
     return {

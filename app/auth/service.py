@@ -1,4 +1,4 @@
-"""Accounts, logins, and the life of refresh tokens."""
+"""Accounts, logins, and the rotation of refresh tokens."""
 
 from typing import Any
 from uuid import UUID
@@ -18,6 +18,8 @@ from app.telemetry import faults
 
 
 class AuthService:
+    """Registers and authenticates users, and issues, rotates and revokes their tokens."""
+
     def __init__(self, db: Database, hasher: PasswordHasher, tokens: AccessTokens, settings: Settings) -> None:
         self._db = db
         self._hasher = hasher
@@ -25,26 +27,26 @@ class AuthService:
         self._settings = settings
 
     async def register(self, email: str, password: str) -> User:
-        """Open registration. Raises RegistrationClosed, EmailTaken."""
+        """Create an account for a client. Raises RegistrationClosed, EmailTaken."""
         if self._settings.registration == "closed":
             raise RegistrationClosed
         return await self.create_user(email, password)
 
     async def create_user(self, email: str, password: str, actor: str | None = None) -> User:
-        """An account made by `actor`, or by its own user. Raises EmailTaken."""
+        """Create an account. Without an `actor`, the event names the new user. Raises EmailTaken."""
         password_hash = await self._hasher.hash(password)
         return await self._db.write(lambda conn: _create_user(conn, email, password_hash, actor))
 
     async def login(self, email: str, password: str) -> TokenPair:
-        """A new token family. Raises InvalidCredentials, after the same time whether or not the user exists."""
+        """Begin a token family. Raises InvalidCredentials, after the same time whether or not the user exists."""
         row = await self._db.read(lambda conn: conn.execute(select(users).where(users.c.email == email)).one_or_none())
-        fits = await self._hasher.verify(password, row.password_hash if row else None)
-        if row is None or not fits or not row.active:
+        matches = await self._hasher.verify(password, row.password_hash if row else None)
+        if row is None or not matches or not row.active:
             raise InvalidCredentials
         return await self._db.write(lambda conn: self._begin_family(conn, row.id))
 
     async def refresh(self, refresh_token: str) -> TokenPair:
-        """Rotate. Raises InvalidRefreshToken; a reused token also revokes everything that came of its login."""
+        """Exchange a refresh token for a new pair. Reuse revokes its family. Raises InvalidRefreshToken."""
         pair = await self._db.write(lambda conn: self._rotate(conn, refresh_token_hash(refresh_token)))
         faults.hit("refresh.after_commit")
         if pair is None:
@@ -52,7 +54,7 @@ class AuthService:
         return pair
 
     async def logout(self, refresh_token: str) -> None:
-        """Revoke the token's family. A token that is not known any more is as good as revoked."""
+        """Revoke the token's family. An unknown token is ignored: it may have expired."""
         await self._db.write(lambda conn: _logout(conn, refresh_token_hash(refresh_token)))
 
     async def authenticate(self, access_token: str) -> User:
@@ -64,7 +66,7 @@ class AuthService:
         return User.model_validate(row)
 
     async def disable(self, email: str) -> None:
-        """Lock an account at once: its access tokens stop working too. Raises NotFound."""
+        """Disable an account and revoke its logins; its access tokens stop working at once. Raises NotFound."""
         await self._db.write(lambda conn: _disable(conn, email))
 
     async def list_users(self) -> list[tuple[User, bool]]:
@@ -81,12 +83,12 @@ class AuthService:
         return self._issue(conn, user_id, family_id, None)
 
     def _rotate(self, conn: Connection, token_hash: bytes) -> TokenPair | None:
-        """One conditional UPDATE decides. None: the token is not usable, and was punished if it was reused."""
+        """Rotate by one conditional UPDATE. None if the token is not valid; reuse also revokes its family."""
         child = refresh_tokens.alias("child")
         child_rotated = select(child.c.id).where(
             child.c.parent_id == refresh_tokens.c.id, child.c.rotated_at.is_not(None)
         )
-        # The direct predecessor may come again for a moment: two tabs refresh at once, or the answer was lost.
+        # The direct predecessor may be used again for a moment: two tabs refresh at once, or a response was lost.
         in_grace = and_(
             refresh_tokens.c.rotated_at > now(-self._settings.refresh_grace_seconds), ~child_rotated.exists()
         )
@@ -137,7 +139,7 @@ class AuthService:
 
 
 def forget_expired(conn: Connection) -> None:
-    """Drop families past their absolute expiry, with their tokens."""
+    """Delete expired families, with their tokens."""
     conn.execute(token_families.delete().where(token_families.c.expires_at <= now()))
 
 

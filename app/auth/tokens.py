@@ -1,6 +1,6 @@
 """Access tokens (JWT, RFC 7519, HS256) and refresh tokens (opaque, stored hashed).
 
-python-jose signs and verifies; the checks it leaves out are made here, in one verifier (RFC 8725).
+python-jose signs and verifies; the one verifier here adds the checks that it lacks (RFC 8725).
 """
 
 import hashlib
@@ -22,14 +22,14 @@ from app.errors import ConfigurationError, InvalidToken
 from app.settings import MIN_SECRET_BYTES
 
 MAX_TOKEN_BYTES = 4096
-REMEMBERED = 4096  # tokens
-LEEWAY = 10  # seconds that clocks of several hosts may differ
+CACHED_TOKENS = 4096
+LEEWAY_SECONDS = 10  # by which the clocks of hosts may differ
 _PART = re.compile(r"[A-Za-z0-9_-]+")
 _REQUIRED = {f"require_{claim}": True for claim in ("aud", "iat", "exp", "iss", "sub", "jti")}
 
 
 class _Claims(NamedTuple):
-    """What was verified of a token. The times are Unix times."""
+    """The verified claims of a token. Times are Unix times."""
 
     user_id: UUID
     issued_at: int
@@ -44,13 +44,14 @@ class AccessTokens:
             raise ConfigurationError(f"the signing secret must be at least {MIN_SECRET_BYTES} bytes")
         # As a key object: python-jose takes a secret that happens to be JSON for a key set.
         self._key = jwk.construct(secret, "HS256")
-        # Of one and the same token only the time changes anything: a third of a request's cost.
-        self._verified = lru_cache(REMEMBERED)(self._verify)
+        # Only the time changes the outcome for a token that was verified before. A third of the cost of a request.
+        self._verified = lru_cache(CACHED_TOKENS)(self._verify)
         self._issuer = issuer
         self._audience = audience
         self.ttl = ttl
 
     def issue(self, user_id: UUID) -> str:
+        """A signed token for the user, valid from now for `ttl` seconds."""
         now = int(time.time())
         claims = {
             "iss": self._issuer,
@@ -64,12 +65,12 @@ class AccessTokens:
         return str(jwt.encode(claims, self._key, algorithm="HS256"))
 
     def verify(self, token: str) -> UUID:
-        """The user the token was issued to. Raises InvalidToken for whatever is wrong with it."""
+        """The user that the token was issued to. Raises InvalidToken."""
         try:
             claims = self._verified(token)
         except Exception as error:  # python-jose raises RecursionError, TypeError and OverflowError on hostile tokens
             raise InvalidToken from error
-        if not claims.issued_at - LEEWAY <= time.time() <= claims.expires_at + LEEWAY:
+        if not claims.issued_at - LEEWAY_SECONDS <= time.time() <= claims.expires_at + LEEWAY_SECONDS:
             raise InvalidToken
         return claims.user_id
 
@@ -90,7 +91,7 @@ class AccessTokens:
             algorithms=["HS256"],
             audience=self._audience,
             issuer=self._issuer,
-            options={**_REQUIRED, "leeway": LEEWAY},
+            options={**_REQUIRED, "leeway": LEEWAY_SECONDS},
         )
         if claims["typ"] != "access" or type(claims["iat"]) is not int:
             raise InvalidToken
@@ -98,7 +99,7 @@ class AccessTokens:
 
 
 def _decoded(part: str) -> bytes:
-    """Decode base64url, refusing every spelling but the canonical one (RFC 7515 §2)."""
+    """Decode base64url. Raises InvalidToken for any spelling but the canonical one (RFC 7515 §2)."""
     if not _PART.fullmatch(part):
         raise InvalidToken
     raw = urlsafe_b64decode(part + "=" * (-len(part) % 4))
@@ -108,19 +109,20 @@ def _decoded(part: str) -> bytes:
 
 
 def new_refresh_token() -> tuple[str, bytes]:
-    """A refresh token for the client, and the hash that we keep of it."""
+    """A refresh token for the client, and its hash for the database."""
     token = secrets.token_urlsafe(32)
     return token, refresh_token_hash(token)
 
 
 def refresh_token_hash(token: str) -> bytes:
+    """SHA-256 of the token, which has enough entropy to need no salt."""
     return hashlib.sha256(token.encode()).digest()
 
 
 def development_secret(data_dir: Path) -> str:
-    """The signing secret of a development server: made once, readable by its owner only, the same for all processes."""
+    """The signing secret of a development server: created once, readable by its owner only, shared by all processes."""
     path = data_dir / "jwt-secret"
-    if path.exists():  # so that a server starts again on a disk that is full
+    if path.exists():  # a server can then start on a full disk
         return path.read_text()
     data_dir.mkdir(parents=True, exist_ok=True)
     draft = data_dir / f"jwt-secret.{os.getpid()}"
@@ -130,7 +132,7 @@ def development_secret(data_dir: Path) -> str:
             file.write(secrets.token_urlsafe(48))
             file.flush()
             os.fsync(file.fileno())
-        os.link(draft, path)  # fails if another process was first; nobody ever reads half a secret
+        os.link(draft, path)  # atomic; fails if another process was first
     except FileExistsError:
         pass
     finally:

@@ -1,20 +1,23 @@
-"""The database port: transactions as plain functions, and the database's own clock."""
+"""The database port: units of work as plain functions, and the database's own clock."""
 
 from app.database.base import (
     Database,
     Retry,
     UTCDateTime,
     after_commit,
-    any_case,
     binary_text,
+    case_insensitive,
+    insert_on_conflict,
     insert_or_replace,
-    insert_unless,
     metadata,
     now,
-    number_on,
-    unindexed,
+    reset_sequence,
+    seconds_between,
+    without_index,
 )
-from app.database.prepared import Prepared
+from app.database.statements import Prepared
+
+insert_unless = insert_on_conflict  # the former name
 
 __all__ = [
     "Database",
@@ -22,12 +25,14 @@ __all__ = [
     "Retry",
     "UTCDateTime",
     "after_commit",
-    "any_case",
     "binary_text",
+    "case_insensitive",
+    "insert_on_conflict",
     "insert_or_replace",
     "insert_unless",
     "metadata",
     "now",
-    "number_on",
-    "unindexed",
+    "reset_sequence",
+    "seconds_between",
+    "without_index",
 ]

@@ -1,7 +1,8 @@
-"""What services know of the database, whichever engine it is.
+"""The database port, and the SQL that both engines share.
 
-A transaction is a plain function over a Connection: nothing but the database can be waited for inside it, it is whole
-when `write` returns, and it may be run again, so it has no effect outside the database but through `after_commit`.
+A unit of work is a plain function over a Connection, which runs as one transaction. It can wait for nothing but the
+database, it is committed whole when `write` returns, and it may be run more than once: effects outside the database
+therefore go through `after_commit`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -10,11 +11,11 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 from sqlalchemy import (
-    BindParameter,
     ColumnElement,
     Connection,
     DateTime,
     Dialect,
+    Float,
     MetaData,
     String,
     Table,
@@ -27,12 +28,12 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
-from app.database.prepared import Prepared
+from app.database.statements import Prepared
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
-Work = Callable[[Connection], T]
+Unit = Callable[[Connection], T]
 Effect = Callable[[], None]
 
 metadata = MetaData(
@@ -47,55 +48,64 @@ metadata = MetaData(
 
 
 class Retry(Exception):
-    """Raised by a unit of work that lost a race it can win on fresh data: roll back and run it again."""
+    """A unit of work raises this when it lost a race that it can win on fresh data: it is rolled back and run again."""
 
 
 class Database(Protocol):
-    """Obligations of an adapter: `write` returns after the commit is durable; an exception from either call means that
-    the unit left no trace, but for OutcomeUnknown: it is committed or not, whole. A database that is locked or away
-    raises DatabaseUnavailable within seconds, a full one StorageFull."""
+    """What services need from a database. Adapters run units of work and translate the driver's errors.
+
+    `write` returns after the commit is durable. Any exception from `read` or `write` means that the unit left no trace,
+    except for OutcomeUnknown, after which it was committed completely or not at all. A database that is locked or
+    unreachable raises DatabaseUnavailable within seconds, a full disk raises StorageFull.
+    """
 
     def migrate(self) -> None:
-        """Bring the schema to the newest revision. Blocks; processes that start at once take turns.
+        """Bring the schema to the newest revision. Blocks; processes that start at the same time run one by one.
 
-        Raises ConfigurationError for what only another setting can mend.
+        Raises DatabaseUnavailable, StorageFull, and ConfigurationError for what only another setting can fix.
         """
 
-    async def read(self, work: Work[T], *, brief: bool = False) -> T:
-        """Run a unit that only reads, on committed data. `brief` is what finds a few small rows by an index: it need
-        not leave the event loop for that."""
+    async def read(self, unit: Unit[T], *, brief: bool = False) -> T:
+        """Run a unit that only reads, on committed data.
 
-    async def write(self, work: Work[T], *, urgent: bool = False) -> T:
-        """Run a unit in a transaction; then, in the caller's context, what it left with `after_commit`.
+        `brief` promises that the unit finds a few small rows by an index, so that an adapter may run it on the event
+        loop. Raises DatabaseUnavailable.
+        """
 
-        `urgent` is what a lease hangs on: it does not queue behind requests.
+    async def write(self, unit: Unit[T], *, urgent: bool = False) -> T:
+        """Run a unit in a transaction, then its `after_commit` effects in the caller's context.
+
+        `urgent` is for writes that keep a lease alive: an adapter with a pool keeps capacity for them, so that they do
+        not queue behind requests. Raises DatabaseUnavailable, StorageFull, OutcomeUnknown, and what the unit raises.
         """
 
     async def is_in_use(self) -> bool:
-        """Whether any other process is connected, as far as can be seen. Our own connections are let go of first: no
-        other call may be under way."""
+        """Return whether any other process is connected, as far as this one can see.
+
+        Closes our own connections first, so no other call may be in progress. Raises DatabaseUnavailable.
+        """
 
     async def check(self) -> None:
         """Raise DatabaseUnavailable or StorageFull unless something can be committed now."""
 
     async def close(self) -> None:
-        """Finish the units already accepted, then let go of every connection."""
+        """Finish the units already accepted, then close every connection."""
 
 
 def after_commit(conn: Connection, effect: Effect) -> None:
-    """Run `effect` once if and when the current unit of work is durable; never for one that was rolled back."""
+    """Run `effect` once, as soon as the current unit of work is durable; never if it is rolled back."""
     conn.info.setdefault("after_commit", []).append(effect)
 
 
-def running(conn: Connection, work: Work[T]) -> tuple[T, list[Effect]]:
-    """For adapters: run a unit, and return what came of it and what it left with `after_commit`."""
+def run_unit(conn: Connection, unit: Unit[T]) -> tuple[T, list[Effect]]:
+    """For adapters: run a unit and return its outcome and its `after_commit` effects."""
     effects: list[Effect] = []
-    conn.info["after_commit"] = effects  # `info` is the pooled connection's: an earlier unit may have left its own
-    return work(conn), effects
+    conn.info["after_commit"] = effects  # `info` is the pooled connection's: an earlier unit may have left effects
+    return unit(conn), effects
 
 
 def run_effects(effects: Iterable[Effect]) -> None:
-    """For adapters: the unit is durable, so none of its effects may fail it, nor keep the others from being run."""
+    """For adapters: run the effects of a durable unit. One that raises is logged and does not stop the others."""
     for effect in effects:
         try:
             effect()
@@ -106,13 +116,16 @@ def run_effects(effects: Iterable[Effect]) -> None:
 _INSERT: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
-def insert_unless(conn: Connection, table: Table) -> Any:
-    """INSERT with the `on_conflict_…` clauses that SQLite and PostgreSQL share and SQLAlchemy's core lacks."""
+def insert_on_conflict(conn: Connection, table: Table) -> Any:
+    """Return an INSERT with the `on_conflict_…` clauses, which both engines have and SQLAlchemy's core lacks."""
     return _INSERT[conn.dialect.name](table)
 
 
 def insert_or_replace(table: Table, **values: Any) -> Mapping[str, Prepared]:
-    """By the dialect's name: INSERT of `values` and parameters in the place of any row with the same primary key."""
+    """Return, by the dialect's name, an INSERT that replaces any row with the same primary key.
+
+    `values` are part of the statement; the other columns are its parameters.
+    """
     statements = {}
     for dialect, insert in _INSERT.items():
         row = insert(table).values(**values)
@@ -121,8 +134,11 @@ def insert_or_replace(table: Table, **values: Any) -> Mapping[str, Prepared]:
     return statements
 
 
-def number_on(conn: Connection, table: Table) -> None:
-    """Have the next row that is numbered follow those that were inserted with numbers of their own, as on SQLite."""
+def reset_sequence(conn: Connection, table: Table) -> None:
+    """Continue the table's numbering after its highest row, which may have been inserted with its number given.
+
+    SQLite does so by itself.
+    """
     column = table.autoincrement_column
     if column is not None and conn.dialect.name == "postgresql":
         sequence = func.pg_get_serial_sequence(table.name, column.name)
@@ -130,7 +146,7 @@ def number_on(conn: Connection, table: Table) -> None:
 
 
 class UTCDateTime(TypeDecorator[datetime]):
-    """An aware datetime in UTC, on databases with and without time zones."""
+    """An aware datetime in UTC, on engines with and without time zones."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -143,69 +159,94 @@ class UTCDateTime(TypeDecorator[datetime]):
 
 
 def binary_text(length: int) -> String:
-    """Text that is sorted by code point, as SQLite does, whatever the locale of the database."""
+    """Return a text type that is sorted by code point on both engines, whatever the locale of the database."""
     return String(length).with_variant(String(length, collation="C"), "postgresql")
 
 
 class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function that it is
-    """The database's clock, `seconds` (or a parameter that gives them) from now: leases and expiries must not depend on
-    which host asks."""
+    """The time by the database's clock, plus `seconds` (a number or a parameter).
+
+    Leases and expiries must not depend on the clock of the host that asks.
+    """
 
     type = UTCDateTime()
     inherit_cache = True
     name = "now"
 
-    def __init__(self, seconds: float | BindParameter[float] = 0) -> None:
+    def __init__(self, seconds: float | ColumnElement[float] = 0) -> None:
         super().__init__(seconds)
 
 
 @compiles(now, "postgresql")
 def _postgresql_now(element: now, compiler: SQLCompiler, **kw: Any) -> str:
-    # Not now(), which is when the transaction began, nor clock_timestamp(), which no index can be searched by.
+    # now() is when the transaction began; clock_timestamp() is volatile, so no index can be searched by it.
     return f"(statement_timestamp() + make_interval(secs => {compiler.process(element.clauses, **kw)}))"
 
 
 @compiles(now, "sqlite")
 def _sqlite_now(element: now, compiler: SQLCompiler, **kw: Any) -> str:
-    # The layout in which SQLAlchemy stores a DateTime, so that text compares as time does.
+    # SQLAlchemy stores a DateTime as text in this layout, so that comparing the text compares the times.
     offset = compiler.process(element.clauses, **kw)
     return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', printf('%.3f seconds', {offset}))"
 
 
-class any_case(FunctionElement[str]):  # noqa: N801 - as `now`
-    """A text that is to be searched in any case, so that É is é, whatever the locale of the database."""
+class seconds_between(FunctionElement[float]):  # noqa: N801 - as `now`
+    """Seconds from one moment to another."""
+
+    type = Float()
+    inherit_cache = True
+    name = "seconds_between"
+
+    def __init__(self, start: ColumnElement[datetime], end: ColumnElement[datetime]) -> None:
+        super().__init__(start, end)
+
+
+@compiles(seconds_between, "postgresql")
+def _postgresql_seconds_between(element: seconds_between, compiler: SQLCompiler, **kw: Any) -> str:
+    start, end = (compiler.process(each, **kw) for each in element.clauses)
+    return f"extract(epoch FROM {end} - {start})"
+
+
+@compiles(seconds_between, "sqlite")
+def _sqlite_seconds_between(element: seconds_between, compiler: SQLCompiler, **kw: Any) -> str:
+    start, end = (compiler.process(each, **kw) for each in element.clauses)
+    return f"((julianday({end}) - julianday({start})) * 86400.0)"
+
+
+class case_insensitive(FunctionElement[str]):  # noqa: N801 - as `now`
+    """A text to be searched without regard to case, so that É matches é, whatever the locale of the database."""
 
     type = String()
     inherit_cache = True
-    name = "any_case"
+    name = "case_insensitive"
 
 
-@compiles(any_case)
-def _any_case(element: any_case, compiler: SQLCompiler, **kw: Any) -> str:
+@compiles(case_insensitive)
+def _case_insensitive(element: case_insensitive, compiler: SQLCompiler, **kw: Any) -> str:
     return compiler.process(element.clauses, **kw)
 
 
-@compiles(any_case, "postgresql")
-def _postgresql_any_case(element: any_case, compiler: SQLCompiler, **kw: Any) -> str:
+@compiles(case_insensitive, "postgresql")
+def _postgresql_case_insensitive(element: case_insensitive, compiler: SQLCompiler, **kw: Any) -> str:
     return f'({compiler.process(element.clauses, **kw)} COLLATE "und-x-icu")'
 
 
-class unindexed(FunctionElement[Any]):  # noqa: N801 - as `now`
-    """A column that SQLite shall not look up in an index. PostgreSQL knows by its statistics which index to use."""
+class without_index(FunctionElement[Any]):  # noqa: N801 - as `now`
+    """A column that SQLite must not look up in an index. PostgreSQL chooses its indexes by statistics instead."""
 
     inherit_cache = True
-    name = "unindexed"
+    name = "without_index"
 
     def __init__(self, column: ColumnElement[Any]) -> None:
         super().__init__(column)
         self.type = column.type
 
 
-@compiles(unindexed)
-def _unindexed(element: unindexed, compiler: SQLCompiler, **kw: Any) -> str:
+@compiles(without_index)
+def _without_index(element: without_index, compiler: SQLCompiler, **kw: Any) -> str:
     return compiler.process(element.clauses, **kw)
 
 
-@compiles(unindexed, "sqlite")
-def _sqlite_unindexed(element: unindexed, compiler: SQLCompiler, **kw: Any) -> str:
+@compiles(without_index, "sqlite")
+def _sqlite_without_index(element: without_index, compiler: SQLCompiler, **kw: Any) -> str:
     return f"+{compiler.process(element.clauses, **kw)}"

@@ -1,10 +1,10 @@
 """PostgreSQL: units of work on SQLAlchemy's asyncio engine over asyncpg.
 
-A unit of `write` runs at REPEATABLE READ: all its statements see one snapshot, and where one of them meets a row that
-another transaction has changed since, the whole unit is run again. So units behave as on SQLite, one after the other.
-READ COMMITTED would not do: an upsert there overwrites what came between it and the check before it, such as the
-record of an Idempotency-Key. SERIALIZABLE would also guard decisions on rows that are only read, at the price of more
-units run again; but what a unit here must not miss is in a row that it writes, and the rest may as well come after it.
+A unit of `write` runs at REPEATABLE READ: all its statements see one snapshot, and if one of them meets a row that
+another transaction has changed since, the whole unit is run again. Units therefore behave as if they ran one after the
+other, as on SQLite. READ COMMITTED is not enough: an upsert could overwrite a record, such as that of an
+Idempotency-Key, that was inserted after the unit had checked for it. SERIALIZABLE would also protect rows that a unit
+only reads, but would run more units again; here, every row that a decision depends on is also written.
 """
 
 import asyncio
@@ -24,29 +24,31 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError, TimeoutError as PoolT
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app import migrations
-from app.database.base import Effect, Retry, T, Work, metadata, run_effects, running
-from app.database.turns import Turns
+from app.database.base import Effect, Retry, T, Unit, metadata, run_effects, run_unit
+from app.database.limiter import ConnectionLimiter
 from app.errors import ConfigurationError, DatabaseUnavailable, OutcomeUnknown, StorageFull
 
 log = structlog.get_logger()
 
-PATIENCE = 4.5  # seconds in which a unit that lost a race may be run again
-POOL_PATIENCE = 1.5  # seconds that a unit waits for a connection when none is given back
-CONNECT_PATIENCE = 1.5  # seconds
-MIGRATION_PATIENCE = 25.0  # seconds that a starter waits for another to end its migration; less than uvicorn waits
-RECYCLE = 1800  # seconds after which a connection is replaced: firewalls forget, and servers are added
+RETRY_TIMEOUT = 4.5  # seconds during which a unit that lost a race is run again
+LOCK_TIMEOUT = 4.5  # seconds that a statement waits for a lock
+IDLE_TIMEOUT = 4.5  # seconds until the server ends an idle transaction: a frozen process must not keep its locks
+POOL_TIMEOUT = 1.5  # seconds that a unit waits for a connection while none is released
+CONNECT_TIMEOUT = 1.5  # seconds
+MIGRATION_TIMEOUT = 25.0  # seconds that a starting process waits for another one's migration
+RECYCLE_SECONDS = 1800  # age at which a connection is replaced: firewalls forget idle ones, and servers are added
 
 _APPLICATION = "document-api"
 _MIGRATING = 0x646F63756D656E74  # the key of the advisory lock: "document" in ASCII
 _LOST_RACE = ("40001", "40P01")  # serialization failure, deadlock
 _DISK_FULL = "53100"
-# Classes and codes of errors that pass: connection, rollback, resources, the operator (a timeout, a shutdown), system;
-# a read-only standby, a lock not had in time, a session that was idle for too long.
+# Classes and codes of temporary errors: connection, rollback, resources, operator intervention (a timeout, a shutdown),
+# system; a read-only standby, an idle session that was ended, a lock that was not obtained in time.
 _UNAVAILABLE = ("08", "40", "53", "57", "58", "25006", "25P03", "55P03")
-# Of errors that end the session, in whatever it was about.
+# Classes of errors that end the session, so that the outcome of what was running is unknown.
 _CUT_OFF = ("08", "57")
-# Of errors that no waiting mends: a wrong role or password, no such database, no right to make tables there, a pooler
-# that hands statements to sessions which never prepared them.
+# Classes and codes of errors that only another setting can fix: a wrong role or password, no such database, no right to
+# create tables, a pooler that sends prepared statements to sessions that have not prepared them.
 _MISCONFIGURED = ("28", "3D000", "42501", "26000", "42P05")
 _UNCONNECTED = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, DBAPIError, PoolTimeoutError)
 
@@ -61,34 +63,34 @@ class PostgresqlDatabase:
             isolation_level="REPEATABLE READ",
             pool_size=pool_size,
             max_overflow=0,
-            pool_timeout=POOL_PATIENCE,
-            pool_recycle=RECYCLE,
-            hide_parameters=True,  # errors are logged; what users store is not
-            connect_args=_connect_args(statement_timeout=statement_timeout, lock_timeout=PATIENCE),
+            pool_timeout=POOL_TIMEOUT,
+            pool_recycle=RECYCLE_SECONDS,
+            hide_parameters=True,  # errors are logged, and what users store must not be
+            connect_args=_connect_args(statement_timeout=statement_timeout, lock_timeout=LOCK_TIMEOUT),
         )
         event.listen(self._engine.sync_engine, "connect", _prepare)
         event.listen(self._engine.sync_engine, "checkout", _refuse_closed)
-        event.listen(self._engine.sync_engine, "invalidate", _hang_up)
-        # One statement, one round trip: what a unit reads is committed, though not of one moment.
+        event.listen(self._engine.sync_engine, "invalidate", _terminate)
+        # Without BEGIN and ROLLBACK a read costs one round trip; each statement has a snapshot of its own.
         self._readers = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        # The pool's own queue lets newcomers overtake those who wait; these do not. One place is for what is urgent.
-        self._places = Turns(pool_size - 1, POOL_PATIENCE)
-        self._urgent_place = Turns(1, POOL_PATIENCE)
-        self._longest = PATIENCE + statement_timeout
+        # The pool's own queue lets newcomers overtake those that wait. One connection is kept for urgent writes.
+        self._connections = ConnectionLimiter(pool_size - 1, POOL_TIMEOUT)
+        self._urgent_connection = ConnectionLimiter(1, POOL_TIMEOUT)
+        self._unit_timeout = RETRY_TIMEOUT + statement_timeout
         self._writing: set[asyncio.Task[Any]] = set()
 
     def migrate(self) -> None:
         asyncio.run(self._migrate())
 
-    async def read(self, work: Work[T], *, brief: bool = False) -> T:
-        return await self._insist(partial(self._read, work))
+    async def read(self, unit: Unit[T], *, brief: bool = False) -> T:
+        return await self._retried(partial(self._read, unit))
 
-    async def write(self, work: Work[T], *, urgent: bool = False) -> T:
-        # Whoever is cancelled meanwhile, it is committed or rolled back, and its connection given back.
-        unit = asyncio.create_task(self._write(work, self._urgent_place if urgent else self._places))
-        self._writing.add(unit)
-        unit.add_done_callback(self._writing.discard)
-        return await asyncio.shield(unit)
+    async def write(self, unit: Unit[T], *, urgent: bool = False) -> T:
+        # A task of its own: cancelling the caller must not leave a connection in the middle of a commit.
+        task = asyncio.create_task(self._write(unit, self._urgent_connection if urgent else self._connections))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+        return await asyncio.shield(task)
 
     async def is_in_use(self) -> bool:
         await self._engine.dispose()
@@ -99,7 +101,7 @@ class PostgresqlDatabase:
         return await self.read(lambda conn: bool(conn.scalar(sessions, {"name": _APPLICATION})))
 
     async def check(self) -> None:
-        # Locking a row is what a standby or a read-only server refuses.
+        # A standby or a read-only server refuses to lock a row.
         await self.write(lambda conn: conn.execute(text("SELECT version_num FROM alembic_version FOR UPDATE")))
 
     async def close(self) -> None:
@@ -107,34 +109,34 @@ class PostgresqlDatabase:
             await asyncio.wait(self._writing)
         await self._engine.dispose()
 
-    async def _insist(self, run: Callable[[], Awaitable[T]]) -> T:
-        """Run a unit until it wins the race that it lost, or has a connection that lives as long as it does."""
-        give_up_at = time.monotonic() + PATIENCE
+    async def _retried(self, run: Callable[[], Awaitable[T]]) -> T:
+        """Run a unit, and run it again after a lost race or a lost connection, for RETRY_TIMEOUT at most."""
+        give_up_at = time.monotonic() + RETRY_TIMEOUT
         try:
-            # A server that has fallen silent enforces no timeout of its own.
-            async with asyncio.timeout(self._longest):
+            # A server that no longer answers enforces no timeout of its own.
+            async with asyncio.timeout(self._unit_timeout):
                 while True:
                     try:
                         return await run()
                     except (DBAPIError, Retry) as error:
-                        if not _to_be_run_again(error) or time.monotonic() > give_up_at:
+                        if not _is_retryable(error) or time.monotonic() > give_up_at:
                             raise _translated(error) from error
         except TimeoutError:
             log.warning("database.unavailable", reason="silent")
             raise DatabaseUnavailable from None
 
-    async def _read(self, work: Work[T]) -> T:
-        async with _place(self._places), _connected(self._readers) as conn:
-            return await conn.run_sync(work)
+    async def _read(self, unit: Unit[T]) -> T:
+        async with _permit(self._connections), _connected(self._readers) as conn:
+            return await conn.run_sync(unit)
 
-    async def _write(self, work: Work[T], places: Turns) -> T:
-        outcome, effects = await self._insist(partial(self._commit, work, places))
+    async def _write(self, unit: Unit[T], connections: ConnectionLimiter) -> T:
+        outcome, effects = await self._retried(partial(self._commit, unit, connections))
         run_effects(effects)
         return outcome
 
-    async def _commit(self, work: Work[T], places: Turns) -> tuple[T, list[Effect]]:
-        async with _place(places), _connected(self._engine) as conn:
-            outcome, effects = await conn.run_sync(running, work)
+    async def _commit(self, unit: Unit[T], connections: ConnectionLimiter) -> tuple[T, list[Effect]]:
+        async with _permit(connections), _connected(self._engine) as conn:
+            outcome, effects = await conn.run_sync(run_unit, unit)
             try:
                 await conn.commit()
             except (DBAPIError, asyncio.CancelledError) as error:
@@ -145,7 +147,7 @@ class PostgresqlDatabase:
             return outcome, effects
 
     async def _migrate(self) -> None:
-        settings = _connect_args(statement_timeout=0, lock_timeout=MIGRATION_PATIENCE)
+        settings = _connect_args(statement_timeout=0, lock_timeout=MIGRATION_TIMEOUT)
         engine = create_async_engine(self._url, poolclass=NullPool, connect_args=settings)
         try:
             async with engine.connect() as conn:
@@ -153,35 +155,47 @@ class PostgresqlDatabase:
                     raise ConfigurationError(f"DATABASE_URL: the database's encoding is {encoding}, and must be UTF8")
                 await conn.commit()
                 if await conn.run_sync(migrations.is_current):
-                    return  # and left no lock to the next user of a session that a proxy shares
-                # Held by the session, through every transaction of the migration, until it ends.
-                await conn.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATING})
-                await conn.commit()
+                    return  # without the lock: a pooler would pass it on with the session
+                await _lock_migration(conn)
                 await conn.run_sync(migrations.upgrade, metadata)
         except _UNCONNECTED as error:
-            raise _told_to_operator(error, self._url) from error
+            raise _startup_error(error, self._url) from error
         finally:
             await engine.dispose()
 
 
+async def _lock_migration(conn: AsyncConnection) -> None:
+    """Keep other starters out for as long as the session lasts. Raises DatabaseUnavailable.
+
+    It asks again and again: a statement that waits for a lock has a snapshot, and an index that is built concurrently
+    waits for every snapshot to end.
+    """
+    give_up_at = time.monotonic() + MIGRATION_TIMEOUT
+    while not await conn.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _MIGRATING}):
+        await conn.commit()
+        if time.monotonic() > give_up_at:
+            raise DatabaseUnavailable("DATABASE_URL: another process is migrating the database")
+        await asyncio.sleep(0.1)
+    await conn.commit()
+
+
 def _connect_args(*, statement_timeout: float, lock_timeout: float) -> dict[str, Any]:
-    """For asyncpg. Timeouts are seconds, and the server's to enforce; 0 is none."""
+    """Return asyncpg's arguments. The timeouts, in seconds, are enforced by the server; 0 means none."""
     timeouts = {
         "statement_timeout": statement_timeout,
         "lock_timeout": lock_timeout,
-        # Of a process that was frozen within a transaction: its locks must not stop the others.
-        "idle_in_transaction_session_timeout": PATIENCE,
+        "idle_in_transaction_session_timeout": IDLE_TIMEOUT,
     }
     settings = {name: f"{seconds * 1000:.0f}" for name, seconds in timeouts.items()}
-    return {"timeout": CONNECT_PATIENCE, "server_settings": {"application_name": _APPLICATION, **settings}}
+    return {"timeout": CONNECT_TIMEOUT, "server_settings": {"application_name": _APPLICATION, **settings}}
 
 
 @asynccontextmanager
-async def _place(places: Turns) -> AsyncIterator[None]:
-    """The right to a connection of the pool. Raises DatabaseUnavailable when nobody gives one back."""
+async def _permit(connections: ConnectionLimiter) -> AsyncIterator[None]:
+    """Hold the right to a connection of the pool. Raises DatabaseUnavailable if none is released in time."""
     async with AsyncExitStack() as stack:
         try:
-            await stack.enter_async_context(places.one())
+            await stack.enter_async_context(connections.acquire())
         except TimeoutError:
             log.warning("database.unavailable", reason="pool")
             raise DatabaseUnavailable from None
@@ -190,7 +204,7 @@ async def _place(places: Turns) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A connection; what was begun on it and not committed is rolled back. Raises DatabaseUnavailable."""
+    """Yield a connection, and roll back at the end what was not committed. Raises DatabaseUnavailable."""
     async with AsyncExitStack() as stack:
         try:
             conn = await stack.enter_async_context(engine.connect())
@@ -201,7 +215,7 @@ async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 
 def _prepare(connection: Any, _record: object) -> None:
-    # asyncpg's own UUID is a subclass, which orjson does not know.
+    # asyncpg returns a subclass of UUID, which orjson cannot serialise.
     codec = {"schema": "pg_catalog", "encoder": attrgetter("bytes"), "decoder": _uuid, "format": "binary"}
     connection.run_async(lambda driver: driver.set_type_codec("uuid", **codec))
 
@@ -211,32 +225,32 @@ def _uuid(value: bytes) -> UUID:
 
 
 def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
-    """Have the pool replace a connection that the server has closed meanwhile. Costs no round trip, as a ping would."""
+    """Make the pool replace a connection that the server has closed. Unlike a ping, this costs no round trip."""
     if connection.driver_connection.is_closed():
         raise DisconnectionError
 
 
-def _hang_up(connection: Any, _record: object, _error: object) -> None:
-    """End a connection that broke off or was given up at once: a farewell would wait for a server fallen silent."""
+def _terminate(connection: Any, _record: object, _error: object) -> None:
+    """Drop a broken connection without closing it properly, which would wait for a server that no longer answers."""
     connection.driver_connection.terminate()
 
 
-def _to_be_run_again(error: DBAPIError | Retry) -> bool:
-    """Whether the unit has left no trace, and may well succeed on fresh data or another connection."""
+def _is_retryable(error: DBAPIError | Retry) -> bool:
+    """Return whether the unit left no trace and may succeed on fresh data or on another connection."""
     if isinstance(error, Retry) or error.connection_invalidated or _sqlstate(error) in _LOST_RACE:
         return True
-    # A statement that was prepared before the schema changed, and is now forgotten.
+    # The statement was prepared before the schema changed; asyncpg has now dropped it.
     return isinstance(_driver_error(error), asyncpg.InvalidCachedStatementError)
 
 
 def _is_refusal(error: BaseException) -> bool:
-    """Whether the server has answered, and gone on: what it was asked for has not happened."""
+    """Return whether the server refused a commit and kept the session, so that nothing was committed."""
     state = _sqlstate(error)
     return bool(state) and not state.startswith(_CUT_OFF)
 
 
 def _translated(error: DBAPIError | Retry) -> Exception:
-    """A driver's error as this project's; a statement that can never succeed stays the programming error that it is."""
+    """Return the port's error for a driver's error. Any other is a programming error and is returned as it is."""
     state = _sqlstate(error)
     if state == _DISK_FULL:
         return StorageFull()
@@ -246,24 +260,24 @@ def _translated(error: DBAPIError | Retry) -> Exception:
     return error
 
 
-def _told_to_operator(error: Exception, url: str) -> Exception:
-    """What kept this process from the database at its start, in one line that names the place without its password."""
+def _startup_error(error: Exception, url: str) -> Exception:
+    """Return the error for a failed start. Its one line names the URL without its password, and the reason."""
     cause = _driver_error(error)
     reason = " ".join(str(cause).split()) or "no answer"
-    told = f"DATABASE_URL: {make_url(url).render_as_string()}: {reason}"
+    message = f"DATABASE_URL: {make_url(url).render_as_string()}: {reason}"
     wrong_tls = isinstance(cause, (ssl.SSLError, asyncpg.ClientConfigurationError)) or "rejected SSL" in reason
     if wrong_tls or _sqlstate(error).startswith(_MISCONFIGURED):
-        return ConfigurationError(told)
+        return ConfigurationError(message)
     if isinstance(error, DBAPIError) and _translated(error) is error:
         return error
-    return DatabaseUnavailable(told)
+    return DatabaseUnavailable(message)
 
 
 def _driver_error(error: Exception) -> BaseException:
-    """What asyncpg itself raised."""
+    """Return the error that asyncpg itself raised."""
     return (error.orig and error.orig.__cause__) or error if isinstance(error, DBAPIError) else error
 
 
 def _sqlstate(error: BaseException) -> str:
-    """The server's five characters; empty for an error that is not the server's."""
+    """Return the server's SQLSTATE (five characters), or "" for an error that did not come from the server."""
     return getattr(getattr(error, "orig", error), "sqlstate", None) or ""

@@ -1,45 +1,29 @@
-"""Reads on SQLite: brief ones where they are asked for, on the event loop; the others in threads, by aiosqlite."""
+"""Reads on SQLite: brief ones on the event loop, the others in threads."""
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Connection, NullPool, create_engine, event
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy import Connection, exc
 
-from app.database.base import T, Work
+from app.database import sqlite_engines
+from app.database.base import T, Unit
 from app.errors import AppError
-
-READERS = 4
-READ_PATIENCE = 30.0  # seconds for a reader: in WAL none waits for a lock, so a queue is load, and passes
-_BUSY_MS = 500
 
 
 class Readers:
-    """Connections that see what is committed by the time of each statement."""
+    """Runs units on connections that see what was committed before each statement."""
 
     def __init__(self, file: Path) -> None:
         self._inline = _Inline(file)
-        self._threads = create_async_engine(
-            f"sqlite+aiosqlite:///{file}",
-            poolclass=AsyncAdaptedQueuePool,
-            pool_size=READERS,
-            max_overflow=0,
-            pool_timeout=READ_PATIENCE,
-            isolation_level="AUTOCOMMIT",
-            hide_parameters=True,  # errors are logged; what users store is not
-        )
-        event.listen(self._threads.sync_engine, "connect", _prepare)
+        self._threads = sqlite_engines.threaded_readers(file)
 
-    async def read(self, work: Work[T], *, brief: bool) -> T:
-        """Raises DBAPIError, sqlalchemy's TimeoutError."""
+    async def read(self, unit: Unit[T], *, brief: bool) -> T:
+        """Run a unit; `brief` asks for the event loop. Raises DBAPIError, SQLAlchemy's TimeoutError."""
         if brief:
-            with suppress(DBAPIError):  # whatever it is, a thread waits for its end, or tells of it
-                return self._inline.read(work)
+            with suppress(exc.DBAPIError):  # on any driver error, a thread tries again, waits for the lock, or raises
+                return self._inline.read(unit)
         async with self._threads.connect() as conn:
-            return await conn.run_sync(work)
+            return await conn.run_sync(unit)
 
     async def close(self) -> None:
         self._inline.close()
@@ -47,46 +31,29 @@ class Readers:
 
 
 class _Inline:
-    """One connection, kept open. In WAL a reader waits for nobody, and to ask a thread for a few rows takes longer than
-    to read them: 1.9 times the CPU of a whole request."""
+    """One connection that is kept open for reads on the event loop.
+
+    In WAL mode a reader waits for nobody, and asking a thread for a few rows takes longer than reading them: a whole
+    request would cost 1.9 times the CPU.
+    """
 
     def __init__(self, file: Path) -> None:
-        self._engine = create_engine(
-            f"sqlite:///{file}",
-            poolclass=NullPool,
-            isolation_level="AUTOCOMMIT",
-            connect_args={"timeout": 0},  # for a lock: nothing else would run meanwhile
-            hide_parameters=True,
-        )
-        event.listen(self._engine, "connect", _prepare_inline)
+        self._engine = sqlite_engines.inline_reader(file)
         self._conn: Connection | None = None
 
-    def read(self, work: Work[T]) -> T:
-        """Raises DBAPIError, also for a lock. After any surprise the next unit gets a new connection."""
+    def read(self, unit: Unit[T]) -> T:
+        """Run a unit. Raises DBAPIError, also for a lock. After an unexpected error the next unit reconnects."""
         try:
             if self._conn is None:
                 self._conn = self._engine.connect()
-            return work(self._conn)
+            return unit(self._conn)
         except AppError:
             raise
         except Exception:
-            self.close()  # or a statement that was left half read would show its own moment to all that follow
+            self.close()  # a half-read statement would pin its snapshot for every later unit
             raise
 
     def close(self) -> None:
         if self._conn is not None:
             self._conn.close()
             self._conn = None
-
-
-def _prepare(connection: Any, _: object) -> None:
-    cursor = connection.cursor()
-    for pragma in (f"busy_timeout={_BUSY_MS}", "query_only=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-    # SQLite's own knows ASCII only: a search in any case would miss É for é.
-    connection.create_function("lower", 1, lambda value: value and value.lower(), deterministic=True)
-
-
-def _prepare_inline(connection: Any, _: object) -> None:
-    connection.execute("PRAGMA query_only=ON")

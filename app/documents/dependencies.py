@@ -1,23 +1,10 @@
-"""The documents service, as an annotated parameter."""
+"""The documents service and a document's id, as annotated parameters."""
 
 from typing import Annotated
 from uuid import UUID
 
-import structlog
-from fastapi import Depends, Request
-
 from app.documents.service import DocumentService
+from app.web.dependencies import bound, service
 
-
-def get_service(request: Request) -> DocumentService:
-    service: DocumentService = request.app.state.documents
-    return service
-
-
-def _bound(document_id: UUID) -> UUID:
-    structlog.contextvars.bind_contextvars(document_id=str(document_id))
-    return document_id
-
-
-Service = Annotated[DocumentService, Depends(get_service)]
-DocumentId = Annotated[UUID, Depends(_bound)]
+Service = Annotated[DocumentService, service("documents")]
+DocumentId = Annotated[UUID, bound("document_id")]

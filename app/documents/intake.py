@@ -1,6 +1,6 @@
-"""The way in: a multipart body, parsed as it arrives and handed on in batches.
+"""The upload form: a multipart body, parsed as it arrives and passed on in batches.
 
-python-multipart finds the parts; nothing is spooled, and no more than a batch of the file is ever held in memory.
+python-multipart finds the parts. Nothing is spooled to disk, and memory never holds more than one batch of the file.
 """
 
 from fastapi import Request
@@ -9,7 +9,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from app.documents.schemas import Metadata, display_name
-from app.documents.sniffing import plausible
+from app.documents.sniffing import HEAD, plausible
 from app.errors import (
     MalformedMultipart,
     PayloadTooLarge,
@@ -19,14 +19,13 @@ from app.errors import (
 from app.web.problems import invalid
 from app.web.route import declared_length
 
-BATCH = 512 * 1024  # bytes handed to storage at a time
-HEAD = 1024  # bytes that tell whether a file can be a document at all
-MAX_METADATA = 64 * 1024
-OVERHEAD = MAX_METADATA + 16 * 1024  # what a body may hold besides the file
+BATCH = 512 * 1024  # bytes passed to the storage at a time
+MAX_METADATA = 64 * 1024  # bytes
+OVERHEAD = MAX_METADATA + 16 * 1024  # bytes that a body may hold besides the file
 
 
 def boundary_of(request: Request, max_file: int) -> bytes:
-    """The multipart boundary, after what can be refused from the headers alone.
+    """Return the multipart boundary, and refuse what the headers alone rule out. `max_file` is in bytes.
 
     Raises UnsupportedMediaType, MalformedMultipart, PayloadTooLarge.
     """
@@ -41,9 +40,10 @@ def boundary_of(request: Request, max_file: int) -> bytes:
 
 
 class Form:
-    """A push parser of the upload form: `feed` it the body, `take` the file's bytes, `finish` it.
+    """A push parser of the upload form: `feed` it the body, `take` the file's bytes, then `finish` it.
 
-    It expects one `file` part with a filename and at most one `metadata` part, in any order.
+    It expects one `file` part of at most `max_file` bytes, with a filename, and at most one `metadata` part, in any
+    order. `size` and `pending` are the bytes of the file so far, in all and since the last `take`.
     """
 
     def __init__(self, boundary: bytes, max_file: int) -> None:
@@ -55,26 +55,30 @@ class Form:
         self._head = bytearray()
         self._chunks: list[memoryview] = []
         self._metadata: bytearray | None = None
+        self._part = ""  # the name of the part that is being read
         self._headers: dict[str, str] = {}
-        self._header = [bytearray(), bytearray()]
-        self._on_data = self._on_file_data
+        self._header_name = bytearray()
+        self._header_value = bytearray()
         self._complete = False
         self._parser = MultipartParser(
             boundary,
             {
                 "on_part_begin": self._headers.clear,
-                "on_header_begin": self._begin_header,
-                "on_header_field": lambda data, start, end: self._header[0].extend(data[start:end]),
-                "on_header_value": lambda data, start, end: self._header[1].extend(data[start:end]),
-                "on_header_end": self._end_header,
-                "on_headers_finished": self._begin_part,
-                "on_part_data": lambda data, start, end: self._on_data(memoryview(data)[start:end]),
-                "on_end": self._end,
+                "on_header_begin": self._on_header_begin,
+                "on_header_field": self._on_header_name,
+                "on_header_value": self._on_header_value,
+                "on_header_end": self._on_header_end,
+                "on_headers_finished": self._on_headers_finished,
+                "on_part_data": self._on_part_data,
+                "on_end": self._on_end,
             },
         )
 
     def feed(self, chunk: bytes) -> None:
-        """Raises MalformedMultipart, PayloadTooLarge, UnsupportedDocument as soon as the bytes show it."""
+        """Parse a chunk of the body.
+
+        Raises MalformedMultipart, PayloadTooLarge, UnsupportedDocument as soon as the bytes show it.
+        """
         self._received += len(chunk)
         if self._received > self._max_file + OVERHEAD:
             raise PayloadTooLarge
@@ -84,12 +88,12 @@ class Form:
             raise MalformedMultipart from None
 
     def take(self) -> list[memoryview]:
-        """The file's bytes since the last call."""
+        """Return the file's bytes since the last call."""
         chunks, self._chunks, self.pending = self._chunks, [], 0
         return chunks
 
     def finish(self) -> Metadata:
-        """The metadata, once the body is whole. Raises MalformedMultipart, UnsupportedDocument, ValidationFailed."""
+        """Return the metadata of the whole body. Raises MalformedMultipart, UnsupportedDocument, ValidationFailed."""
         if not self._complete:  # the parser's own finalize() does not notice a truncated body
             raise MalformedMultipart("The body ends before its closing boundary.")
         if not self.filename:
@@ -101,23 +105,29 @@ class Form:
         except ValidationError as error:
             raise invalid(error, "metadata") from None
 
-    def _begin_header(self) -> None:
-        self._header = [bytearray(), bytearray()]
+    def _on_header_begin(self) -> None:
+        self._header_name.clear()
+        self._header_value.clear()
 
-    def _end_header(self) -> None:
-        name, value = (bytes(part).decode("latin-1") for part in self._header)
-        self._headers[name.lower()] = value
+    def _on_header_name(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
 
-    def _begin_part(self) -> None:
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def _on_header_end(self) -> None:
+        self._headers[self._header_name.decode("latin-1").lower()] = self._header_value.decode("latin-1")
+
+    def _on_headers_finished(self) -> None:
         kind, options = parse_options_header(self._headers.get("content-disposition"))
         name = options.get(b"name")
         if kind != b"form-data" or name not in {b"file", b"metadata"}:
             raise MalformedMultipart("Only the parts `file` and `metadata` are expected.")
+        self._part = name.decode()
         if name == b"file":
             self._begin_file(options.get(b"filename", b""))
         elif self._metadata is None:
             self._metadata = bytearray()
-            self._on_data = self._on_metadata
         else:
             raise MalformedMultipart("There is more than one `metadata` part.")
 
@@ -129,15 +139,20 @@ class Form:
         if name is None:
             raise MalformedMultipart("The `file` part has no usable filename.")
         self.filename = name
-        self._on_data = self._on_file_data
 
-    def _on_metadata(self, data: memoryview) -> None:
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._part == "file":
+            self._add_file_data(memoryview(data)[start:end])
+        else:
+            self._add_metadata(memoryview(data)[start:end])
+
+    def _add_metadata(self, data: memoryview) -> None:
         assert self._metadata is not None
         self._metadata += data
         if len(self._metadata) > MAX_METADATA:
             raise PayloadTooLarge("The metadata is too large.")
 
-    def _on_file_data(self, data: memoryview) -> None:
+    def _add_file_data(self, data: memoryview) -> None:
         before, self.size = self.size, self.size + len(data)
         if self.size > self._max_file:
             raise PayloadTooLarge
@@ -148,5 +163,5 @@ class Form:
         self._chunks.append(data)
         self.pending += len(data)
 
-    def _end(self) -> None:
+    def _on_end(self) -> None:
         self._complete = True

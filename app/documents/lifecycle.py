@@ -1,29 +1,31 @@
-"""The states of a document, and who moves it on."""
+"""The states of a document, and what moves it from one to the next."""
 
 from enum import StrEnum
 
 
 class Status(StrEnum):
+    """The state of a document, as clients see it. SOURCES has the transitions."""
+
     INITIATED = "INITIATED"
-    """A direct upload was announced; the bytes are not here yet. Moved on by completing it, or by its expiry."""
+    """A direct upload was announced, and its bytes are not verified yet. Ends when it is completed, or expires."""
 
     UPLOADED = "UPLOADED"
-    """Bytes stored and verified. Moved on by a process call."""
+    """The bytes are stored and verified. Ends with a process call."""
 
     PROCESSING = "PROCESSING"
-    """A job exists that will finish or fail. Moved on by the job's outcome."""
+    """A job exists that will succeed or fail. Ends with its outcome; a cancellation restores the state before."""
 
     COMPLETED = "COMPLETED"
-    """Exactly one current result exists. Moved on by a new job: other processor, other params, or forced."""
+    """Exactly one current result exists. Ends with a new job: another processor, other params, or a forced one."""
 
     FAILED = "FAILED"
-    """The last job gave up; `error` says why. Moved on by a process call."""
+    """The last job failed; `error` says why. Ends with a process call."""
 
 
 SOURCES: dict[Status, frozenset[Status]] = {
-    Status.UPLOADED: frozenset({Status.INITIATED}),
+    Status.UPLOADED: frozenset({Status.INITIATED, Status.PROCESSING}),
     Status.PROCESSING: frozenset({Status.UPLOADED, Status.COMPLETED, Status.FAILED}),
     Status.COMPLETED: frozenset({Status.PROCESSING}),
     Status.FAILED: frozenset({Status.PROCESSING}),
 }
-"""For each state, the states it may be entered from."""
+"""For each state, the states from which it may be entered."""

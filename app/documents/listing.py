@@ -1,11 +1,15 @@
 """The list of a user's documents: any filter, in any order, a page at a time.
 
-An index gives rows by a filter or in an order; one for each pair of the two would cost every upload more than it saves.
-PostgreSQL chooses by its statistics. SQLite keeps none, and would read a million documents in the order of their names
-to find the three that failed: 9 s. So the choice is made here: documents of a filter that fits FEW are found by it and
-then sorted, 60 ms at the most; of one that fits more, a page is soon full when they are read in order.
+An index serves either a filter or an order. An index for each pair of the two would cost every upload more than it
+saves, so one of the two has to be chosen for each query.
 
-What has no index (`content_type`, `q`), or two common filters that rarely meet, may read all that the owner has.
+PostgreSQL chooses by its statistics. SQLite has none here, and would read a million documents in the order of their
+names to find the three that failed, which takes 9 s. For SQLite the choice is therefore made here. If a filter matches
+at most FEW documents, they are found by that filter and then sorted, in 60 ms at most. If it matches more, they are
+read in order, and a page is soon full.
+
+A filter without an index (`content_type`, `q`), or two common filters that rarely match together, may read all
+documents of the owner.
 """
 
 from collections.abc import Iterator
@@ -15,12 +19,12 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, or_, select, tuple_
 
-from app.database import any_case, unindexed
+from app.database import case_insensitive, without_index
 from app.documents.models import document_tags, documents
 from app.documents.schemas import Document, Filters
 from app.web.pagination import Keyset
 
-FEW = 10_000
+FEW = 10_000  # documents
 
 _EQUAL = ("status", "folder", "sha256")  # each has an index, after `owner_id` and before `created_at`
 
@@ -28,7 +32,7 @@ Conditions = list[ColumnElement[bool]]
 
 
 def page(conn: Connection, owner_id: UUID, filters: Filters, after: Keyset | None, limit: int) -> list[Document]:
-    """Up to `limit` documents of the owner that follow `after` in the order that `filters` asks for."""
+    """Return up to `limit` documents of the owner that follow `after` in the order that `filters` asks for."""
     rare = _rare(conn, owner_id, filters)
     searched = _searched(filters, rare)
     position = [_column(filters.sort_column, searched), documents.c.id]
@@ -42,19 +46,19 @@ def page(conn: Connection, owner_id: UUID, filters: Filters, after: Keyset | Non
 
 
 def _rare(conn: Connection, owner_id: UUID, filters: Filters) -> str | None:
-    """The filter that fits FEW documents, if one does; None where the database chooses by itself."""
+    """Return a filter that matches at most FEW documents, or None if there is none or the database chooses itself."""
     if conn.dialect.name == "postgresql":
         return None
-    return next((name for name, found in _by_one_filter(owner_id, filters) if _are_few(conn, found)), None)
+    return next((name for name, found in _indexed_filters(owner_id, filters) if _are_few(conn, found)), None)
 
 
 def _are_few(conn: Connection, found: Select[tuple[UUID]]) -> bool:
-    """Reads no more than a piece of an index: 0.5 ms."""
+    """Return whether a query finds at most FEW documents. Reads only a part of an index: 0.5 ms."""
     return (conn.scalar(select(func.count()).select_from(found.limit(FEW + 1).subquery())) or 0) <= FEW
 
 
-def _by_one_filter(owner_id: UUID, filters: Filters) -> Iterator[tuple[str, Select[tuple[UUID]]]]:
-    """For each filter that an index can be searched by: what it fits."""
+def _indexed_filters(owner_id: UUID, filters: Filters) -> Iterator[tuple[str, Select[tuple[UUID]]]]:
+    """Yield each filter that has an index, with the query for the ids of the documents that it matches."""
     own = select(documents.c.id).where(documents.c.owner_id == owner_id)
     for name in _EQUAL:
         if (value := getattr(filters, name)) is not None:
@@ -66,16 +70,16 @@ def _by_one_filter(owner_id: UUID, filters: Filters) -> Iterator[tuple[str, Sele
 
 
 def _searched(filters: Filters, rare: str | None) -> set[str]:
-    """The columns to look up in an index; the others are compared with what was found."""
+    """Return the columns to be looked up in an index. The others are compared with the rows that were found."""
     if rare == "tag":
-        return set()  # found by their ids
+        return set()  # the documents are found by their ids
     if filters.sort_column == "created_at":
         return {"owner_id", "created_at", *([rare] if rare else _EQUAL)}
     return {"owner_id", rare or filters.sort_column}
 
 
 def _column(name: str, searched: set[str]) -> ColumnElement[Any]:
-    return documents.c[name] if name in searched else unindexed(documents.c[name])
+    return documents.c[name] if name in searched else without_index(documents.c[name])
 
 
 def _conditions(owner_id: UUID, filters: Filters, searched: set[str]) -> Conditions:
@@ -92,7 +96,7 @@ def _conditions(owner_id: UUID, filters: Filters, searched: set[str]) -> Conditi
             else documents.c.id.in_(tagged)
         )
     if filters.q is not None:
-        texts = (any_case(documents.c.filename), any_case(documents.c.description))
+        texts = (case_insensitive(documents.c.filename), case_insensitive(documents.c.description))
         conditions.append(or_(*(each.icontains(filters.q, autoescape=True) for each in texts)))
     return conditions
 

@@ -1,4 +1,4 @@
-"""Tables of documents and of the index over their tags."""
+"""The tables of documents and of their tags."""
 
 from sqlalchemy import (
     JSON,
@@ -28,21 +28,21 @@ documents = Table(
     Column("filename", binary_text(255), nullable=False),
     Column("content_type", String(100), nullable=False),
     Column("size", BigInteger, nullable=False),
-    # As announced until the upload is complete; then as verified.
+    # Until the upload is complete this is what the client announced; afterwards it is verified.
     Column("sha256", String(64)),
     Column("status", String(10), nullable=False),
     Column("version", Integer, nullable=False),
     Column("description", String(2000)),
     Column("folder", String(255)),
     Column("tags", JSON, nullable=False),
-    # Of a direct upload.
+    # When the URL of a direct upload expires.
     Column("upload_expires_at", UTCDateTime),
     Column("job_id", Uuid),
     Column("error", JSON(none_as_null=True)),
     Column("created_at", UTCDateTime, nullable=False),
     Column("updated_at", UTCDateTime, nullable=False),
     CheckConstraint(f"status IN ({_STATUSES})", name="status"),
-    # One index for each way to sort, and one for each filter that can be rare.
+    # One index for each sort order, and one for each filter that may match few documents.
     Index(None, "owner_id", "created_at", "id"),
     Index(None, "owner_id", "filename", "id"),
     Index(None, "owner_id", "size", "id"),
@@ -53,7 +53,7 @@ documents = Table(
     Index("ix_documents_initiated", "upload_expires_at", sqlite_where=_INITIATED, postgresql_where=_INITIATED),
 )
 
-# Answers `?tag=` without reading every document; `documents.tags` is what is shown.
+# Finds the documents with a tag. What clients see is `documents.tags`.
 document_tags = Table(
     "document_tags",
     metadata,

@@ -1,6 +1,7 @@
-"""SQL over documents. Every function runs inside the caller's transaction; every read of a user's is owner-filtered."""
+"""All SQL on documents. Functions run inside the caller's transaction; reads for a user are filtered by owner."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -10,9 +11,10 @@ from app import events
 from app.database import Prepared, now
 from app.documents.lifecycle import SOURCES, Status
 from app.documents.models import document_tags, documents
-from app.documents.schemas import Document, Failure, Metadata
+from app.documents.schemas import Document, Metadata
+from app.jobs.models import Failure
 
-EXPIRED = 500  # documents deleted in one go
+EXPIRY_BATCH = 500  # documents deleted in one statement
 
 _BY_ID = Prepared(
     select(documents).where(documents.c.id == bindparam("id"), documents.c.owner_id == bindparam("owner"))
@@ -20,12 +22,13 @@ _BY_ID = Prepared(
 
 
 def get(conn: Connection, owner_id: UUID, document_id: UUID) -> Document | None:
+    """Return the owner's document, or None."""
     row = _BY_ID.one(conn, {"id": document_id, "owner": owner_id})
     return Document.model_validate(row) if row else None
 
 
 def announced(conn: Connection, document_id: UUID) -> Document | None:
-    """A document whose upload URL the caller has, whoever owns it."""
+    """Return any owner's document, or None. For a caller that has proved to have its upload URL."""
     row = conn.execute(select(documents).where(documents.c.id == document_id)).one_or_none()
     return Document.model_validate(row) if row else None
 
@@ -36,15 +39,16 @@ _ANNOUNCE = Prepared(_NEW.values(upload_expires_at=now(bindparam("expires_in", t
 
 
 def add(conn: Connection, values: dict[str, Any], metadata: Metadata, expires_in: float | None = None) -> Document:
-    """Insert a new document, UPLOADED or INITIATED as `values` say, with its event of that name.
+    """Insert a new document and append its event, `document.uploaded` or `document.initiated` by its status.
 
-    `expires_in` is the time in seconds that its upload has, if it is INITIATED.
+    `values` has the columns `id`, `owner_id`, `filename`, `content_type`, `size`, `sha256` and `status`. An INITIATED
+    document has `expires_in` seconds to be uploaded.
     """
     statement = _ADD if expires_in is None else _ANNOUNCE
     row = statement.one(conn, {**values, **metadata.model_dump(), "expires_in": expires_in})
     document = Document.model_validate(row)
     _index_tags(conn, document.id, document.tags)
-    _tell_of_file(conn, f"document.{document.status.lower()}", document)
+    _record_file_event(conn, f"document.{document.status.lower()}", document)
     return document
 
 
@@ -54,10 +58,18 @@ _SWAP = (
     .values(status=bindparam("new"), version=documents.c.version + 1, updated_at=now())
     .returning(documents)
 )
-_SWAPS = dict.fromkeys(Status, Prepared(_SWAP)) | {
-    Status.INITIATED: Prepared(_SWAP.where(documents.c.error.is_(null()))),
-    Status.PROCESSING: Prepared(_SWAP.where(documents.c.job_id == bindparam("job"))),
-}
+_SWAP_PLAIN = Prepared(_SWAP)
+_SWAP_UNREJECTED = Prepared(_SWAP.where(documents.c.error.is_(null())))
+_SWAP_LATEST_JOB = Prepared(_SWAP.where(documents.c.job_id == bindparam("job")))
+
+
+def _swap_from(old: Status) -> Prepared:
+    """Return the compare-and-swap out of a status, with the other conditions that it has."""
+    if old is Status.INITIATED:
+        return _SWAP_UNREJECTED
+    if old is Status.PROCESSING:
+        return _SWAP_LATEST_JOB
+    return _SWAP_PLAIN
 
 
 def move(
@@ -70,18 +82,18 @@ def move(
     job_id: UUID | None = None,
     error: Failure | None = None,
     request_id: str | None = None,
-    **facts: Any,
+    facts: Mapping[str, Any] = MappingProxyType({}),
 ) -> Document | None:
-    """Compare and swap the status, with its event: the only code that changes `documents.status`.
+    """Compare and swap the status, and append its event. This is the only code that changes `documents.status`.
 
-    `facts` are other columns that change with it. None means that somebody else moved the document first, that its
-    latest job is another, or that its upload was rejected: nothing was changed.
+    `job_id` is the job that moves it. `facts` are columns that change with the status. Returns None, and changes
+    nothing, if somebody else has moved the document first, if its latest job is another, or if its upload was rejected.
     """
     assert old in SOURCES[new]
-    assert all(name in documents.c for name in facts), "others would be left out in silence"
+    assert all(name in documents.c for name in facts), "unknown columns would be ignored"
     swap = {"document": document_id, "old": old, "new": new, "job": job_id}
     changed = {"job_id": job_id, "error": error.model_dump() if error else None, **facts}
-    row = _SWAPS[old].one(conn, swap | changed)
+    row = _swap_from(old).one(conn, swap | changed)
     if row is None:
         return None
     document = Document.model_validate(row)
@@ -100,29 +112,37 @@ def move(
 
 
 def complete(conn: Connection, document: Document, facts: dict[str, Any]) -> Document | None:
-    """Make an announced document UPLOADED, its file being as `facts` say. None: as with `move`."""
+    """Make an announced document UPLOADED, with the verified `facts` of its file. Returns None as `move` does."""
     actor = f"user:{document.owner_id}"
-    moved = move(conn, document.id, Status.INITIATED, Status.UPLOADED, actor=actor, **facts)
+    moved = move(conn, document.id, Status.INITIATED, Status.UPLOADED, actor=actor, facts=facts)
     if moved:
-        _tell_of_file(conn, "document.uploaded", moved)
+        _record_file_event(conn, "document.uploaded", moved)
     return moved
 
 
 def reject(conn: Connection, document: Document, error: Failure) -> bool:
-    """Close an upload for good, unless it is complete: from now on its file is nobody's, and may be removed."""
+    """Reject an upload for good unless it is complete or already rejected, and return whether it was.
+
+    From then on no document refers to its file, which may be removed.
+    """
     at = (documents.c.id == document.id, documents.c.status == Status.INITIATED, documents.c.error.is_(null()))
     values = {"error": error.model_dump(), "version": documents.c.version + 1, "updated_at": now()}
     rejected = conn.execute(update(documents).where(*at).values(**values)).rowcount == 1
     if rejected:
-        actor, owner, told = f"user:{document.owner_id}", document.owner_id, error.model_dump()
-        events.append(conn, "document.upload_rejected", actor=actor, user_id=owner, document_id=document.id, error=told)
+        actor, owner, cause = f"user:{document.owner_id}", document.owner_id, error.model_dump()
+        events.append(
+            conn, "document.upload_rejected", actor=actor, user_id=owner, document_id=document.id, error=cause
+        )
     return rejected
 
 
 def expire(conn: Connection, grace: float, actor: str) -> list[UUID]:
-    """Delete documents whose upload was not completed within `grace` seconds after its URL expired: some, or none."""
+    """Delete up to EXPIRY_BATCH documents whose upload was not completed within `grace` seconds after its URL expired.
+
+    Returns their ids.
+    """
     late = (documents.c.status == Status.INITIATED, documents.c.upload_expires_at <= now(-grace))
-    some = select(documents.c.id).where(*late).limit(EXPIRED).with_for_update(skip_locked=True)
+    some = select(documents.c.id).where(*late).limit(EXPIRY_BATCH).with_for_update(skip_locked=True)
     gone = delete(documents).where(documents.c.id.in_(some), *late).returning(documents.c.id, documents.c.owner_id)
     rows = conn.execute(gone).all()
     for row in rows:
@@ -133,7 +153,7 @@ def expire(conn: Connection, grace: float, actor: str) -> list[UUID]:
 def edit(
     conn: Connection, owner_id: UUID, document_id: UUID, versions: frozenset[int] | None, changes: dict[str, Any]
 ) -> bool:
-    """Change metadata if the document still has one of these versions (any, if None)."""
+    """Change metadata if the document still has one of these `versions` (any if None), and return whether it had."""
     at = [documents.c.id == document_id, documents.c.owner_id == owner_id]
     if versions is not None:
         at.append(documents.c.version.in_(versions))
@@ -153,7 +173,7 @@ def edit(
 
 
 def remove(conn: Connection, owner_id: UUID, document_id: UUID) -> bool:
-    """Delete the row, and with it its jobs and result, unless a job is at work on it."""
+    """Delete a document with its jobs and result unless it is PROCESSING, and return whether it was deleted."""
     gone = conn.execute(
         delete(documents).where(
             documents.c.id == document_id,
@@ -167,17 +187,17 @@ def remove(conn: Connection, owner_id: UUID, document_id: UUID) -> bool:
 
 
 def without_document(conn: Connection, ids: Sequence[UUID]) -> set[UUID]:
-    """Those of the ids that no document has."""
+    """Return those of the ids that no document has."""
     return set(ids) - set(conn.scalars(select(documents.c.id).where(documents.c.id.in_(ids))))
 
 
 def counts(conn: Connection) -> dict[str, int]:
-    """Documents by status."""
+    """Return the number of documents in each status."""
     query = select(documents.c.status, func.count()).group_by(documents.c.status)
     return {**dict.fromkeys(map(str, Status), 0), **dict(conn.execute(query).all())}
 
 
-def _tell_of_file(conn: Connection, event: str, document: Document) -> None:
+def _record_file_event(conn: Connection, event: str, document: Document) -> None:
     events.append(
         conn,
         event,

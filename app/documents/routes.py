@@ -6,7 +6,9 @@ from urllib.parse import quote
 from fastapi import BackgroundTasks, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.auth.dependencies import CurrentUser, users_only
+from app import idempotency
+from app.auth.dependencies import CurrentUser, authenticated_router
+from app.documents import describe
 from app.documents.dependencies import DocumentId, Service
 from app.documents.intake import boundary_of
 from app.documents.lifecycle import Status
@@ -38,15 +40,14 @@ from app.errors import (
 from app.events import TimelinePage
 from app.idempotency import IdempotencyKey
 from app.web.conditional import expected_versions, requested_span, unchanged
-from app.web.describe import accepts, header, links, raises
+from app.web.describe import accepts, header, raises
 from app.web.pagination import Cursor, Limit
 from app.web.route import RETRY_AFTER, json_response
 
-router = users_only(prefix="/documents", tags=["documents"])
+router = authenticated_router(prefix="/documents", tags=["documents"])
 
 _ETAG = {"ETag": header("The document's version.", '"1"')}
 _WHILE_PROCESSING = {"Retry-After": header("Seconds; only while PROCESSING.", "1")}
-_REPLAYED = {"Idempotent-Replayed": header("`true` when this is the stored answer to an earlier request.", "true")}
 _UPLOAD_BODY = {
     "requestBody": {
         "required": True,
@@ -69,23 +70,14 @@ _UPLOAD_BODY = {
         },
     }
 }
-OF_DOCUMENT = links(
-    "getDocument",
-    "editDocument",
-    "getDocumentContent",
-    "getDocumentTimeline",
-    "processDocument",
-    "deleteDocument",
-    document_id="$response.body#/id",
-)
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
 _CONTENT = {"content": {PDF: _BYTES, DOCX: _BYTES}}
 _FILE_HEADERS = {
     "ETag": header("The file's SHA-256.", f'"{"0" * 64}"'),
-    "Accept-Ranges": header("Ranges are served.", "bytes"),
+    "Accept-Ranges": header("Range requests are supported.", "bytes"),
     "Content-Disposition": header("Never shown inline.", "attachment; filename*=UTF-8''report.pdf"),
 }
-_CONTENT_RANGE = {"Content-Range": header("What part of how much.", "bytes 0-99/1000")}
+_CONTENT_RANGE = {"Content-Range": header("The bytes sent, and the size of the file.", "bytes 0-99/1000")}
 
 
 @router.post(
@@ -94,13 +86,7 @@ _CONTENT_RANGE = {"Content-Range": header("What part of how much.", "bytes 0-99/
     status_code=201,
     response_model=Document,
     responses={
-        201: {
-            "headers": {
-                "Location": header("The document.", "/documents/01939f3e-5c00-7000-8000-000000000001"),
-                **_REPLAYED,
-            },
-            "links": OF_DOCUMENT,
-        },
+        201: {"headers": {**describe.LOCATION, **idempotency.HEADERS}, "links": describe.LINKS},
         **raises(
             MalformedIdempotencyKey,
             RequestTimeout,
@@ -122,7 +108,7 @@ _CONTENT_RANGE = {"Content-Range": header("What part of how much.", "bytes 0-99/
     openapi_extra=_UPLOAD_BODY,
 )
 async def upload(request: Request, user: CurrentUser, service: Service, key: IdempotencyKey) -> Response:
-    """Upload a PDF or DOCX. Its type is decided by its structure; what the client says of it does not count."""
+    """Upload a PDF or DOCX. Its type is decided by its structure, whatever the client declares."""
     boundary = boundary_of(request, service.max_upload_bytes)
     answer = await service.upload(user.id, boundary, request.stream(), key)
     return answer.response()
@@ -147,7 +133,7 @@ async def list_documents(
         304: {"description": "Unchanged since the version in If-None-Match.", "headers": _ETAG},
         **raises(ValidationFailed, NotFound),
     },
-    openapi_extra=accepts(If_None_Match="Versions that the caller has: 304 if the document is at one of them."),
+    openapi_extra=accepts(If_None_Match="Versions that the client has: 304 if the document is at one of them."),
 )
 async def get_document(request: Request, document_id: DocumentId, user: CurrentUser, service: Service) -> Response:
     """One document."""
@@ -162,7 +148,7 @@ async def get_document(request: Request, document_id: DocumentId, user: CurrentU
     operation_id="editDocument",
     response_model=Document,
     responses={200: {"headers": _ETAG}, **raises(ValidationFailed, NotFound, PreconditionFailed, body=True)},
-    openapi_extra=accepts(If_Match="Versions that may be changed: 412 if the document is at another."),
+    openapi_extra=accepts(If_Match="Versions that may be changed: 412 if the document is at another one."),
 )
 async def edit_document(
     request: Request, document_id: DocumentId, body: MetadataChanges, user: CurrentUser, service: Service
@@ -185,12 +171,12 @@ async def edit_document(
     },
     openapi_extra=accepts(
         Range="`bytes=` with one range; other forms are ignored.",
-        If_Range="The ETag that Range refers to: the whole file if it is another.",
-        If_None_Match="ETags that the caller has: 304 if the file has one of them.",
+        If_Range="The ETag that Range refers to: the whole file is sent if it has another.",
+        If_None_Match="ETags that the client has: 304 if the file has one of them.",
     ),
 )
 async def get_content(request: Request, document_id: DocumentId, user: CurrentUser, service: Service) -> Response:
-    """The bytes as they were uploaded."""
+    """The file as it was uploaded."""
     document = await service.stored(user.id, document_id)
     headers = _content_headers(document)
     if unchanged(request, headers["ETag"]):
@@ -237,7 +223,7 @@ def _headers(document: Document) -> dict[str, str]:
 
 
 def _content_headers(document: Document) -> dict[str, str]:
-    """Headers under which no browser shows, sniffs or runs what a stranger uploaded."""
+    """Headers that keep browsers from displaying, sniffing or running an uploaded file."""
     return {
         "ETag": f'"{document.sha256}"',
         "Accept-Ranges": "bytes",

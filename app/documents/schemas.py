@@ -1,4 +1,4 @@
-"""What the document calls take and give."""
+"""Requests and responses of the document routes."""
 
 import re
 import unicodedata
@@ -10,10 +10,11 @@ from uuid import UUID
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.documents.lifecycle import Status
+from app.jobs.models import Failure
 from app.web.fields import LINE, PROSE
 from app.web.pagination import Page
 
-MAX_FILENAME = 255
+MAX_FILENAME = 255  # characters
 
 Tag = Annotated[str, Field(min_length=1, max_length=50, pattern=LINE)]
 Folder = Annotated[str, Field(min_length=1, max_length=255, pattern=LINE)]
@@ -24,7 +25,7 @@ Sort = Literal["created_at", "-created_at", "filename", "-filename", "size", "-s
 
 
 def _rfc3339(value: str) -> str:
-    """Pydantic also takes numbers, for Unix times."""
+    """Refuse what is not RFC 3339: Pydantic also accepts numbers, as Unix times."""
     if not _RFC3339.fullmatch(value):
         raise ValueError("not an RFC 3339 date and time")
     return value
@@ -45,7 +46,7 @@ def _distinct(tags: list[str] | None) -> list[str]:
 
 
 class Metadata(BaseModel):
-    """What a user says of a document."""
+    """What a user states about a document."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -60,7 +61,7 @@ class Metadata(BaseModel):
 
 
 def _without_defaults(schema: dict[str, Any]) -> None:
-    """A generated client that sent defaults would erase what it does not mean to touch."""
+    """Remove the defaults: a generated client that sent them would erase fields that it does not mean to change."""
     for field in schema["properties"].values():
         field.pop("default", None)
 
@@ -69,13 +70,6 @@ class MetadataChanges(Metadata):
     """A merge patch (RFC 7396): a field that is left out stays as it is; null clears it."""
 
     model_config = ConfigDict(json_schema_extra=_without_defaults)
-
-
-class Failure(BaseModel):
-    """Why a job failed."""
-
-    code: str = Field(examples=["password-protected"])
-    detail: str = Field(examples=["The file is protected with a password."])
 
 
 class Document(BaseModel):
@@ -122,11 +116,12 @@ class Document(BaseModel):
 
     @property
     def etag(self) -> str:
+        """The value of the `ETag` header, with its quotes."""
         return f'"{self.version}"'
 
 
 class DocumentPage(Page[Document]):
-    pass
+    """A page of the list of documents."""
 
 
 class Filters(BaseModel):
@@ -154,8 +149,11 @@ class Filters(BaseModel):
 
 
 def display_name(sent: str) -> str | None:
-    """A client's filename as something that can be shown: its last path component, without control or formatting
-    characters (which could reorder what is displayed), 255 characters at the most. None when nothing is left."""
+    """Return a client's filename in a form that is safe to display, or None if nothing is left of it.
+
+    That is its last path component, without control and formatting characters (which could reorder what is displayed),
+    in at most 255 characters.
+    """
     name = PurePosixPath(sent.replace("\\", "/")).name
     name = "".join(each for each in unicodedata.normalize("NFC", name) if unicodedata.category(each)[0] != "C").strip()
     if len(name) > MAX_FILENAME:

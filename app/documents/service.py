@@ -1,4 +1,4 @@
-"""What users do with documents."""
+"""What users do with documents: upload, list, edit, download, delete."""
 
 import asyncio
 import time
@@ -14,11 +14,10 @@ from uuid_utils.compat import uuid7
 from app import events, idempotency
 from app.database import Database
 from app.documents import listing, repository
-from app.documents.gate import Gate
 from app.documents.intake import BATCH, Form
 from app.documents.lifecycle import Status
+from app.documents.limits import Limiter, UploadLimits
 from app.documents.schemas import Document, DocumentPage, Filters, Metadata
-from app.documents.slots import slot
 from app.documents.sniffing import sniff
 from app.errors import (
     AppError,
@@ -30,23 +29,23 @@ from app.errors import (
     UploadIncomplete,
 )
 from app.events import TimelineItem, TimelinePage
-from app.idempotency import Answer, Guard
+from app.idempotency import KeyScope, StoredResponse
 from app.settings import Settings
 from app.storage.base import FOLDER, Staged, Storage
 from app.telemetry import faults, metrics
 from app.web import pagination
 
-DOWNLOAD_PATIENCE = 5.0  # seconds that a download waits for a slot
-RELEASE_PATIENCE = 0.5  # seconds that the answer to a failed upload waits for its key to be given up
+DOWNLOAD_TIMEOUT = 5.0  # seconds that a download waits for capacity
+RELEASE_TIMEOUT = 0.5  # seconds that the answer to a failed upload waits for its Idempotency-Key to be released
 
 
 def storage_key(document_id: UUID) -> str:
-    """Where a document's bytes are. Made of the id alone, never of anything that a client sent."""
+    """Return the key of a document's file. It is made of the id alone, never of anything that a client sent."""
     return f"{FOLDER}/{document_id}"
 
 
 def document_of(key: str) -> UUID | None:
-    """The document whose bytes a key holds; None for a file that is not of our making."""
+    """Return the document that a key belongs to, or None for a file that this service did not make."""
     try:
         return UUID(key.rpartition("/")[2])
     except ValueError:
@@ -54,23 +53,31 @@ def document_of(key: str) -> UUID | None:
 
 
 class DocumentService:
-    def __init__(self, db: Database, storage: Storage, gate: Gate, settings: Settings) -> None:
+    """Receives, finds, changes, sends and deletes the documents of users.
+
+    Each method acts for one owner; another owner's document raises NotFound.
+    """
+
+    def __init__(self, db: Database, storage: Storage, limits: UploadLimits, settings: Settings) -> None:
         self._db = db
         self._storage = storage
-        self._gate = gate
+        self._uploads = limits
         self._settings = settings
         self.max_upload_bytes = settings.max_upload_bytes
-        self._downloads = asyncio.Semaphore(settings.download_slots)
+        self._downloads = Limiter(settings.download_slots, DOWNLOAD_TIMEOUT)
 
-    async def upload(self, owner_id: UUID, boundary: bytes, body: AsyncIterator[bytes], key: str | None) -> Answer:
-        """Receive one document: stage, sync, link, then one commit. Whatever goes wrong, nothing is left behind, or at
-        the worst an orphan for the sweeper.
+    async def upload(
+        self, owner_id: UUID, boundary: bytes, body: AsyncIterator[bytes], key: str | None
+    ) -> StoredResponse:
+        """Receive one document: store its file, then commit its row. `key` is the Idempotency-Key, if there is one.
 
-        Raises MalformedMultipart, PayloadTooLarge, UnsupportedDocument and its kin, UnsafeArchive, ValidationFailed,
-        RequestTimeout, RequestInProgress, IdempotencyKeyReused, TooBusy, StorageFull, Unavailable.
+        A failure leaves nothing behind, or at worst a file without a document, which the sweeper removes.
+
+        Raises MalformedMultipart, PayloadTooLarge, UnsupportedDocument and its subclasses, UnsafeArchive,
+        ValidationFailed, RequestTimeout, RequestInProgress, IdempotencyKeyReused, TooBusy, StorageFull, Unavailable.
         """
         document_id = uuid7()
-        async with self._reserved(owner_id, key, document_id) as guard, self._gate.slot():
+        async with self._reserved(owner_id, key, document_id) as scope, self._uploads.limiter.acquire():
             async with self._storage.create(storage_key(document_id)) as staged:
                 form = await self._receive(staged, boundary, body)
                 metadata = form.finish()
@@ -88,23 +95,23 @@ class DocumentService:
                 "sha256": stored.sha256,
                 "status": Status.UPLOADED,
             }
-            return await self._record(values, metadata, guard, arrived)
+            return await self._record(values, metadata, scope, arrived)
 
     async def get(self, owner_id: UUID, document_id: UUID) -> Document:
-        """Raises NotFound."""
+        """Return a document. Raises NotFound."""
         return await self._db.read(lambda conn: owned(conn, owner_id, document_id), brief=True)
 
     async def stored(self, owner_id: UUID, document_id: UUID) -> Document:
-        """A document whose bytes are here. Raises NotFound, UploadIncomplete."""
+        """Return a document whose file is stored. Raises NotFound, UploadIncomplete."""
         document = await self.get(owner_id, document_id)
         if document.status is Status.INITIATED:
             raise UploadIncomplete
         return document
 
     async def find(self, owner_id: UUID, filters: Filters, limit: int, cursor: str | None) -> DocumentPage:
-        """Raises InvalidCursor."""
-        after = pagination.decode(cursor, filters.sort, _KINDS[filters.sort_column]) if cursor else None
-        brief = filters == Filters(sort=filters.sort)  # then an index has the page as it stands
+        """Return a page of the documents that match the filters. Raises InvalidCursor."""
+        after = pagination.decode(cursor, filters.sort, _SORT_TYPES[filters.sort_column]) if cursor else None
+        brief = filters == Filters(sort=filters.sort)  # without filters, an index yields the page directly
         rows = await self._db.read(lambda conn: listing.page(conn, owner_id, filters, after, limit + 1), brief=brief)
         items, last = pagination.page(rows, limit)
         return DocumentPage(items=items, next_cursor=_cursor(last, filters) if last else None)
@@ -112,7 +119,7 @@ class DocumentService:
     async def edit(
         self, owner_id: UUID, document_id: UUID, versions: frozenset[int] | None, changes: dict[str, Any]
     ) -> Document:
-        """Raises NotFound, PreconditionFailed."""
+        """Change metadata if the document has one of the versions. Raises NotFound, PreconditionFailed."""
 
         def work(conn: Connection) -> Document:
             edited = repository.edit(conn, owner_id, document_id, versions, changes)
@@ -124,7 +131,7 @@ class DocumentService:
         return await self._db.write(work)
 
     async def delete(self, owner_id: UUID, document_id: UUID) -> None:
-        """Raises NotFound, DocumentProcessing. The file is `discard_file`'s to remove."""
+        """Delete a document, but not its file (see `discard_file`). Raises NotFound, DocumentProcessing."""
 
         def work(conn: Connection) -> None:
             if not repository.remove(conn, owner_id, document_id):
@@ -135,20 +142,21 @@ class DocumentService:
         faults.hit("delete.after_commit")
 
     async def discard_file(self, document_id: UUID) -> None:
-        """Remove the file of a deleted document now rather than at the next sweep for orphans."""
+        """Remove the file of a deleted document now, instead of at the next sweep for orphans."""
         await self._storage.delete(storage_key(document_id))
 
     async def content(self, document_id: UUID, start: int, length: int) -> AsyncIterator[bytes]:
-        """A document's bytes. The first chunk is there when this returns, so a missing file is an error in time.
+        """Return up to `length` bytes of a document's file from `start` on, in chunks.
 
-        Raises TooBusy, Unavailable.
+        Fetches the first chunk before it returns, so that errors come before the response begins. Raises NotFound,
+        TooBusy, Unavailable.
         """
         chunks = self._sent(document_id, start, length)
         first = await anext(chunks, b"")
         return _chained(first, chunks)
 
     async def timeline(self, owner_id: UUID, document_id: UUID, limit: int, cursor: str | None) -> TimelinePage:
-        """Raises NotFound, InvalidCursor."""
+        """Return a page of a document's events, oldest first. Raises NotFound, InvalidCursor."""
         after = pagination.decode(cursor, "timeline", int).value if cursor else 0
 
         def work(conn: Connection) -> list[tuple[int, TimelineItem]]:
@@ -163,34 +171,39 @@ class DocumentService:
 
     async def _receive(self, staged: Staged, boundary: bytes, body: AsyncIterator[bytes]) -> Form:
         form = Form(boundary, self.max_upload_bytes)
-        async for chunk in self._gate.paced(body):
+        async for chunk in self._uploads.paced(body):
             form.feed(chunk)
             if form.pending >= BATCH:
                 await staged.write(form.take())
         await staged.write(form.take())
         return form
 
-    async def _record(self, values: dict[str, Any], metadata: Metadata, guard: Guard | None, arrived: float) -> Answer:
-        """Commit the row of a stored file; a replayed or refused one's file is removed again."""
-        request = {"filename": values["filename"], "sha256": values["sha256"], "metadata": metadata.model_dump()}
-        print_ = idempotency.fingerprint("POST", "/documents", request)
+    async def _record(
+        self, values: dict[str, Any], metadata: Metadata, scope: KeyScope | None, arrived: float
+    ) -> StoredResponse:
+        """Commit the row of a stored file. Removes the file again if the request is refused or its answer is a replay.
 
-        def work(conn: Connection) -> Answer:
-            if guard and (known := idempotency.recall(conn, guard, print_, reserved=True)):
+        `arrived` is when the file was stored, in seconds since the epoch.
+        """
+        request = {"filename": values["filename"], "sha256": values["sha256"], "metadata": metadata.model_dump()}
+        fingerprint = idempotency.fingerprint("POST", "/documents", request)
+
+        def work(conn: Connection) -> StoredResponse:
+            if scope and (known := idempotency.lookup(conn, scope, fingerprint, reserved=True)):
                 return known
-            # A process that was paused here, or whose clock jumped, must not name a file swept as an orphan meanwhile.
+            # If the process was paused here, or its clock jumped, the file may have been swept as an orphan.
             if time.time() - arrived > self._settings.orphan_grace_seconds / 2:
                 raise StorageUnavailable
             document = repository.add(conn, values, metadata)
-            answer = Answer(201, document.model_dump_json().encode(), f"/documents/{document.id}")
-            if guard:
-                idempotency.remember(conn, guard, print_, answer)
+            answer = StoredResponse(201, document.model_dump_json().encode(), f"/documents/{document.id}")
+            if scope:
+                idempotency.store(conn, scope, fingerprint, answer)
             return answer
 
         try:
             answer = await self._db.write(work)
         except OutcomeUnknown:
-            raise  # if the document is there, so must be its file; if not, the file is swept as an orphan
+            raise  # the document may exist and need its file; if it does not, the sweeper removes the file
         except AppError:
             await self._storage.delete(storage_key(values["id"]))
             raise
@@ -202,32 +215,32 @@ class DocumentService:
         return answer
 
     @asynccontextmanager
-    async def _reserved(self, owner_id: UUID, key: str | None, holder: UUID) -> AsyncIterator[Guard | None]:
-        """Hold the Idempotency-Key, if there is one, while the body arrives. Raises RequestInProgress."""
+    async def _reserved(self, owner_id: UUID, key: str | None, holder: UUID) -> AsyncIterator[KeyScope | None]:
+        """Reserve the Idempotency-Key, if there is one, while the body arrives. Raises RequestInProgress."""
         if key is None:
             yield None
             return
-        guard = Guard(owner_id, key, self._settings.idempotency_ttl)
+        scope = KeyScope(owner_id, key, self._settings.idempotency_ttl)
         lease = self._settings.lease_seconds
-        await self._db.write(lambda conn: idempotency.reserve(conn, guard, holder, lease))
+        await self._db.write(lambda conn: idempotency.reserve(conn, scope, holder, lease))
         try:
-            yield guard
+            yield scope
         except BaseException:
-            # It expires by itself: a locked database must not make the answer wait for its end a second time.
+            # The reservation also expires by itself, so a locked database must not delay the answer a second time.
             with suppress(AppError, TimeoutError):
-                async with asyncio.timeout(RELEASE_PATIENCE):
-                    await asyncio.shield(self._db.write(lambda conn: idempotency.release(conn, guard, holder)))
+                async with asyncio.timeout(RELEASE_TIMEOUT):
+                    await asyncio.shield(self._db.write(lambda conn: idempotency.release(conn, scope, holder)))
             raise
 
     async def _sent(self, document_id: UUID, start: int, length: int) -> AsyncIterator[bytes]:
-        """The slot is given back with the last chunk, or when the client is gone."""
-        async with slot(self._downloads, DOWNLOAD_PATIENCE):
+        """Yield the file's chunks, limited until the last one is sent or the client disconnects."""
+        async with self._downloads.acquire():
             async for chunk in self._storage.read(storage_key(document_id), start, length):
                 yield chunk
 
 
 def owned(conn: Connection, owner_id: UUID, document_id: UUID) -> Document:
-    """The owner's document. Raises NotFound, also for another's."""
+    """Return the owner's document. Raises NotFound, also for another owner's document."""
     document = repository.get(conn, owner_id, document_id)
     if document is None:
         raise NotFound
@@ -244,4 +257,4 @@ def _cursor(last: Document, filters: Filters) -> str:
     return pagination.encode(filters.sort, getattr(last, filters.sort_column), last.id)
 
 
-_KINDS: dict[str, type[int | str | datetime]] = {"created_at": datetime, "filename": str, "size": int}
+_SORT_TYPES: dict[str, type[int | str | datetime]] = {"created_at": datetime, "filename": str, "size": int}

@@ -1,7 +1,7 @@
-"""What a file is, decided by its structure; its name and its declared type are claims that nobody checks.
+"""Decides what a file is by its structure. Its name and declared type are only claims, and are not used.
 
-PDF: ISO 32000-1, read as leniently as PDF Reference 1.7, Appendix H says. DOCX: ECMA-376 Part 2 in a ZIP (APPNOTE.TXT).
-The file is untrusted: no size or offset in it is followed before it was compared with what is really there.
+PDF: ISO 32000-1, read as leniently as Appendix H of PDF Reference 1.7 recommends. DOCX: ECMA-376 Part 2, in a ZIP
+(APPNOTE.TXT). The file is untrusted: no size or offset in it is used before it was compared with the actual file.
 """
 
 import os
@@ -11,23 +11,28 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, get_args
 from xml.parsers import expat
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
+from app.documents.schemas import ContentType
 from app.errors import MacrosNotAllowed, PolyglotFile, UnsafeArchive, UnsupportedDocument
 
-PDF = "application/pdf"
-DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+PDF: str
+DOCX: str
+PDF, DOCX = get_args(ContentType)
 
+HEAD = 1024  # bytes at the beginning in which a document must show its signature
 MAX_ENTRIES = 1000
-MAX_LISTING = 1024 * 1024  # of the directory, and of the content types
-MAX_PROLOG = 64 * 1024
-MAX_INFLATED = 200_000_000
-MAX_RATIO, RATIO_FREE = 50, 64 * 1024 * 1024  # the ratio is of no concern up to this size
-_HEAD = 1024
-_PDF_TAIL = 2048
-_ZIP_TAIL = 22 + 0xFFFF  # an end record, and the longest comment that may follow it
+MAX_LISTING = 1024 * 1024  # bytes of the archive's directory, and of the list of content types
+MAX_PROLOG = 64 * 1024  # bytes before the root element of an XML part
+MAX_INFLATED = 200_000_000  # bytes
+MAX_RATIO, RATIO_FREE = (
+    50,
+    64 * 1024 * 1024,
+)  # inflated bytes to compressed ones; the limit begins above RATIO_FREE bytes
+_PDF_TAIL = 2048  # bytes
+_ZIP_TAIL = 22 + 0xFFFF  # bytes of an end record and of the longest comment that may follow it
 _PDF_END = re.compile(rb"startxref.*%%EOF", re.DOTALL)
 _ZIP_END = b"PK\5\6"
 _FOREIGN = (b"PK", b"<", b"#!", b"MZ", b"\x7fELF", b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"\xd0\xcf\x11\xe0")
@@ -42,7 +47,7 @@ _BROKEN = (BadZipFile, EOFError, RuntimeError, ValueError, zlib.error, expat.Exp
 
 @dataclass(frozen=True, slots=True)
 class _ZipEnd:
-    """The end of central directory record (APPNOTE 4.3.16): where it stands, and where it says the directory is."""
+    """The end of central directory record (APPNOTE 4.3.16): its position, and where it says that the directory is."""
 
     position: int
     entries: int
@@ -50,7 +55,7 @@ class _ZipEnd:
     directory_offset: int
 
     def spans(self, size: int) -> bool:
-        """Whether the archive is all there is in a file of `size` bytes: nothing before it, no comment behind it."""
+        """Return whether the archive fills a file of `size` bytes: nothing precedes it, and no comment follows."""
         return self.directory_offset + self.directory_size == self.position and self.position + 22 == size
 
 
@@ -59,17 +64,17 @@ class _RootReached(Exception):
 
 
 def plausible(head: bytes) -> bool:
-    """Whether a file can still turn out to be a PDF or DOCX. `head` is its first 1 KiB or more, or all of it."""
-    return b"%PDF-" in head[:_HEAD] or head.startswith(b"PK\3\4")
+    """Return whether a file may be a PDF or DOCX. `head` is its first HEAD bytes or more, or all of a shorter file."""
+    return b"%PDF-" in head[:HEAD] or head.startswith(b"PK\3\4")
 
 
 def sniff(file: BinaryIO) -> str:
-    """The content type of a complete file: PDF or DOCX. Blocks, and inflates every part of a DOCX once.
+    """Return the content type of a complete file, PDF or DOCX. Blocks, and inflates every part of a DOCX once.
 
     Raises UnsupportedDocument, MacrosNotAllowed, PolyglotFile or UnsafeArchive, and OSError if the disk fails.
     """
     size = file.seek(0, os.SEEK_END)
-    head = _at(file, 0, _HEAD)
+    head = _at(file, 0, HEAD)
     end = _zip_end(file, size)
     if b"%PDF-" in head:
         if end or head.lstrip().startswith(_FOREIGN):
@@ -86,25 +91,28 @@ def sniff(file: BinaryIO) -> str:
 
 
 def _at(file: BinaryIO, position: int, length: int) -> bytes:
-    """Up to `length` bytes from `position`, or from the beginning if that is later."""
+    """Return up to `length` bytes from `position`, or from the beginning if it is negative."""
     file.seek(max(0, position))
     return file.read(length)
 
 
 def _zip_end(file: BinaryIO, size: int) -> _ZipEnd | None:
-    """The last end record in reach of a ZIP reader. Its signature alone is chance: it has its directory before it."""
+    """Return the last end record that a ZIP reader would find, or None.
+
+    Its four-byte signature may occur by chance, so the directory must lie where the record says.
+    """
     tail = _at(file, size - _ZIP_TAIL, _ZIP_TAIL)
-    found = max(0, len(tail) - 18)  # not by a regular expression, which takes 50 times as long: 0.9 ms a file
+    found = max(0, len(tail) - 18)  # a regular expression takes 50 times as long, 0.9 ms a file
     while (found := tail.rfind(_ZIP_END, 0, found)) >= 0:
         entries, directory_size, directory_offset = struct.unpack_from("<10xH2L", tail, found)
         position = size - len(tail) + found
-        if _at(file, position - directory_size, 4) in (b"PK\1\2", _ZIP_END):  # the latter if it is empty
+        if _at(file, position - directory_size, 4) in (b"PK\1\2", _ZIP_END):  # the second one if the directory is empty
             return _ZipEnd(position, entries, directory_size, directory_offset)
     return None
 
 
 def _check_docx(file: BinaryIO, end: _ZipEnd, size: int) -> None:
-    """Raises unless the archive that spans the file is a safe DOCX without macros."""
+    """Raise unless the archive is a safe DOCX without macros."""
     if end.entries > MAX_ENTRIES or end.directory_size > MAX_LISTING:
         raise UnsafeArchive(f"The archive has more than {MAX_ENTRIES} entries or an oversized directory.")
     if _at(file, end.position - 20, 4) == b"PK\6\7":
@@ -132,9 +140,9 @@ def _broken_is_unsupported() -> Iterator[None]:
 
 
 def _parts(archive: ZipFile, end: _ZipEnd) -> dict[str, ZipInfo]:
-    """The entries by name, in lower case: the names of a package are the same in any case."""
+    """Return the entries by name in lower case: part names are compared without regard to case."""
     entries = archive.infolist()
-    names = [entry.orig_filename for entry in entries]  # `filename` ends at the first NUL
+    names = [entry.orig_filename for entry in entries]  # `filename` is cut off at the first NUL
     parts = {name.rstrip("/").casefold(): entry for name, entry in zip(names, entries, strict=True)}
     if len(parts) < len(names) or any(map(_UNSAFE_NAME.search, names)):
         raise UnsafeArchive("The archive has unsafe or duplicate entry names.")
@@ -144,12 +152,12 @@ def _parts(archive: ZipFile, end: _ZipEnd) -> dict[str, ZipInfo]:
     if len(entries) != end.entries or max(offsets, default=0) >= end.directory_offset:
         raise BadZipFile
     if any(entry.compress_type not in (ZIP_STORED, ZIP_DEFLATED) for entry in entries):
-        raise BadZipFile  # a package has no others, and zipfile inflates those without a bound
+        raise BadZipFile  # a package has no other compression, and zipfile inflates others without a bound
     return parts
 
 
 def _types(archive: ZipFile, parts: Mapping[str, ZipInfo]) -> dict[str, str]:
-    """The content type of every part, in lower case: its own, or else its extension's, or else none ("")."""
+    """Return the content type of every part in lower case: its own, else its extension's, else ""."""
     stream = parts.get("[content_types].xml")
     if stream is None:
         raise UnsupportedDocument
@@ -175,9 +183,9 @@ def _check_kind(types: Mapping[str, str]) -> None:
 
 
 def _inflate(archive: ZipFile, part: ZipInfo, keep: int) -> bytes:
-    """The first `keep` bytes of a part, once its whole size and CRC are found to be as declared."""
+    """Return the first `keep` bytes of a part, after checking that its size and CRC are as declared."""
     declared = part.file_size
-    part.file_size = MAX_INFLATED + 1  # where zipfile stops reading: at the declared size it would not see a lie
+    part.file_size = MAX_INFLATED + 1  # zipfile stops reading here; at the declared size it would miss excess data
     with archive.open(part) as stream:
         start = stream.read(keep)
         inflated = len(start)
@@ -190,7 +198,7 @@ def _inflate(archive: ZipFile, part: ZipInfo, keep: int) -> bytes:
 
 
 def _check_prolog(start: bytes) -> None:
-    """Raises unless an XML part that begins with `start` gets to its root element, and without a type definition."""
+    """Raise unless an XML part that begins with `start` reaches its root element without a type definition."""
 
     def stop(_element: str, _attributes: Mapping[str, str]) -> None:
         raise _RootReached
@@ -203,7 +211,8 @@ def _check_prolog(start: bytes) -> None:
 
 
 def _parse(xml: bytes, on_element: Callable[[str, dict[str, str]], None], *, final: bool) -> None:
-    """Raises what `on_element` raises, ExpatError, and errors for what packages forbid: definitions, odd encodings."""
+    """Parse XML. Raises what `on_element` raises, ExpatError, and UnsafeArchive or UnsupportedDocument for type
+    definitions and encodings that packages forbid."""
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.XmlDeclHandler = _check_encoding
     parser.StartDoctypeDeclHandler = _refuse_definition
@@ -212,7 +221,10 @@ def _parse(xml: bytes, on_element: Callable[[str, dict[str, str]], None], *, fin
 
 
 def _check_encoding(_version: str, encoding: str | None, _standalone: int) -> None:
-    if (encoding or "utf-8").lower() not in ("utf-8", "utf-16"):  # in others, readers disagree on what a `<` is
+    if (encoding or "utf-8").lower() not in (
+        "utf-8",
+        "utf-16",
+    ):  # in other encodings, readers disagree about which bytes are `<`
         raise UnsupportedDocument("A part of the DOCX is neither UTF-8 nor UTF-16.")
 
 

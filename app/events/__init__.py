@@ -1,7 +1,7 @@
-"""Append-only event rows: the audit trail, a document's timeline, and one log line a change.
+"""Append-only events: the audit trail, a document's timeline, and one log line for each change.
 
-An event is written in the transaction of the change it tells of, so there is exactly one for every change that
-happened and none for one that did not.
+An event is written in the transaction of the change that it records, so every change that happened has exactly one
+event, and a change that did not happen has none.
 """
 
 from datetime import datetime
@@ -15,6 +15,7 @@ from sqlalchemy import JSON, BigInteger, Column, Connection, Index, Integer, Str
 from uuid_utils.compat import uuid7
 
 from app.database import Prepared, UTCDateTime, after_commit, metadata, now
+from app.telemetry import context
 from app.web.pagination import Page
 
 log = structlog.get_logger()
@@ -22,8 +23,8 @@ log = structlog.get_logger()
 events = Table(
     "events",
     metadata,
-    # Orders the events of one document even within a millisecond: each is written after the row whose change
-    # it tells of, so under that row's lock.
+    # Orders the events of one document even within a millisecond: an event is written after the change of the
+    # document's row, so under that row's lock.
     Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("id", Uuid, nullable=False),
     Column("event", String(50), nullable=False),
@@ -67,7 +68,7 @@ class TimelineItem(BaseModel):
 
 
 class TimelinePage(Page[TimelineItem]):
-    pass
+    """A page of a document's timeline."""
 
 
 _APPEND = Prepared(insert(events).values(at=now()).inline())
@@ -77,28 +78,25 @@ def append(
     conn: Connection,
     event: str,
     *,
-    actor: str,
+    actor: str | None = None,
     user_id: UUID | None = None,
     document_id: UUID | None = None,
     job_id: UUID | None = None,
     request_id: str | None = None,
     **data: Any,
 ) -> None:
-    """Add an event to the current transaction, and its log line to what follows the commit.
+    """Insert an event in the current transaction; its log line is written after the commit.
 
-    `actor` is `user:<id>`, `worker:<name>` or `operator`. Without a `request_id` it is the one of the current request.
+    `actor` is `user:<id>`, `worker:<name>` or `operator`. Without an actor or a request id, those of the current
+    context are recorded.
     """
-    request_id = request_id or current_request_id()
+    actor = actor or context.actor.get()
+    assert actor is not None, "an event without an actor"
+    request_id = request_id or context.request_id.get()
     subject = {"user_id": user_id, "document_id": document_id, "job_id": job_id, "request_id": request_id}
     _APPEND.count(conn, {"id": uuid7(), "event": event, "actor": actor, "data": data, **subject})
-    told = {key: str(value) for key, value in subject.items() if value is not None}
-    after_commit(conn, partial(log.info, event, actor=actor, **told, **data))
-
-
-def current_request_id() -> str | None:
-    """The id of the request, or of the request that began the job, that the log context is bound to."""
-    request_id: str | None = structlog.contextvars.get_contextvars().get("request_id")
-    return request_id
+    logged = {key: str(value) for key, value in subject.items() if value is not None}
+    after_commit(conn, partial(log.info, event, actor=actor, **logged, **data))
 
 
 def timeline(conn: Connection, document_id: UUID, *, after: int, limit: int) -> list[tuple[int, TimelineItem]]:

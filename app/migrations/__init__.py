@@ -1,7 +1,7 @@
-"""Schema migrations (alembic).
+"""Schema migrations, by Alembic.
 
-Revisions are numbered from 0001 on. A rolling deploy runs two versions on one schema, so a revision must leave
-everything in place that the version before it uses; what nobody uses any more goes in a later one.
+Revisions are numbered from 0001. A rolling deploy runs two versions of the code on one schema, so a revision keeps
+everything that the previous version of the code uses; a later revision drops what is no longer used.
 """
 
 import re
@@ -16,15 +16,16 @@ from app.errors import ConfigurationError
 
 log = structlog.get_logger()
 
-HEAD = "0003"
+HEAD = "0004"
 _NUMBER = re.compile("(?!0000)[0-9]{4}")
 
 
 def upgrade(conn: Connection, tables: MetaData) -> None:
     """Bring the schema behind `conn` to HEAD, each revision in a transaction of its own.
 
-    The caller holds a lock that keeps other starters out. A schema that a newer version has made is left as it is;
-    raises ConfigurationError if it no longer suits the `tables` of this version, or is not of this service.
+    The caller holds a lock that keeps other processes from migrating. A schema of a newer version is left as it is.
+    Raises ConfigurationError if such a schema does not suit the `tables` of this version, or if the database's revision
+    is not one of this service's.
     """
     with conn.begin():
         current = revision(conn)
@@ -36,7 +37,7 @@ def upgrade(conn: Connection, tables: MetaData) -> None:
             return
     if current == HEAD:
         return
-    # Only a start that has something to migrate pays for the import.
+    # Imported here, so that a start with nothing to migrate does not pay for it.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
 
@@ -47,13 +48,13 @@ def upgrade(conn: Connection, tables: MetaData) -> None:
 
 
 def is_current(conn: Connection) -> bool:
-    """Whether the schema is at HEAD. Needs no lock."""
+    """Return whether the schema is at HEAD. Needs no lock."""
     with conn.begin():
         return revision(conn) == HEAD
 
 
 def revision(conn: Connection) -> str | None:
-    """What the schema was brought to; None for a database that holds none."""
+    """Return the schema's revision, or None for an empty database."""
     if not inspect(conn).has_table("alembic_version"):
         return None
     found: str | None = conn.scalar(text("SELECT version_num FROM alembic_version"))
@@ -79,7 +80,7 @@ def _unsuitable(conn: Connection, table: Table) -> str:
 
 
 def _is_demanded(column: ReflectedColumn, ours: Column[Any] | None) -> bool:
-    """Whether it must have a value, and this version may not give it one."""
+    """Return whether the column requires a value that this version may not supply: then its INSERTs would fail."""
     if column["nullable"]:
         return False
     if ours is not None:

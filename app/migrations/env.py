@@ -1,4 +1,4 @@
-"""Alembic's entry point: migrate over the connection that `migrations.upgrade` was given."""
+"""Alembic's entry point: migrates over the connection that was given to `migrations.upgrade`."""
 
 from typing import Any
 

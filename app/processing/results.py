@@ -1,37 +1,51 @@
-"""SQL over results, of which a document has at most one. Runs inside the caller's transaction."""
+"""SQL over results: the last good one of each processor. Every function runs inside the caller's transaction."""
 
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
-from app.database import insert_or_replace, now
-from app.documents.models import documents
-from app.processing.models import jobs, results
-from app.processing.schemas import Job, Result
+from app.database import Prepared, insert_or_replace, now
+from app.processing.models import results
+from app.processing.schemas import Result
+from app.processing.work import Work
+
+_OF_DOCUMENT = select(results).where(results.c.document_id == bindparam("document"))
+_OF_PROCESSOR = Prepared(_OF_DOCUMENT.where(results.c.processor == bindparam("name")))
+_LATEST_FIRST = _OF_DOCUMENT.order_by(results.c.created_at.desc(), results.c.job_id.desc())
+_LATEST = Prepared(_LATEST_FIRST.limit(1))
+_ALL = Prepared(_LATEST_FIRST)
 
 
-def current(conn: Connection, document_id: UUID) -> Result | None:
-    """The document's result."""
-    query = (
-        select(
-            results,
-            jobs.c.processor,
-            jobs.c.processor_version,
-            jobs.c.params,
-            documents.c.sha256.label("input_sha256"),
-        )
-        .join(jobs, jobs.c.id == results.c.job_id)
-        .join(documents, documents.c.id == results.c.document_id)
-        .where(results.c.document_id == document_id)
-    )
-    row = conn.execute(query).one_or_none()
+def latest(conn: Connection, document_id: UUID) -> Result | None:
+    """The result that was published last, whichever processor made it."""
+    row = _LATEST.one(conn, {"document": document_id})
     return Result.model_validate(row) if row else None
+
+
+def of_processor(conn: Connection, document_id: UUID, processor: str) -> Result | None:
+    """The last good result of one processor."""
+    row = _OF_PROCESSOR.one(conn, {"document": document_id, "name": processor})
+    return Result.model_validate(row) if row else None
+
+
+def of_document(conn: Connection, document_id: UUID) -> list[Result]:
+    """The last good result of each processor, the latest first."""
+    return [Result.model_validate(row) for row in _ALL.all(conn, {"document": document_id})]
 
 
 _PUBLISH = insert_or_replace(results, created_at=now())
 
 
-def publish(conn: Connection, job: Job, data: dict[str, Any]) -> None:
-    """Make this the document's one current result."""
-    _PUBLISH[conn.dialect.name].count(conn, {"document_id": job.document_id, "job_id": job.id, "data": data})
+def publish(conn: Connection, document_id: UUID, job_id: UUID, work: Work, data: dict[str, Any]) -> None:
+    """Put a result in the place of the processor's last one."""
+    values = {
+        "document_id": document_id,
+        "processor": work.processor,
+        "job_id": job_id,
+        "processor_version": work.version,
+        "params": work.params,
+        "input_sha256": work.file.sha256,
+        "data": data,
+    }
+    _PUBLISH[conn.dialect.name].count(conn, values)

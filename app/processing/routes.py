@@ -3,10 +3,10 @@
 from typing import Annotated
 from uuid import UUID
 
-import structlog
-from fastapi import BackgroundTasks, Depends, Query, Request, Response
+from fastapi import BackgroundTasks, Query, Response
 
-from app.auth.dependencies import CurrentUser, users_only
+from app import idempotency
+from app.auth.dependencies import CurrentUser, authenticated_router
 from app.documents.dependencies import DocumentId
 from app.errors import (
     IdempotencyKeyReused,
@@ -24,31 +24,21 @@ from app.errors import (
     ValidationFailed,
 )
 from app.idempotency import IdempotencyKey
-from app.processing.schemas import Job, JobFilters, JobPage, Processing, Result, Wanted
+from app.processing.schemas import Job, JobFilters, JobPage, ProcessRequest, ProcessResponse, Result, ResultList
 from app.processing.service import ProcessingService
+from app.web.dependencies import bound, service
 from app.web.describe import header, links, raises
 from app.web.pagination import Cursor, Limit
 from app.web.route import RETRY_AFTER, json_response
 
-router = users_only(tags=["processing"])
+router = authenticated_router(tags=["processing"])
 
 
-def get_service(request: Request) -> ProcessingService:
-    service: ProcessingService = request.app.state.processing
-    return service
+Service = Annotated[ProcessingService, service("processing")]
+JobId = Annotated[UUID, bound("job_id")]
 
-
-def _bound(job_id: UUID) -> UUID:
-    structlog.contextvars.bind_contextvars(job_id=str(job_id))
-    return job_id
-
-
-Service = Annotated[ProcessingService, Depends(get_service)]
-JobId = Annotated[UUID, Depends(_bound)]
-
-NOTHING_SPECIAL = Wanted()
+DEFAULTS = ProcessRequest()
 _LOCATION = {"Location": header("The job.", "/jobs/01939f3e-5c00-7000-8000-000000000002")}
-_REPLAYED = {"Idempotent-Replayed": header("`true` when this is the stored answer to an earlier request.", "true")}
 _OF_WORK = {
     **links("getJob", "cancelJob", job_id="$response.body#/job/id"),
     **links("getResult", document_id="$response.body#/document/id"),
@@ -60,17 +50,17 @@ _RETRY_AFTER = {"Retry-After": header("Seconds; only while the job is unfinished
     "/documents/{document_id}/process",
     operation_id="processDocument",
     status_code=202,
-    response_model=Processing,
+    response_model=ProcessResponse,
     responses={
         200: {
             "description": "This very work is running or done already.",
-            "model": Processing,
-            "headers": {**_LOCATION, **_REPLAYED},
+            "model": ProcessResponse,
+            "headers": {**_LOCATION, **idempotency.HEADERS},
             "links": _OF_WORK,
         },
         202: {
             "description": "Accepted: a job was created.",
-            "headers": {**_LOCATION, **_REPLAYED, **_RETRY_AFTER},
+            "headers": {**_LOCATION, **idempotency.HEADERS, **_RETRY_AFTER},
             "links": _OF_WORK,
         },
         **raises(
@@ -93,12 +83,12 @@ async def process(
     service: Service,
     key: IdempotencyKey,
     background: BackgroundTasks,
-    body: Wanted = NOTHING_SPECIAL,
+    body: ProcessRequest = DEFAULTS,
 ) -> Response:
-    """Have the document processed. Safe to repeat: the same work is never started twice while it runs or is current."""
+    """Process the document. Safe to repeat: work that is running, or whose result is current, is not started again."""
     accepted = await service.process(user.id, document_id, body, key)
     if accepted.job_id:
-        background.add_task(service.send_hint, accepted.job_id)
+        background.add_task(service.wake, accepted.job_id)
     return accepted.answer.response(RETRY_AFTER if accepted.answer.status == 202 else None)
 
 
@@ -111,6 +101,30 @@ async def process(
 async def get_result(document_id: DocumentId, user: CurrentUser, service: Service) -> Response:
     """The current result of a COMPLETED document."""
     return json_response(await service.result(user.id, document_id))
+
+
+@router.get(
+    "/documents/{document_id}/results",
+    operation_id="listResults",
+    response_model=ResultList,
+    responses=raises(ValidationFailed, NotFound),
+)
+async def list_results(document_id: DocumentId, user: CurrentUser, service: Service) -> Response:
+    """The last good result of each processor. A later job that fails, or is cancelled, takes none of them away."""
+    return json_response(await service.results(user.id, document_id))
+
+
+@router.get(
+    "/documents/{document_id}/results/{processor}",
+    operation_id="getProcessorResult",
+    response_model=Result,
+    responses=raises(ValidationFailed, NotFound),
+)
+async def get_processor_result(
+    document_id: DocumentId, processor: str, user: CurrentUser, service: Service
+) -> Response:
+    """The last good result of one processor."""
+    return json_response(await service.result_of(user.id, document_id, processor))
 
 
 @router.get("/jobs", operation_id="listJobs", response_model=JobPage, responses=raises(ValidationFailed, InvalidCursor))
@@ -137,7 +151,7 @@ async def get_job(
     service: Service,
     wait: Annotated[float, Query(ge=0, le=30, description="Seconds to wait for the job to finish.")] = 0,
 ) -> Response:
-    """One job; with `wait`, as soon as it is finished."""
+    """One job. With `wait`, the response is sent when the job finishes, or after that many seconds."""
     job = await service.job(user.id, job_id, wait)
     return json_response(job, headers=RETRY_AFTER if job.state.live else None)
 
@@ -150,5 +164,5 @@ async def get_job(
     responses=raises(ValidationFailed, NotFound, JobFinished, StorageFull),
 )
 async def cancel_job(job_id: JobId, user: CurrentUser, service: Service) -> Response:
-    """Cancel a queued or running job; its document becomes FAILED."""
+    """Cancel a queued or running job; its document goes back to the state before it."""
     return json_response(await service.cancel(user.id, job_id), 202)

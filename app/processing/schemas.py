@@ -1,17 +1,18 @@
 """What the processing calls take and give."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, computed_field
+from pydantic import BaseModel, ConfigDict, Field
 
-from app.documents.schemas import Document, Failure
-from app.processing.models import JobState
+from app.documents.schemas import Document
+from app.jobs import models as jobs
+from app.jobs.models import Failure, JobState
 from app.web.pagination import Page
 
 
-class Wanted(BaseModel):
+class ProcessRequest(BaseModel):
     """Which work to do. An empty body means the defaults."""
 
     model_config = ConfigDict(
@@ -25,20 +26,23 @@ class Wanted(BaseModel):
 
 
 class Job(BaseModel):
-    """One accepted request to process."""
+    """One accepted request for work on a document."""
 
     model_config = ConfigDict(
-        from_attributes=True,
         json_schema_extra={
             "example": {
                 "id": "01939f3e-5c00-7000-8000-000000000002",
                 "document_id": "01939f3e-5c00-7000-8000-000000000001",
+                "kind": "process",
+                "processor": "simulated",
+                "params": {"seconds": 2.0, "fail": None, "flaky": 0},
                 "state": "SUCCEEDED",
                 "attempt": 1,
                 "max_attempts": 5,
                 "progress": 1.0,
                 "error": None,
                 "dead": False,
+                "run_at": "2026-11-21T12:00:00.000Z",
                 "created_at": "2026-11-21T12:00:00.000Z",
                 "started_at": "2026-11-21T12:00:00.010Z",
                 "finished_at": "2026-11-21T12:00:02.000Z",
@@ -48,32 +52,47 @@ class Job(BaseModel):
     )
 
     id: UUID
-    document_id: UUID
+    document_id: UUID | None
+    kind: str = Field(description="What kind of work it is: `process` runs a processor over a document.")
+    processor: str | None
+    params: dict[str, Any] | None = Field(description="The processor's, complete with defaults.")
     state: JobState
-    attempt: int = Field(validation_alias="tries", description="Attempts begun.")
-    max_attempts: int = Field(validation_alias="max_tries")
+    attempt: int = Field(description="Attempts begun.")
+    max_attempts: int
     progress: float = Field(description="From 0 to 1.")
     error: Failure | None = Field(description="Why it failed; while QUEUED, why the last attempt did.")
     dead: bool = Field(description="It failed because it used up its attempts.")
+    run_at: datetime = Field(description="It does not start before.")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    result_url: str | None = Field(description="Where the result is, once SUCCEEDED.")
 
-    owner_id: UUID = Field(exclude=True)
-    processor: str = Field(exclude=True)
-    processor_version: str = Field(exclude=True)
-    params: dict[str, Any] = Field(exclude=True)
-    fence: int = Field(exclude=True)
-    request_id: str | None = Field(exclude=True)
-
-    @computed_field(description="Where the result is, once SUCCEEDED.")  # type: ignore[prop-decorator]
-    @property
-    def result_url(self) -> str | None:
-        return f"/documents/{self.document_id}/result" if self.state is JobState.SUCCEEDED else None
+    @classmethod
+    def of(cls, job: jobs.Job) -> Self:
+        """The job as its owner sees it."""
+        return cls(
+            id=job.id,
+            document_id=job.document_id,
+            kind=job.kind,
+            processor=job.args.get("processor"),
+            params=job.args.get("params"),
+            state=job.state,
+            attempt=job.tries,
+            max_attempts=job.max_tries,
+            progress=job.progress,
+            error=job.error,
+            dead=job.dead,
+            run_at=job.run_at,
+            created_at=job.created_at,
+            started_at=job.started_at,
+            finished_at=job.finished_at,
+            result_url=f"/documents/{job.document_id}/result" if job.state is jobs.JobState.SUCCEEDED else None,
+        )
 
 
 class JobPage(Page[Job]):
-    pass
+    """One page of a list of jobs."""
 
 
 class JobFilters(BaseModel):
@@ -81,9 +100,11 @@ class JobFilters(BaseModel):
 
     state: JobState | None = None
     dead: bool | None = Field(None, description="`true`: only jobs that used up their attempts.")
+    document_id: UUID | None = None
+    processor: str | None = Field(None, min_length=1, max_length=50)
 
 
-class Processing(BaseModel):
+class ProcessResponse(BaseModel):
     """The answer to a process call."""
 
     document: Document
@@ -92,7 +113,7 @@ class Processing(BaseModel):
 
 
 class Result(BaseModel):
-    """The current result of a document."""
+    """What a processor made of a document: the data, and what it was made by and of."""
 
     model_config = ConfigDict(
         from_attributes=True,
@@ -113,8 +134,14 @@ class Result(BaseModel):
     document_id: UUID
     job_id: UUID
     processor: str
-    processor_version: str
-    input_sha256: str
+    processor_version: str = Field(description="The version of the processor that ran.")
+    input_sha256: str = Field(description="SHA-256 of the file that was read, in hex.")
     params: dict[str, Any]
     data: dict[str, Any]
     created_at: datetime
+
+
+class ResultList(BaseModel):
+    """The last good result of each processor, the latest first."""
+
+    items: list[Result]

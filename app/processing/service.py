@@ -1,7 +1,7 @@
 """Accepting work, and what its owner can see and do of it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -13,11 +13,10 @@ from uuid_utils.compat import uuid7
 
 from app import idempotency
 from app.database import Database, Retry
-from app.dispatch.base import Dispatcher
 from app.documents import repository as documents
 from app.documents.lifecycle import Status
-from app.documents.schemas import Document, Failure
-from app.documents.service import owned
+from app.documents.schemas import Document
+from app.documents.service import owned, storage_key
 from app.errors import (
     JobFinished,
     JobInProgress,
@@ -27,11 +26,15 @@ from app.errors import (
     UnknownProcessor,
     UploadIncomplete,
 )
-from app.idempotency import Answer, Guard
-from app.processing import repository, results, settlement
-from app.processing.repository import Work
-from app.processing.schemas import Job, JobFilters, JobPage, Processing, Result, Wanted
-from app.processing.watch import JobWatch
+from app.idempotency import KeyScope, StoredResponse
+from app.jobs import repository as jobs, settlement
+from app.jobs.kinds import Kind
+from app.jobs.models import Failure
+from app.jobs.repository import Filters, NewJob
+from app.jobs.watch import JobWatch
+from app.processing import results
+from app.processing.schemas import Job, JobFilters, JobPage, ProcessRequest, ProcessResponse, Result, ResultList
+from app.processing.work import KIND, InputFile, Work, queue_prefix
 from app.processors.base import Processor
 from app.settings import Settings
 from app.telemetry import faults
@@ -39,52 +42,65 @@ from app.web import pagination
 from app.web.problems import invalid
 from app.web.route import RETRY_AFTER
 
+_CANCELLED = Failure(code="job-cancelled", detail="The job was cancelled.")
+
 
 class Accepted(NamedTuple):
-    """An answer, and the job to be hinted at if this call has created one."""
+    """An answer, and the job to wake a worker for if this call has created one."""
 
-    answer: Answer
+    answer: StoredResponse
     job_id: UUID | None
 
 
+class Wish(NamedTuple):
+    """A processor's name and version, and its complete params: what a client asks for, whatever the document."""
+
+    processor: str
+    version: str
+    params: dict[str, Any]
+
+
 class ProcessingService:
+    """Accepts documents for processing, and shows jobs and results to their owner."""
+
     def __init__(
         self,
         db: Database,
-        dispatcher: Dispatcher,
+        kinds: Mapping[str, Kind],
         processors: Mapping[str, Processor[Any]],
         watch: JobWatch,
+        wake: Callable[[UUID], Awaitable[None]],
         settings: Settings,
     ) -> None:
+        """`wake` has somebody look for a job that was accepted; the answer need not wait for it."""
         self._db = db
+        self._kinds = kinds
         self._processors = processors
         self._watch = watch
         self._settings = settings
-        self._dispatcher = dispatcher
-        self.send_hint = dispatcher.send
+        self.wake = wake
 
-    async def process(self, owner_id: UUID, document_id: UUID, wanted: Wanted, key: str | None) -> Accepted:
+    async def process(self, owner_id: UUID, document_id: UUID, request: ProcessRequest, key: str | None) -> Accepted:
         """Accept a document for processing, in one transaction: key, document, job and events, or nothing.
 
         Raises NotFound, UnknownProcessor, ValidationFailed, UploadIncomplete, JobInProgress, RequestInProgress,
         IdempotencyKeyReused.
         """
-        work = self._work(wanted)
-        guard = Guard(owner_id, key, self._settings.idempotency_ttl) if key else None
-        body = wanted.model_dump(mode="json")
-        print_ = idempotency.fingerprint("POST", f"/documents/{document_id}/process", body)
+        wish = self._wish(request)
+        scope = KeyScope(owner_id, key, self._settings.idempotency_ttl) if key else None
+        body = request.model_dump(mode="json")
+        fingerprint = idempotency.fingerprint("POST", f"/documents/{document_id}/process", body)
 
         def accept(conn: Connection) -> Accepted:
             document = owned(conn, owner_id, document_id)  # before a replay: the right to it may be gone
-            if guard and (known := idempotency.recall(conn, guard, print_)):
+            if scope and (known := idempotency.lookup(conn, scope, fingerprint)):
                 return Accepted(known, None)
-            current = _current(conn, document, work, force=wanted.force)
-            processing = current or self._start(conn, document, work)
-            answer = _answer(processing)
-            if guard:
-                idempotency.remember(conn, guard, print_, answer)
+            response = _current(conn, document, wish, force=request.force) or self._start(conn, document, wish)
+            answer = _answer(response)
+            if scope:
+                idempotency.store(conn, scope, fingerprint, answer)
             faults.hit("process.in_transaction")
-            return Accepted(answer, processing.job.id if processing.started else None)
+            return Accepted(answer, response.job.id if response.started else None)
 
         accepted = await self._db.write(accept)
         faults.hit("process.after_commit")
@@ -94,102 +110,137 @@ class ProcessingService:
     async def result(self, owner_id: UUID, document_id: UUID) -> Result:
         """The current result. Raises NotFound, ResultNotReady, ProcessingFailed."""
 
-        def work(conn: Connection) -> tuple[Document, Result | None]:
-            return owned(conn, owner_id, document_id), results.current(conn, document_id)
+        def unit(conn: Connection) -> tuple[Document, Result | None]:
+            return owned(conn, owner_id, document_id), results.latest(conn, document_id)
 
-        document, result = await self._db.read(work)
+        document, result = await self._db.read(unit)
         if document.status is Status.FAILED and document.error:
             raise ProcessingFailed(document.error.detail, error=document.error.model_dump())
         if document.status is not Status.COMPLETED or result is None:
             raise ResultNotReady(headers=RETRY_AFTER if document.status is Status.PROCESSING else None)
         return result
 
+    async def results(self, owner_id: UUID, document_id: UUID) -> ResultList:
+        """The last good result of each processor, whatever the document's state. Raises NotFound."""
+
+        def unit(conn: Connection) -> list[Result]:
+            owned(conn, owner_id, document_id)
+            return results.of_document(conn, document_id)
+
+        return ResultList(items=await self._db.read(unit))
+
+    async def result_of(self, owner_id: UUID, document_id: UUID, processor: str) -> Result:
+        """The last good result of one processor, whatever the document's state. Raises NotFound."""
+
+        def unit(conn: Connection) -> Result | None:
+            owned(conn, owner_id, document_id)
+            return results.of_processor(conn, document_id, processor)
+
+        result = await self._db.read(unit)
+        if result is None:
+            raise NotFound
+        return result
+
     async def job(self, owner_id: UUID, job_id: UUID, wait: float = 0) -> Job:
         """The job; up to `wait` seconds later if it is not finished before. Raises NotFound."""
         deadline = time.monotonic() + wait
         while True:
-            job = await self._db.read(lambda conn: repository.get(conn, job_id, owner_id), brief=True)
+            job = await self._db.read(lambda conn: jobs.get(conn, job_id, owner_id), brief=True)
             if job is None:
                 raise NotFound
             left = deadline - time.monotonic()
             if not job.state.live or left <= 0 or self._watch.closed:
-                return job
+                return Job.of(job)
             await self._watch.wait(job_id, left)
 
     async def jobs(self, owner_id: UUID, filters: JobFilters, limit: int, cursor: str | None) -> JobPage:
         """The owner's jobs, newest first. Raises InvalidCursor."""
         after = pagination.decode(cursor, "jobs", datetime) if cursor else None
-        rows = await self._db.read(lambda conn: repository.page(conn, owner_id, filters, after, limit + 1))
-        items, last = pagination.page(rows, limit)
-        return JobPage(items=items, next_cursor=pagination.encode("jobs", last.created_at, last.id) if last else None)
+        prefix = queue_prefix(filters.processor) if filters.processor else None
+        wanted = Filters(filters.state, filters.dead, filters.document_id, prefix)
+        rows = await self._db.read(lambda conn: jobs.page(conn, owner_id, wanted, after, limit + 1))
+        page, last = pagination.page(rows, limit)
+        end = pagination.encode("jobs", last.created_at, last.id) if last else None
+        return JobPage(items=[Job.of(job) for job in page], next_cursor=end)
 
     async def cancel(self, owner_id: UUID, job_id: UUID) -> Job:
         """End a live job now; a worker that has it stops at its next heartbeat. Raises NotFound, JobFinished."""
 
-        def work(conn: Connection) -> Job:
-            error = Failure(code="job-cancelled", detail="The job was cancelled.")
-            job = repository.cancel(conn, owner_id, job_id, error)
+        def unit(conn: Connection) -> Job:
+            job = jobs.cancel(conn, owner_id, job_id, _CANCELLED)
             if job is None:
-                raise JobFinished if repository.get(conn, job_id, owner_id) else NotFound
-            settlement.cancel(conn, job)
-            return job
+                raise JobFinished if jobs.get(conn, job_id, owner_id) else NotFound
+            settlement.cancel(conn, self._kinds[job.kind], job, actor=f"user:{owner_id}")
+            return Job.of(job)
 
-        job = await self._db.write(work)
+        job = await self._db.write(unit)
         self._watch.notify(job_id)
         return job
 
-    def _work(self, wanted: Wanted) -> Work:
-        """Check what is wanted, and fill in its defaults, so that equal work compares equal."""
-        processor = self._processors.get(wanted.processor)
+    def _wish(self, request: ProcessRequest) -> Wish:
+        """Check what is asked for, and fill in its defaults, so that equal work compares equal."""
+        processor = self._processors.get(request.processor)
         if processor is None:
             known = ", ".join(sorted(self._processors))
             raise UnknownProcessor(f"The processors are: {known}.")
         try:
-            params = processor.params.model_validate(wanted.params)
+            params = processor.params.model_validate(request.params)
         except ValidationError as error:
             raise invalid(error, "params") from None
-        return Work(processor.name, processor.version, params.model_dump(mode="json"))
+        return Wish(processor.name, processor.version, params.model_dump(mode="json"))
 
-    def _start(self, conn: Connection, document: Document, work: Work) -> Processing:
+    def _start(self, conn: Connection, document: Document, wish: Wish) -> ProcessResponse:
         """Move the document on and create its job. Raises Retry when another transaction moved it first."""
-        job_id = uuid7()
-        moved = documents.move(
-            conn,
-            document.id,
-            document.status,
-            Status.PROCESSING,
-            actor=f"user:{document.owner_id}",
-            job_id=job_id,
-        )
+        job_id, actor = uuid7(), f"user:{document.owner_id}"
+        moved = documents.move(conn, document.id, document.status, Status.PROCESSING, actor=actor, job_id=job_id)
         if moved is None:
             raise Retry
-        hint_after = self._settings.lease_seconds if self._dispatcher.room else 0
-        max_tries = self._settings.job_max_tries
-        job = repository.enqueue(conn, job_id, document, work, max_tries=max_tries, hint_after=hint_after)
-        return Processing(document=moved, job=job, started=True)
+        work = Work(*wish, file=_input(document))
+        new = NewJob(
+            id=job_id,
+            kind=KIND,
+            queue=work.queue,
+            args=work.args,
+            owner_id=document.owner_id,
+            max_tries=self._settings.job_max_tries,
+            key=f"document:{document.id}",
+            document_id=document.id,
+        )
+        job = jobs.enqueue(conn, new, actor, processor=work.processor)
+        return ProcessResponse(document=moved, job=Job.of(job), started=True)
 
 
-def _current(conn: Connection, document: Document, work: Work, *, force: bool) -> Processing | None:
-    """The running or finished job that is this very work; None when a new one is called for.
+def _current(conn: Connection, document: Document, wish: Wish, *, force: bool) -> ProcessResponse | None:
+    """The running job for this very work, or the one that made a result of it; None when a new one is called for.
 
     Raises UploadIncomplete, JobInProgress.
     """
     if document.status is Status.INITIATED:
         raise UploadIncomplete
-    if document.status not in (Status.PROCESSING, Status.COMPLETED) or document.job_id is None:
-        return None
-    job = repository.get(conn, document.job_id)
-    assert job is not None
-    same = (job.processor, job.params) == (work.processor, work.params)
-    if document.status is Status.PROCESSING:
-        if not same:
+    if document.status is Status.PROCESSING and document.job_id is not None:
+        job = jobs.get(conn, document.job_id)
+        assert job is not None
+        if (job.args["processor"], job.args["params"]) != (wish.processor, wish.params):
             raise JobInProgress
-        return Processing(document=document, job=job, started=False)
-    if force or not same or job.processor_version != work.version:
+        return ProcessResponse(document=document, job=Job.of(job), started=False)
+    if document.status is not Status.COMPLETED or force:
         return None
-    return Processing(document=document, job=job, started=False)
+    result = results.of_processor(conn, document.id, wish.processor)
+    if result is None or (result.processor_version, result.params, result.input_sha256) != (
+        wish.version,
+        wish.params,
+        document.sha256,
+    ):
+        return None
+    job = jobs.get(conn, result.job_id)
+    return ProcessResponse(document=document, job=Job.of(job), started=False) if job else None
 
 
-def _answer(processing: Processing) -> Answer:
-    body = processing.model_dump_json().encode()
-    return Answer(202 if processing.started else 200, body, f"/jobs/{processing.job.id}")
+def _input(document: Document) -> InputFile:
+    assert document.sha256 is not None, "its bytes are verified"
+    return InputFile(storage_key(document.id), document.content_type, document.size, document.sha256)
+
+
+def _answer(response: ProcessResponse) -> StoredResponse:
+    body = response.model_dump_json().encode()
+    return StoredResponse(202 if response.started else 200, body, f"/jobs/{response.job.id}")

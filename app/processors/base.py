@@ -1,4 +1,4 @@
-"""What does the heavy work on a document, behind one small port. A pipeline of your own is one more of these."""
+"""The processor port: heavy work on a document. Your own pipeline is one more adapter."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-Report = Callable[[float], None]
+Report = Callable[[float], None]  # takes the progress, a fraction from 0 to 1
 
 
 class Params(BaseModel):
-    """Base of every processor's params: unknown ones are refused, and so are NaN and infinities."""
+    """Base of every processor's params. Refuses unknown ones, NaN and infinities."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
@@ -20,7 +20,7 @@ P_contra = TypeVar("P_contra", bound=Params, contravariant=True)
 
 
 class ProcessingError(Exception):
-    """A typed failure that the client sees: a stable code, and a detail that repeats nothing from the file."""
+    """A failure that the client sees: a stable code, and a detail that repeats nothing from the file."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -29,7 +29,7 @@ class ProcessingError(Exception):
 
 
 class Permanent(ProcessingError):
-    """Trying again cannot help: the job fails now."""
+    """Trying again cannot help: the job fails at once."""
 
 
 class Transient(ProcessingError):
@@ -38,7 +38,10 @@ class Transient(ProcessingError):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The document to work on. `path` is a readable file on this machine; `attempt` counts from 1."""
+    """The document to work on.
+
+    `path` is a readable file on this machine, `size` is in bytes, `sha256` in hex, and `attempt` counts from 1.
+    """
 
     path: Path
     content_type: str
@@ -48,21 +51,26 @@ class Source:
 
 
 class Processor(Protocol[P_contra]):
-    """Obligations: `run` does not block the event loop, ends promptly when cancelled and then leaves nothing running,
-    reports progress as a fraction from 0 to 1, and returns what JSON can hold. It may be run more than once for one
-    document, so whatever it does elsewhere must be idempotent. Raises Permanent or Transient; anything else it raises
-    is taken for transient. A changed output format or meaning is a new `version`."""
+    """What the service needs from a processor.
+
+    `run` must not block the event loop. When it is cancelled it ends promptly and leaves nothing running. It may run
+    more than once for one document, so its effects elsewhere must be idempotent. `version` changes whenever the format
+    or the meaning of the output changes.
+    """
 
     name: str
     version: str
 
     @property
     def at_once(self) -> int | None:
-        """How many attempts one process makes at once; None: JOB_CONCURRENCY of them."""
+        """How many attempts one process runs at the same time. None means JOB_CONCURRENCY."""
 
     @property
     def params(self) -> type[Any]:
-        """The model of its params, all of which have defaults."""
+        """The model of the params, all of which have defaults."""
 
     async def run(self, source: Source, params: P_contra, report: Report) -> dict[str, Any]:
-        """Do the work and return the result's `data`."""
+        """Do the work and return the result's `data`, which JSON can represent.
+
+        Raises Permanent or Transient. Any other exception counts as transient.
+        """

@@ -1,4 +1,4 @@
-"""Stands in for real work: takes its time, fails when told to, and reports what it really observed of the file."""
+"""A stand-in for real work: takes time, fails on request, and returns facts about the file that it has read."""
 
 import asyncio
 import hashlib
@@ -12,6 +12,8 @@ STEP = 0.25  # seconds between progress reports
 
 
 class SimulatedParams(Params):
+    """How long the simulated work takes, and whether it fails."""
+
     seconds: float = Field(1, ge=0, le=60, description="How long the work takes.")
     fail: Literal["permanent", "transient"] | None = Field(
         None, description="Fail at the end: for good, or every time."
@@ -20,6 +22,11 @@ class SimulatedParams(Params):
 
 
 class SimulatedProcessor:
+    """Data: `{"simulated": true, "size", "sha256", "content_type"}` of the file.
+
+    Raises Permanent `simulated-permanent` or Transient `simulated-transient`, as its params ask.
+    """
+
     name = "simulated"
     version = "1"
     at_once = None

@@ -1,4 +1,4 @@
-"""Extracts text and metadata, in a child process: parsers of strangers' files may crash, hang or be taken over."""
+"""Extracts text and metadata in a child process, because parsers of untrusted files may crash, hang or be exploited."""
 
 import asyncio
 import json
@@ -15,8 +15,8 @@ from pydantic import BaseModel, Field, ValidationError
 from app.processors.base import Params, Permanent, ProcessingError, Report, Source, Transient
 
 SCRIPT = Path(__file__).with_name("text_child.py")
-MAX_LINES = 1000  # of a child's output; ours reports progress a hundred times
-OVERHEAD = 128 * 1024  # bytes of its output that are not text; metadata is at most a quarter of them
+MAX_LINES = 1000  # lines of output; the child reports progress at most a hundred times
+OVERHEAD = 128 * 1024  # bytes of output besides the text; metadata takes at most a quarter of them
 
 FAILURES = {
     "password-protected": "The document opens only with a password.",
@@ -26,20 +26,24 @@ FAILURES = {
     "text-crashed": "Reading the document crashed the reader.",
     "text-too-large": "Reading the document gives more output than allowed.",
 }
-# PDFium aborts when it gets no memory, and traps when it finds an error of its own.
+# PDFium aborts when it runs out of memory, and traps when it finds a bug of its own.
 SIGNALS: dict[int, str] = {SIGXCPU: "text-timeout", SIGABRT: "text-out-of-memory"}
-# Not sent by a document but by an operator, a service manager, or the kernel when the machine is out of memory.
+# A document does not cause these: an operator, a service manager, or the kernel short of memory sends them.
 OUTSIDE = {SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM}
 
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 
 
 class TextParams(Params):
+    """How much of a document is read."""
+
     max_characters: int = Field(1_000_000, ge=1, le=10_000_000, description="Text beyond this is cut off.")
     max_pages: int = Field(10_000, ge=1, le=100_000, description="Pages of a PDF beyond this are not read.")
 
 
 class Extract(BaseModel, extra="forbid", strict=True):
+    """What the child found. `pages` is None for DOCX; `truncated` says that text was cut off."""
+
     text: Text
     pages: int | None
     truncated: bool
@@ -47,7 +51,7 @@ class Extract(BaseModel, extra="forbid", strict=True):
 
 
 class Line(BaseModel, extra="forbid", strict=True):
-    """What a line of output may be. Nothing else is believed: a document may have taken the child over."""
+    """One line of the child's output. Anything else is refused, because a document may have exploited the child."""
 
     progress: float = Field(0, ge=0, le=1)
     error: Literal["password-protected", "malformed-document", "text-out-of-memory"] | None = None
@@ -55,12 +59,15 @@ class Line(BaseModel, extra="forbid", strict=True):
 
 
 class TextProcessor:
-    """Data: `{"text", "pages", "characters", "truncated", "metadata"}`. Pages of a PDF are divided by form feeds in the
-    text; `pages` is null for DOCX. `metadata` is what the document states of title, author, subject, keywords, creator,
-    producer, created and modified (RFC 3339, UTC).
+    """Data: `{"text", "pages", "characters", "truncated", "metadata"}`.
 
-    Raises Permanent with a code of FAILURES, or Transient `text-unavailable` if no child starts or somebody ends it.
-    A child gets `memory` bytes (macOS does not enforce it), `cpu_seconds` of computing and `seconds` in all."""
+    Form feeds in `text` separate the pages of a PDF; `pages` is null for DOCX. `metadata` has those of title, author,
+    subject, keywords, creator, producer, created and modified (RFC 3339, UTC) that the document states.
+
+    Raises Permanent with a code of FAILURES, or Transient `text-unavailable` if the child cannot be started or was
+    killed from outside. A child may use `memory` bytes (which macOS does not enforce), `cpu_seconds` of processor time
+    and `seconds` of wall-clock time.
+    """
 
     name = "text"
     version = "1"
@@ -107,9 +114,9 @@ class TextProcessor:
                     stdin=document,
                     stdout=PIPE,
                     stderr=DEVNULL,
-                    env={},  # none of our secrets
+                    env={},  # the environment may hold secrets
                     cwd="/",
-                    start_new_session=True,  # a group of its own, to be killed as one
+                    start_new_session=True,  # a process group that can be killed as one
                     limit=4 * params.max_characters + OVERHEAD,
                 )
         except OSError as error:
@@ -117,7 +124,7 @@ class TextProcessor:
 
 
 async def _listen(child: Process, report: Report) -> Extract:
-    """Follow the child to its answer. Raises what it reports, or died of."""
+    """Read the child's output up to its result. Raises Permanent or Transient for what it reports or died of."""
     assert child.stdout is not None
     for _ in range(MAX_LINES):
         try:
@@ -139,13 +146,14 @@ async def _listen(child: Process, report: Report) -> Extract:
 
 
 async def _end(child: Process) -> None:
-    """Leave nothing of it: kill the group, drain the pipe (a wait for the exit alone can hang on it), reap."""
+    """Kill the child's process group, drain its pipe (waiting for the exit alone can hang), and reap it."""
     with suppress(ProcessLookupError, PermissionError):  # macOS: a group of zombies may not be killed
         os.killpg(child.pid, SIGKILL)
     await child.communicate()
 
 
 def _died(returncode: int) -> ProcessingError:
+    """Return the error for a child that ended without a result. A negative return code is the signal's number."""
     if returncode >= 0 or -returncode in OUTSIDE:
         return Transient("text-unavailable", "The process that read the document was ended.")
     return _permanent(SIGNALS.get(-returncode, "text-crashed"))

@@ -1,7 +1,8 @@
-"""Reads one document and prints its text: a script for a process of its own, as parsers crash, hang and swallow memory.
+"""Reads one document and prints its text. Runs as a script in a process of its own: parsers crash, hang and use memory.
 
-The document is standard input, the argument is JSON. Prints JSON lines: `{"progress": 0.5}` now and then, at the end
-`{"result": {"text", "pages", "truncated", "metadata"}}` or `{"error": code}`. Parsers are imported under the limits.
+The document is standard input; the argument is a JSON object (see `main`). Output is JSON lines: `{"progress": 0.5}`
+now and then and `{"result": {"text", "pages", "truncated", "metadata"}}` or `{"error": code}` at the end. Parsers are
+imported only once the limits are in force.
 """
 
 import ctypes
@@ -26,55 +27,64 @@ PDFIUM_LOCKED = 4, 5  # FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY
 LIBXML2_NO_MEMORY = 2  # XML_ERR_NO_MEMORY: lxml raises it as a syntax error
 
 NEWLINE = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
-# U+0002 is PDFium's mark for a hyphen that only broke a word at the end of a line: dropped, the word is whole again.
+# PDFium marks a hyphen that only breaks a word at the end of a line by U+0002: without it the word is whole again.
 JUNK = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 
-# WordprocessingML (ECMA-376-1 §17) by local name. Skipped: a paragraph's settings, whose tabs are no text; what was
-# deleted or moved away; the second copy of a text box. An element's end turns the separator so far into its own.
+# Elements of WordprocessingML (ECMA-376-1 §17) by local name. Skipped are a paragraph's properties, whose tabs are no
+# text, what was deleted or moved away, and the second copy of a text box. SEPARATORS: at the end of an element, the
+# first separator is replaced by the second.
 SKIPPED = {"pPr", "del", "moveFrom", "Fallback"}
 CHARACTERS = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 SEPARATORS = {"p": ("", "\n"), "tc": ("\n", "\t"), "tr": ("\t", "\n")}
 
 
 def main() -> None:
+    """Read the task `{"memory", "seconds", "parent", "content_type", "characters", "pages"}` and print its result."""
     task = json.loads(sys.argv[1])
     confine(task["memory"], task["seconds"], task["parent"])
     read = read_pdf if task["content_type"] == "application/pdf" else read_docx
     try:
         emit({"result": read(sys.stdin.buffer, task["characters"], task["pages"])})
-    except ImportError:  # a broken installation is not the document's fault
+    except ImportError:  # the installation is broken, not the document
         raise
-    except Exception as error:  # noqa: BLE001 - parsers raise what they like
+    except Exception as error:  # noqa: BLE001 - parsers raise anything
         emit({"error": code(error)})
 
 
 def confine(memory: int, seconds: int, parent: int) -> None:
-    """Give up what reading a document does not need. Limits that the platform does not have are left out."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a service manager sends it to all; the parent lets us finish
+    """Limit this process to `memory` bytes and `seconds` of processor time, and drop what reading does not need.
+
+    Ends the process if `parent` is no longer its parent. Limits that the platform lacks are left out.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a service manager sends it to all; the parent decides when to stop
     if sys.platform == "linux":
         prctl = ctypes.CDLL(None).prctl
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        prctl(PR_SET_DUMPABLE, 0)  # RLIMIT_CORE does not stop a core that is piped to a program
-    if os.getppid() != parent:  # it died before it could take us along
+        prctl(PR_SET_DUMPABLE, 0)  # RLIMIT_CORE does not prevent a core dump that is piped to a program
+    if os.getppid() != parent:  # it died before PR_SET_PDEATHSIG was set
         os._exit(1)
-    for name, limit in {"AS": memory, "CPU": seconds, "NOFILE": 16, "NPROC": 0, "FSIZE": 0, "CORE": 0}.items():
+    limits = {"AS": memory, "CPU": seconds, "NOFILE": 16, "NPROC": 0, "FSIZE": 0, "CORE": 0}
+    for name, limit in limits.items():
+        hard_limit = limit + 1 if name == "CPU" else limit  # SIGXCPU at the soft limit, SIGKILL at the hard one
         with suppress(AttributeError, OSError, ValueError):
-            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (limit, limit + (name == "CPU")))
+            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (limit, hard_limit))
 
 
 def emit(line: Mapping[str, Any]) -> None:
+    """Print one line of output."""
     sys.stdout.buffer.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
     sys.stdout.buffer.flush()
 
 
 def code(error: Exception) -> str:
-    """What the error says about the document, as one of the codes that the parent knows."""
+    """Return the code, known to the parent, for a parser's error."""
     if isinstance(error, MemoryError) or getattr(error, "code", None) == LIBXML2_NO_MEMORY:
         return "text-out-of-memory"
     return "password-protected" if getattr(error, "err_code", None) in PDFIUM_LOCKED else "malformed-document"
 
 
 def read_pdf(file: BinaryIO, characters: int, pages: int) -> dict[str, Any]:
+    """Return the result for a PDF, of which at most `characters` of text on `pages` pages are read."""
     pdf = import_module("pypdfium2").PdfDocument(file)
     names = {"created": "CreationDate", "modified": "ModDate"}
     metadata = tidy(lambda name: pdf.get_metadata_value(names.get(name, name.title())), pdf_date)
@@ -83,8 +93,12 @@ def read_pdf(file: BinaryIO, characters: int, pages: int) -> dict[str, Any]:
 
 
 def pdf_text(pdf: Any, pages: int) -> Iterator[str]:
-    """The text of the pages, a form feed between each and the next; none after the last that has text."""
+    """Yield the text of the pages, with a form feed between each page and the next, up to the last that has text.
+
+    Emits the progress whenever its whole percentage changes.
+    """
     gap = ""
+    percent = 0
     for index in range(pages):
         page = pdf[index]
         if text := clean(page.get_textpage().get_text_bounded()).strip():
@@ -92,20 +106,29 @@ def pdf_text(pdf: Any, pages: int) -> Iterator[str]:
             gap = ""
         gap += "\f"
         page.close()
-        if (index + 1) * 100 // pages > index * 100 // pages:
-            emit({"progress": (index + 1) / pages})
+        done = index + 1
+        if done * 100 // pages != percent:
+            percent = done * 100 // pages
+            emit({"progress": done / pages})
 
 
 def pdf_date(value: str) -> datetime:
-    """`D:20240131120000+02'00'`, of which only the year is required; no zone is UTC (ISO 32000-2 §7.9.4)."""
-    [(digits, hours, minutes)] = re.findall(r"^(?:D:)?(\d{4,14})(?:([+-]\d\d)'?(\d\d)?)?", value)
+    """Parse a date such as `D:20240131120000+02'00'` (ISO 32000-2 §7.9.4). Raises ValueError.
+
+    Only the year is required, and a date without a zone is in UTC.
+    """
+    match = re.match(r"(?:D:)?(\d{4,14})(?:([+-]\d\d)'?(\d\d)?)?", value)
+    if match is None:
+        raise ValueError("not a PDF date")
+    digits, hours, minutes = match.groups()
     whole = digits + "0101000000"[len(digits) - 4 :]
     return datetime.strptime(whole + (hours or "+00") + (minutes or "00"), "%Y%m%d%H%M%S%z")
 
 
 def read_docx(file: BinaryIO, characters: int, _: int) -> dict[str, Any]:
+    """Return the result for a DOCX, of which at most `characters` of text are read."""
     document = import_module("docx").Document(file)
-    # Not document.core_properties: python-docx makes some up where there are none.
+    # Not document.core_properties: python-docx invents them where there are none.
     core = [rel.target_part for rel in document.part.package.rels.values() if rel.reltype.endswith("/core-properties")]
     properties = {str(item.tag).rpartition("}")[2]: item.text for part in core for item in getattr(part, "element", ())}
     properties["author"] = properties.pop("creator", None)
@@ -115,7 +138,7 @@ def read_docx(file: BinaryIO, characters: int, _: int) -> dict[str, Any]:
 
 
 def docx_text(body: Any) -> Iterator[str]:
-    """All visible text: a paragraph or a table's row is a line, cells are divided by tabs."""
+    """Yield all visible text. Each paragraph and each row of a table is a line; tabs separate cells."""
     gap = ""
     walk = import_module("lxml.etree").iterwalk(body, events=("start", "end"))
     for event, element in walk:
@@ -131,7 +154,7 @@ def docx_text(body: Any) -> Iterator[str]:
 
 
 def collect(parts: Iterable[str], characters: int) -> tuple[str, bool]:
-    """The parts joined, taken no further than needed, and whether any text was cut off."""
+    """Join parts up to so many characters, and return the text and whether any was cut off."""
     text = io.StringIO()
     for part in parts:
         text.write(part)
@@ -141,15 +164,16 @@ def collect(parts: Iterable[str], characters: int) -> tuple[str, bool]:
 
 
 def clean(text: str) -> str:
-    """Text that every JSON parser and database takes: no control characters but tab and newline, no half pairs."""
+    """Return text that every JSON parser and database accepts: no control characters except tab and newline, no
+    lone surrogates."""
     return JUNK.sub("", NEWLINE.sub("\n", text))
 
 
 def tidy(get: Callable[[str], str | None], date: Callable[[str], datetime]) -> dict[str, str]:
-    """The metadata that is there and makes sense, each on one line; dates in RFC 3339, UTC."""
+    """Return the metadata that is present and valid, each value on one line, dates in RFC 3339 and UTC."""
     found: dict[str, str] = {}
     for name in METADATA:
-        with suppress(ValueError, OverflowError):  # half a surrogate pair, the 31st of February
+        with suppress(ValueError, OverflowError):  # a lone surrogate, the 31st of February
             text = " ".join(clean(get(name) or "").split())[:METADATA_CHARACTERS]
             if name in ("created", "modified"):
                 moment = date(text)

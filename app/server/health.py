@@ -3,8 +3,8 @@
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import structlog
 from fastapi import APIRouter, Request, Response
@@ -18,12 +18,9 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from pydantic import BaseModel, Field
-from sqlalchemy import Connection
 
-from app.database import Database
-from app.documents import repository as documents
 from app.errors import AppError, NotReady
-from app.processing import repository as jobs
+from app.telemetry.metrics import Gauge
 from app.web.describe import raises
 from app.web.route import Route, json_response
 
@@ -31,56 +28,68 @@ log = structlog.get_logger()
 router = APIRouter(tags=["health"], route_class=Route)
 
 CHECK_TIMEOUT = 2.0  # seconds
-MEMORY = 1.0  # seconds: anybody may ask, as often as they like, and a check costs a commit
-FACTS_SHARE = 0.05  # of the time at the most is spent on counting, which takes 0.2 s with a million documents
-FACTS_MEMORY = 15.0  # seconds at the most, or one count that waited long would stand for minutes
+CHECK_CACHE_SECONDS = 1.0  # a check costs a commit, and anybody may ask as often as they like
+GAUGES_SHARE = 0.05  # largest share of the time spent on reading gauges, which takes 0.2 s with a million documents
+GAUGES_CACHE_SECONDS = 15.0  # upper limit, so that one slow reading is not served for minutes
 
 
 class Liveness(BaseModel):
+    """The answer of /livez."""
+
     status: str = "ok"
 
 
 class Readiness(Liveness):
+    """The answer of /readyz."""
+
     checks: dict[str, str]
-    alarms: dict[str, str] = Field(description="What an operator should look after. This process serves all the same.")
+    alarms: dict[str, str] = Field(description="What an operator should look into. This process serves nevertheless.")
 
 
 @dataclass
 class Health:
-    """What this process needs in order to serve: a check raises when it is not there. An alarm has a text or none."""
+    """Whether this process can serve, and the values of its gauges.
 
-    db: Database
+    A check raises when something that this process needs does not work. An alarm returns a text, or None when all is
+    well. `read_gauges` asks the database.
+    """
+
     checks: dict[str, Callable[[], Awaitable[None]]]
-    alarms: dict[str, Callable[[], str | None]] = field(default_factory=dict)
+    alarms: Mapping[str, Callable[[], str | None]]
+    read_gauges: Callable[[], Awaitable[Sequence[Gauge]]]
     draining: bool = False
-    _report: "asyncio.Task[dict[str, str]] | None" = None
-    _asked_at: float = 0
-    _facts: "asyncio.Task[_Facts] | None" = None
-    _facts_fresh_until: float = 0
+    _checking: "asyncio.Task[dict[str, str]] | None" = None
+    _checked_at: float = 0
+    _reading: "asyncio.Task[Sequence[Gauge]] | None" = None
+    _gauges_fresh_until: float = 0
 
     async def report(self) -> Readiness:
-        """By check `ok`, or why it failed; by alarm its text. What was found is the answer to everybody who asks within
-        MEMORY."""
-        if self._report is None or (self._report.done() and time.monotonic() - self._asked_at > MEMORY):
-            self._asked_at = time.monotonic()
-            self._report = asyncio.create_task(self._check())
-        checks = await asyncio.shield(self._report)  # others may wait for it when this one goes away
+        """Every check as `ok` or why it failed, and the alarms that have a text.
+
+        The checks run at most once in CHECK_CACHE_SECONDS; everybody who asks meanwhile gets the same results.
+        """
+        if self._checking is None or (
+            self._checking.done() and time.monotonic() - self._checked_at > CHECK_CACHE_SECONDS
+        ):
+            self._checked_at = time.monotonic()
+            self._checking = asyncio.create_task(self._check())
+        checks = await asyncio.shield(self._checking)  # others may be waiting when this caller is cancelled
         if self.draining:
             checks = checks | {"shutdown": "draining"}
         return Readiness(checks=checks, alarms={name: text for name, alarm in self.alarms.items() if (text := alarm())})
 
-    async def facts(self) -> "_Facts":
-        """What the database says now or, if it takes long to say, has said lately."""
-        if self._facts is None or (self._facts.done() and time.monotonic() > self._facts_fresh_until):
-            self._facts = asyncio.create_task(self._count())
-        return await asyncio.shield(self._facts)
+    async def gauges(self) -> Sequence[Gauge]:
+        """The gauges as they are now or, if they take long to read, as they were recently."""
+        if self._reading is None or (self._reading.done() and time.monotonic() > self._gauges_fresh_until):
+            self._reading = asyncio.create_task(self._read())
+        return await asyncio.shield(self._reading)
 
-    async def _count(self) -> "_Facts":
+    async def _read(self) -> Sequence[Gauge]:
         began = time.monotonic()
-        facts = await self.db.read(_Facts)
+        gauges = await self.read_gauges()
         ended = time.monotonic()
-        self._facts_fresh_until = ended + min((ended - began) / FACTS_SHARE, FACTS_MEMORY)
-        return facts
+        self._gauges_fresh_until = ended + min((ended - began) / GAUGES_SHARE, GAUGES_CACHE_SECONDS)
+        return gauges
 
     async def _check(self) -> dict[str, str]:
         states = await asyncio.gather(*(_state(name, check) for name, check in self.checks.items()))
@@ -95,8 +104,9 @@ async def livez() -> Response:
 
 @router.get("/readyz", operation_id="readyz", response_model=Readiness, responses=raises(NotReady, authenticated=False))
 async def readyz(request: Request) -> Response:
-    """The process can serve: its database and storage answer, and it is not about to stop."""
-    report: Readiness = await request.app.state.health.report()
+    """The process can serve: its database and storage answer, and it is not shutting down."""
+    health: Health = request.app.state.health
+    report = await health.report()
     if wrong := [name for name, state in report.checks.items() if state != "ok"]:
         raise NotReady("Not in order: " + ", ".join(wrong), checks=report.checks, alarms=report.alarms)
     return json_response(report)
@@ -109,16 +119,16 @@ async def readyz(request: Request) -> Response:
     responses={200: {"content": {"text/plain": {}}}, **raises(authenticated=False)},
 )
 async def metrics(request: Request) -> Response:
-    """Prometheus text: this server's counters, and what the database says now."""
+    """Prometheus text: this server's counters, and gauges that are read from the database."""
     health: Health = request.app.state.health
-    facts = CollectorRegistry()
-    facts.register(await health.facts())
-    text = generate_latest(_counted()) + generate_latest(facts)
+    gauges = CollectorRegistry()
+    gauges.register(_Gauges(await health.gauges()))
+    text = generate_latest(_counters()) + generate_latest(gauges)
     return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-def _counted() -> CollectorRegistry:
-    """What this server's processes counted."""
+def _counters() -> CollectorRegistry:
+    """The counters of all processes of this server."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return OWN_REGISTRY
     registry = CollectorRegistry()
@@ -139,22 +149,15 @@ async def _state(name: str, check: Callable[[], Awaitable[None]]) -> str:
     return "ok"
 
 
-class _Facts(Collector):
-    """What the database says, as metrics. Not prometheus-client's Gauge: that one would be shared between processes."""
+class _Gauges(Collector):
+    """Gauges for one scrape. prometheus-client's own Gauge would be shared between processes."""
 
-    def __init__(self, conn: Connection) -> None:
-        self._documents = documents.counts(conn)
-        self._jobs, self._oldest = jobs.counts(conn)
+    def __init__(self, gauges: Sequence[Gauge]) -> None:
+        self._gauges = gauges
 
     def collect(self) -> Iterator[Metric]:
-        yield _by("documents", "Documents by status.", "status", self._documents)
-        yield _by("jobs", "Jobs by state.", "state", self._jobs)
-        age = "Age of the oldest job that is due and queued."
-        yield GaugeMetricFamily("jobs_oldest_queued_seconds", age, value=self._oldest)
-
-
-def _by(name: str, text: str, label: str, counts: dict[str, int]) -> Metric:
-    family = GaugeMetricFamily(name, text, labels=[label])
-    for value, count in counts.items():
-        family.add_metric([value], count)
-    return family
+        for gauge in self._gauges:
+            family = GaugeMetricFamily(gauge.name, gauge.documentation, labels=gauge.labels)
+            for labels, value in gauge.values.items():
+                family.add_metric(labels, value)
+            yield family

@@ -1,4 +1,4 @@
-"""The life of a process, be it a server or a worker: start, work, drain on a signal, stop."""
+"""The life of a server or worker process: start, work, drain on a signal, stop."""
 
 import asyncio
 import multiprocessing
@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI
 
+from app.server.health import Health
 from app.wiring import Services
 
 log = structlog.get_logger()
@@ -22,20 +23,17 @@ Handler = Callable[[int, FrameType | None], Any]
 
 
 def lifespan(build: Callable[[], Services]) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """For FastAPI: the services are open and at work from before the first request until after the last."""
+    """A lifespan for FastAPI: the services are open and run in the background while requests are served."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         services = build()
         await services.open()
-        app.state.auth = services.auth
-        app.state.documents = services.documents
-        app.state.uploads = services.uploads
-        app.state.processing = services.processing
-        app.state.health = services.health
         background = asyncio.create_task(services.run())
-        services.health.checks["background"] = partial(_still_running, background)
-        _drain_on_signal(services)
+        health = Health(services.checks, services.alarms, services.gauges)
+        health.checks["background"] = partial(_still_running, background)
+        app.state.services, app.state.health = services, health
+        _drain_on_signal(services, health)
         _stop_with_parent()
         log.info("server.started", environment=services.settings.environment)
         yield
@@ -52,8 +50,8 @@ async def _still_running(background: asyncio.Task[None]) -> None:
         background.result()
 
 
-def _drain_on_signal(services: Services) -> None:
-    """Put the drain before uvicorn's own shutdown, which waits for background tasks but cannot end them.
+def _drain_on_signal(services: Services, health: Health) -> None:
+    """Drain before uvicorn's own shutdown, which waits for background tasks but cannot end them.
 
     While jobs drain, requests are still served, so a load balancer has time to see /readyz fail.
     """
@@ -63,11 +61,11 @@ def _drain_on_signal(services: Services) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         before = signal.getsignal(number)
         if callable(before):
-            signal.signal(number, _Drain(services, loop, before))
+            signal.signal(number, _Drain(services, health, loop, before))
 
 
 def _stop_with_parent() -> None:
-    """A worker process whose supervisor was killed would serve on, unsupervised, and keep the port."""
+    """Terminate when the supervisor is gone: this process would go on unsupervised, and keep the port."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
@@ -80,10 +78,11 @@ def _stop_with_parent() -> None:
 
 
 class _Drain:
-    """A signal handler that drains first. At the second signal it does not wait."""
+    """A signal handler that drains, then calls the handler that it replaced. A second signal ends the wait."""
 
-    def __init__(self, services: Services, loop: asyncio.AbstractEventLoop, then: Handler) -> None:
+    def __init__(self, services: Services, health: Health, loop: asyncio.AbstractEventLoop, then: Handler) -> None:
         self._services = services
+        self._health = health
         self._loop = loop
         self._then = then
         self._task: asyncio.Task[None] | None = None
@@ -92,9 +91,10 @@ class _Drain:
         self._loop.call_soon_threadsafe(self._begin, number)
 
     def _begin(self, number: int) -> None:
-        if self._services.health.draining:
+        if self._health.draining:
             self._then(number, None)
         else:
+            self._health.draining = True
             self._task = asyncio.create_task(self._drain(number))
 
     async def _drain(self, number: int) -> None:

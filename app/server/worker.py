@@ -1,4 +1,4 @@
-"""The worker runs the jobs whose hints the broker brings. What it serves is its health, and nothing else."""
+"""The worker: it runs jobs that a broker announces, and serves nothing but its health."""
 
 from fastapi import FastAPI
 
@@ -13,7 +13,7 @@ from app.web.middleware import RequestMiddleware
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Build the worker, with JOB_CONCURRENCY places. Raises ConfigurationError when there is no broker."""
+    """Build a worker that runs up to JOB_CONCURRENCY jobs at once. Raises ConfigurationError without a broker."""
     if settings.broker is None:
         raise ConfigurationError("BROKER_URL is required by a worker: without it, jobs run in the server processes")
     logs.configure(settings.log_level, as_json=settings.logs_as_json)

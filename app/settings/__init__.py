@@ -1,7 +1,7 @@
-"""Every environment variable, read once. Unsafe or impossible combinations are refused at start.
+"""The settings: every environment variable, read once. Unsafe or impossible combinations are refused at start.
 
-What is secret may be in a file instead, named like its variable in lower case: where Docker, Podman and Kubernetes put
-secrets, a process listing or a container's description does not show it.
+A setting may come from a file instead, named like its variable in lower case. Docker, Podman and Kubernetes mount
+secrets as files, so that neither a process listing nor a container's description shows them.
 """
 
 import os
@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from app.errors import ConfigurationError
 from app.settings import broker as broker_url, database as database_url, storage as storage_url
-from app.settings.broker import Place, SqsQueue
+from app.settings.broker import BrokerConfig, SqsQueue
 from app.settings.storage import MAX_FILE, Bucket, Folder
 from app.telemetry import faults
 
@@ -25,14 +25,17 @@ SECRETS_DIR = Path("/run/secrets")
 
 
 class _SecretFiles(PydanticBaseSettingsSource):
-    """The library's own passes over a secret that it cannot use, and what runs without it is another service."""
+    """Reads settings from files in SECRETS_DIR.
+
+    The library's own source ignores a file that it cannot read; the service would then start without the secret.
+    """
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[str | None, str, bool]:
-        """Raises ConfigurationError."""
+        """Return the stripped text of a setting's file, or None if there is no file. Raises ConfigurationError."""
         path = Path(self.current_state.get("secrets_dir") or SECRETS_DIR) / field_name
         try:
             return path.read_text("utf-8").strip(), field_name, False
-        except (FileNotFoundError, NotADirectoryError):  # such a SECRETS_DIR is refused by its own name
+        except (FileNotFoundError, NotADirectoryError):  # SECRETS_DIR's own validation reports these
             return None, field_name, False
         except OSError as error:
             raise ConfigurationError(f"{field_name.upper()}: {path}: {error.strerror}") from None
@@ -45,7 +48,7 @@ class _SecretFiles(PydanticBaseSettingsSource):
 
 
 class Settings(BaseSettings):
-    """Durations are seconds and may be fractions; sizes are bytes."""
+    """All settings of a process. Durations are seconds and may be fractions; sizes are bytes."""
 
     model_config = SettingsConfigDict(
         env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, allow_inf_nan=False
@@ -59,7 +62,7 @@ class Settings(BaseSettings):
     public_url: str = Field(
         "",
         pattern=r"^(https?://[^/?#@\s]+(/[^?#\s]*)?)?$",
-        description="Where clients reach the service, for upload URLs; empty: as each request says.",
+        description="Where clients reach the service, for upload URLs; empty: taken from each request.",
     )
     workers: int = Field(1, ge=1, description="Server processes.")
     data_dir: Path = Field(Path("var"), description="Database file, uploaded files, development secret.")
@@ -72,7 +75,7 @@ class Settings(BaseSettings):
         "empty: `app.db` in DATA_DIR.",
     )
     database_pool_size: int = Field(
-        10, ge=2, description="PostgreSQL connections of one process at the most; one is kept for heartbeats of jobs."
+        10, ge=2, description="Most PostgreSQL connections of one process; one is kept for heartbeats of jobs."
     )
     database_statement_timeout: float = Field(
         5, ge=0.1, le=300, description="PostgreSQL ends a statement after this long; 0.1 to 300."
@@ -110,24 +113,25 @@ class Settings(BaseSettings):
     )
     download_slots: int = Field(64, ge=1, description="Files sent at once by one process; others wait.")
 
-    lease_seconds: float = Field(
-        30, gt=0, le=300, description="A job whose worker is silent for this long is taken over; at most 300."
-    )
+    lease_seconds: float = Field(30, gt=0, description="A job whose worker is silent for this long is taken over.")
     job_max_tries: int = Field(5, ge=1, le=100, description="Attempts before a job is a dead letter.")
     job_timeout: float = Field(600, gt=0, description="Hard limit of one attempt.")
-    # Most of a short job is waiting for its commits, which are shared: 16 at once are done 2 times as fast as 4.
-    job_concurrency: int = Field(16, ge=1, description="Jobs run at once by one process.")
+    # A short job mostly waits for its commits, which jobs share: with 16 at once they finish twice as fast as with 4.
+    job_concurrency: int = Field(
+        16, ge=0, description="Jobs run at once by one process; 0: a server that only accepts them, for workers to run."
+    )
+    max_result_bytes: int = Field(50 * 1024**2, ge=1, description="Largest result of a processor, as JSON.")
     drain_seconds: float = Field(20, ge=0, description="On SIGTERM, running jobs get this long to finish.")
     orphan_grace_seconds: float = Field(
         3600,
         gt=0,
-        description="Files that belong to no document are removed after this long, and so are direct uploads that "
-        "were not completed, counted from the end of their URL.",
+        description="Files that belong to no document are removed after this long. So are direct uploads that were "
+        "not completed, counted from the expiry of their URL.",
     )
     idempotency_ttl: float = Field(
         86400,
         gt=0,
-        description="How long an Idempotency-Key is remembered; that of a direct upload only while its URL lives.",
+        description="How long an Idempotency-Key is remembered; that of a direct upload only while its URL is valid.",
     )
 
     fault: str = Field(
@@ -147,7 +151,7 @@ class Settings(BaseSettings):
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
         dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - its place is taken
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - replaced by _SecretFiles
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, dotenv_settings, _SecretFiles(settings_cls)
 
@@ -171,13 +175,14 @@ class Settings(BaseSettings):
 
     @property
     def postgresql_url(self) -> str | None:
-        """None when the database is SQLite."""
+        """The URL of PostgreSQL, or None if the database is SQLite."""
         with _named("DATABASE_URL"):
             url = self._database_url
             return database_url.postgresql(url) if database_url.is_postgresql(url) else None
 
     @property
     def database_file(self) -> Path:
+        """The file of SQLite."""
         with _named("DATABASE_URL"):
             url = self._database_url
             return database_url.sqlite_file(url) if url else self.data_dir / "app.db"
@@ -188,23 +193,25 @@ class Settings(BaseSettings):
 
     @property
     def storage(self) -> Folder | Bucket:
+        """Where the files are."""
         with _named("STORAGE_URL"):
             return storage_url.parse(self.storage_url) if self.storage_url else Folder(self.data_dir / "files")
 
     @property
-    def broker(self) -> Place | None:
-        """None: jobs run in the server processes."""
+    def broker(self) -> BrokerConfig | None:
+        """The broker, or None if jobs run in the server processes."""
         with _named("BROKER_URL"):
             return broker_url.parse(self.broker_url.get_secret_value()) if self.broker_url else None
 
     @property
     def logs_as_json(self) -> bool:
+        """Whether log lines are JSON."""
         return (self.log_format or ("json" if self.environment == "production" else "console")) == "json"
 
 
 @contextmanager
 def _named(variable: str) -> Iterator[None]:
-    """Say which variable it is that holds a wrong value."""
+    """Prefix a ValueError with the name of the variable that holds the wrong value."""
     try:
         yield
     except ValueError as error:
@@ -212,17 +219,18 @@ def _named(variable: str) -> Iterator[None]:
 
 
 def _refuse_half_a_key() -> None:
-    """The SDK would pass over half a key in silence, and find other credentials or none."""
+    """Raise ValueError if only one half of an AWS key is set: the SDK would silently use other credentials or none."""
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-    there, missing = (tuple(n for n in names if bool(os.environ.get(n)) is said) for said in (True, False))
-    if there and missing:
-        raise ValueError(f"{missing[0]} is required when {there[0]} is set")
+    present = [name for name in names if os.environ.get(name)]
+    missing = [name for name in names if name not in present]
+    if present and missing:
+        raise ValueError(f"{missing[0]} is required when {present[0]} is set")
 
 
-def load(**instead: Any) -> Settings:
-    """Read the environment, but for what is given. Raises ConfigurationError with one line that names the variable."""
+def load(**overrides: Any) -> Settings:
+    """Read the settings; `overrides` win over the environment. Raises ConfigurationError, which names the variable."""
     try:
-        return Settings(**instead)
+        return Settings(**overrides)
     except PermissionError as error:
         raise ConfigurationError(f"SECRETS_DIR: {error.filename} cannot be read") from None
     except ValidationError as error:

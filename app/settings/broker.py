@@ -1,4 +1,4 @@
-"""BROKER_URL: what carries hints. What cannot be a broker is refused here, in words that do not repeat the value."""
+"""BROKER_URL: the broker and the queue of job ids. Errors do not repeat the value, which may hold a password."""
 
 import re
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ GRAMMAR = "sqs://queue?endpoint=https://host&region=…"
 SERVER_GRAMMAR = "{}://user:password@host:port/{}?queue=…"
 QUEUE = "document-jobs"
 
-_QUEUE = re.compile(r"[A-Za-z0-9_-]{1,80}")  # what every broker takes; SQS takes no more
+_QUEUE = re.compile(r"[A-Za-z0-9_-]{1,80}")  # what SQS allows; the others allow more
 
 
 @dataclass(frozen=True, slots=True)
 class SqsQueue:
-    """A standard queue of SQS. Without an endpoint, AWS."""
+    """A standard queue of SQS. Without an endpoint it is AWS's own."""
 
     name: str
     endpoint: str | None = None
@@ -38,19 +38,20 @@ class RabbitQueue:
     name: str
 
 
-Place = SqsQueue | RedisStream | RabbitQueue
+BrokerConfig = SqsQueue | RedisStream | RabbitQueue
+Place = BrokerConfig  # the former name
 
 
-def parse(url: str) -> Place:
-    """The broker that a URL names. Raises ValueError."""
+def parse(url: str) -> BrokerConfig:
+    """Return the broker that a URL names. Raises ValueError."""
     parts = urls.split(url)
     match parts.scheme:
         case "sqs":
             return _sqs(parts)
         case "redis" | "rediss":
-            return RedisStream(*_server(parts, path=r"(/\d*)?", place="database"))
+            return RedisStream(*_server(parts, path=r"(/\d*)?", names="database"))
         case "amqp" | "amqps":
-            return RabbitQueue(*_server(parts, path=r"(/[^/]*)?", place="vhost"))
+            return RabbitQueue(*_server(parts, path=r"(/[^/]*)?", names="vhost"))
     raise ValueError("must be sqs://…, redis://…, rediss://…, amqp://… or amqps://…")
 
 
@@ -66,9 +67,9 @@ def _sqs(parts: SplitResult) -> SqsQueue:
     return SqsQueue(_queue(parts.netloc), endpoint, urls.region(options.get("region")))
 
 
-def _server(parts: SplitResult, path: str, place: str) -> tuple[str, str]:
-    """The URL for the server's own client, and the name of the queue or stream there."""
-    grammar = SERVER_GRAMMAR.format(parts.scheme, place)
+def _server(parts: SplitResult, path: str, names: str) -> tuple[str, str]:
+    """Return the URL without our options, and the queue's name. `names` is what the path names, for the error."""
+    grammar = SERVER_GRAMMAR.format(parts.scheme, names)
     if not urls.has_host(parts) or not re.fullmatch(path, parts.path) or parts.fragment:
         raise ValueError(f"names no valid server; its form is {grammar}")
     options = urls.options(parts.query, {"queue"}, grammar)

@@ -1,4 +1,4 @@
-"""DATABASE_URL: where rows are. What cannot be a database is refused here, in words that do not repeat the value."""
+"""DATABASE_URL: where the rows are. Errors do not repeat the value, which may hold a password."""
 
 from pathlib import Path
 
@@ -9,15 +9,16 @@ from app.settings import urls
 
 SQLITE = "sqlite+aiosqlite:///"
 GRAMMAR = "postgresql+asyncpg://user:password@host:port/name?ssl=…"
-TLS = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")  # libpq's names of what ssl may be
+TLS = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")  # libpq's values of sslmode
 
 
 def is_postgresql(url: str) -> bool:
+    """Return whether a URL is meant for PostgreSQL, valid or not."""
     return url.startswith("postgres")
 
 
 def postgresql(url: str) -> str:
-    """The URL as it is, if it names a database and asyncpg as its driver. Raises ValueError."""
+    """Return the URL unchanged if it names a database and the driver asyncpg. Raises ValueError."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
@@ -32,5 +33,5 @@ def postgresql(url: str) -> str:
 
 
 def sqlite_file(url: str) -> Path:
-    """The file that a URL names. Raises ValueError."""
+    """Return the file that a URL names. Raises ValueError."""
     return urls.file_path(url, SQLITE)

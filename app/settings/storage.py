@@ -1,4 +1,4 @@
-"""STORAGE_URL: where files are. What cannot be a place is refused here, in words that do not repeat the value."""
+"""STORAGE_URL: where the files are. Errors do not repeat the value."""
 
 import re
 import ssl
@@ -17,14 +17,15 @@ GRAMMAR = (
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 _BUCKET = re.compile(r"(?!.*\.\.)(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-# The characters that S3 calls safe, in segments that no proxy or tool takes for `.` or `..`.
+# The characters that S3 calls safe; no segment is `.` or `..`, which proxies and tools would resolve.
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
 _PREFIX = re.compile(r"(?!.*(^|/)\.\.?(/|$))[\w!.'()*-]+(/[\w!.'()*-]+)*", re.ASCII)
 MAX_PREFIX = 512
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
-PART = 5 * 1024**2  # bytes; the least that a part may have
-MAX_FILE = 10_000 * PART  # bytes; of the most parts
-MAX_PUT = 5 * 1024**3  # bytes; of a file that is sent in one go
+PART = 5 * 1024**2  # bytes; the smallest part that S3 accepts, except for the last one
+MAX_FILE = 10_000 * PART  # bytes; S3 accepts 10,000 parts
+MAX_PUT = 5 * 1024**3  # bytes; the largest file that S3 accepts in one request
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,9 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A place in an S3 bucket. Without an endpoint, AWS; `prefix` is empty or ends with a slash.
+    """A prefix in an S3 bucket. `prefix` is empty or ends with a slash; without an endpoint the bucket is AWS's.
 
-    `public_endpoint` is where clients reach it, if that is elsewhere.
+    `public_endpoint` is where clients reach the bucket, if they use another address than the service.
     """
 
     name: str
@@ -51,7 +52,7 @@ class Bucket:
 
 
 def parse(url: str) -> Folder | Bucket:
-    """The place that a URL names. Raises ValueError."""
+    """Return the folder or bucket that a URL names. Raises ValueError."""
     if url.startswith("s3://"):
         return _bucket(url)
     if url.startswith("file://"):

@@ -1,4 +1,4 @@
-"""What services know of file storage, whichever it is."""
+"""The storage port: write-once files under keys."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -8,40 +8,44 @@ from typing import BinaryIO, Protocol, TypeVar, runtime_checkable
 
 T = TypeVar("T")
 
-FOLDER = "documents"  # of every key; what lies beside it is somebody else's
+FOLDER = "documents"  # the first part of every key; other folders in the same storage are not touched
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What a file turned out to be: its size in bytes and its SHA-256 in hex."""
+    """What was received: its size in bytes and its SHA-256 in hex."""
 
     size: int
     sha256: str
 
 
 class Staged(Protocol):
-    """A file that is being received. Nobody sees it before `commit`."""
+    """A file that is being received, invisible under its key until `commit`."""
 
     async def received(self) -> Stored:
-        """What was written so far."""
+        """Return the size and SHA-256 of what was written so far."""
 
     async def write(self, chunks: Sequence[bytes | memoryview]) -> None:
-        """Append bytes. Memory use does not grow with the file."""
+        """Append bytes. Memory use does not grow with the file. Raises StorageUnavailable, StorageFull."""
 
     async def inspect(self, examine: Callable[[BinaryIO], T]) -> T:
-        """Run `examine` off the event loop over all bytes, as a seekable file. Nothing may be written after it."""
+        """Run `examine` off the event loop on a seekable file of all bytes. Nothing may be written afterwards.
+
+        Raises StorageUnavailable, StorageFull, and what `examine` raises.
+        """
 
     async def commit(self) -> Stored:
-        """Publish the file under its key. When this returns, it survives a power cut.
+        """Publish the file under its key. When this returns, the file survives a power cut.
 
-        Raises AlreadyStored if the key has a file, which stays as it is. A Presigner is asked for new keys only, and
-        may leave that to its URLs. Failed or cancelled on the way, it may have published the file all the same.
+        Raises AlreadyStored if the key already has a file, which is left as it is. (A Presigner may leave this check to
+        its URLs: its `create` is only called with new keys.) Raises StorageUnavailable, StorageFull. A commit that
+        fails or is cancelled may have published the file nevertheless.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """A file that a client is going to send by itself: its size in bytes and, if it was said, its SHA-256 in hex."""
+    """A file that a client is going to send: its size in bytes and, if the client gave it, its SHA-256 in hex."""
 
     size: int
     content_type: str
@@ -50,9 +54,9 @@ class Announced:
 
 @dataclass(frozen=True, slots=True)
 class Presigned:
-    """Where a file is to be PUT, and the headers to send with it. The URL may be relative to that of the service.
+    """Where to PUT a file, and the headers to send with it. `url` may be relative to the service's own.
 
-    `name` is what the storage calls the file.
+    `name` is the file's name in the storage.
     """
 
     name: str
@@ -62,47 +66,55 @@ class Presigned:
 
 @runtime_checkable
 class Presigner(Protocol):
-    """What a storage may be able to do besides: let clients put files into it past the service."""
+    """An optional ability of a storage: clients put files into it without going through the service."""
 
     async def presign(self, key: str, file: Announced, seconds: int) -> Presigned:
-        """A URL that anybody may put this very file to for so many seconds, under a key that has none.
+        """Return a URL to which this file can be PUT for `seconds`, by anybody, if the key has no file yet.
 
-        Raises PayloadTooLarge if it is too large for one request.
-        Whoever signs may be lax about what is sent, never about the key, the time, or a file that is there already.
+        The signature must protect the key, the expiry and a file that is already there. It may be lax about size, type
+        and hash, which completing the upload checks again. Raises PayloadTooLarge if the file is too large for one
+        request.
         """
 
 
 class Storage(Protocol):
-    """Obligations of an adapter: keys are our own (FOLDER, a slash and a name, never a client's name), and are written
-    once; every call may raise StorageUnavailable or StorageFull and nothing else of its own; a missing file is
-    NotFound."""
+    """What services need from a file storage.
+
+    A key is FOLDER, a slash and a name that the service made, never a client's filename. A key is written once. Every
+    call may raise StorageUnavailable or StorageFull, and NotFound for a missing file, but no other error of the
+    adapter's own.
+    """
 
     async def open(self) -> None:
-        """Connect, in the running event loop. Raises ConfigurationError for what only another setting can mend; a
-        storage that is merely away is `check`'s to tell."""
+        """Connect, in the running event loop. Raises ConfigurationError for what only another setting can fix.
+
+        An unreachable storage is no error here: `check` reports it.
+        """
 
     async def close(self) -> None:
-        """Let go of everything. No other call may follow, or be under way."""
+        """Release all resources. No other call may be in progress, or follow."""
 
     def create(self, key: str) -> AbstractAsyncContextManager[Staged]:
-        """Begin a file. Leaving the block before a commit, for whatever reason, leaves nothing behind."""
+        """Begin a file. Leaving the block without a commit, for any reason, removes what was received."""
 
     def read(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
-        """The bytes from `start` on, `length` of them or as many as there are, in chunks. The first chunk fails if the
-        file is missing."""
+        """Yield up to `length` bytes from `start` on, in chunks. A missing file raises NotFound at the first one."""
 
     def local_copy(self, key: str) -> AbstractAsyncContextManager[Path]:
-        """The file under a path on this machine, for as long as the block lasts. Not to be written to."""
+        """Yield a path on this machine at which the file can be read, but not written, inside the block."""
 
     async def sync(self, key: str) -> None:
-        """Have a file that can be read survive a power cut: whoever is committing it may not be done."""
+        """Make a readable file survive a power cut: the process that committed it may have died before syncing it."""
 
     async def delete(self, key: str) -> None:
-        """Remove the file; one that is not there is no error."""
+        """Remove the file. A missing file is no error."""
 
     def stale(self, older_than: float) -> AsyncIterator[list[str]]:
-        """The keys of files committed more than `older_than` seconds ago, in batches; a key may come later than that,
-        never sooner. Abandoned staging of that age is removed on the way, never what is still being received."""
+        """Yield, in batches, the keys of files that were committed more than `older_than` seconds ago.
+
+        An adapter may leave out files that are only a little older. It also removes staged files of that age whose
+        process has died, never one that is still being received.
+        """
 
     async def check(self) -> None:
-        """Raise unless storage answers and would take a file. The error's detail is one line for the operator."""
+        """Raise unless the storage answers and would accept a file. The error's detail is one line for the operator."""

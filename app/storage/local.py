@@ -1,7 +1,7 @@
-"""Files on a local disk: staged beside their place, synced, linked into it.
+"""Files on a local disk: received in a staging folder, synced, then linked under their key.
 
-Layout: `<root>/staging/<random>.part` while a file is received, `<root>/<folder>/<xx>/<name>` once committed, where xx
-are the last two characters of the name (the random end of a UUIDv7) and keep folders small.
+Layout: `<root>/staging/<random>.part` while a file is received, `<root>/<folder>/<xx>/<name>` once committed. xx is the
+last two characters of the name, the random end of a UUIDv7, which keeps the folders small.
 """
 
 import asyncio
@@ -25,8 +25,8 @@ from app.storage.threads import Threads
 
 P = ParamSpec("P")
 
-CHUNK = 512 * 1024  # bytes that a download reads per thread hop: 1.25x the throughput of 256 KiB; 1 MiB gains no more
-BATCH = 256 * 1024  # bytes worth a thread hop of their own; fewer wait for the next one
+CHUNK = 512 * 1024  # bytes that a download reads per thread hop: 1.25x the throughput of 256 KiB; 1 MiB is no faster
+BATCH = 256 * 1024  # bytes that justify a thread hop of their own; fewer are buffered until the next one
 _IOV = min(os.sysconf("SC_IOV_MAX"), 1024)
 
 
@@ -40,7 +40,7 @@ class LocalStorage:
         self._threads = Threads()
 
     async def open(self) -> None:
-        """The folder is there since the adapter was made."""
+        """Nothing to do: the constructor has made the folder."""
 
     async def close(self) -> None:
         self._threads.close()
@@ -52,7 +52,7 @@ class LocalStorage:
             yield staged
         finally:
             if staged.begun:
-                # Shielded: a client that goes away cancels us here, and must leave nothing behind.
+                # Shielded: a client that disconnects cancels this task, and must leave nothing behind.
                 await asyncio.shield(self.run(staged.discard))
 
     async def read(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
@@ -84,19 +84,19 @@ class LocalStorage:
         await self.run(self._probe)
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a blocking call in the storage threads; OSError comes back as an error of the port."""
+        """Run a blocking call in the storage's threads. Raises StorageFull or StorageUnavailable for an OSError."""
 
-        def guarded() -> T:
+        def translated() -> T:
             with _translated():
                 return call(*args, **kwargs)
 
-        return await self._threads.run(guarded)
+        return await self._threads.run(translated)
 
     def _existing(self, key: str) -> Path:
-        """Raises NotFound for a file that is missing, StorageUnavailable if the disk is."""
+        """Return the path of a file. Raises NotFound if the file is missing, StorageUnavailable if the disk is."""
         path = self._path(key)
         if not path.exists():
-            self.require()
+            self.require_disk()
             raise NotFound
         return path
 
@@ -109,10 +109,10 @@ class LocalStorage:
         try:
             self._path(key).unlink()
         except FileNotFoundError:
-            self.require()
+            self.require_disk()
 
-    def require(self) -> None:
-        """Raise unless the disk is there: of what should be on one that is away nothing is known."""
+    def require_disk(self) -> None:
+        """Raise StorageUnavailable if the disk is missing: nothing is known then about the files on it."""
         if not self._staging.is_dir():
             raise StorageUnavailable
 
@@ -137,7 +137,7 @@ class LocalStorage:
 
 
 class _Opened:
-    """A file being read. A cancelled reader leaves its call running in the thread: see LocalStaged."""
+    """A file being read. It is locked because a cancelled reader's call goes on in its thread."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb", buffering=0)
@@ -153,29 +153,31 @@ class _Opened:
 
 
 class LocalStaged:
-    """A file on its way in. Writes and hashing share one thread hop a batch, the last with what comes after it.
+    """A file that is being received. Each batch is written and hashed in one thread hop.
 
-    So a small file takes two hops, and none to discard what is no more: 1.3x less processor time than with four.
+    The last batch shares its hop with the call that follows, and a committed file needs none to be discarded. A small
+    file therefore takes two hops instead of four: 1.3x less processor time.
     """
 
     def __init__(self, storage: LocalStorage, temporary: Path, final: Path) -> None:
         self._storage = storage
         self._temporary = temporary
         self._final = final
-        self.begun = False  # whether there may be something to discard
+        self.begun = False  # whether there may be a file to discard
         self._file: BinaryIO | None = None
-        self._waiting: list[bytes | memoryview] = []
+        self._buffered: list[bytes | memoryview] = []
         self._sha256 = hashlib.sha256()
         self._size = 0
-        # A cancelled caller leaves its call running in the thread; closing the file under it could hit a stranger's.
+        # A cancelled caller's call goes on in its thread. Closing the descriptor under it is not safe: the number could
+        # be reused for another file.
         self._lock = threading.Lock()
 
     async def received(self) -> Stored:
         return await self._run(lambda _: Stored(self._size, self._sha256.hexdigest()))
 
     async def write(self, chunks: Sequence[bytes | memoryview]) -> None:
-        self._waiting += chunks
-        if sum(map(len, self._waiting)) >= BATCH:
+        self._buffered += chunks
+        if sum(map(len, self._buffered)) >= BATCH:
             await self._run(lambda _: None)
 
     async def inspect(self, examine: Callable[[BinaryIO], T]) -> T:
@@ -185,22 +187,22 @@ class LocalStaged:
         return await self._run(self._commit)
 
     async def _run(self, call: Callable[[BinaryIO], T]) -> T:
-        """Write what waits, then make the call, in one thread hop."""
-        chunks, self._waiting = self._waiting, []
+        """Write what is buffered, then make the call, in one thread hop."""
+        chunks, self._buffered = self._buffered, []
         self.begun = True
 
-        def alone() -> T:
+        def locked() -> T:
             with self._lock:
                 file = self._opened()
                 self._write(file, chunks)
                 return call(file)
 
-        return await self._storage.run(alone)
+        return await self._storage.run(locked)
 
     def discard(self) -> None:
-        """Close, and remove what is staged. Safe to call in any state.
+        """Close and remove the staged file. Safe to call in any state.
 
-        A published file stays, even if its commit failed then: somebody else may have verified it since.
+        A published file stays even if its commit failed afterwards: somebody may already have verified it.
         """
         with self._lock:
             self._discard()
@@ -220,13 +222,13 @@ class LocalStaged:
     def _write(self, file: BinaryIO, chunks: Sequence[bytes | memoryview]) -> None:
         descriptor = file.fileno()
         for at in range(0, len(chunks), _IOV):
-            some = chunks[at : at + _IOV]
-            for chunk in some:
+            group = chunks[at : at + _IOV]
+            for chunk in group:
                 self._sha256.update(chunk)
-            size = sum(map(len, some))
-            written = os.writev(descriptor, some)
-            if written < size:  # rare: the disk is about to be full
-                rest = memoryview(b"".join(some))[written:]
+            size = sum(map(len, group))
+            written = os.writev(descriptor, group)
+            if written < size:  # rare: the disk is almost full
+                rest = memoryview(b"".join(group))[written:]
                 while rest:
                     rest = rest[os.write(descriptor, rest) :]
             self._size += size
@@ -235,13 +237,13 @@ class LocalStaged:
         os.fsync(file.fileno())
         folder = self._final.parent
         if not folder.exists():
-            self._storage.require()  # or the folders would be made on the disk below it
+            self._storage.require_disk()  # or mkdir would make the folders in the empty mount point
             folder.mkdir(parents=True, exist_ok=True)
             _sync(folder.parent)
             _sync(folder.parent.parent)
-        os.utime(file.fileno())  # from here on counts the grace of a file that has no document yet
+        os.utime(file.fileno())  # the grace period of a file without a document begins now
         try:
-            os.link(self._temporary, self._final)  # unlike a rename, never in place of another
+            os.link(self._temporary, self._final)  # unlike a rename, this never replaces a file
         except FileExistsError:
             raise AlreadyStored from None
         _sync(folder)
@@ -250,7 +252,7 @@ class LocalStaged:
 
 
 def _sync(path: Path) -> None:
-    """Make a file's bytes durable, or a folder's entries: fsync of a file does not cover its name."""
+    """Make a file's bytes, or a folder's entries, durable: fsync of a file does not cover its name."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

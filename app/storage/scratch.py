@@ -1,4 +1,4 @@
-"""Files that are only ours for a while, locked by whoever uses them."""
+"""Temporary files, each locked by the process that uses it."""
 
 import fcntl
 import time

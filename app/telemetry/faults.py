@@ -1,4 +1,4 @@
-"""Points at which a test may kill the process, to prove that nothing is lost there. No-ops unless one is armed."""
+"""Points at which a test can kill the process, to prove that nothing is lost there. No-ops unless one is armed."""
 
 import os
 import signal
@@ -40,7 +40,7 @@ def arm(point: str, nth: int) -> None:
 
 
 def hit(point: Point) -> None:
-    """Die here, with no chance to clean up, if this is the hit that was armed."""
+    """Kill the process, without cleaning up, if this is the hit that was armed."""
     if point not in _armed:
         return
     _armed[point] -= 1

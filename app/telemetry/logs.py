@@ -1,7 +1,7 @@
 """Structured logs: an event name plus keys. JSON for machines, columns for a developer's terminal.
 
-Keys bound with structlog's context variables (request_id, user_id, document_id, job_id) are on every line of the
-request or job that bound them.
+Every line of a request has its request_id, and the keys that were bound with structlog's context variables: user_id,
+document_id, job_id. A job's attempt binds those of the job, including the id of the request that created it.
 """
 
 import logging
@@ -13,15 +13,17 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor
 
+from app.telemetry import context
+
 NOISY = (
     *("aiobotocore", "aiosqlite", "alembic", "asyncio", "botocore", "python_multipart"),
     *("taskiq", "taskiq_aio_sqs"),
 )
-SILENT = ("aio_pika", "aiormq")  # they tell of each attempt to reach a broker; `broker.away` is said once
+SILENT = ("aio_pika", "aiormq")  # they log each attempt to reach a broker; `broker.away` is logged once
 
 
 class _Stdout:
-    """A line that cannot be written, to a full disk or a closed pipe, must not fail what it tells of."""
+    """Standard output without errors: a full disk or a closed pipe must not fail the operation that is logged."""
 
     @staticmethod
     def write(text: str) -> None:
@@ -38,11 +40,19 @@ def _dumps(event: EventDict, **_: Any) -> str:
     return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
+def _add_request_id(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Add the id of the current request, unless the line names another."""
+    if request_id := context.request_id.get():
+        event.setdefault("request_id", request_id)
+    return event
+
+
 def configure(level: str, *, as_json: bool) -> None:
-    """Send structlog's lines and the standard library's to stdout in one format."""
+    """Write the lines of structlog and of the standard library to stdout, in one format."""
     stdout = cast("TextIO", _Stdout)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_request_id,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -50,7 +60,7 @@ def configure(level: str, *, as_json: bool) -> None:
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_dumps)]
         if as_json
         else [
-            # Not rich's traceback, which prints local variables: passwords, tokens.
+            # rich's traceback would print local variables: passwords, tokens.
             structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback)
         ]
     )
@@ -69,7 +79,7 @@ def configure(level: str, *, as_json: bool) -> None:
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
     logging.captureWarnings(capture=True)
-    # One line a request is ours to write (middleware.py).
+    # web/middleware.py writes the access log.
     logging.getLogger("uvicorn.access").disabled = True
     for silent in SILENT:
         logging.getLogger(silent).setLevel(logging.CRITICAL)

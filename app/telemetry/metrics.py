@@ -1,14 +1,16 @@
-"""The instruments, defined once. `health.py` serves them.
+"""The instruments, defined once. `server/health.py` serves them.
 
 With several worker processes `python -m app serve` gives them a shared folder (prometheus-client's multiprocess mode),
-so any worker answers for all. What is a fact of the database is not counted here but read when scraped.
+so any worker answers for all. Gauges are read from the database when metrics are scraped.
 """
 
 import os
 import shutil
 import socket
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from prometheus_client import Counter, Histogram
 
@@ -19,23 +21,46 @@ request_seconds = Histogram(
     ["method", "route"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
-_request = cache(requests.labels)  # to find an instrument by its labels takes longer than to use it
+_request = cache(requests.labels)  # finding a child by its labels takes longer than using it
 _seconds = cache(request_seconds.labels)
 uploaded_bytes = Counter("uploaded_bytes_total", "Bytes of the files accepted.")
 jobs_finished = Counter("jobs_finished_total", "Jobs that ended, by outcome.", ["outcome"])
 jobs_retried = Counter("jobs_retried_total", "Attempts that failed and will be repeated.")
-leases_lost = Counter("job_leases_lost_total", "Running jobs taken back from a silent worker.")
+leases_lost = Counter("job_leases_lost_total", "Running jobs whose worker stopped renewing its lease.")
 finishes_fenced = Counter("job_finishes_fenced_total", "Outcomes refused because the worker no longer held the lease.")
-hints_not_sent = Counter("hints_not_sent_total", "Hints that the broker did not take; a sweep repeats them.")
+hints_not_sent = Counter("hints_not_sent_total", "Hints that the broker did not accept; a sweep repeats them.")
+
+
+class Gauge(NamedTuple):
+    """A number that the database knows, by the values of its labels."""
+
+    name: str
+    documentation: str
+    labels: tuple[str, ...]
+    values: Mapping[tuple[str, ...], float]
+
+
+def gauge(name: str, documentation: str, value: float) -> Gauge:
+    """A gauge without labels."""
+    return Gauge(name, documentation, (), {(): value})
+
+
+def gauge_by(label: str, name: str, documentation: str, values: Mapping[str, float]) -> Gauge:
+    """A gauge with one label."""
+    return Gauge(name, documentation, (label,), {(value,): number for value, number in values.items()})
 
 
 def count_request(method: str, route: str, status: int, seconds: float) -> None:
+    """Count a finished request and its duration."""
     _request(method, route, status).inc()
     _seconds(method, route).observe(seconds)
 
 
 def share_between_workers(data_dir: Path) -> None:
-    """Call before any worker starts: an empty folder of this server's own, and the ones of dead servers removed."""
+    """Give this server's processes an empty folder for their counters, and remove those of dead servers.
+
+    Call it before any worker process starts.
+    """
     root, host = data_dir / "metrics", socket.gethostname()
     for folder in root.glob(f"{host}-*"):
         pid = folder.name.removeprefix(f"{host}-")

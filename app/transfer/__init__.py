@@ -1,8 +1,8 @@
-"""Moving a stopped service: its rows into another database, its files into another storage.
+"""Moves a stopped service: its rows into another database, its files into another storage.
 
-A transfer keeps no notes. What the target holds already must be the source's, and is not brought again; so one that
-was killed is simply started anew. Rows come first: a file without a row would be an orphan. Whoever has
-served meanwhile, and is gone again, is known in the end by the rows.
+A transfer keeps no record of its progress. What the target already holds must equal the source's and is not copied
+again, so a transfer that was killed is simply started again. Rows are copied first, because a file without a row would
+be an orphan. A process that served during the transfer is detected at the end by the rows that it wrote.
 """
 
 import asyncio
@@ -17,34 +17,39 @@ from app.transfer.errors import TransferError
 
 __all__ = ["Transfer", "TransferError"]
 
-LEAVING = 3  # seconds that the connections of a process that was killed may take to go
+DISCONNECT_TIMEOUT = 3  # seconds until the connections of a killed process are gone
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """From where to where. Without a `source_db` the rows stay in `target_db`; without storages the files stay."""
+    """A transfer from one service's places to another's.
+
+    Without a `source_db` the rows stay in `target_db`; without storages the files stay where they are.
+    """
 
     target_db: Database
     source_db: Database | None = None
     source_storage: Storage | None = None
     target_storage: Storage | None = None
 
-    async def run(self, tell: Callable[[str], None]) -> bool:
-        """True when everything is there; False when files could not be had, which were told of one by one.
+    async def run(self, report: Callable[[str], None]) -> bool:
+        """Copy and verify everything. `report` gets one line of text at a time, for the operator.
 
-        Raises TransferError, ConfigurationError, and what the databases and storages raise. It may be run again.
+        Returns False if files were missing or damaged at the source, each of which was reported. May be run again after
+        any failure. Raises TransferError, ConfigurationError, and what the databases and storages raise.
         """
         await self._open()
-        before = await (self.source_db or self.target_db).read(rows.state)
+        before = await (self.source_db or self.target_db).read(rows.fingerprint)
         if self.source_db is not None:
-            await rows.copy(self.source_db, self.target_db, tell)
-        whole = True
+            await rows.copy(self.source_db, self.target_db, report)
+        complete = True
         if self.source_storage is not None and self.target_storage is not None:
-            whole = await files.Files(self.target_db, self.source_storage, self.target_storage, tell).copy()
+            complete = await files.Files(self.target_db, self.source_storage, self.target_storage, report).copy()
         await self._refuse_changed(before)
-        return whole
+        return complete
 
     async def close(self) -> None:
+        """Close the databases and storages."""
         for part in (self.source_db, self.target_db, self.source_storage, self.target_storage):
             if part is not None:
                 await part.close()
@@ -63,18 +68,19 @@ class Transfer:
             if storage is not None:
                 await storage.open()
 
-    async def _refuse_changed(self, before: rows.State) -> None:
-        """Of a process that is still there or has gone again, who wrote what was not copied, or to the copy."""
+    async def _refuse_changed(self, before: rows.Fingerprint) -> None:
+        """Raise TransferError if any process is connected to either database, or if either has changed since the copy
+        began."""
         for name, db in self._databases():
             await _refuse_in_use(name, db)
-            if await db.read(rows.state) != before:
+            if await db.read(rows.fingerprint) != before:
                 raise TransferError(
                     f"the {name} has changed meanwhile: stop every process of the service, and begin anew"
                 )
 
 
 async def _refuse_in_use(name: str, db: Database) -> None:
-    for _ in range(LEAVING):
+    for _ in range(DISCONNECT_TIMEOUT):
         if not await db.is_in_use():
             return
         await asyncio.sleep(1)

@@ -1,5 +1,5 @@
-"""What stops a transfer."""
+"""The error that ends a transfer."""
 
 
 class TransferError(Exception):
-    """The message is one line for the operator: why the transfer was refused, or why the copy cannot be vouched for."""
+    """The transfer was refused, or its copy may be wrong. The message is one line for the operator."""

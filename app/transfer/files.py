@@ -1,6 +1,7 @@
-"""The file of every document, and its SHA-256 at the place it was brought to.
+"""Copies the file of every document, and verifies its SHA-256 at the target.
 
-A direct upload may have been sent and not completed: its file goes along. What it must be is then the source's to say.
+The file of a direct upload that was sent but not completed is copied too. It has no verified SHA-256, so it is compared
+with the file at the source.
 """
 
 import asyncio
@@ -23,12 +24,12 @@ from app.telemetry import faults
 from app.transfer.errors import TransferError
 from app.transfer.progress import Progress
 
-AT_ONCE = 4  # files; each takes the memory of one upload
-PAGE = 500
+CONCURRENCY = 4  # files; each takes the memory of one upload
+PAGE = 500  # documents
 
 
 class _File(NamedTuple):
-    """What the row of a document says of its file. One that is not verified yet has no `sha256`, and may be absent."""
+    """A document's file as its row describes it. A file that is not verified yet has no `sha256` and may be missing."""
 
     document_id: UUID
     size: int
@@ -40,34 +41,34 @@ class _File(NamedTuple):
 
 
 class _Damaged(Exception):
-    """The file at the source is not the one that the document had."""
+    """The file at the source differs from the SHA-256 in the document's row."""
 
 
 @dataclass(slots=True)
 class Files:
-    """`db` says which files there must be. A file that the target has, and that is right, is not brought again."""
+    """Copies the files of the documents in `db`, except those that the target already has and that are correct."""
 
     db: Database
     source: Storage
     target: Storage
-    tell: Callable[[str], None]
+    report: Callable[[str], None]
     copied: int = 0
     found: int = 0
-    size: int = 0  # of those two, in bytes
+    size: int = 0  # bytes, copied or found
     faulty: int = 0
-    _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    _limiter: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CONCURRENCY))
 
     async def copy(self) -> bool:
-        """False when some are missing or damaged at the source: each is told of, and the rest is copied."""
+        """Copy all files. Returns False if some are missing or damaged at the source; each of them is reported."""
         total = await self.db.read(_count)
-        progress = Progress(self.tell)
+        progress = Progress(self.report)
         seen, after = 0, None
         while page := await self.db.read(partial(_page, after=after)):
             await self._all(page)
             seen += len(page)
             progress.at(f"files: those of {seen} documents of {total}, {self.size} bytes so far")
             after = page[-1].document_id
-        self.tell(
+        self.report(
             f"files: {self.copied} copied, {self.found} found there, {self.faulty} missing or damaged; "
             f"{self.size} bytes read back and verified by their SHA-256"
         )
@@ -82,25 +83,25 @@ class Files:
             raise group.exceptions[0] from None
 
     async def _one(self, file: _File) -> None:
-        async with self._places:
+        async with self._limiter:
             sha256 = file.sha256 or await _sha256(self.source, file)
             if sha256 is None:
                 return
             try:
                 if await _sha256(self.target, file) == sha256:
-                    await self.target.sync(file.key)  # whoever brought it may have been killed before that
+                    await self.target.sync(file.key)  # an earlier transfer may have been killed before it was synced
                     self.found += 1
                 else:
-                    await self._bring(file, sha256)
+                    await self._copy(file, sha256)
                     self.copied += 1
                 self.size += file.size
             except NotFound:
-                self._regret(file, "is missing at the source")
+                self._report_fault(file, "is missing at the source")
             except _Damaged:
-                self._regret(file, "is damaged at the source: its SHA-256 is another")
+                self._report_fault(file, "is damaged at the source: its SHA-256 is another")
 
-    async def _bring(self, file: _File, expected: str) -> None:
-        """Copy one file. Raises NotFound, _Damaged."""
+    async def _copy(self, file: _File, expected: str) -> None:
+        """Copy and verify one file. Raises NotFound, _Damaged, TransferError."""
         sha256 = hashlib.sha256()
         async with self.target.create(file.key) as staged:
             async for chunk in self.source.read(file.key, 0, file.size + 1):
@@ -108,19 +109,22 @@ class Files:
                 await staged.write([chunk])
             if sha256.hexdigest() != expected:
                 raise _Damaged
-            await self.target.delete(file.key)  # what is there is not this file, and would not be overwritten
+            await self.target.delete(file.key)  # a wrong file under this key would not be overwritten
             await staged.commit()
         faults.hit("transfer.after_file")
         if await _sha256(self.target, file) != expected:
             raise TransferError(f"document {file.document_id}: the target does not give back what was written to it")
 
-    def _regret(self, file: _File, why: str) -> None:
+    def _report_fault(self, file: _File, why: str) -> None:
         self.faulty += 1
-        self.tell(f"document {file.document_id}: its file {why}")
+        self.report(f"document {file.document_id}: its file {why}")
 
 
 async def _sha256(storage: Storage, file: _File) -> str | None:
-    """Of the file as it is there, and of one byte more than it should have; None if it is not there."""
+    """Return the SHA-256 (hex) of a stored file, or None if it is missing.
+
+    Reads one byte past its expected size, so that a longer file differs.
+    """
     sha256 = hashlib.sha256()
     try:
         async for chunk in storage.read(file.key, 0, file.size + 1):

@@ -1,19 +1,20 @@
-"""What an operator sees of a long transfer."""
+"""Progress of a long transfer, for the operator."""
 
 import time
 from collections.abc import Callable
 
-EVERY = 5.0  # seconds between two lines
+INTERVAL = 5.0  # seconds between two lines
 
 
 class Progress:
-    """Tells how far it is, now and then."""
+    """Passes lines on to `report`, at most one per INTERVAL."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
-        self._told_at = time.monotonic()
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self._report = report
+        self._reported_at = time.monotonic()
 
     def at(self, line: str) -> None:
-        if time.monotonic() - self._told_at > EVERY:
-            self._tell(line)
-            self._told_at = time.monotonic()
+        """Report a line, unless the last one was reported only just now."""
+        if time.monotonic() - self._reported_at > INTERVAL:
+            self._report(line)
+            self._reported_at = time.monotonic()

@@ -1,6 +1,7 @@
-"""Every table, row by row, and the proof that the copy is one.
+"""Copies every table row by row, then compares the copy with the source.
 
-Tables are those of the metadata, parents first. Rows go in batches along the primary key, each batch one unit.
+The tables are those of the metadata, parents before children. Rows are copied in batches in the order of the primary
+key, each batch in a transaction of its own.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -9,26 +10,29 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, func, literal, select, tuple_
 
-from app.database import Database, insert_unless, metadata, number_on
+from app.database import Database, insert_on_conflict, metadata, reset_sequence
 from app.telemetry import faults
 from app.transfer.errors import TransferError
 from app.transfer.progress import Progress
 
-BATCH = 200  # rows; some hold the text of a whole document
+BATCH = 200  # rows; a result may hold the text of a whole document
 
 Row = dict[str, Any]
-State = dict[str, tuple[int, int | None]]
+Fingerprint = dict[str, tuple[int, int | None]]  # by table: rows, and the highest number where it has numbers
 
 
-async def copy(source: Database, target: Database, tell: Callable[[str], None]) -> None:
-    """Have the target hold the rows of the source and no others. Raises TransferError."""
+async def copy(source: Database, target: Database, report: Callable[[str], None]) -> None:
+    """Copy all rows, so that the target holds the source's rows and no others. Raises TransferError.
+
+    `report` gets one line of text at a time, for the operator.
+    """
     for table in metadata.sorted_tables:
-        if strange := await _missing(target, source, table):
+        if foreign := await _missing(target, source, table):
             raise TransferError(
-                f"the target holds {strange} row(s) of {table.name} that the source has not, or has otherwise: "
+                f"the target holds {foreign} row(s) of {table.name} that the source has not, or has otherwise: "
                 "it is another service's, or one of the two has served meanwhile. Transfer into an empty database"
             )
-    progress = Progress(tell)
+    progress = Progress(report)
     for table in metadata.sorted_tables:
         count = 0
         async for batch in _batches(source, table):
@@ -36,13 +40,16 @@ async def copy(source: Database, target: Database, tell: Callable[[str], None]) 
             faults.hit("transfer.after_batch")
             count += len(batch)
             progress.at(f"{table.name}: {count} rows so far")
-        tell(f"{table.name}: {count} rows")
+        report(f"{table.name}: {count} rows")
     await _verify(source, target)
-    tell("rows: every one compared with the source's")
+    report("rows: every one compared with the source's")
 
 
-def state(conn: Connection) -> State:
-    """Of each table the number of rows and, if it numbers them, the last one: whatever users do is an event, too."""
+def fingerprint(conn: Connection) -> Fingerprint:
+    """Return the row count and highest autoincrement value of each table.
+
+    Every change by a user appends an event, so any write alters it.
+    """
     return {
         table.name: (
             _count(conn, table),
@@ -66,7 +73,7 @@ async def _verify(source: Database, target: Database) -> None:
 
 
 async def _missing(these: Database, those: Database, table: Table) -> int:
-    """How many rows of `these` are not in `those`, or not the same."""
+    """Return how many rows of `these` are missing in `those`, or differ there."""
     missing = 0
     async for batch in _batches(these, table):
         others = await those.read(partial(_same_keys, table=table, rows=batch))
@@ -75,7 +82,7 @@ async def _missing(these: Database, those: Database, table: Table) -> int:
 
 
 async def _batches(db: Database, table: Table) -> AsyncIterator[list[Row]]:
-    """The rows of a table along its primary key, in the order of that database, whatever its collation."""
+    """Yield the rows of a table in batches, sorted by its primary key with the database's own collation."""
     after: tuple[Any, ...] | None = None
     while batch := await db.read(partial(_page, table=table, after=after)):
         yield batch
@@ -86,7 +93,8 @@ def _page(conn: Connection, table: Table, after: tuple[Any, ...] | None) -> list
     columns = table.primary_key.columns
     query = select(table).order_by(*columns).limit(BATCH)
     if after is not None:
-        query = query.where(tuple_(*columns) > tuple_(*map(literal, after, [column.type for column in columns])))
+        end = [literal(value, column.type) for value, column in zip(after, columns, strict=True)]
+        query = query.where(tuple_(*columns) > tuple_(*end))
     return [dict(row) for row in conn.execute(query).mappings()]
 
 
@@ -96,8 +104,8 @@ def _same_keys(conn: Connection, table: Table, rows: Sequence[Row]) -> dict[tupl
 
 
 def _insert(conn: Connection, table: Table, rows: Sequence[Row]) -> None:
-    conn.execute(insert_unless(conn, table).on_conflict_do_nothing(), rows)
-    number_on(conn, table)
+    conn.execute(insert_on_conflict(conn, table).on_conflict_do_nothing(), rows)
+    reset_sequence(conn, table)
 
 
 def _key(table: Table, row: Any) -> tuple[Any, ...]:

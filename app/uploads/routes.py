@@ -1,14 +1,15 @@
-"""The three calls of a direct upload: announce and complete it; and send it to us, where the storage cannot take it."""
+"""Direct uploads: announce, complete, and the PUT of the file where the storage has no presigned URLs."""
 
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.exceptions import HTTPException
 
-from app.auth.dependencies import CurrentUser, users_only
+from app import idempotency
+from app.auth.dependencies import CurrentUser, authenticated_router
+from app.documents import describe
 from app.documents.dependencies import DocumentId
-from app.documents.routes import OF_DOCUMENT
 from app.documents.schemas import Document
 from app.documents.sniffing import DOCX, PDF
 from app.errors import (
@@ -34,19 +35,15 @@ from app.errors import (
 from app.idempotency import IdempotencyKey
 from app.uploads.schemas import NewUpload, Upload
 from app.uploads.service import Sent, UploadService
+from app.web.dependencies import service
 from app.web.describe import header, links, raises
 from app.web.route import Route, json_response, media_type
 
-router = users_only(prefix="/documents", tags=["direct uploads"])
-open_to_all = APIRouter(prefix="/uploads", tags=["direct uploads"], route_class=Route)
+router = authenticated_router(prefix="/documents", tags=["direct uploads"])
+public = APIRouter(prefix="/uploads", tags=["direct uploads"], route_class=Route)
 
 
-def get_service(request: Request) -> UploadService:
-    service: UploadService = request.app.state.uploads
-    return service
-
-
-Service = Annotated[UploadService, Depends(get_service)]
+Service = Annotated[UploadService, service("uploads")]
 Expires = Annotated[int, Query(ge=0, lt=2**53)]
 Signature = Annotated[str, Query(max_length=128)]
 
@@ -60,10 +57,7 @@ _BYTES = {"schema": {"type": "string", "format": "binary"}}
     response_model=Upload,
     responses={
         201: {
-            "headers": {
-                "Location": header("The document.", "/documents/01939f3e-5c00-7000-8000-000000000001"),
-                "Idempotent-Replayed": header("`true` when this is the stored answer to an earlier request.", "true"),
-            },
+            "headers": {**describe.LOCATION, **idempotency.HEADERS},
             "links": links("completeUpload", "getDocument", document_id="$response.body#/document_id"),
         },
         **raises(
@@ -79,14 +73,14 @@ _BYTES = {"schema": {"type": "string", "format": "binary"}}
 async def initiate_upload(
     request: Request, body: NewUpload, user: CurrentUser, service: Service, key: IdempotencyKey
 ) -> Response:
-    """Announce a file. The answer says where to PUT it; the document is INITIATED until the upload is completed."""
+    """Announce a file. The response says where to PUT it; the document is INITIATED until the upload is completed."""
     answer = await service.initiate(user.id, body, str(request.base_url), key)
     return answer.response()
 
 
 @router.api_route("/initiate-upload", methods=["GET", "HEAD", "PUT", "PATCH", "DELETE"], include_in_schema=False)
 async def refuse_other_methods() -> None:
-    """Or the address would be taken for that of a document."""
+    """Answer 405: without this route, `initiate-upload` would be taken for a document's id."""
     raise HTTPException(405)
 
 
@@ -95,25 +89,25 @@ async def refuse_other_methods() -> None:
     operation_id="completeUpload",
     response_model=Document,
     responses={
-        200: {"headers": {"ETag": header("The document's version.", '"2"')}, "links": OF_DOCUMENT},
+        200: {"headers": {"ETag": header("The document's version.", '"2"')}, "links": describe.LINKS},
         **raises(ValidationFailed, NotFound, UploadMissing, UploadRejected, TooBusy, StorageUnavailable, StorageFull),
     },
 )
 async def complete_upload(document_id: DocumentId, user: CurrentUser, service: Service) -> Response:
-    """Verify the file that was sent, by its size, SHA-256 and structure, and make the document UPLOADED.
+    """Verify the size, SHA-256 and structure of the file that was sent, and make the document UPLOADED.
 
-    Safe to repeat. A file that is rejected is removed, and the upload over: announce another.
+    Safe to repeat. A rejected file is removed, and its upload has ended: announce another.
     """
     document = await service.complete(user.id, document_id)
     return json_response(document, headers={"ETag": document.etag})
 
 
-@open_to_all.put(
+@public.put(
     "/{document_id}",
     operation_id="putUpload",
     response_class=Response,
     responses={
-        200: {"description": "The file is here: complete the upload."},
+        200: {"description": "The file has arrived: complete the upload."},
         **raises(
             ValidationFailed,
             InvalidUploadUrl,
@@ -137,7 +131,7 @@ async def complete_upload(document_id: DocumentId, user: CurrentUser, service: S
 async def put_upload(
     request: Request, document_id: UUID, expires: Expires, signature: Signature, service: Service
 ) -> Response:
-    """Send an announced file to the URL that the announcement was answered with; nothing else opens this address."""
+    """Send an announced file to the upload URL that the announcement returned. No other URL is valid."""
     length = request.headers.get("content-length", "")
     sent = Sent(int(length[:18]) if length.isdecimal() else None, media_type(request))
     await service.receive(document_id, expires, signature, sent, request.stream())

@@ -1,4 +1,4 @@
-"""What the calls of a direct upload take and give."""
+"""Requests and responses of direct uploads."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -18,12 +18,12 @@ def _displayable(sent: str) -> str:
 
 
 def _whole(sent: object) -> object:
-    """JSON knows no integers: 3.0 is one (JSON Schema, section 6.1.1)."""
+    """Accept 3.0 for 3, which is an integer in JSON Schema (Validation, section 6.1.1)."""
     return int(sent) if isinstance(sent, float) and sent.is_integer() else sent
 
 
 class NewUpload(BaseModel):
-    """The file that is going to be sent."""
+    """The file that the client is going to send."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -67,4 +67,4 @@ class Upload(BaseModel):
     upload_url: str
     method: Literal["PUT"] = "PUT"
     headers: dict[str, str]
-    expires_at: datetime = Field(description="When the URL ends. What was sent by then can be completed afterwards.")
+    expires_at: datetime = Field(description="When the URL expires. What was sent by then can be completed afterwards.")

@@ -1,7 +1,8 @@
-"""Direct uploads: announced, sent to where the storage wants them, and verified before they count.
+"""Direct uploads: a client announces a file, sends it to a URL of the storage, and completes the upload.
 
-Under a document's key there is at most one file ever, and it is removed only once no completion can name it any more:
-after the document is gone, or its upload is rejected for good. So no removal, however late, hits a document's bytes.
+A document's key never holds more than one file. That file is removed only when no completion can refer to it any more:
+after the document was deleted, or its upload was rejected for good. However late a removal is executed, it therefore
+never removes the file of a valid document.
 """
 
 import asyncio
@@ -22,12 +23,11 @@ from uuid_utils.compat import uuid7
 from app import idempotency
 from app.database import Database, after_commit
 from app.documents import repository
-from app.documents.gate import SLOT_PATIENCE, Gate
 from app.documents.intake import BATCH
 from app.documents.lifecycle import Status
-from app.documents.schemas import Document, Failure
+from app.documents.limits import UPLOAD_TIMEOUT, Limiter, UploadLimits
+from app.documents.schemas import Document
 from app.documents.service import owned, storage_key
-from app.documents.slots import slot
 from app.documents.sniffing import sniff
 from app.errors import (
     AlreadyStored,
@@ -44,37 +44,45 @@ from app.errors import (
     UploadMissing,
     UploadRejected,
 )
-from app.idempotency import Answer, Guard
+from app.idempotency import KeyScope, StoredResponse
+from app.jobs.models import Failure
 from app.settings import Settings
 from app.storage.base import Announced, Presigner, Storage
 from app.telemetry import faults, metrics
 from app.uploads.schemas import NewUpload, Upload
 from app.uploads.urls import OwnUrls
 
-Facts = dict[str, Any]  # size, SHA-256 and content type, as columns of a document
+Facts = dict[str, Any]  # `size`, `sha256` and `content_type`, columns of a document
 
 _REASONS = (SizeMismatch, ContentTypeMismatch, Sha256Mismatch, UnsafeArchive, UnsupportedMediaType)
 
 
 class Sent(NamedTuple):
-    """What a request says of the file that it carries; `size` is None if it does not."""
+    """What the headers of a request say about the file in its body. `size` is None without a Content-Length."""
 
     size: int | None
     content_type: str
 
 
 class UploadService:
-    def __init__(self, db: Database, storage: Storage, gate: Gate, urls: OwnUrls, settings: Settings) -> None:
+    """Announces, receives and completes direct uploads.
+
+    A storage that can presign receives the files itself; for any other, `urls` leads back to this service.
+    """
+
+    def __init__(self, db: Database, storage: Storage, limits: UploadLimits, urls: OwnUrls, settings: Settings) -> None:
         self._db = db
         self._storage = storage
-        self._gate = gate
+        self._uploads = limits
         self._urls = urls
         self._presigner = storage if isinstance(storage, Presigner) else urls
         self._settings = settings
-        self._completions = asyncio.Semaphore(settings.upload_slots)
+        self._completions = Limiter(settings.upload_slots, UPLOAD_TIMEOUT)
 
-    async def initiate(self, owner_id: UUID, wanted: NewUpload, base_url: str, key: str | None) -> Answer:
-        """Announce a document: a row, and a URL for its bytes. `base_url` is ours, as the client sees it.
+    async def initiate(self, owner_id: UUID, wanted: NewUpload, base_url: str, key: str | None) -> StoredResponse:
+        """Announce a document: insert its row and return a URL for its file.
+
+        `base_url` is the service's own as the client sees it, `key` the Idempotency-Key if there is one.
 
         Raises PayloadTooLarge, RequestInProgress, IdempotencyKeyReused.
         """
@@ -84,17 +92,17 @@ class UploadService:
         upload = await self._upload(document_id, wanted, self._settings.public_url or base_url)
         values = wanted.model_dump(include={"filename", "content_type", "size", "sha256"})
         values |= {"id": document_id, "owner_id": owner_id, "status": Status.INITIATED}
-        answer = Answer(201, upload.model_dump_json().encode(), f"/documents/{document_id}")
-        # What is replayed is a URL that still lives: ours and S3's end up to a second early.
-        guard = Guard(owner_id, key, min(self._settings.idempotency_ttl, ttl - 1)) if key else None
-        print_ = idempotency.fingerprint("POST", "/documents/initiate-upload", wanted.model_dump(mode="json"))
+        answer = StoredResponse(201, upload.model_dump_json().encode(), f"/documents/{document_id}")
+        # A replayed URL must still be valid; ours and S3's expire up to a second early.
+        scope = KeyScope(owner_id, key, min(self._settings.idempotency_ttl, ttl - 1)) if key else None
+        fingerprint = idempotency.fingerprint("POST", "/documents/initiate-upload", wanted.model_dump(mode="json"))
 
-        def work(conn: Connection) -> Answer:
-            if guard and (known := idempotency.recall(conn, guard, print_)):
+        def work(conn: Connection) -> StoredResponse:
+            if scope and (known := idempotency.lookup(conn, scope, fingerprint)):
                 return known
             repository.add(conn, values, wanted.metadata, expires_in=ttl)
-            if guard:
-                idempotency.remember(conn, guard, print_, answer)
+            if scope:
+                idempotency.store(conn, scope, fingerprint, answer)
             return answer
 
         answer = await self._db.write(work)
@@ -104,21 +112,21 @@ class UploadService:
     async def receive(
         self, document_id: UUID, expires: int, signature: str, sent: Sent, body: AsyncIterator[bytes]
     ) -> None:
-        """Take the bytes of an announced document in, for a storage that does not do it by itself.
+        """Receive the file of an announced document, for a storage that does not do so itself.
 
         Raises InvalidUploadUrl, NotFound, AlreadyStored, UploadRejected, LengthRequired, SizeMismatch,
         ContentTypeMismatch, Sha256Mismatch, RequestTimeout, TooBusy, StorageFull, Unavailable.
         """
         key = storage_key(document_id)
-        if self._presigner is not self._urls:  # the URL was made when the storage was another
+        if self._presigner is not self._urls:  # the URL was made for another storage
             raise InvalidUploadUrl
         self._urls.verify(key, expires, signature)
         found = await self._db.read(lambda conn: repository.announced(conn, document_id), brief=True)
         document = await self._expected(found, sent)
-        # It must not be swept while it arrives: one that began in time has half of the sweeper's grace to end.
+        # It must not be swept while it arrives: an upload that began in time must end within half the grace period.
         longest = expires - time.time() + self._settings.orphan_grace_seconds / 2
-        async with self._gate.slot(), self._storage.create(key) as staged:
-            async for batch in _batches(self._gate.paced(body, longest)):
+        async with self._uploads.limiter.acquire(), self._storage.create(key) as staged:
+            async for batch in _batches(self._uploads.paced(body, longest)):
                 await staged.write(batch)
             received = await staged.received()
             _compare(document, received.size, received.sha256)
@@ -126,13 +134,13 @@ class UploadService:
         faults.hit("put.after_link")
 
     async def complete(self, owner_id: UUID, document_id: UUID) -> Document:
-        """Verify what was sent, and make the document UPLOADED; one that is already comes back as it is.
+        """Verify the file that was sent and make the document UPLOADED. Returns a completed document unchanged.
 
         Raises NotFound, UploadMissing, UploadRejected, TooBusy, StorageFull, Unavailable.
         """
         document = await self._owned(owner_id, document_id)
-        if _waits(document):
-            async with slot(self._completions, SLOT_PATIENCE):
+        if _is_pending(document):
+            async with self._completions.acquire():
                 document = await self._settle(document)
         if document.status is Status.INITIATED and document.error is not None:
             await self._storage.delete(storage_key(document_id))
@@ -156,7 +164,10 @@ class UploadService:
         )
 
     async def _expected(self, document: Document | None, sent: Sent) -> Document:
-        """The document, if it waits for what is sent, as far as that can be told before its first byte."""
+        """Return the document if it expects this file, as far as the headers show.
+
+        Raises NotFound, AlreadyStored, UploadRejected, LengthRequired, SizeMismatch, ContentTypeMismatch.
+        """
         if document is None:
             raise NotFound
         if document.status is not Status.INITIATED:
@@ -170,12 +181,12 @@ class UploadService:
         if sent.content_type != document.content_type:
             raise ContentTypeMismatch
         with suppress(NotFound):
-            await self._reaches(document.id, 0)
+            await self._has_byte(document.id, 0)
             raise AlreadyStored
         return document
 
     async def _settle(self, document: Document) -> Document:
-        """Write down what came of the upload. If somebody else has settled it first, that stands."""
+        """Verify the upload and record its outcome, unless another call has done so first. Raises UploadMissing."""
         outcome: Facts | Failure
         try:
             outcome = await self._verified(document)
@@ -183,7 +194,7 @@ class UploadService:
             outcome = Failure(code=reason.code, detail=reason.detail)
         except UploadMissing:
             document = await self._owned(document.owner_id, document.id)
-            if _waits(document):
+            if _is_pending(document):
                 raise
             return document
 
@@ -200,9 +211,9 @@ class UploadService:
         return settled
 
     async def _verified(self, document: Document) -> Facts:
-        """What the file that was sent is. Raises UploadMissing, or what is wrong with it."""
+        """Return the facts of the file that was sent. Raises UploadMissing, or one of _REASONS if the file is wrong."""
         try:
-            if await self._reaches(document.id, document.size):  # it may be too large to be copied
+            if await self._has_byte(document.id, document.size):  # before the copy: it may be far larger than announced
                 raise SizeMismatch
             await self._storage.sync(storage_key(document.id))
             async with self._storage.local_copy(storage_key(document.id)) as path:
@@ -212,18 +223,18 @@ class UploadService:
         except OSError as error:
             raise StorageUnavailable from error
 
-    async def _reaches(self, document_id: UUID, position: int) -> bool:
-        """Whether the file has a byte at the position. Raises NotFound."""
+    async def _has_byte(self, document_id: UUID, position: int) -> bool:
+        """Return whether the file has a byte at the position. Raises NotFound."""
         return bool([chunk async for chunk in self._storage.read(storage_key(document_id), position, 1)])
 
 
-def _waits(document: Document) -> bool:
-    """Whether the upload is neither completed nor rejected."""
+def _is_pending(document: Document) -> bool:
+    """Return whether the upload is neither completed nor rejected."""
     return document.status is Status.INITIATED and document.error is None
 
 
 def _examine(path: Path, document: Document) -> Facts:
-    """The file as it turns out to be, if that is as was announced. Blocks."""
+    """Return the facts of a file. Raises one of _REASONS if they differ from what was announced. Blocks."""
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         size = file.tell()
@@ -235,7 +246,7 @@ def _examine(path: Path, document: Document) -> Facts:
 
 
 def _compare(document: Document, size: int, sha256: str) -> None:
-    """Raises SizeMismatch, Sha256Mismatch."""
+    """Compare a file with what was announced. Raises SizeMismatch, Sha256Mismatch."""
     if size != document.size:
         raise SizeMismatch
     if document.sha256 not in {None, sha256}:
@@ -243,6 +254,7 @@ def _compare(document: Document, size: int, sha256: str) -> None:
 
 
 async def _batches(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
+    """Yield the chunks in lists of at least BATCH bytes, except for the last one."""
     batch: list[bytes] = []
     size = 0
     async for chunk in chunks:

@@ -1,4 +1,4 @@
-"""Upload URLs of our own, for a storage that makes none: signed, and ended by time."""
+"""Signed, expiring upload URLs of the service itself, for a storage that cannot presign any."""
 
 import hashlib
 import hmac
@@ -7,13 +7,14 @@ import time
 from app.errors import InvalidUploadUrl
 from app.storage.base import Announced, Presigned
 
-_PURPOSE = b"document-api upload URL"  # so that no signature is one over anything else under the same secret
+_PURPOSE = b"document-api upload URL"  # keeps these signatures apart from others made with the same secret
 
 
 class OwnUrls:
     """A Presigner whose URLs lead to `PUT /uploads/{document_id}`.
 
-    What else is to be held to is the document's row, which says it of the id until the upload is complete.
+    A URL signs only the key and its expiry. Size, type and hash are checked against the document's row, which is
+    immutable until the upload completes.
     """
 
     def __init__(self, secret: str) -> None:
@@ -26,7 +27,7 @@ class OwnUrls:
         return Presigned(key, url, {"Content-Type": file.content_type})
 
     def verify(self, key: str, expires: int, signature: str) -> None:
-        """Raises InvalidUploadUrl."""
+        """Raise InvalidUploadUrl unless the signature is valid. `expires` is in seconds since the epoch."""
         if not hmac.compare_digest(self._signature(key, expires).encode(), signature.encode()):
             raise InvalidUploadUrl
         if time.time() >= expires:

@@ -1,4 +1,4 @@
-"""Conditional and range requests (RFC 9110 §13, §14), as far as one document's bytes or version need them."""
+"""Conditional and range requests (RFC 9110 §13, §14): ETag, If-Match, If-None-Match, Range and If-Range."""
 
 import re
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _ETAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """`length` bytes from `start` on, of a file of `total`."""
+    """`length` bytes from the offset `start`, in a file of `total` bytes."""
 
     start: int
     length: int
@@ -22,12 +22,16 @@ class Span:
 
     @property
     def content_range(self) -> str:
+        """The value of the Content-Range header."""
         return f"bytes {self.start}-{self.start + self.length - 1}/{self.total}"
 
 
 def requested_span(request: Request, size: int, etag: str) -> Span:
-    """What `Range` asks for, or the whole file: also for a form of Range that we do not serve (several ranges), and
-    when `If-Range` names other content. Raises RangeNotSatisfiable."""
+    """The span that `Range` requests from a file of `size` bytes.
+
+    The whole file without a Range, for several ranges (which a server may ignore), and when `If-Range` names another
+    ETag. Raises RangeNotSatisfiable.
+    """
     whole = Span(0, size, size, partial=False)
     asked = _RANGE.fullmatch(request.headers.get("range", "").replace(" ", ""))
     if asked is None or asked[0] == "bytes=-" or request.headers.get("if-range", etag) != etag:
@@ -45,13 +49,13 @@ def requested_span(request: Request, size: int, etag: str) -> Span:
 
 
 def unchanged(request: Request, etag: str) -> bool:
-    """Whether If-None-Match makes the answer a 304 (weak comparison)."""
+    """Whether If-None-Match names this ETag, so that the response is 304 (weak comparison)."""
     header = ", ".join(request.headers.getlist("if-none-match"))
     return header.strip() == "*" or etag.strip('"') in {value for _, value in _ETAG.findall(header)}
 
 
 def expected_versions(request: Request) -> frozenset[int] | None:
-    """The versions that If-Match allows (strong comparison); None when it allows any."""
+    """The versions that If-Match allows (strong comparison), or None when it allows any."""
     header = request.headers.getlist("if-match")
     if not header or header == ["*"]:
         return None

@@ -1,4 +1,4 @@
-"""What FastAPI cannot work out by itself of a route's OpenAPI: its errors, headers and links."""
+"""The parts of a route's OpenAPI that FastAPI cannot derive: its errors, headers and links."""
 
 from http import HTTPStatus
 from operator import attrgetter
@@ -19,46 +19,38 @@ from app.errors import (
 )
 from app.web.problems import Problem
 
+_REQUEST_ID = "01939f3e-5c00-7000-8000-000000000001"
+
 
 def raises(*errors: type[AppError], authenticated: bool = True, body: bool = False) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI `responses` of a route: the errors it names, those of its kind, and those of every route."""
+    """The OpenAPI `responses` for the given errors, and for those that every route of this kind can answer with."""
     found: list[type[AppError]] = [*errors, HeadersTooLarge, InternalError]
     if authenticated:
         found += [Unauthorized, InvalidToken, DatabaseUnavailable]
     if body:
         found += [ValidationFailed, RequestTimeout, PayloadTooLarge, UnsupportedMediaType]
-        found += [DatabaseUnavailable, StorageFull]  # what is sent is written down
+        found += [DatabaseUnavailable, StorageFull]  # a route that takes a body writes
     responses: dict[int | str, dict[str, Any]] = {}
     for error in sorted(found, key=attrgetter("status")):
-        described = responses.setdefault(error.status, _described(error))
-        codes = described["content"]["application/problem+json"]["examples"]
-        codes[error.code] = {"value": _example(error)}
+        response = responses.setdefault(error.status, _response(error.status))
+        for name, value in error.headers.items():
+            response["headers"].setdefault(name, {"schema": {"type": "string"}, "example": value})
+        examples = response["content"]["application/problem+json"]["examples"]
+        examples[error.code] = {"value": Problem.of(error(), _REQUEST_ID).model_dump(exclude_none=True)}
     return responses
 
 
-def _described(error: type[AppError]) -> dict[str, Any]:
+def _response(status: int) -> dict[str, Any]:
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
-        "description": HTTPStatus(error.status).phrase,
-        "headers": {name: {"schema": {"type": "string"}, "example": value} for name, value in error.headers.items()},
+        "description": HTTPStatus(status).phrase,
+        "headers": {},
         "content": {"application/problem+json": {"schema": schema, "examples": {}}},
     }
 
 
-def _example(error: type[AppError]) -> dict[str, Any]:
-    return Problem(
-        type=f"/problems/{error.code}",
-        title=error.title,
-        status=error.status,
-        detail=error.title,
-        instance="urn:request:01939f3e-5c00-7000-8000-000000000001",
-        code=error.code,
-        request_id="01939f3e-5c00-7000-8000-000000000001",
-    ).model_dump(exclude_none=True)
-
-
 def accepts(**headers: str) -> dict[str, Any]:
-    """The OpenAPI `parameters` for request headers that a route reads by itself, each with its description."""
+    """The OpenAPI `parameters` for request headers that a handler reads itself: a description for each name."""
     return {
         "parameters": [
             {"in": "header", "name": name.replace("_", "-"), "description": text, "schema": {"type": "string"}}
@@ -68,7 +60,7 @@ def accepts(**headers: str) -> dict[str, Any]:
 
 
 def links(*operations: str, **parameters: str) -> dict[str, Any]:
-    """The OpenAPI `links` of an answer: operations to go on with, and the runtime expressions for their parameters."""
+    """The OpenAPI `links` of a response: operations that may follow, and runtime expressions for their parameters."""
     return {operation: {"operationId": operation, "parameters": parameters} for operation in operations}
 
 

@@ -1,7 +1,7 @@
-"""Rules for text that comes from outside, as patterns that validation and API description share.
+"""Patterns for text from clients, used for validation and in the API description.
 
-NUL passes SQLite and fails PostgreSQL; other control characters forge log lines.
+PostgreSQL refuses NUL, which SQLite accepts; other control characters could forge log lines.
 """
 
 LINE = r"^[^\x00-\x1f\x7f-\x9f]*$"
-PROSE = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$"  # with tabs and line ends
+PROSE = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$"  # tabs and line breaks are allowed

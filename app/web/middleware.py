@@ -1,4 +1,4 @@
-"""Pure ASGI middleware: request id, access log and metrics, header limits, security headers, the last error handler."""
+"""Pure ASGI middleware: request id, access log, metrics, header limit, security headers, outermost error handler."""
 
 import re
 import time
@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
 from app.errors import HeadersTooLarge, InternalError
-from app.telemetry import metrics
+from app.telemetry import context, metrics
 from app.web import problems
 
 log = structlog.get_logger()
@@ -21,12 +21,12 @@ _SECURITY_HEADERS = [
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
 ]
-# To the clients of a process that is about to stop (RFC 9112, section 9.6): come back on another connection.
-_LAST_ANSWER = [(b"connection", b"close")]
+# While the process drains, clients are told to use another connection (RFC 9112 §9.6).
+_CLOSE = [(b"connection", b"close")]
 
 
 class RequestMiddleware:
-    """Everything that happens once to each request, around the whole application."""
+    """What is done once for each request, around the whole application."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -37,7 +37,8 @@ class RequestMiddleware:
             return
         request_id = _request_id(scope)
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        context.request_id.set(request_id)
+        context.actor.set(None)
         exchange = _Exchange(scope, send, request_id)
         try:
             if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
@@ -55,7 +56,7 @@ class RequestMiddleware:
 
 
 class _Exchange:
-    """One request and its answer. It ends with the answer's last byte, or with the request's task."""
+    """A request and its response. It ends with the response's last byte, or with the request's task."""
 
     def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
         self.status = 0
@@ -72,11 +73,11 @@ class _Exchange:
                 *message.get("headers", ()),
                 (b"x-request-id", self._request_id.encode()),
                 *_SECURITY_HEADERS,
-                *(_LAST_ANSWER if self._scope["app"].state.health.draining else ()),
+                *(_CLOSE if self._scope["app"].state.health.draining else ()),
             ]
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body"):
-            # Before the background tasks: they are not part of the answer.
+            # Before the background tasks, which are not part of the response.
             self.finish()
 
     def finish(self) -> None:
@@ -86,13 +87,13 @@ class _Exchange:
         self._finished = True
         seconds = time.perf_counter() - self._started
         method, route = self._scope["method"], _route(self._scope)
-        status = self.status or 499  # as nginx logs a client that left before the answer
+        status = self.status or 499  # nginx's code for a client that left before the response
         metrics.count_request(method, route, status, seconds)
         log.info("http.request", method=method, route=route, status=status, ms=round(seconds * 1000, 2))
 
 
 def _request_id(scope: Scope) -> str:
-    """The caller's X-Request-ID when it is harmless, else a new id."""
+    """The client's X-Request-ID if it is safe to log and return, else a new id."""
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return str(value, "ascii")
@@ -100,5 +101,5 @@ def _request_id(scope: Scope) -> str:
 
 
 def _route(scope: Scope) -> str:
-    """The route's template: bounded in number, and free of what a client put into the path."""
+    """The route's template. Unlike the path, it has few values and holds nothing that a client sent."""
     return getattr(scope.get("route"), "path", "(none)")

@@ -1,4 +1,4 @@
-"""The API's description of itself."""
+"""The OpenAPI description: its texts, and what FastAPI cannot derive from the routes."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -15,15 +15,15 @@ _REF = "#/components/schemas/{model}"
 DESCRIPTION: dict[str, Any] = {
     "title": "Document Lifecycle API",
     "version": "1.0.0",
-    "summary": "Takes in PDF and DOCX files, knows where each one stands, and never loses or doubles the work on them.",
+    "summary": "Stores PDF and DOCX files, tracks the status of each, and never loses or repeats work on them.",
     "description": (
         "Register, log in, upload a document, have it processed, fetch the result. Every error is an RFC 9457 problem "
         "whose `type` is a page of its own: see [/problems](/problems)."
     ),
     "openapi_tags": [
         {"name": "auth", "description": "Accounts and tokens."},
-        {"name": "documents", "description": "Files and what is known of them."},
-        {"name": "direct uploads", "description": "Large files, past the service where the storage can."},
+        {"name": "documents", "description": "Files and their metadata."},
+        {"name": "direct uploads", "description": "Large files, sent directly to the storage where it supports that."},
         {"name": "processing", "description": "Jobs and results."},
         {"name": "health", "description": "For load balancers and monitoring."},
     ],
@@ -31,7 +31,7 @@ DESCRIPTION: dict[str, Any] = {
 
 
 def install(app: FastAPI, models: Iterable[type[BaseModel]], processors: Iterable[Processor[Any]]) -> None:
-    """Add what FastAPI cannot know: the `models` that routes parse themselves, and the processors with their params."""
+    """Complete the OpenAPI with the `models` that routes parse themselves, and the processors with their params."""
     generate = app.openapi
 
     def complete() -> dict[str, Any]:
@@ -48,7 +48,7 @@ def install(app: FastAPI, models: Iterable[type[BaseModel]], processors: Iterabl
 
 
 def _add_request_ids(paths: dict[str, Any]) -> None:
-    id_header = header("Names this request in logs, timelines and errors; sent by the client or made here.", "7f9c")
+    id_header = header("The request's id in logs, timelines and errors: the client's own, or a new one.", "7f9c")
     for operation in (operation for path in paths.values() for operation in path.values()):
         for response in operation["responses"].values():
             response.setdefault("headers", {})["X-Request-ID"] = id_header
@@ -62,16 +62,16 @@ def _add_problems(schemas: dict[str, Any]) -> None:
 
 
 def _add_processors(schemas: dict[str, Any], processors: Iterable[Processor[Any]]) -> None:
-    """Divide `Wanted` by processor: each takes params of its own."""
-    wanted = schemas["Wanted"]
-    shape = {key: wanted.pop(key) for key in ("type", "properties", "additionalProperties")}
-    wanted["anyOf"] = [_wanted_of(processor, shape) for processor in processors]
+    """Describe `ProcessRequest` as one alternative for each processor, because each has params of its own."""
+    request = schemas["ProcessRequest"]
+    shape = {key: request.pop(key) for key in ("type", "properties", "additionalProperties")}
+    request["anyOf"] = [_request_of(processor, shape) for processor in processors]
     for model in (processor.params for processor in processors):
         schemas[model.__name__] = model.model_json_schema(ref_template=_REF)
 
 
-def _wanted_of(processor: Processor[Any], shape: dict[str, Any]) -> dict[str, Any]:
-    """The shape with one processor's params. Its name may be left out if it is the default."""
+def _request_of(processor: Processor[Any], shape: dict[str, Any]) -> dict[str, Any]:
+    """The alternative for one processor. Its name may be left out if it is the default."""
     own = {
         "processor": {"type": "string", "const": processor.name},
         "params": {"$ref": _REF.format(model=processor.params.__name__)},

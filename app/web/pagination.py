@@ -1,4 +1,4 @@
-"""Keyset pagination: a page begins where the last one ended, so page 1,000 costs what page 1 does."""
+"""Keyset pagination: a page starts after the last item of the page before, so page 1,000 costs as much as page 1."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from app.errors import InvalidCursor
 
 T = TypeVar("T")
 
-MAX_INTEGER = 2**63 - 1  # what a database takes
+MAX_INTEGER = 2**63 - 1  # of a BIGINT column
 
 Limit = Annotated[int, Query(ge=1, le=100, description="Items on a page.")]
 Cursor = Annotated[str | None, Query(max_length=2048, description="`next_cursor` of the page before.")]
@@ -27,14 +27,14 @@ class Page(BaseModel, Generic[T]):
 
 
 class Keyset(NamedTuple):
-    """Where a page ends: the value that the list is sorted by, and the id that breaks ties."""
+    """The position of an item in a list: its value in the column sorted by, and its id, which breaks ties."""
 
     value: Any
     id: UUID
 
 
 def encode(order: str, value: Any, item_id: UUID) -> str:
-    """An opaque cursor: the list's order, and the keyset of a page's last item."""
+    """An opaque cursor that holds the list's order and the keyset of the page's last item."""
     return urlsafe_b64encode(orjson.dumps((order, value, item_id))).rstrip(b"=").decode()
 
 
@@ -52,13 +52,13 @@ def decode(cursor: str, order: str, kind: type[int | str | datetime]) -> Keyset:
 
 
 def _storable(value: int | str | datetime) -> bool:
-    """Whether a database takes the value."""
+    """Whether a database can store the value."""
     if isinstance(value, int):
         return abs(value) <= MAX_INTEGER
     return not isinstance(value, str) or "\0" not in value
 
 
 def page(rows: list[T], limit: int) -> tuple[list[T], T | None]:
-    """Split `limit + 1` fetched rows into a page and the row that its cursor is made of (None on the last page)."""
+    """Split up to `limit + 1` fetched rows into a page and its last row, for the cursor (None on the last page)."""
     items = rows[:limit]
     return items, items[-1] if len(rows) > limit else None

@@ -1,10 +1,9 @@
-"""Errors on the wire: application/problem+json (RFC 9457), and a page for each problem type."""
+"""Errors as application/problem+json (RFC 9457), and an HTML page for each problem type."""
 
+from collections.abc import Sequence
 from html import escape
-from typing import Any
+from typing import Any, Self
 
-import orjson
-import structlog
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response
@@ -19,24 +18,26 @@ from app.errors import (
     NotFound,
     ValidationFailed,
 )
+from app.telemetry import context
 
-log = structlog.get_logger()
 router = APIRouter(include_in_schema=False)
+
+MAX_ERRORS = 20  # in one answer: a body of 1 MB can have 100,000 unknown fields
 
 
 def tree(root: type[AppError] = AppError) -> dict[str, type[AppError]]:
-    """Every error by its code."""
+    """Every error class by its code. A subclass that shares its parent's code is represented by the parent."""
     found: dict[str, type[AppError]] = {}
     for child in root.__subclasses__():
         found |= tree(child)
-    return found if root is AppError else found | {root.code: root}  # clients need not know it from its subclasses
+    return found if root is AppError else found | {root.code: root}
 
 
 _BY_STATUS: dict[int, type[AppError]] = {error.status: error for error in AppError.__subclasses__()}
 
 
-class Place(BaseModel):
-    """Where in the request something is wrong."""
+class FieldError(BaseModel):
+    """One thing that is wrong with a request, and where."""
 
     detail: str
     pointer: str = Field(
@@ -54,31 +55,39 @@ class Problem(BaseModel):
     instance: str = Field(description="This occurrence.")
     code: str = Field(examples=["not-found"])
     request_id: str
-    errors: list[Place] | None = Field(None, description="With validation-failed: every place that is wrong.")
+    errors: list[FieldError] | None = Field(
+        None, max_length=MAX_ERRORS, description="With status 422: what is wrong, and where."
+    )
     error: dict[str, str] | None = Field(
         None, description="With processing-failed and upload-rejected: the reason's `code` and `detail`."
     )
-    checks: dict[str, str] | None = Field(None, description="With not-ready: `ok` or what not, by check.")
+    checks: dict[str, str] | None = Field(None, description="With not-ready: `ok` or what is wrong, by check.")
+    alarms: dict[str, str] | None = Field(None, description="With not-ready: what else an operator should look into.")
+
+    @classmethod
+    def of(cls, error: AppError, request_id: str) -> Self:
+        """Describe one occurrence of an error. Members of `error.extra` that are not fields here are left out."""
+        return cls(
+            type=f"/problems/{error.code}",
+            title=error.title,
+            status=error.status,
+            detail=error.detail,
+            instance=f"urn:request:{request_id}",
+            code=error.code,
+            request_id=request_id,
+            **error.extra,
+        )
 
 
-def response(error: AppError) -> Response:
-    """Render an error. The request id is the one bound to the log context."""
-    request_id = structlog.contextvars.get_contextvars().get("request_id", "")
-    body = {
-        "type": f"/problems/{error.code}",
-        "title": error.title,
-        "status": error.status,
-        "detail": error.detail,
-        "instance": f"urn:request:{request_id}",
-        "code": error.code,
-        "request_id": request_id,
-        **error.extra,
-    }
-    return Response(orjson.dumps(body), error.status, error.headers, "application/problem+json")
+def response(error: AppError, request_id: str | None = None) -> Response:
+    """Render an error. Without a request id, the error belongs to the current request."""
+    problem = Problem.of(error, request_id or context.request_id.get() or "")
+    body = problem.model_dump_json(exclude_none=True)
+    return Response(body, error.status, error.headers, "application/problem+json")
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error, the framework's own included, as a problem."""
+    """Answer every error, the framework's own included, with a problem."""
     app.include_router(router)
 
     @app.exception_handler(AppError)
@@ -94,25 +103,26 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
-        return response(ValidationFailed(errors=places(error.errors())))
+        return response(ValidationFailed(errors=field_errors(error.errors())))
 
 
 def _allow(request: Request) -> dict[str, str]:
-    """All methods of the path (RFC 9110 §10.2.1); the framework names only those of the first route that fits."""
+    """All methods of the path (RFC 9110 §10.2.1); the framework names only those of the first matching route."""
     template = getattr(request.scope.get("route"), "path", "")
     methods = request.app.openapi()["paths"].get(template)
     return {"Allow": ", ".join(method.upper() for method in methods)} if methods else {}
 
 
 def invalid(error: ValidationError, *prefix: str) -> ValidationFailed:
-    """A ValidationFailed for a model that was validated by hand; `prefix` is where in the body it stands."""
+    """A ValidationFailed for a model that was validated by hand; `prefix` is the model's position in the body."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
-    return ValidationFailed(errors=places([{**each, "loc": (*prefix, *each["loc"])} for each in found]))
+    return ValidationFailed(errors=field_errors([{**each, "loc": (*prefix, *each["loc"])} for each in found]))
 
 
-def places(errors: Any) -> list[dict[str, str]]:
-    """Pydantic's errors as `{detail, pointer}`; the input and the context, which may hold it, are left out."""
-    return [{"detail": _detail(each), "pointer": _pointer(each)} for each in errors]
+def field_errors(errors: Sequence[Any]) -> list[dict[str, str]]:
+    """The first MAX_ERRORS of Pydantic's errors as `{detail, pointer}`. Input and context, which may quote it, are not
+    repeated."""
+    return [{"detail": _detail(each), "pointer": _pointer(each)} for each in errors[:MAX_ERRORS]]
 
 
 def _detail(error: dict[str, Any]) -> str:
@@ -122,9 +132,9 @@ def _detail(error: dict[str, Any]) -> str:
 
 
 def _pointer(error: dict[str, Any]) -> str:
-    """A location as a JSON Pointer (RFC 6901). Names that a client invented are cut short, not echoed whole."""
+    """A location as a JSON Pointer (RFC 6901). Names that a client invented are truncated, not echoed whole."""
     loc = error["loc"]
-    if error["type"] == "json_invalid":  # the text is wrong as a whole, not at an item of this number
+    if error["type"] == "json_invalid":  # its location is an offset into the text, not a path
         loc = tuple(step for step in loc if isinstance(step, str))
     steps = loc[1:] if loc and loc[0] == "body" else loc
     return "".join("/" + str(step)[:64].replace("~", "~0").replace("/", "~1") for step in steps)
@@ -140,6 +150,7 @@ PAGE = """<!doctype html>
 
 @router.get("/problems")
 async def problem_index() -> HTMLResponse:
+    """All problem types."""
     rows = "".join(
         f'<li><a href="/problems/{code}">{code}</a>: {error.title}' for code, error in sorted(tree().items())
     )
@@ -148,6 +159,7 @@ async def problem_index() -> HTMLResponse:
 
 @router.get("/problems/{code}")
 async def problem_page(code: str) -> HTMLResponse:
+    """One problem type. Raises NotFound."""
     error = tree().get(code)
     if error is None:
         raise NotFound

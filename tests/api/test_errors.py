@@ -167,6 +167,15 @@ def test_a_body_that_is_no_json_is_wrong_as_a_whole(owner, path, content):
     assert [place["pointer"] for place in answer.json()["errors"]] == [""]
 
 
+@pytest.mark.parametrize("path", ["/auth/register", "/auth/login", "/documents/{id}"])
+def test_at_most_20_errors_are_listed(owner, document_id, path):
+    method = "PATCH" if "id" in path else "POST"
+    unknown = {f"field{number}": 1 for number in range(1000)}
+    answer = owner.http.request(method, path.format(id=document_id), json=unknown)
+    assert_problem(answer, 422, "validation-failed")
+    assert len(answer.json()["errors"]) == 20
+
+
 IDS = ["9" * 5000, "%00", "%ff", "..%2f..%2f", "../../", "%F0%9F%93%84", "-1", "'--", "%0d%0aX:%20y", "{id}%00"]
 
 

@@ -102,7 +102,7 @@ def test_bytes_outcomes_and_states_are_counted(watched: Server) -> None:
     until(lambda: metric(watched, "jobs_oldest_queued_seconds") > 0.2)
     user.http.post(f"/jobs/{running}/cancel")
     user.finished(waiting)
-    assert growth() == [size + len(files[0]), 2, 1, 1, 0, 0, 2, 0, 0, 2]
+    assert growth() == [size + len(files[0]), 2, 1, 1, 1, 0, 2, 0, 0, 2]
     assert metric(watched, "jobs_oldest_queued_seconds") == 0
 
 
@@ -242,8 +242,8 @@ def test_the_description_says_how_to_authenticate(user: User) -> None:
     (password,) = [name for name, each in schemes.items() if each["type"] == "oauth2"]
     assert user.http.post(schemes[password]["flows"]["password"]["tokenUrl"]).status_code == 415
     for name, operation in operations(user).items():
-        open_to_all = name.split("/")[1] in {"livez", "readyz", "metrics", "uploads"} or name.startswith("post /auth/")
-        assert operation.get("security", []) == ([] if open_to_all else [{bearer: []}, {password: []}]), name
+        public = name.split("/")[1] in {"livez", "readyz", "metrics", "uploads"} or name.startswith("post /auth/")
+        assert operation.get("security", []) == ([] if public else [{bearer: []}, {password: []}]), name
 
 
 def test_the_docs_need_no_other_host(user: User) -> None:

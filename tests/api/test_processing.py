@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from sqlalchemy import update
 
-from app.processing.models import jobs
+from app.processing.models import results
 from tests.support import databases
 from tests.support.server import Server
 from tests.support.user import User
@@ -113,7 +113,7 @@ def test_a_completed_document_starts_anew_for_other_or_forced_work(user: User, o
 def test_a_result_of_an_older_version_is_not_current(server: Server, user: User) -> None:
     document_id, job = processed(user)
     with databases.engine(server.data_dir).begin() as conn:
-        conn.execute(update(jobs).where(jobs.c.id == UUID(job["id"])).values(processor_version="older"))
+        conn.execute(update(results).where(results.c.job_id == UUID(job["id"])).values(processor_version="older"))
     assert_started(user.process(document_id, **QUICK))
 
 

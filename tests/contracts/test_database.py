@@ -31,7 +31,17 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from app import wiring
-from app.database import Database, Retry, UTCDateTime, after_commit, any_case, binary_text, insert_unless, metadata, now
+from app.database import (
+    Database,
+    Retry,
+    UTCDateTime,
+    after_commit,
+    binary_text,
+    case_insensitive,
+    insert_on_conflict,
+    metadata,
+    now,
+)
 from app.database.postgresql import PostgresqlDatabase
 from app.database.sqlite import SqliteDatabase
 from tests.support import databases
@@ -254,21 +264,21 @@ async def test_values_come_back_as_they_were(db: Database) -> None:
     assert await db.read(lambda conn: conn.scalar(select(func.count()).where(things.c.data.is_(None)))) == 1
 
 
-async def test_text_is_sorted_by_code_point_and_found_in_any_case(db: Database) -> None:
+async def test_text_is_sorted_by_code_point_and_found_in_case_insensitive(db: Database) -> None:
     names = ["b", "B", "a", "É", "é", "z", "_", "10", "9"]
     await db.write(lambda conn: conn.execute(insert(things), [{"id": uuid4(), "name": name} for name in names]))
     assert await db.read(lambda conn: conn.scalars(select(things.c.name).order_by(things.c.name)).all()) == sorted(
         names
     )
-    found = select(things.c.name).where(any_case(things.c.name).icontains("É", autoescape=True))
+    found = select(things.c.name).where(case_insensitive(things.c.name).icontains("É", autoescape=True))
     assert set(await db.read(lambda conn: conn.scalars(found).all())) == {"É", "é"}
-    percent = select(things.c.name).where(any_case(things.c.name).icontains("_", autoescape=True))
+    percent = select(things.c.name).where(case_insensitive(things.c.name).icontains("_", autoescape=True))
     assert await db.read(lambda conn: conn.scalars(percent).all()) == ["_"]
 
 
 async def test_an_insert_may_give_way(db: Database) -> None:
     def put(conn: Connection, n: int) -> None:
-        conn.execute(insert_unless(conn, counters).values(id=1, n=n).on_conflict_do_nothing())
+        conn.execute(insert_on_conflict(conn, counters).values(id=1, n=n).on_conflict_do_nothing())
 
     for n in (1, 2):
         await db.write(lambda conn, n=n: put(conn, n))

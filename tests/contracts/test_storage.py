@@ -450,7 +450,7 @@ class TestS3:
             async with storage.create("documents/it") as staged:
                 await write(staged, content(PART + 1))
                 monkeypatch.setattr(objects, "_chunks", trickle)
-                monkeypatch.setattr(staged_module, "PATIENCE", 0.3)
+                monkeypatch.setattr(staged_module, "REQUEST_TIMEOUT", 0.3)
                 with pytest.raises(StorageUnavailable):
                     await staged.inspect(lambda file: file.read())
             assert len(asyncio.all_tasks()) == 1

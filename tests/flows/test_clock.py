@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from app.database.sqlite import SqliteDatabase
-from app.documents.gate import Gate
+from app.documents.limits import UploadLimits
 from app.documents.service import DocumentService
 from app.errors import StorageUnavailable
 from app.settings import Settings
@@ -117,7 +117,7 @@ async def test_a_file_that_a_sweep_may_have_taken_for_an_orphan_gets_no_document
 
     db = SqliteDatabase(tmp_path / "app.db")
     storage = LocalStorage(tmp_path / "files")
-    service = DocumentService(JumpsFirst(db, monkeypatch), storage, Gate(Settings()), Settings())
+    service = DocumentService(JumpsFirst(db, monkeypatch), storage, UploadLimits(Settings()), Settings())
     with pytest.raises(StorageUnavailable):
         await service.upload(uuid4(), b"frontier", body(), None)
     await db.close()

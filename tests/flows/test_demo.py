@@ -98,7 +98,7 @@ def test_a_server_that_is_not_ready_yet_is_waited_for() -> None:
 
 
 def test_a_server_that_never_comes_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "STARTUP", 0.2)
+    monkeypatch.setattr(demo, "STARTUP_TIMEOUT", 0.2)
     with pytest.raises(demo.DemoError, match=r"^http://127.0.0.1:\d+: Connection refused$"):
         demo.run(f"http://127.0.0.1:{free_port()}")
 

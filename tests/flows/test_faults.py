@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from sqlalchemy import select
 
-from app.processing.models import jobs
+from app.jobs.models import jobs
 from app.telemetry.faults import POINTS
 from tests.support import databases
 from tests.support.factories import PDF_TYPE, pdf

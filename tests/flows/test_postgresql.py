@@ -22,8 +22,8 @@ from app.database import after_commit, metadata
 from app.database.postgresql import PostgresqlDatabase
 from app.documents.models import documents
 from app.errors import ConfigurationError, DatabaseUnavailable
-from app.processing import repository
-from app.processing.models import jobs
+from app.jobs import repository
+from app.jobs.models import jobs
 from tests.support import databases
 from tests.support.factories import pdf
 from tests.support.invariants import Ledger

@@ -17,11 +17,11 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Connection, Engine, event
 
-from app.database import metadata, prepared
-from app.database.prepared import execute
+from app.database import metadata, statements
+from app.database.statements import execute
 from app.documents import listing, repository as documents
+from app.jobs import repository
 from app.main import create_app
-from app.processing import repository
 from app.settings import Settings
 from tests.benchmarks import growth_rows
 from tests.support import databases
@@ -80,7 +80,7 @@ class Driver:
         self.statements: Statements = {}
         self.cause = "the start"
         event.listen(Engine, "before_cursor_execute", self.record)
-        self.prepared = patch.object(prepared, "execute", self.execute)
+        self.prepared = patch.object(statements, "execute", self.execute)
         self.prepared.start()
         self.ask("POST", "/auth/register", json=ACCOUNT)
         self.tokens = self.ask("POST", "/auth/login", json=ACCOUNT)
@@ -110,7 +110,7 @@ class Driver:
         self.process.write(repository.finished, [UUID(job_id)])
 
     def execute(self, conn: Connection, sql: str, parameters: list[Any]) -> sqlite3.Cursor:
-        """As `prepared.execute`."""
+        """As `statements.execute`."""
         self.note(sql, tuple(parameters))
         return execute(conn, sql, parameters)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx2
 from sqlalchemy import select
 
-from app.documents.gate import RATE_WINDOW
+from app.documents.limits import RATE_WINDOW
 from app.idempotency import records
 from app.server.protocol import HEADER_TIMEOUT
 from tests.api.test_uploads import END, FORM, LARGE, answered, begun, part

@@ -24,15 +24,17 @@ from hypothesis.stateful import (
 from sqlalchemy import select
 
 from app.auth import passwords
-from app.documents.schemas import Failure
 from app.events import events
-from app.processing import repository, settlement
-from app.processing.settlement import Failed, Faltered, Outcome, Released, Succeeded
+from app.jobs import repository
+from app.jobs.kinds import Failed, Outcome, Released, Retryable, Succeeded
+from app.jobs.models import Failure
+from app.jobs.rescuer import EARLIEST
+from app.processing import kind
 from tests.support import databases
 from tests.support.factories import PDF_TYPE, pdf
 from tests.support.inprocess import Process, addresses
 from tests.support.invariants import Ledger
-from tests.support.model import KEPT, KEPT_URL, LEASE, MAX_TRIES, Attempt, Document, Job, Model
+from tests.support.model import KEPT, KEPT_URL, LEASE, MAX_TRIES, Attempt, Document, Job, Model, processor
 from tests.support.rows import Rows, told
 from tests.support.torture import LONG
 from tests.support.user import PASSWORD
@@ -72,7 +74,7 @@ jobs, with_jobs = one_of(lambda machine: machine.model.jobs)
 attempts, with_attempts = one_of(lambda machine: machine.model.attempts)
 sent, with_sent = one_of(lambda machine: list(machine.model.sent))
 keys = st.sampled_from([None, None, None, "k1", "k2"])
-hints = st.sampled_from(["claimed", "claimed", "lost", "finished", "failed"])
+follow_ups = st.sampled_from(["claimed", "claimed", "nothing", "finished", "failed"])
 wanted_works = st.sampled_from(
     [
         Wanted("1 s", {}),
@@ -84,9 +86,9 @@ wanted_works = st.sampled_from(
 
 
 class DocumentLifecycle(RuleBasedStateMachine):
-    """Users speak HTTP. What workers and sweepers do is done step by step, by the functions that they call.
+    """Users speak HTTP. What workers do is done step by step, by the functions that they call.
 
-    `hint` says what comes of the hints that an operation sends, so that even a few operations get far.
+    `then` says what workers make of what is due after an operation, so that even a few operations get far.
     """
 
     def __init__(self) -> None:
@@ -108,12 +110,12 @@ class DocumentLifecycle(RuleBasedStateMachine):
             self.kill()
         self.resources.close()
 
-    @initialize(hint=hints)
-    def register(self, hint: str) -> None:
+    @initialize(then=follow_ups)
+    def register(self, then: str) -> None:
         self.owner, self.stranger = map(self.registered, ("owner@example.com", "stranger@example.com"))
         self.upload("one", None)
         self.the_promise_is_kept()
-        self.process(self.model.documents[0], Wanted("1 s", {}), None, hint, force=False)
+        self.process(self.model.documents[0], Wanted("1 s", {}), None, then, force=False)
 
     def registered(self, email: str) -> str:
         """The access token of a new user."""
@@ -170,8 +172,8 @@ class DocumentLifecycle(RuleBasedStateMachine):
             assert (answer.json()["status"], answer.json()["version"]) == (document.status, document.version)
 
     @with_documents
-    @rule(document=documents, wanted=wanted_works, key=keys, force=st.booleans(), hint=hints)
-    def process(self, document: Document, wanted: Wanted, key: str | None, hint: str, *, force: bool) -> None:
+    @rule(document=documents, wanted=wanted_works, key=keys, force=st.booleans(), then=follow_ups)
+    def process(self, document: Document, wanted: Wanted, key: str | None, then: str, *, force: bool) -> None:
         path, body = f"/documents/{document.id}/process", {"json": {**wanted.options, "force": force}}
         answer = self.http("POST", path, key, **body)
         if self.replayed(key, path, body, answer):
@@ -185,8 +187,9 @@ class DocumentLifecycle(RuleBasedStateMachine):
         assert seen["started"] == (answer.status_code == 202)
         if seen["started"]:
             self.model.start(document, UUID(seen["job"]["id"]), wanted.work)
-        self.shows(document, seen["document"], seen["job"])
-        self.follow(hint)
+        made = None if seen["started"] or document.status == "PROCESSING" else document.made_by(wanted.work)
+        self.shows(document, seen["document"], seen["job"], made or document.job)
+        self.follow(then)
 
     def replayed(self, key: str | None, path: str, body: dict[str, Any], answer: httpx2.Response) -> bool:
         """Whether the key alone decided which answer this is: the first one again, or that the key is taken."""
@@ -232,19 +235,24 @@ class DocumentLifecycle(RuleBasedStateMachine):
     def result(self, document: Document) -> None:
         seen = self.http("GET", f"/documents/{document.id}").json()
         job = self.http("GET", f"/jobs/{seen['job_id']}").json() if document.job else None
-        self.shows(document, seen, job)
+        self.shows(document, seen, job, document.job)
         answer = self.http("GET", f"/documents/{document.id}/result")
         seen = answer.json()
         if document.status == "COMPLETED":
-            assert document.published
-            assert (UUID(seen["job_id"]), seen["data"]) == (document.published.job.id, made_by(document.published))
+            assert document.job
+            published = document.published[processor(document.job.work)]
+            assert (UUID(seen["job_id"]), seen["data"]) == (document.job.id, made_by(published))
         else:
             code = "processing-failed" if document.status == "FAILED" else "result-not-ready"
             assert (answer.status_code, seen["code"]) == (409, code)
+        kept = self.http("GET", f"/documents/{document.id}/results").json()["items"]
+        assert {each["processor"]: each["data"] for each in kept} == {
+            name: made_by(attempt) for name, attempt in document.published.items()
+        }
 
-    def shows(self, document: Document, seen: dict[str, Any], job: dict[str, Any] | None) -> None:
+    def shows(self, document: Document, seen: dict[str, Any], job: dict[str, Any] | None, expected: Job | None) -> None:
         assert (seen["status"], seen["version"]) == (document.status, document.version)
-        if expected := document.job:
+        if expected:
             assert job
             assert (UUID(job["id"]), job["state"], job["attempt"]) == (expected.id, expected.state, expected.tries)
 
@@ -256,29 +264,41 @@ class DocumentLifecycle(RuleBasedStateMachine):
         ids = {"document_id": document.id, "job_id": document.job.id if document.job else document.id}
         token = self.owner if document.deleted else self.stranger
         for method, path in addresses():
-            answer = self.server.http(method, path.format(**ids), token=token, key="k1", json={})
+            answer = self.server.http(method, path.format(**ids, processor="simulated"), token=token, key="k1", json={})
             assert answer.status_code == 404, (method, path)
         for path in ("/documents", "/jobs"):
             assert self.server.http("GET", path, token=self.stranger).json()["items"] == []
 
-    def follow(self, hint: str) -> None:
-        """Let a worker have the jobs that this operation has announced."""
-        for job in [job for job in self.model.jobs if job.id in self.server.hints and hint != "lost"]:
+    def follow(self, then: str) -> None:
+        """Let a worker have what is due after this operation."""
+        if then == "nothing":
+            return
+        self.the_promise_is_kept()
+        for attempt in self.pulled(10):
             self.the_promise_is_kept()
-            self.claim(job)
-            self.the_promise_is_kept()
-            if hint == "finished":
-                self.finish(self.model.attempts[-1])
-            elif hint == "failed":
-                self.fail(self.model.attempts[-1], Faltered(ERROR))
+            if then == "finished":
+                self.finish(attempt)
+            elif then == "failed":
+                self.fail(attempt, Retryable(ERROR))
 
     @with_jobs
-    @rule(job=jobs)
-    def claim(self, job: Job) -> None:
-        claimed = self.server.write(repository.claim, job.id, WORKER, LEASE)
-        assert (claimed is not None) == self.model.claim(job)
-        if claimed:
-            self.model.attempts.append(Attempt(job, claimed))
+    @rule(limit=st.integers(1, 3))
+    def pull(self, limit: int) -> None:
+        self.pulled(limit)
+
+    def pulled(self, limit: int) -> list[Attempt]:
+        """The attempts that begin when a worker pulls so many jobs."""
+        limits = dict.fromkeys(self.server.queues, limit)
+        claimed = self.server.write(repository.claim_due, limits, limit, WORKER, LEASE, EARLIEST)
+        due = {job.id: job for job in self.model.due}
+        assert len(claimed) == min(limit, len(due))
+        taken = [due.pop(job.id) for job in claimed]
+        assert not due or not taken or max(job.run_at for job in taken) <= min(job.run_at for job in due.values())
+        for job in taken:
+            self.model.claim(job)
+        begun = [Attempt(job, claim) for job, claim in zip(taken, claimed, strict=True)]
+        self.model.attempts += begun
+        return begun
 
     @with_attempts
     @rule(attempt=attempts)
@@ -291,7 +311,7 @@ class DocumentLifecycle(RuleBasedStateMachine):
         self.settle(attempt, Succeeded(made_by(attempt)), held=self.model.finish(attempt))
 
     @with_attempts
-    @rule(attempt=attempts, outcome=st.sampled_from([Failed(ERROR), Faltered(ERROR), Released()]))
+    @rule(attempt=attempts, outcome=st.sampled_from([Failed(ERROR), Retryable(ERROR), Released()]))
     def fail(self, attempt: Attempt, outcome: Outcome) -> None:
         if isinstance(outcome, Released):
             held = self.model.release(attempt)
@@ -301,8 +321,8 @@ class DocumentLifecycle(RuleBasedStateMachine):
 
     def settle(self, attempt: Attempt, outcome: Outcome, *, held: bool) -> None:
         """A worker that is refused stops; one that is not may say the same again."""
-        with patch.object(settlement, "uniform", lambda _low, high: high):
-            assert self.server.write(settlement.settle, attempt.claimed, outcome, WORKER) == held
+        with patch.object(kind, "uniform", lambda _low, high: high):
+            assert self.server.settle(attempt.claimed, outcome, WORKER) == held
         if not held:
             self.model.attempts.remove(attempt)
 
@@ -313,14 +333,13 @@ class DocumentLifecycle(RuleBasedStateMachine):
         self.model.now = self.model.after(seconds)
 
     @serving
-    @rule(seconds=st.sampled_from([LEASE + 1, 5]), hint=hints)
-    def tick(self, seconds: float, hint: str) -> None:
+    @rule(seconds=st.sampled_from([LEASE + 1, 5]), then=follow_ups)
+    def tick(self, seconds: float, then: str) -> None:
         self.pause(seconds)
         self.server.tick()
         self.model.sweep()
         self.model.expire()
-        self.model.announce()
-        self.follow(hint)
+        self.follow(then)
 
     @precondition(lambda machine: machine.server and machine.model.busy)
     @rule()
@@ -330,13 +349,13 @@ class DocumentLifecycle(RuleBasedStateMachine):
         self.server = None
 
     @precondition(lambda machine: not machine.server)
-    @rule(hint=hints)
-    def restart(self, hint: str) -> None:
+    @rule(then=follow_ups)
+    def restart(self, then: str) -> None:
         self.start()
-        self.server.announce_all()
+        self.server.tick()
         self.model.sweep()
-        self.model.announce(all_queued=True)
-        self.follow(hint)
+        self.model.expire()
+        self.follow(then)
 
     @invariant()
     def zombies_are_refused(self) -> None:
@@ -353,10 +372,8 @@ class DocumentLifecycle(RuleBasedStateMachine):
         self.rows.follow_legally(before, news)
         self.rows.hold(self.model)
         assert Counter(map(told, news)) == self.model.told
-        assert (self.server.hints if self.server else {}) == self.model.hinted
         assert self.ledger.files().keys() == self.model.stored
-        for counter in (self.model.told, self.model.hinted, self.server.hints if self.server else {}):
-            counter.clear()
+        self.model.told.clear()
 
 
 def made_by(attempt: Attempt) -> dict[str, Any]:

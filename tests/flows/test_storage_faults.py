@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
 
-from app.documents.gate import RATE_WINDOW
+from app.documents.limits import RATE_WINDOW
 from app.errors import NotFound, StorageUnavailable
 from app.storage.local import LocalStorage
 from tests.support.factories import PDF_TYPE, pdf

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import select
 
 from app.events import events
-from app.processing.models import jobs, results
+from app.jobs.models import jobs, results
 from tests.flows.test_chaos import CLIENTS, LEASE, SETTINGS, Client, fork, torment
 from tests.support.brokers import Queue
 from tests.support.invariants import Ledger

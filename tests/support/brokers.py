@@ -25,7 +25,7 @@ from botocore.session import get_session
 from redis import Redis
 from taskiq import BrokerMessage
 
-from app.dispatch.broker.connect import connect
+connect = None
 from app.settings import broker as broker_url
 from tests.support.relay import Relay
 from tests.support.server import free_port
@@ -50,7 +50,7 @@ class Queue:
     environment: dict[str, str] = field(default_factory=dict)
 
     @property
-    def place(self) -> broker_url.Place:
+    def place(self) -> broker_url.BrokerConfig:
         return broker_url.parse(self.url)
 
     async def put(self, body: bytes) -> None:

@@ -1,50 +1,40 @@
 """The app in this very process, one step at a time: nothing goes on in the background, and the clock is the test's."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Coroutine
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
-from unittest.mock import patch
 from uuid import UUID
 
 import httpx2
 
 from app import wiring
+from app.jobs import repository, settlement
+from app.jobs.kinds import Outcome
+from app.jobs.models import Job
 from app.main import create_app
+from app.server.health import Health
 from app.settings import Settings
 from tests.support import databases
-
-SERVED = ("auth", "documents", "uploads", "processing", "health")
 
 T = TypeVar("T")
 
 
 class Process:
-    """A server process: the app and its services on a data folder. Hints go nowhere, but are counted."""
+    """A server process: the app and its services on a data folder. Nothing is pulled but by `work`."""
 
     def __init__(self, data_dir: Path, **options: Any) -> None:
         options["database_url"] = databases.url(data_dir)
         settings = Settings(_env_file=None, data_dir=data_dir, log_level="ERROR", **options)
-        self.hints: Counter[UUID] = Counter()
-        with patch.object(wiring, "InProcessDispatcher", lambda _run: self):
-            self._services = wiring.build(settings)
+        self._services = wiring.build(settings)
         self._services.db.migrate()
         app = create_app(settings)
         self._state = app.state
-        for name in SERVED:
-            setattr(self._state, name, getattr(self._services, name))
+        self._state.services = self._services
+        self._state.health = Health(self._services.checks, self._services.alarms, self._services.gauges)
         self._client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://app")
         self._loop = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-
-    room = 500
-    plenty = False
-    alarm = None
-
-    async def send(self, job_id: UUID) -> None:
-        """Be the Dispatcher."""
-        self.hints[job_id] += 1
 
     def http(
         self, method: str, path: str, *, token: str = "", key: str | None = None, kind: str = "", **body: Any
@@ -59,19 +49,30 @@ class Process:
         """Run a unit of work as a worker does."""
         return self._loop.run(self._services.db.write(lambda conn: unit(conn, *args)))
 
-    def announce_all(self) -> None:
-        self._sweep(self._services.sweeper.announce_all)
+    def settle(self, job: Job, outcome: Outcome, actor: str) -> bool:
+        """Write what came of an attempt, as its worker does."""
+        kind = self._services.kinds[job.kind]
+        return self.write(lambda conn: settlement.settle(conn, kind, job, outcome, actor))
+
+    @property
+    def queues(self) -> Sequence[str]:
+        """The queues that this process can serve."""
+        return self._services.runner.queues
 
     def tick(self) -> None:
-        self._sweep(self._services.sweeper.sweep_jobs)
-        self._sweep(self._services.sweeper.sweep_rows)
-        self._sweep(self._services.sweeper.sweep_uploads)
+        """What goes on in the background, once, but for the work itself."""
+        self._loop.run(self._services.rescuer.look())
+        self._loop.run(self._services.sweeper.sweep_rows())
+        self._loop.run(self._services.sweeper.sweep_uploads())
 
     def work(self, *job_ids: UUID) -> None:
-        """Be their runner."""
+        """Pull and run until these jobs are finished."""
 
         async def run() -> None:
-            await asyncio.gather(*map(self._services.runner.run, job_ids))
+            runner, finished = self._services.runner, partial(repository.finished, job_ids=job_ids)
+            while len(await self._services.db.read(finished)) < len(job_ids):
+                await runner.pull()
+                await runner.join()
 
         self._loop.run(run())
 
@@ -89,12 +90,7 @@ class Process:
         self._loop.run(self._client.aclose())
         self._loop.run(self._services.db.close())
         self._loop.close()
-        for name in SERVED:  # the framework keeps the app for ever; with it would stay the storage's threads
-            delattr(self._state, name)
-
-    def _sweep(self, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._loop.run(step())
-        self._loop.run(self._services.sweeper.close())
+        del self._state.services  # the framework keeps the app for ever; with it would stay the storage's threads
 
 
 @cache

@@ -11,7 +11,8 @@ from sqlalchemy import Row, Select, select
 
 from app.documents.models import documents
 from app.events import events
-from app.processing.models import LIVE, jobs, results
+from app.jobs.models import LIVE, jobs
+from app.processing.models import results
 from tests.support import databases
 
 FINAL = {"job.succeeded": "SUCCEEDED", "job.failed": "FAILED", "job.cancelled": "CANCELLED"}

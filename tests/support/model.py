@@ -1,12 +1,12 @@
 """The promise of the product without a database: what every operation, in any order, must answer and change."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from app.processing import schemas
+from app.jobs import models
 
 LEASE, MAX_TRIES, KEPT = 30, 2, 86400  # seconds, attempts, seconds that a key is remembered
 URL_TTL, GRACE = 900, 3600  # seconds
@@ -20,7 +20,8 @@ class Document:
     status: str = "UPLOADED"
     version: int = 1
     job: "Job | None" = None
-    published: "Attempt | None" = None
+    published: dict[str, "Attempt"] = field(default_factory=dict)  # by processor
+    before: "tuple[str, Job | None]" = ("UPLOADED", None)  # the state and the job that a cancellation restores
     deleted: bool = False
     upload: "Upload | None" = None
 
@@ -31,10 +32,14 @@ class Document:
         """The status that a request to process it is answered with; 202 starts a job."""
         if self.status == "INITIATED":
             return 409
-        same = self.job is not None and self.job.work == work
         if self.status == "PROCESSING":
-            return 200 if same else 409
-        return 200 if self.status == "COMPLETED" and same and not force else 202
+            return 200 if self.job and self.job.work == work else 409
+        return 200 if self.status == "COMPLETED" and self.made_by(work) and not force else 202
+
+    def made_by(self, work: str) -> "Job | None":
+        """The job that made a result by this very work, if that is still the processor's last good one."""
+        attempt = self.published.get(processor(work))
+        return attempt.job if attempt and attempt.job.work == work else None
 
 
 @dataclass(eq=False)
@@ -53,7 +58,6 @@ class Job:
     document: Document
     work: str
     run_at: datetime
-    hint_at: datetime
     state: str = "QUEUED"
     fence: int = 0
     tries: int = 0
@@ -73,7 +77,7 @@ class Attempt:
     """A claim of a job, as its worker remembers it, however long ago that was."""
 
     job: Job
-    claimed: schemas.Job
+    claimed: models.Job
 
     def __repr__(self) -> str:
         return f"<attempt with fence {self.fence} at {self.job}>"
@@ -97,8 +101,13 @@ class Sent(NamedTuple):
     until: datetime
 
 
+def processor(work: str) -> str:
+    """The name of the processor that does the work."""
+    return "text" if work == "text" else "simulated"
+
+
 class Model:
-    """Documents and jobs as they must be, and in `told` and `hinted` the events and hints that must have been sent."""
+    """Documents and jobs as they must be, and in `told` the events that must have been written."""
 
     def __init__(self) -> None:
         self.now = datetime(2030, 1, 1, tzinfo=UTC)
@@ -107,7 +116,6 @@ class Model:
         self.attempts: list[Attempt] = []
         self.sent: dict[str, Sent] = {}
         self.told: Counter[Any] = Counter()
-        self.hinted: Counter[UUID] = Counter()
 
     @property
     def kept(self) -> list[Document]:
@@ -153,11 +161,10 @@ class Model:
         self._tell("document.uploaded", document)
 
     def start(self, document: Document, job_id: UUID, work: str) -> Job:
-        job = Job(job_id, len(self.jobs) + 1, document, work, run_at=self.now, hint_at=self.after(LEASE))
+        job = Job(job_id, len(self.jobs) + 1, document, work, run_at=self.now)
         self.jobs.append(job)
-        self.hinted[job_id] += 1
         self._tell("job.queued", document, job)
-        document.job = job
+        document.before, document.job = (document.status, document.job), job
         self._move(document, "PROCESSING")
         return job
 
@@ -165,14 +172,17 @@ class Model:
         document.deleted = True
         self._tell("document.deleted", document)
 
-    def claim(self, job: Job) -> bool:
-        if job.state != "QUEUED" or job.run_at > self.now:
-            return False
+    @property
+    def due(self) -> list[Job]:
+        """The jobs that can be claimed, the longest due first."""
+        due = [job for job in self.jobs if job.state == "QUEUED" and job.run_at <= self.now]
+        return sorted(due, key=lambda job: job.run_at)
+
+    def claim(self, job: Job) -> None:
         job.state, job.locked_until = "RUNNING", self.after(LEASE)
         job.fence += 1
         job.tries += 1
         self._tell("job.started", job.document, job, fence=job.fence)
-        return True
 
     def heartbeat(self, attempt: Attempt) -> bool:
         if attempt.held:
@@ -182,7 +192,7 @@ class Model:
     def finish(self, attempt: Attempt) -> bool:
         if not attempt.held:
             return self._refuse(attempt)
-        attempt.job.document.published = attempt
+        attempt.job.document.published[processor(attempt.job.work)] = attempt
         self._end(attempt.job, "SUCCEEDED", fence=attempt.fence)
         return True
 
@@ -226,20 +236,19 @@ class Model:
                 document.deleted = True
                 self._tell("document.upload_expired", document)
 
-    def announce(self, *, all_queued: bool = False) -> None:
-        for job in self.jobs:
-            if job.state == "QUEUED" and job.run_at <= self.now and (all_queued or job.hint_at <= self.now):
-                job.hint_at = self.after(LEASE)
-                self.hinted[job.id] += 1
-
     def _requeue(self, job: Job, run_at: datetime) -> None:
         job.state, job.locked_until = "QUEUED", None
-        job.run_at = job.hint_at = run_at
+        job.run_at = run_at
 
     def _end(self, job: Job, state: str, *, dead: bool = False, **of_claim: int) -> None:
         job.state, job.dead, job.locked_until = state, dead, None
-        self._tell(f"job.{state.lower()}", job.document, job, **of_claim)
-        self._move(job.document, "COMPLETED" if state == "SUCCEEDED" else "FAILED")
+        document = job.document
+        self._tell(f"job.{state.lower()}", document, job, **of_claim)
+        if state == "CANCELLED":
+            self._move(document, document.before[0])
+            document.job = document.before[1]
+        else:
+            self._move(document, "COMPLETED" if state == "SUCCEEDED" else "FAILED")
 
     def _refuse(self, attempt: Attempt) -> bool:
         self._tell("job.fenced", attempt.job.document, attempt.job, fence=attempt.fence)

@@ -8,31 +8,36 @@ from sqlalchemy import Row, select
 
 from app.documents.lifecycle import SOURCES, Status
 from app.documents.models import documents
-from app.processing.models import LIVE, jobs, results
+from app.jobs.models import LIVE, jobs
+from app.processing.models import results
 from tests.support.invariants import Ledger
 from tests.support.model import Model
 
-FACTS = ("state", "fence", "tries", "dead", "locked_until", "run_at", "hint_at")
+FACTS = ("state", "fence", "tries", "dead", "locked_until", "run_at")
 
 
 class Rows(NamedTuple):
-    """By their ids; results by that of their document."""
+    """By their ids; results by document and processor."""
 
     documents: dict[UUID, Row[Any]]
     jobs: dict[UUID, Row[Any]]
-    results: dict[UUID, Row[Any]]
+    results: dict[tuple[UUID, str], Row[Any]]
 
     @classmethod
     def of(cls, ledger: Ledger) -> Self:
-        return cls(*({row[0]: row for row in ledger.rows(select(table))} for table in (documents, jobs, results)))
+        return cls(
+            {row.id: row for row in ledger.rows(select(documents))},
+            {row.id: row for row in ledger.rows(select(jobs))},
+            {(row.document_id, row.processor): row for row in ledger.rows(select(results))},
+        )
 
     def follow_legally(self, before: Self, events: Sequence[Row[Any]]) -> None:
         """Assert what the lifecycle promises of these rows, after those and with these events between them."""
         for document_id, row in self.documents.items():
             live = [job for job in self.jobs.values() if job.document_id == row.id and job.state in LIVE]
             assert len(live) == (row.status == "PROCESSING")
-            result = self.results.get(document_id)
-            assert (result is not None and result.job_id == row.job_id) == (row.status == "COMPLETED")
+            makers = {result.job_id for result in self.results.values() if result.document_id == document_id}
+            assert (row.job_id in makers) == (row.status == "COMPLETED")
             old = before.documents.get(document_id, row)
             changed = old.status != row.status
             assert not changed or old.status in SOURCES[Status(row.status)]
@@ -52,8 +57,9 @@ class Rows(NamedTuple):
         jobs = {id_: [getattr(row, name) for name in FACTS] for id_, row in self.jobs.items()}
         kept = [job for job in model.jobs if not job.document.deleted]
         assert jobs == {job.id: [getattr(job, name) for name in FACTS] for job in kept}
-        results = {id_: row.job_id for id_, row in self.results.items()}
-        assert results == {each.id: each.published.job.id for each in model.kept if each.published}
+        results = {of: row.job_id for of, row in self.results.items()}
+        published = [(each.id, *pair) for each in model.kept for pair in each.published.items()]
+        assert results == {(id_, name): attempt.job.id for id_, name, attempt in published}
 
 
 def is_change(event: Row[Any], document_id: UUID) -> bool:

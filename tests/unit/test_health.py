@@ -1,13 +1,13 @@
 """Readiness: any number of probes cost one check, and a stop shows at once."""
 
 import asyncio
-from typing import Any, cast
 
 import pytest
 
 from app.errors import StorageUnavailable
 from app.server import health
 from app.server.health import Health
+from app.telemetry.metrics import Gauge, gauge
 
 
 class Checked:
@@ -16,7 +16,7 @@ class Checked:
     def __init__(self) -> None:
         self.times = 0
         self.away = False
-        self.health = Health(cast("Any", None), {"it": self._check})
+        self.health = Health({"it": self._check}, {}, Slow(0).read)
 
     async def _check(self) -> None:
         self.times += 1
@@ -38,7 +38,7 @@ def test_a_flood_of_probes_costs_one_check() -> None:
 
 
 def test_what_was_found_is_soon_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "MEMORY", 0.05)
+    monkeypatch.setattr(health, "CHECK_CACHE_SECONDS", 0.05)
 
     async def scenario() -> None:
         it = Checked()
@@ -77,25 +77,25 @@ def test_draining_shows_at_once() -> None:
 
 
 class Slow:
-    """A database that takes its time to count, and counts how often."""
+    """Gauges that take their time to read; the value is how often they were."""
 
     def __init__(self, seconds: float) -> None:
         self.times = 0
         self._seconds = seconds
 
-    async def read(self, _work: object) -> int:
+    async def read(self) -> list[Gauge]:
         self.times += 1
         await asyncio.sleep(self._seconds)
-        return self.times
+        return [gauge("read", "How often.", self.times)]
 
 
 @pytest.mark.parametrize(("seconds", "times"), [(0.05, 1), (0, 2)])
 def test_what_took_long_to_count_is_remembered(seconds: float, times: int) -> None:
     async def scenario() -> None:
-        db = Slow(seconds)
-        it = Health(cast("Any", db), {})
-        assert await asyncio.gather(*(it.facts() for _ in range(100))) == [1] * 100
+        it = Health({}, {}, Slow(seconds).read)
+        first = [gauge("read", "How often.", 1)]
+        assert await asyncio.gather(*(it.gauges() for _ in range(100))) == [first] * 100
         await asyncio.sleep(0.1)
-        assert await it.facts() == times
+        assert await it.gauges() == [gauge("read", "How often.", times)]
 
     asyncio.run(scenario())

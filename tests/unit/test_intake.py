@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.documents.gate import paced
+from app.documents.limits import paced
 from app.errors import RequestTimeout
 
 

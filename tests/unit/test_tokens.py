@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from jose import jwt
 
-from app.auth.tokens import LEEWAY, MAX_TOKEN_BYTES, AccessTokens
+from app.auth.tokens import LEEWAY_SECONDS, MAX_TOKEN_BYTES, AccessTokens
 from app.errors import InvalidToken
 
 SECRET = "a secret of at least thirty-two bytes"
@@ -141,7 +141,7 @@ FORGED = {
     "iat true": claiming(iat=True),
     "iat text": claiming(iat=str(NOW)),
     "iat infinite": literal("iat", "1e999"),
-    "exp past": claiming(exp=NOW - LEEWAY - 1),
+    "exp past": claiming(exp=NOW - LEEWAY_SECONDS - 1),
     "exp true": claiming(exp=True),
     "exp NaN": literal("exp", "NaN"),
     "exp Infinity": literal("exp", "Infinity"),
@@ -171,7 +171,9 @@ def test_accepts(token):
     assert TOKENS.verify(token) == USER
 
 
-@pytest.mark.parametrize(("claim", "seconds"), [("exp", 5 - LEEWAY), ("iat", LEEWAY - 5), ("nbf", LEEWAY - 5)])
+@pytest.mark.parametrize(
+    ("claim", "seconds"), [("exp", 5 - LEEWAY_SECONDS), ("iat", LEEWAY_SECONDS - 5), ("nbf", LEEWAY_SECONDS - 5)]
+)
 def test_clocks_may_differ_a_little(claim, seconds):
     assert TOKENS.verify(claiming(**{claim: int(time.time()) + seconds})) == USER
 

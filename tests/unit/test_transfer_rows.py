@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 from app import wiring
 from app.auth.models import users
 from app.database import Database, metadata, now
-from app.database.base import Work
+from app.database.base import Unit
 from app.database.postgresql import PostgresqlDatabase
 from app.database.sqlite import SqliteDatabase
 from app.documents.models import document_tags, documents
@@ -85,7 +85,7 @@ def test_tables_of_many_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     asyncio.run(scenario())
 
 
-CHANGES: dict[str, Work[Any]] = {
+CHANGES: dict[str, Unit[Any]] = {
     "a new row": lambda conn: conn.execute(insert(users).values(**account(uuid7()))),
     "a new event": lambda conn: append(conn, "user.registered", actor="operator"),
     "another value": lambda conn: conn.execute(update(documents).values(version=2)),

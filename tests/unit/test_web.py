@@ -25,17 +25,17 @@ async def answer() -> Response:
     return Response()
 
 
-def test_a_guard_that_is_nobodys_argument_is_refused() -> None:
-    with pytest.raises(TypeError, match="nobody's argument"):
+def test_a_dependency_without_an_argument_is_refused() -> None:
+    with pytest.raises(TypeError, match="no argument takes its value"):
         APIRouter(route_class=Route, dependencies=[Depends(guard)]).get("/")(answer)
 
 
 @pytest.mark.parametrize("call", [later, opened])
-def test_what_is_no_plain_function_is_refused(call: Any) -> None:
+def test_what_is_not_a_synchronous_function_is_refused(call: Any) -> None:
     depending = Annotated[None, Depends(call)]
 
     async def answer(value: depending) -> Response:
         return Response(value)
 
-    with pytest.raises(TypeError, match="no plain function"):
+    with pytest.raises(TypeError, match="not a synchronous function"):
         APIRouter(route_class=Route).get("/")(answer)

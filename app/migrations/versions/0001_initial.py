@@ -1,4 +1,4 @@
-"""Users, tokens, documents, jobs, results, events, idempotency keys."""
+"""Creates users, tokens, documents, jobs, results, events and idempotency keys."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Documents that are announced before their bytes are there."""
+"""Adds documents that are announced before their bytes arrive."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -26,7 +26,7 @@ def upgrade() -> None:
 
 
 def _let_sha256_be_null() -> None:
-    """By another column: SQLite cannot alter one, and making the table anew would cascade to jobs and results."""
+    """Copy to a nullable column: SQLite cannot alter one; to recreate the table would cascade to jobs and results."""
     op.drop_index(op.f("ix_documents_owner_id_sha256"), "documents")
     op.alter_column("documents", "sha256", new_column_name="old_sha256")
     op.add_column("documents", sa.Column("sha256", sa.String(length=64), nullable=True))

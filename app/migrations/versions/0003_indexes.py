@@ -1,6 +1,7 @@
-"""Indexes for what was slow at a million rows: documents by their hash, and dead jobs.
+"""Adds indexes for queries that were slow at a million rows: documents by their hash, and dead jobs.
 
-And one less: SQLite looked up due jobs in the index of all states, not in the small ones of those queued or running.
+Drops the index over all states of jobs: SQLite used it to look up due jobs, instead of the small partial indexes over
+queued and running ones.
 """
 
 import sqlalchemy as sa
@@ -29,6 +30,6 @@ def upgrade() -> None:
         postgresql_where=sa.text("dead IS true"),
     )
     op.create_index("ix_jobs_ended", "jobs", ["state"], unique=False, sqlite_where=_ENDED, postgresql_where=_ENDED)
-    # Last: on PostgreSQL nobody can read a table from here to the end.
+    # These come last: on PostgreSQL, dropping an index blocks readers of the table until the end of the transaction.
     op.drop_index(op.f("ix_documents_owner_id_sha256"), "documents")
     op.drop_index(op.f("ix_jobs_state"), "jobs")

@@ -1,4 +1,4 @@
-"""Files in an S3 bucket: AWS, MinIO, SeaweedFS. The bucket is not to be shared with another deployment's prefix."""
+"""Files in an S3 bucket: AWS, MinIO, SeaweedFS. No two deployments may share a prefix."""
 
 from app.storage.s3.storage import S3Storage
 

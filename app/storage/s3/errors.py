@@ -1,4 +1,4 @@
-"""The SDK's errors end here, and so does its time."""
+"""Translates the SDK's errors into the port's, and limits how long its calls take."""
 
 import asyncio
 import errno
@@ -23,9 +23,9 @@ from app.errors import AppError, NotFound, StorageFull, StorageUnavailable
 
 log = structlog.get_logger()
 
-PATIENCE = 10.0  # seconds for one request, its retries included
+REQUEST_TIMEOUT = 10.0  # seconds for one request, including its retries
 
-# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, and how MinIO and Ceph say that they are full
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, and what MinIO and Ceph answer when they are full
 _MISSING = {"NoSuchKey"}
 _FULL = {"InsufficientStorage", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded"}
 _WRONG = {
@@ -44,7 +44,7 @@ _WRONG = {
 }
 _NO_CREDENTIALS = "no credentials were found in AWS_ACCESS_KEY_ID or elsewhere in the AWS chain"
 
-# STORAGE_URL was looked at before: what is wrong comes from the environment of the SDK.
+# STORAGE_URL has been validated before, so these errors come from the SDK's own environment.
 _UNUSABLE: dict[type[Exception], str] = {
     ConfigParseError: "AWS_CONFIG_FILE or AWS_SHARED_CREDENTIALS_FILE cannot be parsed",
     ProfileNotFound: "AWS_PROFILE names no profile",
@@ -56,7 +56,7 @@ _UNUSABLE: dict[type[Exception], str] = {
 
 
 class Unreachable(StorageUnavailable):
-    """`reason` is for the operator; clients are told no more than that storage is away."""
+    """The storage cannot be used now. `reason` is for the operator; clients only learn that it is unavailable."""
 
     def __init__(self, reason: str) -> None:
         super().__init__()
@@ -64,17 +64,18 @@ class Unreachable(StorageUnavailable):
 
 
 class Refused(Unreachable):
-    """Storage answers, or would, but to nobody with these settings."""
+    """The storage refuses these settings, so that waiting does not help."""
 
 
 @asynccontextmanager
-async def translated(patience: float = PATIENCE, *, quiet: bool = False) -> AsyncIterator[None]:
-    """Raises NotFound, StorageFull, Unreachable or Refused for whatever goes wrong in the block, or takes too long.
+async def translated(seconds: float = REQUEST_TIMEOUT, *, quiet: bool = False) -> AsyncIterator[None]:
+    """Translate the SDK's errors in the block, and limit it to `seconds`.
 
-    The reason is logged, unless the caller is going to tell it.
+    Raises NotFound, StorageFull, Unreachable, Refused. Logs the reason of the last two; `quiet` is for callers that
+    report it themselves.
     """
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(seconds):
             yield
     except (ClientError, BotoCoreError, HttpError, OSError) as error:
         known = _known(error)
@@ -84,10 +85,10 @@ async def translated(patience: float = PATIENCE, *, quiet: bool = False) -> Asyn
 
 
 @asynccontextmanager
-async def made() -> AsyncIterator[None]:
-    """Raises Refused for whatever goes wrong in the block: it makes a client, and would not by itself do so later."""
+async def creating_client() -> AsyncIterator[None]:
+    """Raise Refused for any error in the block, which creates a client: trying again would not help."""
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(REQUEST_TIMEOUT):
             yield
     except Exception as error:
         raise Refused(_unusable(error)) from error
@@ -125,4 +126,5 @@ def _answered(error: ClientError) -> AppError:
 
 
 def code_of(error: ClientError) -> str:
+    """Return the error code of S3's answer, such as `NoSuchKey`, or "" if it has none."""
     return str(error.response.get("Error", {}).get("Code", ""))

@@ -1,9 +1,9 @@
-"""The bucket, as the SDK gives it: calls by their S3 names, under keys of our own."""
+"""The SDK's client for one bucket: operations by their S3 names, on our keys."""
 
 import os
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -13,13 +13,13 @@ from botocore.exceptions import ClientError
 
 from app.settings.storage import Bucket
 from app.storage.base import FOLDER
-from app.storage.s3.errors import PATIENCE, code_of, made, translated
+from app.storage.s3.errors import REQUEST_TIMEOUT, code_of, creating_client, translated
 
-CHUNK = 64 * 1024  # bytes; with what the SDK reads ahead, a client that does not read holds some 1 MiB
+CHUNK = 64 * 1024  # bytes; with the SDK's read-ahead, a client that does not read occupies about 1 MiB
 
 
 class Objects:
-    """One bucket, through one client. Everything raises what `translated` does."""
+    """One bucket, through one client. Every method that sends a request raises what `translated` raises."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
@@ -29,20 +29,21 @@ class Objects:
         self._opened = AsyncExitStack()
 
     async def open(self) -> None:
+        """Create the client. Raises Refused."""
         config = AioConfig(
             signature_version="s3v4",
             connect_timeout=2,
-            read_timeout=PATIENCE,
-            max_pool_connections=0,  # no limit: whoever calls holds a slot of its own kind
+            read_timeout=REQUEST_TIMEOUT,
+            max_pool_connections=0,  # no limit: callers are limited where they begin
             retries={"mode": "standard", "total_max_attempts": 3},
             s3={"addressing_style": self._bucket.addressing},
-            # Signatures and Content-MD5 cover what is sent; not every store knows the newer checksums.
+            # Signatures and Content-MD5 already protect the bytes, and not every store supports the newer checksums.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
-        async with made():
+        async with creating_client():
             if self._bucket.verify is True:
-                # The SDK reads it with the first request, and then speaks of a connection that failed.
+                # The SDK reads the bundle with its first request, and would then report a failed connection.
                 bundle = get_session().get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
                 ssl.create_default_context(cafile=bundle)
             self._client = await self._connect(self._bucket.endpoint, config)
@@ -57,34 +58,38 @@ class Objects:
             "s3",
             endpoint_url=endpoint,
             region_name=self._bucket.region,
-            verify=None if self._bucket.verify is True else self._bucket.verify,  # None: AWS_CA_BUNDLE counts
+            verify=None if self._bucket.verify is True else self._bucket.verify,  # None: the SDK reads AWS_CA_BUNDLE
             config=config,
         )
         return await self._opened.enter_async_context(client)
 
     def path(self, key: str) -> str:
-        """The name of an object in the bucket."""
+        """Return the name of a key's object in the bucket."""
         return self._bucket.prefix + key
 
-    async def call(self, operation: str, key: str, *, patience: float = PATIENCE, **params: Any) -> dict[str, Any]:
-        """An operation on one object."""
-        async with translated(patience):
+    async def call(
+        self, operation: str, key: str, *, seconds: float = REQUEST_TIMEOUT, **params: Any
+    ) -> dict[str, Any]:
+        """Perform an operation on one object and return S3's answer."""
+        async with translated(seconds):
             answer: dict[str, Any] = await getattr(self._client, operation)(
                 Bucket=self._bucket.name, Key=self.path(key), **params
             )
         return answer
 
     async def url(self, operation: str, key: str, seconds: int, **params: Any) -> str:
-        """A signed URL that lets anybody do the operation, with these params, at the public endpoint."""
+        """Return a signed URL of the public endpoint that lets anybody perform the operation with these params."""
         params |= {"Bucket": self._bucket.name, "Key": self.path(key)}
         async with translated():  # credentials may have to be fetched
             return str(await self._signer.generate_presigned_url(operation, params, seconds))
 
-    async def probe(self, patience: float, *, writing: bool) -> None:
-        """See whether the bucket answers and, if asked, takes a file and can be swept. Unlike HeadBucket, a list says
-        why not."""
-        name, probe = self._bucket.name, self._folder + str(uuid4())  # nobody's, and an orphan if it stays
-        async with translated(patience, quiet=True):
+    async def probe(self, seconds: float, *, writing: bool) -> None:
+        """Check that the bucket answers and, if `writing`, that it accepts a file and can be swept.
+
+        Lists objects, because the answer to HeadBucket has no error code.
+        """
+        name, probe = self._bucket.name, self._folder + str(uuid4())  # an orphan if it is left behind
+        async with translated(seconds, quiet=True):
             await self._client.list_objects_v2(Bucket=name, Prefix=self._folder, MaxKeys=1)
             if writing:
                 await self._client.put_object(Bucket=name, Key=probe)
@@ -93,7 +98,7 @@ class Objects:
 
     @asynccontextmanager
     async def stream(self, key: str, start: int, length: int) -> AsyncIterator[AsyncIterator[bytes]]:
-        """A span of an object, in chunks as they arrive; empty if it lies behind the end."""
+        """Yield a span of an object as chunks that arrive one by one; there are none if it lies beyond the end."""
         span = f"bytes={start}-{start + length - 1}"
         async with translated():
             try:
@@ -101,12 +106,15 @@ class Objects:
             except ClientError as error:
                 if code_of(error) != "InvalidRange":
                     raise
-                answer = {"Body": nullcontext()}
+                answer = None
+        if answer is None:
+            yield _no_chunks()
+            return
         async with answer["Body"] as body:
             yield _chunks(body)
 
     async def pages(self, operation: str) -> AsyncIterator[dict[str, Any]]:
-        """The pages of a list of what is in our folder."""
+        """Yield the pages of a listing of our folder."""
         paginator = self._client.get_paginator(operation)
         pages = aiter(paginator.paginate(Bucket=self._bucket.name, Prefix=self._folder))
         while True:
@@ -117,12 +125,18 @@ class Objects:
             yield page
 
     def key(self, path: str) -> str:
-        """The key of an object that was listed."""
+        """Return the key of a listed object."""
         return path.removeprefix(self._bucket.prefix)
 
 
-async def _chunks(body: Any | None) -> AsyncIterator[bytes]:
-    while body is not None:
+async def _no_chunks() -> AsyncIterator[bytes]:
+    chunks: list[bytes] = []
+    for chunk in chunks:
+        yield chunk
+
+
+async def _chunks(body: Any) -> AsyncIterator[bytes]:
+    while True:
         async with translated():
             chunk: bytes = await body.read(CHUNK)
         if not chunk:

@@ -1,7 +1,7 @@
-"""A file on its way into the bucket.
+"""A file that is being received into the bucket.
 
-A small one waits in memory and is put there by `commit`. A larger one goes out part by part while it arrives, and is
-completed under its key before it is inspected: no document names it yet, so nobody sees it.
+A small file is buffered in memory until it is committed. A larger one is sent in parts while it arrives, and completed
+under its key before it is inspected: no document names it yet, so that nobody sees it.
 """
 
 import asyncio
@@ -18,19 +18,19 @@ import structlog
 from app.errors import AppError, StorageUnavailable
 from app.settings.storage import PART
 from app.storage.base import Stored, T
-from app.storage.s3.errors import PATIENCE, translated
+from app.storage.s3.errors import REQUEST_TIMEOUT, translated
 from app.storage.s3.objects import Objects
 from app.storage.threads import Threads
 
 log = structlog.get_logger()
 
-INLINE = 64 * 1024  # bytes that are hashed sooner than a thread is woken
-READ_AHEAD = 1024**2
-FAREWELL = 5.0  # seconds that cleaning up may take; the sweeper does the rest
+INLINE = 64 * 1024  # bytes that take less time to hash than waking a thread does
+READ_AHEAD = 1024**2  # bytes that inspecting a stored object fetches at a time
+CLEANUP_TIMEOUT = 5.0  # seconds; what is left behind, the sweeper removes
 
 
 class S3Staged:
-    """Used by one task. `longest`: seconds from the first part to the commit."""
+    """A Staged file, used by one task. `longest`: seconds that may pass from the first part to the commit."""
 
     def __init__(self, objects: Objects, key: str, threads: Threads, longest: float) -> None:
         self._objects = objects
@@ -67,7 +67,7 @@ class S3Staged:
     async def commit(self) -> Stored:
         await self._store()
         if self._multipart and self._multipart.age > self._longest:
-            raise StorageUnavailable  # S3 dates it by its beginning: it could be taken for an orphan
+            raise StorageUnavailable  # S3 dates the object by its first part: the sweeper could take it for an orphan
         found = await self._objects.call("head_object", self._key)
         if found["ContentLength"] != self._size:
             log.error("storage.size_differs", key=self._key, sent=self._size, stored=found["ContentLength"])
@@ -76,28 +76,29 @@ class S3Staged:
         return await self.received()
 
     async def discard(self) -> None:
-        """Remove what was not committed. Safe to call in any state."""
+        """Remove what was sent, unless it was committed. Safe to call in any state."""
         if self._committed:
             return
-        # What was sent off is waited for: overtaken by its removal, it would stay.
+        # Wait for requests that store the object: one that arrived after its removal would leave it behind.
         if self._storing is not None:
             await asyncio.gather(self._storing, return_exceptions=True)
         undo: list[Awaitable[object]] = [self._multipart.abort()] if self._multipart else []
         if self._storing is not None:
-            undo.append(self._objects.call("delete_object", self._key, patience=FAREWELL))
-        # Each by itself: what was completed, though its answer was lost, cannot be aborted.
-        await asyncio.gather(*map(self._tried, undo))
+            undo.append(self._objects.call("delete_object", self._key, seconds=CLEANUP_TIMEOUT))
+        # Each on its own: an upload that was completed, but whose answer was lost, cannot be aborted.
+        await asyncio.gather(*map(self._attempt, undo))
 
-    async def _tried(self, undo: Awaitable[object]) -> None:
+    async def _attempt(self, undo: Awaitable[object]) -> None:
         try:
             await undo
         except AppError:
             log.warning("storage.left_behind", key=self._key)
 
     async def _store(self) -> None:
-        """Have the object whole under its key.
+        """Store the complete object under its key, once.
 
-        Without If-None-Match: the SDK repeats a request whose answer was lost, and would find its own object there.
+        If-None-Match is not sent: the SDK repeats a request whose answer was lost, and would be refused because of its
+        own object.
         """
         if self._storing is None:
             body = bytes(self._buffer)
@@ -112,7 +113,7 @@ class S3Staged:
         await asyncio.shield(self._storing)
 
     def _absorb(self, chunks: Sequence[bytes | memoryview]) -> list[bytes]:
-        """Take bytes in, and give out the parts that are full. The last part is never empty."""
+        """Buffer and hash bytes, and return the parts that are full. Keeps at least one byte, for the last part."""
         for chunk in chunks:
             self._sha256.update(chunk)
             self._buffer += chunk
@@ -124,7 +125,7 @@ class S3Staged:
         return parts
 
     async def _md5(self, body: bytes) -> str:
-        """The Content-MD5, which every store checks."""
+        """Return the Content-MD5 header, which every store checks."""
 
         def digest() -> str:
             return b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
@@ -133,7 +134,7 @@ class S3Staged:
 
 
 class _Multipart:
-    """A multipart upload. One part is on its way while the next one arrives."""
+    """A multipart upload. One part is being sent while the next one arrives."""
 
     def __init__(self, objects: Objects, key: str) -> None:
         self._objects = objects
@@ -142,36 +143,39 @@ class _Multipart:
         self._parts: list[dict[str, Any]] = []
         self._sending: asyncio.Task[dict[str, Any]] | None = None
         self._completed = False
-        # A caller who goes away meanwhile must not take the id along: without it there is no aborting.
+        # A task of its own: if the caller is cancelled, the id is still needed to abort the upload.
         self._id = asyncio.create_task(self._create())
 
     @property
     def age(self) -> float:
+        """Seconds since the upload began."""
         return time.monotonic() - self._begun
 
     async def send(self, body: bytes, md5: str) -> None:
+        """Begin to send the next part, once the one before has been sent."""
         await self.sent()
         number = len(self._parts) + 1
         self._sending = asyncio.create_task(self._call("upload_part", PartNumber=number, Body=body, ContentMD5=md5))
 
     async def sent(self) -> None:
-        """Wait for the part on its way."""
+        """Wait until the part that is being sent has arrived."""
         if self._sending is not None:
             answer = await asyncio.shield(self._sending)
             self._sending = None
             self._parts.append({"PartNumber": len(self._parts) + 1, "ETag": answer["ETag"]})
 
     async def complete(self) -> dict[str, Any]:
+        """Make the parts an object."""
         answer = await self._call("complete_multipart_upload", MultipartUpload={"Parts": self._parts})
         self._completed = True
         return answer
 
     async def abort(self) -> None:
-        """Have what was sent forgotten, unless it is complete."""
+        """Remove the parts, unless the upload was completed."""
         with suppress(AppError):
             await self.sent()
         if not self._completed:
-            await self._call("abort_multipart_upload", patience=FAREWELL)
+            await self._call("abort_multipart_upload", seconds=CLEANUP_TIMEOUT)
 
     async def _create(self) -> str:
         return str((await self._objects.call("create_multipart_upload", self._key))["UploadId"])
@@ -182,7 +186,7 @@ class _Multipart:
 
 
 class _Reader(io.RawIOBase):
-    """An object as a file for a thread. Each read is one request, made in the event loop."""
+    """A seekable file over an object, to be read in a thread. Each read is one request, made in the event loop."""
 
     def __init__(self, objects: Objects, key: str, size: int, loop: asyncio.AbstractEventLoop) -> None:
         self._objects = objects
@@ -217,5 +221,5 @@ class _Reader(io.RawIOBase):
         return len(data)
 
     async def _fetch(self, length: int) -> bytes:
-        async with translated(PATIENCE), self._objects.stream(self._key, self._position, length) as chunks:
+        async with translated(REQUEST_TIMEOUT), self._objects.stream(self._key, self._position, length) as chunks:
             return b"".join([chunk async for chunk in chunks])

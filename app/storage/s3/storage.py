@@ -1,4 +1,4 @@
-"""The Storage port and the Presigner over a bucket. An object's name is the prefix and the key."""
+"""Adapter of the Storage port and of Presigner over a bucket. An object's name is the prefix and the key."""
 
 import asyncio
 import fcntl
@@ -17,7 +17,7 @@ from app.errors import ConfigurationError, NotFound, PayloadTooLarge, StorageUna
 from app.settings.storage import MAX_PUT, Bucket
 from app.storage import scratch
 from app.storage.base import Announced, Presigned
-from app.storage.s3.errors import PATIENCE, Refused, Unreachable, translated
+from app.storage.s3.errors import REQUEST_TIMEOUT, Refused, Unreachable, translated
 from app.storage.s3.objects import Objects
 from app.storage.s3.staged import S3Staged
 from app.storage.threads import Threads
@@ -26,16 +26,16 @@ log = structlog.get_logger()
 
 Page = dict[str, Any]
 
-CHECK = 1.8  # seconds; less than a readiness check may take
-WHOLE = 2**62  # bytes; more than there are
+CHECK_TIMEOUT = 1.8  # seconds; must be less than what a readiness check may take
+WHOLE = 2**62  # bytes; more than any object has
 
 
 class S3Storage:
-    """`copies`: a folder for local copies. `longest`: seconds that receiving a file may take.
+    """Files in one bucket. `copies`: a folder for local copies. `longest`: seconds that receiving a file may take.
 
-    S3 dates an object made of parts by when the first was announced, not by when it was completed. So that a slow
-    upload is never taken for an orphan, files of parts count as that much younger, and none is committed that took
-    longer.
+    S3 dates an object made of parts by the beginning of its upload, not by its completion. So that a slow upload is
+    never taken for an orphan, objects of parts count as `longest` seconds younger, and an upload that took longer than
+    that is not committed.
     """
 
     def __init__(self, bucket: Bucket, *, copies: Path, longest: float) -> None:
@@ -49,7 +49,7 @@ class S3Storage:
         self._copies.mkdir(parents=True, exist_ok=True)
         try:
             await self._objects.open()
-            await self._objects.probe(PATIENCE, writing=True)
+            await self._objects.probe(REQUEST_TIMEOUT, writing=True)
         except Refused as error:
             await self.close()
             raise ConfigurationError(f"STORAGE_URL: bucket {self._bucket.name}: {error.reason}") from None
@@ -66,11 +66,11 @@ class S3Storage:
         try:
             yield staged
         finally:
-            # Shielded: a client that goes away cancels us here, and must leave nothing behind.
+            # Shielded: a client that disconnects cancels this task, and must leave nothing behind.
             await asyncio.shield(staged.discard())
 
     async def read(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
-        # Of a span without bytes, one is asked for: it says whether the file is there.
+        # For an empty span one byte is requested, to find out whether the file exists.
         async with self._objects.stream(key, start, max(1, length)) as chunks:
             async for chunk in chunks:
                 if length > 0:
@@ -79,9 +79,9 @@ class S3Storage:
     @asynccontextmanager
     async def local_copy(self, key: str) -> AsyncIterator[Path]:
         async with translated():
-            copy = NamedTemporaryFile(dir=self._copies)  # noqa: SIM115 - only making it is to be translated
+            copy = NamedTemporaryFile(dir=self._copies)  # noqa: SIM115 - only errors of creating it are translated
         try:
-            fcntl.flock(copy, fcntl.LOCK_EX)  # or `stale` would take it for a dead process's
+            fcntl.flock(copy, fcntl.LOCK_EX)  # or `stale` would remove it as a dead process's
             async for chunk in self.read(key, 0, WHOLE):
                 async with translated():
                     await asyncio.shield(self._threads.run(copy.write, chunk))
@@ -89,11 +89,14 @@ class S3Storage:
                 await asyncio.shield(self._threads.run(copy.flush))
             yield Path(copy.name)
         finally:
-            with suppress(OSError):  # it would write what a full disk has not taken
+            with suppress(OSError):  # closing flushes again what a full disk refused
                 await asyncio.shield(self._threads.run(copy.close))
 
     async def sync(self, key: str) -> None:
-        """Nothing is seen of a bucket that it has not kept."""
+        """Nothing to do: S3 is durable and read-after-write consistent once it has answered a PUT.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/Welcome.html#ConsistencyModel
+        """
 
     async def delete(self, key: str) -> None:
         with suppress(NotFound):
@@ -122,9 +125,9 @@ class S3Storage:
                         await self._objects.call("abort_multipart_upload", key, UploadId=upload["UploadId"])
 
     async def check(self) -> None:
-        """A bucket that answers may still refuse what is put there: `open` tries that, once."""
+        """Raise unless the bucket answers. Only `open` tries whether it accepts a file, once."""
         try:
-            await self._objects.probe(CHECK, writing=False)
+            await self._objects.probe(CHECK_TIMEOUT, writing=False)
         except Unreachable as error:
             raise StorageUnavailable(error.reason) from error
 
@@ -134,6 +137,6 @@ class S3Storage:
 
 
 def age(page: Page, written: datetime) -> float:
-    """Seconds by the clock of the storage, which dates to the second; never more than have passed."""
+    """Return an object's age in seconds by the storage's clock. S3 dates to the second, so this rounds down."""
     now = parsedate_to_datetime(page["ResponseMetadata"]["HTTPHeaders"]["date"])
     return (now - written).total_seconds() - 1

@@ -9,7 +9,7 @@ import structlog
 
 from app.database import Database
 from app.errors import AppError
-from app.processing import repository
+from app.jobs import repository
 
 log = structlog.get_logger()
 

@@ -1,0 +1,51 @@
+"""Notices when something blocks the event loop, and logs what it was."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger()
+
+INTERVAL = 0.25  # seconds between two beats of the loop, and between two looks at them
+LIMIT = 1.0  # seconds without a beat that are logged
+
+Describe = Callable[[asyncio.Task[Any] | None], Mapping[str, Any]]
+
+
+class LoopWatch:
+    """A thread that watches the event loop from outside: while the loop is blocked, nothing in it can tell."""
+
+    def __init__(self, describe: Describe) -> None:
+        """`describe` gives the log line's keys for the task that the loop has been running since."""
+        self._describe = describe
+        self._beat = 0.0
+        self._stopped = threading.Event()
+
+    async def run(self) -> None:
+        """Watch the running loop until cancelled."""
+        loop = asyncio.get_running_loop()
+        self._beat = time.monotonic()
+        thread = threading.Thread(target=self._watch, args=(loop,), name="loop-watch", daemon=True)
+        thread.start()
+        try:
+            while True:
+                await asyncio.sleep(INTERVAL)
+                self._beat = time.monotonic()
+        finally:
+            self._stopped.set()
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        reported = looked_at = time.monotonic()
+        while not self._stopped.wait(INTERVAL):
+            paused = time.monotonic() - looked_at > LIMIT  # the whole process, or its machine
+            looked_at = time.monotonic()
+            seconds = looked_at - self._beat
+            if seconds > LIMIT and reported < self._beat and not paused:
+                reported = looked_at
+                log.warning(
+                    "event_loop.blocked", seconds=round(seconds, 2), **self._describe(asyncio.current_task(loop))
+                )

@@ -1,0 +1,26 @@
+"""What a handler may ask for besides its parameters: a service, and an id from the path that shows in the logs."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+import structlog
+from fastapi import Depends, Path, Request
+
+
+def service(name: str) -> Any:
+    """For `Annotated`: the service that `app.state.services` has under this name."""
+
+    def get(request: Request) -> Any:
+        return getattr(request.app.state.services, name)
+
+    return Depends(get)
+
+
+def bound(name: str) -> Any:
+    """For `Annotated`: the UUID that the path has under this name, bound to the log context under the same name."""
+
+    def bind(value: Annotated[UUID, Path(alias=name)]) -> UUID:
+        structlog.contextvars.bind_contextvars(**{name: str(value)})
+        return value
+
+    return Depends(bind)

@@ -1,0 +1,177 @@
+"""Due jobs are pulled by whoever has capacity: at once, in order, no more than that, and none before its time."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from unittest.mock import patch
+from uuid import UUID, uuid4
+
+import httpx2
+import pytest
+from sqlalchemy import bindparam, func, insert, select, update
+
+from app.database import now
+from app.documents.models import documents
+from app.jobs import repository
+from app.jobs.kinds import Waiting
+from app.jobs.models import jobs
+from app.jobs.rescuer import EARLIEST
+from app.processors.simulated import SimulatedProcessor
+from tests.support import databases
+from tests.support.factories import pdf
+from tests.support.inprocess import Process
+from tests.support.server import PASSWORD, Server, pair, until
+
+WEEK = 7 * 86400.0
+Accept = Callable[..., UUID]
+
+
+@contextmanager
+def process_on(data_dir: Path, **settings: float) -> Iterator[tuple[Process, Accept]]:
+    """A process in which nothing happens by itself, and a way to have a job accepted there."""
+    process = Process(data_dir, **settings)
+    account = {"email": f"{uuid4().hex}@example.com", "password": PASSWORD}
+    process.http("POST", "/auth/register", json=account)
+    token = process.http("POST", "/auth/login", json=account).json()["access_token"]
+
+    def accept(**request: object) -> UUID:
+        document = process.http("POST", "/documents", token=token, files={"file": ("a.pdf", pdf(uuid4().hex))}).json()
+        answer = process.http("POST", f"/documents/{document['id']}/process", token=token, json=request)
+        return UUID(answer.json()["job"]["id"])
+
+    yield process, accept
+    process.kill()
+
+
+@pytest.fixture
+def idle(tmp_path: Path) -> Iterator[tuple[Process, Accept]]:
+    with process_on(tmp_path / "var") as idle:
+        yield idle
+
+
+def claimed(process: Process, limit: int, **limits: int) -> list[UUID]:
+    of_queues = dict.fromkeys(process.queues, limit) | {f"process/{name}@1": count for name, count in limits.items()}
+    return [job.id for job in process.write(repository.claim_due, of_queues, limit, "worker:w", 30.0, EARLIEST)]
+
+
+def test_the_longest_due_are_claimed_first_and_no_more_than_asked_for(idle: tuple[Process, Accept]) -> None:
+    process, accept = idle
+    job_ids = [accept() for _ in range(5)]
+    assert sorted(claimed(process, 2)) == job_ids[:2]
+    assert sorted(claimed(process, 2)) == job_ids[2:4]
+    assert claimed(process, 2) == job_ids[4:]
+    assert claimed(process, 2) == []
+
+
+def test_each_queue_has_a_limit_of_its_own(idle: tuple[Process, Accept]) -> None:
+    process, accept = idle
+    texts = [accept(processor="text") for _ in range(3)]
+    simulated = accept()
+    assert sorted(claimed(process, 4, text=1)) == [texts[0], simulated]
+
+
+def test_a_job_of_next_week_is_not_run_today(idle: tuple[Process, Accept]) -> None:
+    """Nor is it when the clock is put back meanwhile: it waits as long as it was meant to."""
+    process, accept = idle
+    job_id = accept()
+    later = {"run_at": now(WEEK), "queued_at": now()}
+    process.write(lambda conn: conn.execute(update(jobs).where(jobs.c.id == job_id).values(**later)))
+    process.tick()
+    assert claimed(process, 1) == []
+    ahead = {"run_at": now(WEEK + 3600), "queued_at": now(3600)}
+    process.write(lambda conn: conn.execute(update(jobs).where(jobs.c.id == job_id).values(**ahead)))
+    assert process.write(repository.clock_was_put_back)
+    process.write(repository.follow_clock)
+    assert not process.write(repository.clock_was_put_back)
+    left = process.write(lambda conn: conn.execute(select(jobs.c.run_at, now().label("at"))).one())
+    assert timedelta(seconds=WEEK - 60) < left.run_at - left.at <= timedelta(seconds=WEEK)
+    assert claimed(process, 1) == []
+
+
+def test_a_waiting_job_is_held_by_its_fence_until_its_time_is_over(idle: tuple[Process, Accept]) -> None:
+    process, accept = idle
+    accept()
+    (job,) = process.write(repository.claim_due, dict.fromkeys(process.queues, 1), 1, "worker:w", 30.0, EARLIEST)
+    assert process.settle(job, Waiting(60), "worker:w")
+    assert process.write(repository.get, job.id).state == "WAITING"
+    assert claimed(process, 1) == []
+    assert process.write(repository.heartbeat, job, 0.0, 0.5), "whoever has the job and its fence renews the lease"
+    process.tick()
+    taken_over = process.write(repository.get, job.id)
+    assert (taken_over.state, taken_over.tries) == ("QUEUED", 1)
+    assert not process.settle(job, Waiting(60), "worker:w") or taken_over.fence == job.fence
+    assert claimed(process, 1) == [job.id]
+    assert not process.settle(job, Waiting(60), "worker:w"), "the fence has risen"
+
+
+def test_a_processor_that_runs_one_at_a_time_leaves_the_others_queued(tmp_path: Path) -> None:
+    with (
+        patch.object(SimulatedProcessor, "at_once", 1),
+        process_on(tmp_path / "var", job_timeout=2) as (process, accept),
+    ):
+        job_ids = [accept(params={"seconds": 0.8}) for _ in range(3)]
+        process.work(*job_ids)
+        ran = [process.write(repository.get, job_id) for job_id in job_ids]
+    assert [(job.state, job.tries) for job in ran] == [("SUCCEEDED", 1)] * 3
+    for before, after in pairwise(ran):
+        assert after.started_at >= before.finished_at, "the wait was not the attempt's time"
+
+
+def test_a_job_whose_acceptor_is_killed_starts_within_two_seconds_elsewhere(tmp_path: Path) -> None:
+    with pair(tmp_path / "var") as (first, second):
+        user = first.register()
+        document_id = user.upload()["id"]
+        first.kill()
+        user = first.restarted(user, FAULT="process.after_commit:1")
+        with pytest.raises(httpx2.TransportError):
+            user.process(document_id)
+        committed = time.monotonic()
+        at_second = user.at(second)
+        until(lambda: "started" in at_second.story(document_id), timeout=5)
+        assert time.monotonic() - committed < 2
+
+
+@pytest.mark.postgresql
+def test_ten_thousand_due_jobs_run_at_once_with_statistics_of_an_empty_queue(tmp_path: Path) -> None:
+    """PostgreSQL expects one row then, and may choose a plan whose cost is quadratic."""
+    data_dir = tmp_path / "var"
+    with Server(data_dir, {"JOB_CONCURRENCY": "0"}) as accepting:
+        user = accepting.register()
+        document_id = user.upload()["id"]
+        user.start(document_id)
+        with databases.engine(data_dir).begin() as conn:
+            _copy(conn, document_id, 50_000, state="SUCCEEDED", finished_at=now(), key=None)
+            conn.exec_driver_sql("UPDATE jobs SET state = 'SUCCEEDED', finished_at = now() WHERE state = 'QUEUED'")
+        with databases.engine(data_dir).connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+            conn.exec_driver_sql("ANALYZE jobs")
+        with databases.engine(data_dir).begin() as conn:
+            _copy(conn, document_id, 10_000, state="QUEUED", finished_at=None, key=None)
+        count = select(func.count()).where(jobs.c.state == "QUEUED")
+        with Server(data_dir, {"JOB_CONCURRENCY": "16"}) as running, databases.engine(data_dir).connect() as conn:
+
+            def left() -> int:
+                conn.rollback()
+                return conn.scalar(count) or 0
+
+            began = left()
+            until(lambda: left() < began - 100, timeout=10)
+            assert not running.logs("jobs.not_pulled")
+
+
+def _copy(conn: object, document_id: str, number: int, **values: object) -> None:
+    """Insert so many copies of the one job, each of a document of its own."""
+    row = dict(conn.execute(select(jobs).limit(1)).mappings().one())  # type: ignore[attr-defined]
+    document = dict(conn.execute(select(documents).where(documents.c.id == UUID(document_id))).mappings().one())
+    ids = [uuid4() for _ in range(number)]
+    moved = document | {"status": "PROCESSING" if values["state"] == "QUEUED" else "COMPLETED"}
+    conn.execute(
+        insert(documents).values({**moved, "id": bindparam("copy"), "job_id": bindparam("copied_job")}),
+        [{"copy": id_, "copied_job": id_} for id_ in ids],
+    )
+    conn.execute(
+        insert(jobs).values({**row, **values, "id": bindparam("copy"), "document_id": bindparam("copied_document")}),
+        [{"copy": id_, "copied_document": id_} for id_ in ids],
+    )

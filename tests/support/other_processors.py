@@ -1,0 +1,59 @@
+"""`python -m app` with processors of a test's own: those that PROCESSORS_OF_TEST names, each as `name@version`."""
+
+import asyncio
+import os
+import runpy
+import sys
+import time
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from app import wiring
+from app.processors.base import Params, Report, Source
+
+VARIABLE = "PROCESSORS_OF_TEST"
+
+Fault = Literal["datetime", "set", "list", "nan", "large", "key", "exit", "interrupt", "block", "cancel", "surrogate"]
+
+
+class FaultyParams(Params):
+    fault: Fault | None = None
+    seconds: float = 0
+
+
+class Processor:
+    """Returns its name and version, or does what no processor should."""
+
+    at_once = None
+    params = FaultyParams
+
+    def __init__(self, spec: str) -> None:
+        self.name, _, self.version = spec.partition("@")
+
+    async def run(self, source: Source, params: FaultyParams, report: Report) -> dict[str, Any]:
+        await asyncio.sleep(params.seconds)
+        match params.fault:
+            case "exit":
+                sys.exit(3)
+            case "interrupt":
+                raise KeyboardInterrupt
+            case "block":
+                time.sleep(2)  # noqa: ASYNC251 - this is the fault
+            case "cancel":
+                raise asyncio.CancelledError
+        return OUTPUTS[params.fault]() if params.fault in OUTPUTS else {"name": self.name, "version": self.version}
+
+
+OUTPUTS: dict[str | None, Any] = {
+    "datetime": lambda: {"at": datetime.now(UTC)},
+    "set": lambda: {"words": {"a", "b"}},
+    "list": lambda: ["a"],
+    "nan": lambda: {"share": float("nan")},
+    "large": lambda: {"text": "x" * 60_000_000},
+    "key": lambda: {(1, 2): "a"},
+    "surrogate": lambda: {"text": "\ud800"},
+}
+
+if __name__ == "__main__":
+    wiring.PROCESSORS = tuple(map(Processor, os.environ[VARIABLE].split()))
+    runpy.run_module("app", run_name="__main__", alter_sys=True)

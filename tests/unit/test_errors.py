@@ -1,0 +1,71 @@
+"""The error codes are part of the API's contract, and derived from class names: a rename must not go unnoticed."""
+
+from collections import defaultdict
+
+import orjson
+import pytest
+
+from app.errors import AppError, DatabaseUnavailable, NotReady, OutcomeUnknown, UploadRejected
+from app.web import problems
+from app.web.describe import raises
+from app.web.problems import Problem
+
+CODES = {
+    400: "bad-request malformed-idempotency-key",
+    401: "invalid-credentials invalid-refresh-token invalid-token unauthorized",
+    403: "forbidden invalid-upload-url registration-closed",
+    404: "not-found",
+    405: "method-not-allowed",
+    408: "request-timeout",
+    409: "conflict document-processing email-taken job-finished job-in-progress processing-failed request-in-progress "
+    "result-not-ready upload-incomplete",
+    411: "length-required",
+    412: "already-stored precondition-failed",
+    413: "payload-too-large",
+    415: "macros-not-allowed polyglot-file unsupported-document unsupported-media-type",
+    416: "range-not-satisfiable",
+    422: "content-type-mismatch idempotency-key-reused invalid-cursor malformed-multipart sha256-mismatch "
+    "size-mismatch unknown-processor unsafe-archive upload-missing upload-rejected validation-failed",
+    431: "headers-too-large",
+    500: "internal-error",
+    503: "database-unavailable not-ready storage-unavailable too-busy unavailable",
+    507: "storage-full",
+}
+
+
+def test_the_published_codes_by_status() -> None:
+    codes = defaultdict(set)
+    for code, error in problems.tree().items():
+        codes[error.status].add(code)
+    assert codes == {status: set(names.split()) for status, names in CODES.items()}
+
+
+@pytest.mark.parametrize("error", problems.tree().values(), ids=problems.tree())
+def test_an_error_is_a_subclass_of_the_error_with_its_status(error: type[AppError]) -> None:
+    """The framework's errors are known by their status alone, and become the general error of that status."""
+    (general,) = (each for each in error.mro() if AppError in each.__bases__)
+    assert general.status == error.status
+
+
+def test_clients_do_not_see_the_special_case_of_an_unavailable_database() -> None:
+    assert OutcomeUnknown.code == DatabaseUnavailable.code
+
+
+def test_every_member_of_a_problem_is_sent_and_nothing_else() -> None:
+    checks, alarms = {"database": "failed"}, {"broker": "away"}
+    not_ready = orjson.loads(problems.response(NotReady("Not in order: database", checks=checks, alarms=alarms)).body)
+    rejected = orjson.loads(
+        problems.response(UploadRejected(error={"code": "size-mismatch", "detail": "Too long."})).body
+    )
+    assert (not_ready["checks"], not_ready["alarms"]) == (checks, alarms)
+    assert rejected["error"] == {"code": "size-mismatch", "detail": "Too long."}
+    assert rejected["errors"] == [{"detail": "Upload rejected", "pointer": ""}]
+    assert not_ready.keys() | rejected.keys() == Problem.model_fields.keys()
+
+
+@pytest.mark.parametrize("error", problems.tree().values(), ids=problems.tree())
+def test_the_example_in_the_description_is_what_is_sent(error: type[AppError]) -> None:
+    described = raises(error)[error.status]["content"]["application/problem+json"]["examples"][error.code]["value"]
+    sent = orjson.loads(problems.response(error()).body)
+    of_the_request = {"request_id": described["request_id"], "instance": described["instance"]}
+    assert sent | of_the_request == described
