@@ -111,7 +111,7 @@ PRIVATE = (
     Private("docx.opc.rel:_Relationship", "reltype target_part", "tests/unit/test_text_processor.py::test_samples"),
     Private("pypdfium2:PdfiumError", "err_code", "tests/unit/test_text_processor.py::test_samples"),
 )
-DOCUMENTED = {"_exit", "_replace"}  # of os and of named tuples, underscore or not
+DOCUMENTED = {"_asdict", "_exit", "_replace"}  # of os and of named tuples, underscore or not
 
 
 @cache

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tests.flows.test_object_storage import ENVIRONMENT
 from tests.support.direct_uploads import announce, complete, initiate, put, sha256
 from tests.support.factories import DOCX_TYPE, PDF_TYPE, bomb_docx, docx, macro_docx, pdf, polyglot
 from tests.support.invariants import Ledger
+from tests.support.seaweed import Prefix
 from tests.support.server import Server
 from tests.support.user import User
 from tests.support.waiting import until
@@ -30,17 +32,31 @@ class Place:
     stored: Callable[[], set[str]]
 
 
-@pytest.fixture(params=PLACES)
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+@contextmanager
+def server_on(kind: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[Place]:
     settings = {"UPLOAD_IDLE_SECONDS": "1"}
-    if request.param == "local":
-        with Server(tmp_path / "var", settings) as server:
-            files = tmp_path / "var" / "files"
+    if kind == "local":
+        files = folder / "var" / "files"
+        with Server(folder / "var", settings) as server:
             yield Place(server, lambda: {path.name for path in files.rglob("*") if path.is_file()})
         return
-    prefix = request.getfixturevalue("prefix")
-    with Server(tmp_path / "var", settings | ENVIRONMENT | {"STORAGE_URL": prefix.url()}) as server:
+    prefix = Prefix(request.getfixturevalue("seaweed"))
+    with Server(folder / "var", settings | ENVIRONMENT | {"STORAGE_URL": prefix.url()}) as server:
         yield Place(server, lambda: {key.rpartition("/")[2] for key in prefix.objects()})
+
+
+@pytest.fixture(scope="module", params=PLACES)
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """Shared by tests that look at their own documents only."""
+    with server_on(request.param, tmp_path_factory.mktemp(request.param), request) as place:
+        yield place
+
+
+@pytest.fixture(params=PLACES)
+def own(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """The test's own."""
+    with server_on(request.param, tmp_path, request) as place:
+        yield place
 
 
 @pytest.fixture
@@ -83,10 +99,11 @@ def test_three_calls(place: Place, owner: User, content: bytes, kind: str, *, ha
     assert owner.finished(owner.start(document_id, processor="text")["id"])["state"] == "SUCCEEDED"
     again = complete(owner, upload)
     assert (again.status_code, again.json()) == (200, owner.document(document_id))
-    assert place.stored() == {document_id}
+    assert document_id in place.stored()
 
 
-def test_until_it_is_complete(owner: User) -> None:
+def test_until_it_is_complete(own: Place) -> None:
+    owner = own.server.register()
     content = pdf()
     upload = announce(owner, content)
     path = f"/documents/{upload['document_id']}"
@@ -106,14 +123,14 @@ def test_until_it_is_complete(owner: User) -> None:
     assert complete(owner, upload).json()["version"] == 3
 
 
-def test_calling_it_off(place: Place, owner: User) -> None:
-    for sent in (False, True):
-        upload = announce(owner, pdf())
-        assert not sent or put(upload, pdf()) == 200
-        assert owner.http.delete(f"/documents/{upload['document_id']}").status_code == 204
-        until(lambda: place.stored() == set())
-        assert complete(owner, upload).status_code == 404
-        assert place.server.logs("http.failed") == []
+@pytest.mark.parametrize("sent", [False, True])
+def test_calling_it_off(place: Place, owner: User, *, sent: bool) -> None:
+    upload = announce(owner, pdf())
+    assert not sent or put(upload, pdf()) == 200
+    assert owner.http.delete(f"/documents/{upload['document_id']}").status_code == 204
+    until(lambda: upload["document_id"] not in place.stored())
+    assert complete(owner, upload).status_code == 404
+    assert place.server.logs("http.failed") == []
 
 
 def test_completed_too_early(place: Place, owner: User) -> None:
@@ -186,15 +203,16 @@ def test_a_changed_url_is_refused(place: Place, owner: User) -> None:
     assert_untouched(place, owner, upload, pdf())
 
 
-def test_an_expired_url_is_refused_and_what_came_in_time_is_not(place: Place, owner: User) -> None:
-    place.server.kill()
-    user = place.server.restarted(owner, UPLOAD_URL_TTL="3")
+def test_an_expired_url_is_refused_and_what_came_in_time_is_not(own: Place) -> None:
+    owner = own.server.register()
+    own.server.kill()
+    user = own.server.restarted(owner, UPLOAD_URL_TTL="3")
     content = pdf()
     late, timely = announce(user, content), announce(user, content)
     assert put(timely, content) == 200
     time.sleep(3.5)
     assert put(late, content) == 403
-    assert place.stored() == {timely["document_id"]}
+    assert own.stored() == {timely["document_id"]}
     assert complete(user, timely).status_code == 200
 
 
@@ -217,14 +235,14 @@ def test_what_is_no_document_is_rejected_for_good(place: Place, owner: User, rea
     for answer in answers:
         assert (answer.status_code, answer.json()["code"]) == (422, "upload-rejected")
         assert answer.json()["error"]["code"] == reason.partition(":")[0]
-    assert place.stored() == set()
+    assert upload["document_id"] not in place.stored()
     document = owner.document(upload["document_id"])
     assert (document["status"], document["error"]) == ("INITIATED", answers[0].json()["error"])
     assert names(owner, upload["document_id"]) == ["document.initiated", "document.upload_rejected"]
     # Whatever is sent after that does not count: who removed the file may still be about to.
     put(upload, content)
     assert complete(owner, upload).status_code == 422
-    assert place.stored() == set()
+    assert upload["document_id"] not in place.stored()
     assert owner.process(upload["document_id"]).json()["code"] == "upload-incomplete"
 
 
@@ -237,10 +255,11 @@ def test_completed_by_many_at_once(owner: User) -> None:
     assert names(owner, upload["document_id"]).count("document.uploaded") == 1
 
 
-def test_completed_or_swept_but_not_both(place: Place, owner: User) -> None:
+def test_completed_or_swept_but_not_both(own: Place) -> None:
     """Completions and two sweepers a hair apart: whatever wins, a document has its bytes and none stay without one."""
-    place.server.kill()
-    user = place.server.restarted(owner, UPLOAD_URL_TTL="3", ORPHAN_GRACE_SECONDS="1.5", LEASE_SECONDS="0.2")
+    owner = own.server.register()
+    own.server.kill()
+    user = own.server.restarted(owner, UPLOAD_URL_TTL="3", ORPHAN_GRACE_SECONDS="1.5", LEASE_SECONDS="0.2")
     uploads, due, answers = [], [], []
     for number in range(12):
         uploads.append(announce(user, pdf()))
@@ -251,7 +270,7 @@ def test_completed_or_swept_but_not_both(place: Place, owner: User) -> None:
         answers.append(complete(user, upload).status_code)
     kept = {upload["document_id"] for upload, status in zip(uploads, answers, strict=True) if status == 200}
     assert set(answers) <= {200, 404, 422, 503}, answers
-    until(lambda: place.stored() == kept)
+    until(lambda: own.stored() == kept)
     assert {each["id"] for each in user.http.get("/documents").json()["items"]} == kept
     for document_id in kept:
         assert user.http.get(f"/documents/{document_id}/content").content == pdf()
@@ -277,26 +296,28 @@ def test_a_repeated_announcement_gets_the_first_answer(place: Place, owner: User
     assert_untouched(place, owner, second.json(), pdf())
 
 
-def test_uploads_never_completed_are_swept(place: Place, owner: User, tmp_path: Path) -> None:
-    place.server.kill()
+def test_uploads_never_completed_are_swept(own: Place, tmp_path: Path) -> None:
+    owner = own.server.register()
+    own.server.kill()
     quick = {"UPLOAD_URL_TTL": "3", "ORPHAN_GRACE_SECONDS": "2", "LEASE_SECONDS": "0.5"}
-    user = place.server.restarted(owner, **quick)
+    user = own.server.restarted(owner, **quick)
     silent, sent, done = (announce(user, pdf()) for _ in range(3))
     assert [put(upload, pdf()) for upload in (sent, done)] == [200, 200]
     assert complete(user, done).status_code == 200
-    until(lambda: place.stored() == {done["document_id"]})
+    until(lambda: own.stored() == {done["document_id"]})
     assert [complete(user, upload).status_code for upload in (silent, sent)] == [404, 404]
     assert [row.id.hex for row in Ledger(tmp_path / "var").rows(select(documents))] == [
         done["document_id"].replace("-", "")
     ]
     assert user.http.get(f"/documents/{done['document_id']}/content").content == pdf()
-    assert len(place.server.logs("document.upload_expired")) == 2
+    assert len(own.server.logs("document.upload_expired")) == 2
 
 
-def test_what_arrives_after_the_document_is_gone_is_swept(place: Place, owner: User) -> None:
-    place.server.kill()
-    user = place.server.restarted(owner, ORPHAN_GRACE_SECONDS="1")
+def test_what_arrives_after_the_document_is_gone_is_swept(own: Place) -> None:
+    owner = own.server.register()
+    own.server.kill()
+    user = own.server.restarted(owner, ORPHAN_GRACE_SECONDS="1")
     upload = announce(user, pdf())
     assert user.http.delete(f"/documents/{upload['document_id']}").status_code == 204
     assert put(upload, pdf()) in {200, 404}
-    until(lambda: place.stored() == set())
+    until(lambda: own.stored() == set())

@@ -10,6 +10,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx2
+import pytest
 from sqlalchemy import select
 
 from app.documents.limits import RATE_WINDOW
@@ -147,20 +148,30 @@ def p99(calls: Iterable[Callable[[], httpx2.Response]]) -> float:
 
 
 def test_slow_clients_are_cut_off_and_hardly_slow_the_others_down(tmp_path: Path) -> None:
-    def measure() -> None:
-        """Reads and uploads as they are now, beside what they were before."""
-        reads.append(p99([lambda: user.http.get("/documents?limit=1")] * 100))
-        uploads.append(p99([lambda: user.post_file(small)] * 100))
-
     with Server(tmp_path / "var", {"UPLOAD_IDLE_SECONDS": "5"}) as server:
-        user, small, reads, uploads = server.register(), pdf(), list[float](), list[float]()
-        for last in (False, True):
-            measure()
-            with slow_clients(user) as connections:
-                measure()
-                assert not last or all(map(cut_off, connections))
-        for measured in (reads, uploads):
-            # Of two rounds the one that nothing else disturbed. The machine's own noise is some 20 ms.
-            alone, among = min(measured[::2]), min(measured[1::2])
-            assert among < max(2 * alone, alone + 0.02)
+        user, small = server.register(), pdf()
+
+        def measure() -> tuple[float, float]:
+            """Reads and uploads."""
+            return (
+                p99([lambda: user.http.get("/documents?limit=1")] * 100),
+                p99([lambda: user.post_file(small)] * 100),
+            )
+
+        alone, among = [], []
+        for _ in range(5):  # rounds, of which the one that nothing else disturbed counts
+            alone.append(measure())
+            with slow_clients(user):
+                among.append(measure())
+            best = [
+                (min(before), min(beside))
+                for before, beside in zip(zip(*alone, strict=True), zip(*among, strict=True), strict=True)
+            ]
+            # The machine's own noise is some 20 ms.
+            if all(beside < max(2 * before, before + 0.02) for before, beside in best):
+                break
+        else:
+            pytest.fail(f"p99 of reads and of uploads, alone and among slow clients: {best}")
+        with slow_clients(user) as connections:
+            assert all(map(cut_off, connections))
         until(lambda: not list((tmp_path / "var" / "files" / "staging").iterdir()))

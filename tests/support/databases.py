@@ -9,12 +9,14 @@ from datetime import datetime
 from functools import cache
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
 from sqlalchemy import URL, Connection, Engine, NullPool, bindparam, create_engine, func, make_url, select, text
 
 from app.database import UTCDateTime, now
+from tests.support.zygote import run
 
 # postgresql+asyncpg://user:password@host:port/name of somebody who may create databases.
 SERVER = os.environ.get("TEST_DATABASE_URL", "")
@@ -23,6 +25,7 @@ POSTGRESQL = bool(SERVER)
 _RUN = secrets.randbits(63)
 _numbers = count(1)
 _made: list[str] = []
+_addresses: dict[Path, URL] = {}
 
 
 def settings(data_dir: Path) -> dict[str, str]:
@@ -53,11 +56,27 @@ def locked(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def create(options: str = "") -> URL:
-    """An empty database on the PostgreSQL server."""
+def prepare(data_dir: Path) -> None:
+    """Have a database on PostgreSQL migrated before a server asks for it, if nobody has yet: a copy is quicker."""
+    if POSTGRESQL and data_dir not in _addresses:
+        _addresses[data_dir] = create(template=_migrated())
+
+
+@cache
+def _migrated() -> str:
+    """A database to be copied: nobody may be connected to it."""
+    address = create()
+    with TemporaryDirectory() as folder:
+        done = run("migrate", DATABASE_URL=address.render_as_string(hide_password=False), DATA_DIR=folder)
+    assert done.returncode == 0, done.stderr
+    return str(address.database)
+
+
+def create(options: str = "", template: str = "template0") -> URL:
+    """An empty database on the PostgreSQL server, or a copy of another."""
     _alive()
     name = f"tests_{_RUN}_{next(_numbers)}"
-    _administer(f"CREATE DATABASE {name} TEMPLATE template0 {options}")
+    _administer(f"CREATE DATABASE {name} TEMPLATE {template} {options}")
     _made.append(name)
     return make_url(SERVER).set(database=name)
 
@@ -111,11 +130,11 @@ def clock(read: Callable[[], datetime]) -> Iterator[None]:
         yield
 
 
-@cache
 def _address(data_dir: Path) -> URL:
-    if not POSTGRESQL:
-        return make_url(f"sqlite+aiosqlite:///{data_dir / 'app.db'}")
-    return create()
+    if data_dir not in _addresses:
+        file = f"sqlite+aiosqlite:///{data_dir / 'app.db'}"
+        _addresses[data_dir] = create() if POSTGRESQL else make_url(file)
+    return _addresses[data_dir]
 
 
 def _administer(statement: str) -> None:

@@ -86,6 +86,8 @@ class Server:
         }
 
     def launch(self) -> "subprocess.Popen[bytes] | Forked":
+        if "DATABASE_URL" not in self.settings:
+            databases.prepare(self.data_dir)
         if not self.prefix and "WORKERS" not in self.settings:
             self.process = Forked(self.arguments, self.environment, self.log_file, module=self.module)
             return self.process
