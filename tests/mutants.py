@@ -184,7 +184,7 @@ MUTANTS = (
     ),
     Mutant(
         "a silent broker keeps nobody waiting",
-        "app.jobs.dispatch.broker.connection:BrokerDispatcher.send",
+        "app.jobs.dispatch.broker.connection:BrokerDispatcher._in_time",
         "asyncio.timeout(self._call_timeout)",
         "asyncio.timeout(30)",
         ("tests/contracts/test_dispatch.py",),

@@ -15,9 +15,7 @@ from app.web.middleware import RequestMiddleware
 def create_app(settings: Settings) -> FastAPI:
     """Build a worker that runs up to JOB_CONCURRENCY jobs at once. Raises ConfigurationError without PostgreSQL."""
     if settings.postgresql_url is None:
-        raise ConfigurationError(
-            "DATABASE_URL: a worker needs PostgreSQL; with SQLite, jobs run in the server processes"
-        )
+        raise ConfigurationError("DATABASE_URL: a worker needs PostgreSQL; with SQLite, servers run the jobs")
     logs.configure(settings.log_level, as_json=settings.logs_as_json)
     app = FastAPI(openapi_url=None, lifespan=lifespan(lambda: wiring.build(settings, worker=True)))
     app.add_middleware(RequestMiddleware)

@@ -21,7 +21,8 @@ import pytest
 from sqlalchemy import select
 
 from app.events import events
-from app.jobs.models import jobs, results
+from app.jobs.models import jobs
+from app.processing.models import results
 from tests.support.factories import pdf
 from tests.support.invariants import Ledger
 from tests.support.server import Server

@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy import select
 
 from app.events import events
-from app.jobs.models import jobs, results
+from app.jobs.models import jobs
+from app.processing.models import results
 from tests.flows.test_chaos import CLIENTS, LEASE, SETTINGS, Client, fork, torment
 from tests.support.brokers import Queue
 from tests.support.invariants import Ledger
@@ -59,6 +60,25 @@ def test_servers_accept_and_workers_run(start: Start, tmp_path: Path) -> None:
     assert sum(ran.values()) == len(job_ids)
 
 
+def test_workers_need_no_broker(tmp_path: Path) -> None:
+    """A server that only accepts, and workers that look into the database: each job begins within two seconds."""
+    with ExitStack() as stack:
+        server = stack.enter_context(Server(tmp_path / "var", {"JOB_CONCURRENCY": "0"}))
+        workers = [stack.enter_context(Worker(tmp_path / "var", {"JOB_CONCURRENCY": "2"})) for _ in range(2)]
+        user = server.register()
+        for _ in range(5):
+            document_id = user.upload()["id"]
+            job_id = user.start(document_id)["id"]
+            accepted_at = time.monotonic()
+            until(lambda of=document_id: "started" in user.story(of), timeout=5)
+            assert time.monotonic() - accepted_at < 2
+            assert user.finished(job_id)["state"] == "SUCCEEDED"
+        ledger = Ledger(tmp_path / "var")
+        ledger.check()
+        actors = {row.actor for row in ledger.rows(select(events)) if row.event == "job.started"}
+        assert {actor.rpartition(":")[2] for actor in actors} <= {str(worker.pid) for worker in workers}
+
+
 # How each broker goes and comes is told by the contracts; what servers and workers do meanwhile is the same.
 @pytest.mark.parametrize("queue", ["rabbitmq"], indirect=True)
 def test_the_broker_is_away_and_comes_back(start: Start, queue: Queue, tmp_path: Path) -> None:
@@ -69,9 +89,9 @@ def test_the_broker_is_away_and_comes_back(start: Start, queue: Queue, tmp_path:
     asked_at = time.monotonic()
     job_ids = [user.start(user.upload()["id"])["id"] for _ in range(20)]
     assert time.monotonic() - asked_at < 10
-    assert {user.finished(job_id)["state"] for job_id in job_ids} == {"SUCCEEDED"}, "a worker's sweep finds them"
+    assert {user.finished(job_id)["state"] for job_id in job_ids} == {"SUCCEEDED"}, "the workers look once a second"
     until(lambda: alarm(server).startswith("away: ") and alarm(worker).startswith("away: "), timeout=30)
-    assert len(server.logs("broker.away")) == 1, "once, not for every hint"
+    assert len(server.logs("broker.away")) == 1, "once, not for every wake-up"
     queue.relay.mend()
     until(lambda: (alarm(server), alarm(worker)) == ("", ""), timeout=30)
     job_id = user.start(user.upload()["id"])["id"]

@@ -24,6 +24,7 @@ from botocore.session import get_session
 from redis import Redis
 
 from app.settings import broker as broker_url
+from tests.support import reaper
 from tests.support.relay import Relay
 from tests.support.server import free_port
 
@@ -188,6 +189,7 @@ def running(folder: Path) -> Iterator[Sqs]:
         (folder / "log").open("wb") as log,
         subprocess.Popen([MINISTACK], env=environment, stdout=log, stderr=log) as process,
     ):
+        reaper.watch(process.pid)
         client = get_session().create_client(
             "sqs",
             endpoint_url=f"http://127.0.0.1:{port}",
