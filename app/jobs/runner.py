@@ -128,7 +128,6 @@ class Runner:
     async def drain(self, seconds: float) -> None:
         """Claim no more; give running jobs this long to finish, then stop them and give them back."""
         self._draining = True
-        faults.hit("shutdown.draining")
         if self._attempts:
             await asyncio.wait(self._attempts, timeout=seconds)
         self._stopping = True

@@ -15,6 +15,7 @@ import structlog
 from fastapi import FastAPI
 
 from app.server.health import Health
+from app.telemetry import faults
 from app.wiring import Services
 
 log = structlog.get_logger()
@@ -99,5 +100,6 @@ class _Drain:
 
     async def _drain(self, number: int) -> None:
         log.info("server.draining", signal=signal.Signals(number).name)
+        faults.hit("shutdown.draining")
         await self._services.drain(self._services.settings.drain_seconds)
         self._then(number, None)
