@@ -4,21 +4,25 @@ import asyncio
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from app import idempotency
 from app.auth.passwords import PasswordHasher
-from app.auth.service import AuthService
+from app.auth.service import AuthService, forget_expired as forget_expired_logins
 from app.auth.tokens import AccessTokens, development_secret
 from app.database import Database
 from app.database.sqlite import SqliteDatabase
 from app.dispatch.base import Carrier, Dispatcher
 from app.dispatch.in_process import InProcessDispatcher
 from app.dispatch.nowhere import Nowhere
+from app.documents.claim import REFRESH, Claim
 from app.documents.gate import Gate
+from app.documents.orphans import Orphans, expire_uploads
 from app.documents.service import DocumentService
 from app.errors import ConfigurationError
 from app.processing.runner import Runner
@@ -36,6 +40,7 @@ from app.storage.base import Storage
 from app.storage.local import LocalStorage
 from app.telemetry import faults
 from app.transfer import Transfer
+from app.upkeep import Chore, Upkeep
 from app.uploads.service import UploadService
 from app.uploads.urls import OwnUrls
 
@@ -59,17 +64,23 @@ class Services:
     dispatcher: Carrier
     runner: Runner
     sweeper: Sweeper
+    claim: Claim
+    orphans: Orphans
+    upkeep: Upkeep
     watch: JobWatch
     health: Health
 
-    async def open(self, *, dispatching: bool = True) -> None:
+    async def open(self, *, dispatching: bool = True, claiming: bool = True) -> None:
         """First thing, in the running event loop. Raises ConfigurationError, DatabaseUnavailable, StorageFull, and then
-        lets go of everything. Who is not `dispatching` neither sends nor follows hints."""
+        lets go of everything. Who is not `dispatching` neither sends nor follows hints. Who is not `claiming` the files
+        for this database must not remove any."""
         try:
             await self.storage.open()
             if dispatching:
                 await self.dispatcher.open()
             await asyncio.to_thread(self.db.migrate)
+            if claiming:
+                await self.claim.begin()
         except BaseException:
             await self.close()
             raise
@@ -78,6 +89,7 @@ class Services:
         """What goes on in the background, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.sweeper.run())
+            tasks.create_task(self.upkeep.run())
             tasks.create_task(self.watch.run())
             tasks.create_task(self.dispatcher.run())
 
@@ -94,6 +106,7 @@ class Services:
         await self.drain(0)
         await self.sweeper.close()
         await self.dispatcher.close()
+        await self.claim.end()
         self.hasher.close()
         await self.storage.close()
         await self.db.close()
@@ -107,6 +120,9 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     storage = _storage(settings)
     processors = {processor.name: processor for processor in PROCESSORS}
     gate = Gate(settings)
+    claim = Claim(db, storage, actor=f"worker:{name}")
+    orphans = Orphans(db, storage, claim, settings.orphan_grace_seconds)
+    upkeep = Upkeep(db, _chores(db, storage, claim, orphans, settings, actor=f"worker:{name}"))
     secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else development_secret(settings.data_dir)
     hasher = PasswordHasher()
     watch = JobWatch(db)
@@ -125,15 +141,35 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         runner=runner,
         sweeper=Sweeper(
             db=db,
-            storage=storage,
             dispatcher=dispatcher,
             freed=runner.freed,
             watch=watch,
             settings=settings,
             name=name,
         ),
+        claim=claim,
+        orphans=orphans,
+        upkeep=upkeep,
         watch=watch,
-        health=Health(db, {"database": db.check, "storage": storage.check}, {"broker": lambda: dispatcher.alarm}),
+        health=Health(
+            db,
+            {"database": db.check, "storage": storage.check},
+            {"broker": lambda: dispatcher.alarm, "storage": claim.alarm, "upkeep": upkeep.alarm},
+        ),
+    )
+
+
+def _chores(
+    db: Database, storage: Storage, claim: Claim, orphans: Orphans, settings: Settings, *, actor: str
+) -> tuple[Chore, ...]:
+    expire = partial(expire_uploads, db, storage, claim, grace=settings.orphan_grace_seconds, actor=actor)
+    often = settings.lease_seconds / 2
+    return (
+        Chore("mark", REFRESH, claim.refresh),
+        Chore("idempotency-keys", often, partial(idempotency.forget_expired, db)),
+        Chore("logins", often, partial(forget_expired_logins, db)),
+        Chore("uploads", often, expire),
+        Chore("orphan-files", settings.orphan_grace_seconds, orphans.sweep, shared=True),
     )
 
 
@@ -159,18 +195,18 @@ async def refuse_unusable(settings: Settings) -> None:
     That is ConfigurationError, DatabaseUnavailable, StorageFull.
     """
     _prepare_process(settings)
-    storage = _storage(settings)
-    await storage.open()
-    await storage.close()
-    if settings.broker is not None:
-        carrier = _broker(settings.broker, _run_nothing, places=0, otherwise=Nowhere())
-        await carrier.open()
-        await carrier.close()
-    db = _database(settings)
-    try:
+    async with AsyncExitStack() as opened:
+        storage = _storage(settings)
+        await storage.open()
+        opened.push_async_callback(storage.close)
+        if settings.broker is not None:
+            carrier = _broker(settings.broker, _run_nothing, places=0, otherwise=Nowhere())
+            await carrier.open()
+            await carrier.close()
+        db = _database(settings)
+        opened.push_async_callback(db.close)
         await asyncio.to_thread(db.migrate)
-    finally:
-        await db.close()
+        await Claim(db, storage, actor="operator").begin()
 
 
 def _dispatcher(settings: Settings, runner: Runner, *, worker: bool) -> Carrier:

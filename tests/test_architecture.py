@@ -15,7 +15,7 @@ LEVELS: list[set[str]] = [
     {"settings", "migrations"},
     {"web"},
     {"database", "storage"},
-    {"events", "idempotency", "dispatch"},
+    {"events", "idempotency", "dispatch", "upkeep"},
     {"auth"},
     {"documents"},
     {"uploads"},
@@ -79,7 +79,7 @@ def test_no_cycles_between_modules() -> None:
 
 def test_only_wiring_names_adapters() -> None:
     adapters = {name for name in modules() if package(name) in PORTS and name.count(".") == 2}
-    shared = (".base", ".prepared", ".readers", ".scratch", ".threads", ".turns")
+    shared = (".base", ".batches", ".prepared", ".readers", ".scratch", ".threads", ".turns")
     adapters -= {name for name in adapters if name.endswith(shared)}
     for name, tree in modules().items():
         named = imports(tree) & adapters

@@ -13,7 +13,9 @@ from app.database.base import (
     now,
     number_on,
     unindexed,
+    usual,
 )
+from app.database.batches import delete_batch
 from app.database.prepared import Prepared
 
 __all__ = [
@@ -24,10 +26,12 @@ __all__ = [
     "after_commit",
     "any_case",
     "binary_text",
+    "delete_batch",
     "insert_or_replace",
     "insert_unless",
     "metadata",
     "now",
     "number_on",
     "unindexed",
+    "usual",
 ]

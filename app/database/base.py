@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 import structlog
 from sqlalchemy import (
     BindParameter,
+    Boolean,
     ColumnElement,
     Connection,
     DateTime,
@@ -209,3 +210,25 @@ def _unindexed(element: unindexed, compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(unindexed, "sqlite")
 def _sqlite_unindexed(element: unindexed, compiler: SQLCompiler, **kw: Any) -> str:
     return f"+{compiler.process(element.clauses, **kw)}"
+
+
+class usual(FunctionElement[bool]):  # noqa: N801 - as `now`
+    """A condition that SQLite shall take to hold for most rows: it then prefers a partial index of just those rows,
+    sorted by another column, to an index of the column that the condition is about."""
+
+    type = Boolean()
+    inherit_cache = True
+    name = "usual"
+
+    def __init__(self, condition: ColumnElement[bool]) -> None:
+        super().__init__(condition)
+
+
+@compiles(usual)
+def _usual(element: usual, compiler: SQLCompiler, **kw: Any) -> str:
+    return compiler.process(element.clauses, **kw)
+
+
+@compiles(usual, "sqlite")
+def _sqlite_usual(element: usual, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"likelihood({compiler.process(element.clauses, **kw)}, 0.99)"

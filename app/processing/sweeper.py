@@ -10,17 +10,12 @@ from functools import partial
 
 import structlog
 
-from app import idempotency
-from app.auth import service as auth
 from app.database import Database
 from app.dispatch.base import Dispatcher
-from app.documents import repository as documents
-from app.documents.service import document_of, storage_key
 from app.errors import AppError
 from app.processing import repository, settlement
 from app.processing.watch import JobWatch
 from app.settings import Settings
-from app.storage.base import Storage
 
 log = structlog.get_logger()
 
@@ -35,7 +30,6 @@ class Sweeper:
         self,
         *,
         db: Database,
-        storage: Storage,
         dispatcher: Dispatcher,
         freed: asyncio.Event,
         watch: JobWatch,
@@ -44,25 +38,19 @@ class Sweeper:
     ) -> None:
         """`freed` is set when a place where jobs run becomes free in this process."""
         self._db = db
-        self._storage = storage
         self._dispatcher = dispatcher
         self._freed = freed
         self._places_wanted = False
         self._watch = watch
         self._lease = settings.lease_seconds
-        self._grace = settings.orphan_grace_seconds
         self._name = name
         self._sending: set[asyncio.Task[None]] = set()
         self._stopped = False
 
     async def run(self) -> None:
-        """Sweep until cancelled: jobs every tick, what merely takes up room now and then."""
+        """Sweep until cancelled, every tick."""
         await self._guarded(self.announce_all)
-        async with asyncio.TaskGroup() as loops:
-            loops.create_task(self._repeat(self.sweep_jobs, min(TICK, self._lease / 2), self._await_place))
-            loops.create_task(self._repeat(self.sweep_rows, self._lease / 2))
-            loops.create_task(self._repeat(self.sweep_uploads, self._lease / 2))
-            loops.create_task(self._repeat(self.sweep_files, self._grace))
+        await self._repeat(self.sweep_jobs, min(TICK, self._lease / 2), self._await_place)
 
     async def announce_all(self) -> None:
         """At start: the hints of what was queued may have died with the process that is started again, or others."""
@@ -82,25 +70,6 @@ class Sweeper:
         """Take jobs back from silent workers."""
         for job in await self._db.write(lambda conn: settlement.take_back_lost(conn, self._name)):
             self._watch.notify(job.id)
-
-    async def sweep_rows(self) -> None:
-        """Forget expired idempotency keys and logins."""
-        await self._db.write(idempotency.forget_expired)
-        await self._db.write(auth.forget_expired)
-
-    async def sweep_uploads(self) -> None:
-        """Delete documents whose direct upload was never completed, and what was sent of them."""
-        actor = f"worker:{self._name}"
-        for document_id in await self._db.write(lambda conn: documents.expire(conn, self._grace, actor)):
-            await self._storage.delete(storage_key(document_id))
-
-    async def sweep_files(self) -> None:
-        """Remove files that no document has: of uploads that died before their commit, and of deleted documents."""
-        async for keys in self._storage.stale(self._grace):
-            ids = [document_id for key in keys if (document_id := document_of(key))]
-            for document_id in await self._db.read(partial(documents.without_document, ids=ids)):
-                await self._storage.delete(storage_key(document_id))
-                log.info("storage.orphan_removed", document_id=str(document_id))
 
     def stop(self) -> None:
         """Announce no more: this process is about to stop, and others sweep too."""

@@ -9,6 +9,7 @@ from typing import BinaryIO, Protocol, TypeVar, runtime_checkable
 T = TypeVar("T")
 
 FOLDER = "documents"  # of every key; what lies beside it is somebody else's
+MARK = f"{FOLDER}/mark"  # no file's key: they are ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,15 @@ class Storage(Protocol):
     def stale(self, older_than: float) -> AsyncIterator[list[str]]:
         """The keys of files committed more than `older_than` seconds ago, in batches; a key may come later than that,
         never sooner. Abandoned staging of that age is removed on the way, never what is still being received."""
+
+    async def sample(self) -> list[str]:
+        """The keys of some files, whatever their age: none only if there are none."""
+
+    async def read_mark(self) -> str | None:
+        """What was written by `write_mark` last, by whatever process; None if nothing ever was."""
+
+    async def write_mark(self, text: str) -> None:
+        """Keep a line of text with the files, in place of the one before. Nobody ever reads half of it."""
 
     async def check(self) -> None:
         """Raise unless storage answers and would take a file. The error's detail is one line for the operator."""

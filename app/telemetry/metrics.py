@@ -28,6 +28,8 @@ leases_lost = Counter("job_leases_lost_total", "Running jobs taken back from a s
 finishes_fenced = Counter("job_finishes_fenced_total", "Outcomes refused because the worker no longer held the lease.")
 hints_not_sent = Counter("hints_not_sent_total", "Hints that the broker did not take; a sweep repeats them.")
 
+upkeep_skipped = Counter("upkeep_skipped_total", "Runs of a chore that were skipped or failed.", ["chore"])
+
 
 def count_request(method: str, route: str, status: int, seconds: float) -> None:
     _request(method, route, status).inc()

@@ -64,8 +64,7 @@ class Process:
 
     def tick(self) -> None:
         self._sweep(self._services.sweeper.sweep_jobs)
-        self._sweep(self._services.sweeper.sweep_rows)
-        self._sweep(self._services.sweeper.sweep_uploads)
+        self._loop.run(self._services.upkeep.once())
 
     def work(self, *job_ids: UUID) -> None:
         """Be their runner."""
