@@ -11,7 +11,6 @@ from typing import Any, Protocol, TypeVar
 import structlog
 from sqlalchemy import (
     BindParameter,
-    Boolean,
     ColumnElement,
     Connection,
     DateTime,
@@ -212,11 +211,10 @@ def _sqlite_unindexed(element: unindexed, compiler: SQLCompiler, **kw: Any) -> s
     return f"+{compiler.process(element.clauses, **kw)}"
 
 
-class usual(FunctionElement[bool]):  # noqa: N801 - as `now`
+class usual(FunctionElement[Any]):  # noqa: N801 - as `now`
     """A condition that SQLite shall take to hold for most rows: it then prefers a partial index of just those rows,
     sorted by another column, to an index of the column that the condition is about."""
 
-    type = Boolean()
     inherit_cache = True
     name = "usual"
 
