@@ -217,7 +217,7 @@ def _exit_cleanly() -> None:
 def _with_services(work: Callable[[Services], Awaitable[T]], *, claiming: bool = False) -> T:
     """Run one piece of work against the migrated database of the environment. `claiming` is what removes files."""
     settings = load()
-    logs.configure("WARNING", as_json=settings.logs_as_json)
+    logs.configure("ERROR" if claiming else "WARNING", as_json=settings.logs_as_json)  # what is skipped, `work` raises
 
     async def run() -> T:
         services = wiring.build(settings)

@@ -81,13 +81,11 @@ class Claim:
     async def begin(self) -> None:
         """At a start: raise ConfigurationError if the files are another database's. A storage that is away is looked at
         later. If this database is party to a dispute, it is served with an alarm, or one stray copy would stop it."""
-        self._begun = True
-        try:
+        with suppress(StorageUnavailable):
             found = await self._look()
-        except StorageUnavailable:
-            return
-        if found.objection and not found.ours:
-            raise ConfigurationError(f"STORAGE_URL, or DATABASE_URL: {found.objection}; {WAY_ON}")
+            if found.objection and not found.ours:
+                raise ConfigurationError(f"STORAGE_URL, or DATABASE_URL: {found.objection}; {WAY_ON}")
+        self._begun = True
         with suppress(AppError, Skipped):
             await self.refresh()
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
@@ -54,11 +54,15 @@ def document_of(key: str) -> UUID | None:
 
 
 class DocumentService:
-    def __init__(self, db: Database, storage: Storage, gate: Gate, settings: Settings) -> None:
+    def __init__(
+        self, db: Database, storage: Storage, gate: Gate, settings: Settings, objection: Callable[[], str | None]
+    ) -> None:
+        """`objection`: why no file is to be removed now, if there is a reason."""
         self._db = db
         self._storage = storage
         self._gate = gate
         self._settings = settings
+        self._objection = objection
         self.max_upload_bytes = settings.max_upload_bytes
         self._downloads = asyncio.Semaphore(settings.download_slots)
 
@@ -135,8 +139,12 @@ class DocumentService:
         faults.hit("delete.after_commit")
 
     async def discard_file(self, document_id: UUID) -> None:
-        """Remove the file of a deleted document now rather than at the next sweep for orphans."""
-        await self._storage.delete(storage_key(document_id))
+        """Remove the file of a deleted document now rather than at the next sweep for orphans.
+
+        Not while the file may be another database's: then it is left to a sweep, which finds the event of its end.
+        """
+        if self._objection() is None:
+            await self._storage.delete(storage_key(document_id))
 
     async def content(self, document_id: UUID, start: int, length: int) -> AsyncIterator[bytes]:
         """A document's bytes. The first chunk is there when this returns, so a missing file is an error in time.

@@ -1,9 +1,12 @@
 """The database behind a data folder: SQLite's file in it or, with TEST_DATABASE_URL, one of its own on that server."""
 
 import os
+import shutil
+import sqlite3
+import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -19,6 +22,7 @@ from app.database import UTCDateTime, now
 # postgresql+asyncpg://user:password@host:port/name of somebody who may create databases.
 SERVER = os.environ.get("TEST_DATABASE_URL", "")
 POSTGRESQL = bool(SERVER)
+PG_DUMP, PSQL = (shutil.which(name) or name for name in ("pg_dump", "psql"))
 
 _made: list[str] = []
 
@@ -49,6 +53,20 @@ def locked(data_dir: Path) -> Iterator[None]:
     with engine(data_dir).connect() as conn:
         lock(conn)
         yield
+
+
+def copy(old: Path, new: Path) -> None:
+    """Have the new data folder's database hold what the old one's does now, whoever is using that."""
+    if POSTGRESQL:
+        source, target = (_address(folder).set(drivername="postgresql") for folder in (old, new))
+        arguments = [each.render_as_string(hide_password=False) for each in (source, target)]
+        dumped = subprocess.run([PG_DUMP, arguments[0]], check=True, capture_output=True)
+        restore = [PSQL, "--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1", arguments[1]]
+        subprocess.run(restore, input=dumped.stdout, check=True, capture_output=True)
+        return
+    new.mkdir()
+    with closing(sqlite3.connect(old / "app.db")) as conn:
+        conn.execute("VACUUM INTO ?", (str(new / "app.db"),))
 
 
 def create(options: str = "") -> URL:
