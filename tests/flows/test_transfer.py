@@ -188,7 +188,7 @@ def test_only_the_database_moves(old: Life, tmp_path: Path) -> None:
         old.goes_on(server)
 
 
-# Of the nine tables all but one have rows, and there are three files.
+# Of the ten tables all but two have rows, and there are three files.
 @pytest.mark.parametrize("fault", [*(f"transfer.after_batch:{n}" for n in (1, 4, 8)), "transfer.after_file:2"])
 def test_killed_and_started_again(old: Life, tmp_path: Path, fault: str) -> None:
     done = transfer(tmp_path / "new", "--from-data-dir", tmp_path / "old", FAULT=fault)
@@ -322,6 +322,19 @@ def test_a_target_that_has_served_is_refused(old: Life, tmp_path: Path) -> None:
         server.log_in(old.user.email).upload()
         assert server.stop() == 0
     assert "has served meanwhile" in refused(tmp_path / "new", "--from-data-dir", tmp_path / "old")
+
+
+def test_files_are_not_brought_to_those_of_another_service(old: Life, tmp_path: Path) -> None:
+    with on_sqlite(tmp_path / "other") as server:
+        server.register().upload()
+        server.stop()
+    others = {"STORAGE_URL": f"file://{tmp_path / 'other/files'}"}
+    line = refused(tmp_path / "new", "--from-data-dir", tmp_path / "old", **others)
+    assert line.startswith("transfer: the target storage is another service's")
+    assert len(Ledger(tmp_path / "other").files()) == 1
+    moved(tmp_path / "new", "--from-data-dir", tmp_path / "old")
+    with Server(tmp_path / "new") as server:
+        old.goes_on(server)
 
 
 def contents(data_dir: Path) -> dict[str, set[Any]]:
