@@ -104,8 +104,10 @@ class Claim:
             self._raise_objection()
             return
         found = await self._confirmed()
-        if latest is None or (found.recent and not last):
+        if found.recent and not last:
             return
+        if latest is None:  # there must be something to name, or an orphan would be all that a start finds here
+            latest = await self._db.write(partial(_append, name="storage.claimed", actor=self._actor))
         if found.event is None or found.event.seq < latest.seq:
             await self._storage.write_mark(_text(latest))
         self._marked = latest

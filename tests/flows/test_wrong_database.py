@@ -1,6 +1,7 @@
 """A service whose database is not the one that its files belong to: it removes none, says so, and there is a way on."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -237,11 +238,14 @@ def test_processes_of_one_service_do_not_dispute_each_other(place: Place, tmp_pa
 
 
 def test_rows_that_go_behind_the_services_back(place: Place, tmp_path: Path) -> None:
-    with place.server(tmp_path / "var") as server:
+    with place.server(tmp_path / "var", ORPHAN_GRACE_SECONDS="3600") as server:
         user = server.register()
         kept, *lost = [user.upload() for _ in range(12)]
+        server.stop()
         with databases.engine(tmp_path / "var").begin() as conn:
             conn.execute(delete(documents).where(documents.c.id != UUID(kept["id"])))
+        time.sleep(GRACE + 1)  # S3 dates to the second: all are to be old enough, or some would be few
+        server.restarted(user, ORPHAN_GRACE_SECONDS=str(GRACE))
         until(lambda: server.logs("storage.sweep_stopped"))
         told = "11 of 12 files belong to no document that this database has or had"
         way_on = f"{told}: none of them was removed; to remove them, run: python -m app sweep --yes"
