@@ -1,4 +1,4 @@
-"""The command line: python -m app serve | worker | migrate | transfer | users | sweep | demo."""
+"""The command line: python -m app serve | worker | migrate | adopt | transfer | users | sweep | demo."""
 
 import asyncio
 import signal
@@ -20,6 +20,7 @@ from app.server.protocol import BoundedHttp
 from app.settings import load
 from app.telemetry import logs, metrics
 from app.transfer import TransferError
+from app.upkeep import Skipped
 from app.wiring import Services
 
 T = TypeVar("T")
@@ -55,6 +56,8 @@ def main() -> None:
         sys.exit(f"transfer: {error}")
     except DemoError as error:
         sys.exit(f"demo: {error}")
+    except Skipped as error:
+        sys.exit(f"skipped: {error}")
     except AppError as error:
         sys.exit(f"{error.code}: {error.detail}")
 
@@ -111,16 +114,30 @@ def migrate() -> None:
 
 
 @cli.command()
-def sweep() -> None:
-    """Do once what every server does regularly: requeue lost jobs, delete expired rows, remove orphaned files."""
+def sweep(
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove files without a document, however many they are.")] = False,
+) -> None:
+    """Do once what every server does now and then: requeue lost jobs, forget what expired, remove orphaned files."""
 
     async def work(services: Services) -> None:
         await services.rescuer.rescue()
-        await services.sweeper.sweep_rows()
-        await services.sweeper.sweep_uploads()
-        await services.sweeper.sweep_files()
+        if yes:
+            typer.echo(f"{await services.orphans.count()}: they are removed now")
+            await services.orphans.remove_all()
+        await services.upkeep.once()
 
-    _with_services(work)
+    _with_services(work, claiming=True)
+
+
+@cli.command()
+def adopt() -> None:
+    """Declare that the files of this environment's storage belong to its database, after a restore for instance."""
+    adopted = _with_services(lambda services: services.claim.adopt())
+    typer.echo(
+        f"The files belong to this database now. Of the first {adopted.files} of them, "
+        f"{adopted.with_document} have a document in it."
+    )
 
 
 @cli.command()
@@ -195,14 +212,14 @@ def _exit_cleanly() -> None:
         signal.signal(number, lambda *_: sys.exit(0))
 
 
-def _with_services(work: Callable[[Services], Awaitable[T]]) -> T:
-    """Run one piece of work against the migrated database of the environment."""
+def _with_services(work: Callable[[Services], Awaitable[T]], *, claiming: bool = False) -> T:
+    """Run one piece of work against the migrated database of the environment. `claiming` is what removes files."""
     settings = load()
-    logs.configure("WARNING", as_json=settings.logs_as_json)
+    logs.configure("ERROR" if claiming else "WARNING", as_json=settings.logs_as_json)  # what is skipped, `work` raises
 
     async def run() -> T:
         services = wiring.build(settings)
-        await services.open(dispatching=False)
+        await services.open(dispatching=False, claiming=claiming)
         try:
             return await work(services)
         finally:

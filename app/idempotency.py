@@ -8,6 +8,8 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -22,6 +24,7 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
+    Row,
     String,
     Table,
     Uuid,
@@ -30,7 +33,16 @@ from sqlalchemy import (
     select,
 )
 
-from app.database import Prepared, UTCDateTime, insert_or_replace, insert_unless, metadata, now
+from app.database import (
+    Database,
+    Prepared,
+    UTCDateTime,
+    delete_batch,
+    insert_on_conflict,
+    insert_or_replace,
+    metadata,
+    now,
+)
 from app.errors import IdempotencyKeyReused, MalformedIdempotencyKey, RequestInProgress
 from app.web.describe import header
 
@@ -92,7 +104,7 @@ def reserve(conn: Connection, scope: KeyScope, holder: UUID, seconds: float) -> 
     The reservation only spares work: `lookup` and `store` decide, in the transaction of the work itself. A finished
     record is left as it is. Raises RequestInProgress while another holder has the key.
     """
-    insert = insert_unless(conn, records).values(
+    insert = insert_on_conflict(conn, records).values(
         user_id=scope.user_id, key=scope.key, holder=holder, expires_at=now(seconds)
     )
     insert = insert.on_conflict_do_update(
@@ -152,9 +164,18 @@ def store(conn: Connection, scope: KeyScope, fingerprint: str, response: StoredR
     _STORE[conn.dialect.name].count(conn, values)
 
 
-def forget_expired(conn: Connection) -> None:
-    """Delete expired records."""
-    conn.execute(delete(records).where(records.c.expires_at <= now()))
+async def forget_expired(db: Database) -> None:
+    """Delete what has expired, however much it is."""
+    since = None
+    while gone := await db.write(partial(_forget_some, since=since)):
+        since = max(row.expires_at for row in gone)
+
+
+def _forget_some(conn: Connection, since: datetime | None) -> list[Row[Any]]:
+    """Records that expired at `since` or later. Earlier ones are gone, but an index that other transactions still need
+    as it was would be read through from its beginning for each batch."""
+    due = [records.c.expires_at <= now()] + ([records.c.expires_at >= since] if since else [])
+    return delete_batch(conn, records, *due, oldest=records.c.expires_at)
 
 
 def _is(scope: KeyScope) -> tuple[Any, Any]:

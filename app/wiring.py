@@ -12,13 +12,16 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from app import idempotency
 from app.auth.passwords import PasswordHasher
-from app.auth.service import AuthService
+from app.auth.service import AuthService, forget_expired as forget_expired_logins
 from app.auth.tokens import AccessTokens, development_secret
 from app.database import Database
 from app.database.sqlite import SqliteDatabase
 from app.documents import repository as documents
+from app.documents.claim import REFRESH, Claim
 from app.documents.limits import UploadLimits
+from app.documents.orphans import Orphans, expire_uploads
 from app.documents.service import DocumentService
 from app.errors import ConfigurationError
 from app.jobs import repository as jobs
@@ -31,7 +34,6 @@ from app.jobs.runner import Runner
 from app.jobs.watch import JobWatch
 from app.processing.kind import ProcessKind
 from app.processing.service import ProcessingService
-from app.processing.sweeper import Sweeper
 from app.processors.base import Processor
 from app.processors.simulated import SimulatedProcessor
 from app.processors.text import TextProcessor
@@ -43,6 +45,7 @@ from app.telemetry import faults
 from app.telemetry.loop import LoopWatch
 from app.telemetry.metrics import Gauge, gauge, gauge_by
 from app.transfer import Transfer
+from app.upkeep import Chore, Upkeep
 from app.uploads.service import UploadService
 from app.uploads.urls import OwnUrls
 
@@ -67,7 +70,9 @@ class Services:
     kinds: Mapping[str, Kind]
     runner: Runner
     rescuer: Rescuer
-    sweeper: Sweeper
+    claim: Claim
+    orphans: Orphans
+    upkeep: Upkeep
     watch: JobWatch
 
     @property
@@ -78,20 +83,30 @@ class Services:
     @property
     def alarms(self) -> dict[str, Callable[[], str | None]]:
         """What an operator should look into. An alarm returns None when all is well."""
-        return {"broker": lambda: self.dispatcher.alarm, "queues": lambda: self.rescuer.alarm}
+        return {
+            "broker": lambda: self.dispatcher.alarm,
+            "queues": lambda: self.rescuer.alarm,
+            "storage": self.claim.alarm,
+            "upkeep": self.upkeep.alarm,
+        }
 
     async def gauges(self) -> list[Gauge]:
         """Read the gauges from the database."""
         return await self.db.read(partial(_gauges, queues=self.runner.queues))
 
-    async def open(self, *, dispatching: bool = True) -> None:
-        """First thing, in the running event loop. Raises ConfigurationError, DatabaseUnavailable, StorageFull, and then
-        lets go of everything. Who is not `dispatching` neither sends nor follows hints."""
+    async def open(self, *, dispatching: bool = True, claiming: bool = True) -> None:
+        """Connect to everything, in the running event loop, and migrate. A failure disconnects again.
+
+        Without `dispatching`, wake-ups are neither sent nor received. Without `claiming` the files for this database,
+        none may be removed. Raises ConfigurationError, DatabaseUnavailable, StorageFull.
+        """
         try:
             await self.storage.open()
             if dispatching:
                 await self.dispatcher.open()
             await asyncio.to_thread(self.db.migrate)
+            if claiming:
+                await self.claim.begin()
         except BaseException:
             await self.close()
             raise
@@ -102,14 +117,13 @@ class Services:
             tasks.create_task(LoopWatch(self.runner.describe).run())
             tasks.create_task(self.runner.run())
             tasks.create_task(self.rescuer.run())
-            tasks.create_task(self.sweeper.run())
+            tasks.create_task(self.upkeep.run())
             tasks.create_task(self.watch.run())
             tasks.create_task(self.dispatcher.run())
 
     async def drain(self, seconds: float) -> None:
         """First thing on SIGTERM: claim no more, let jobs end within `seconds` or give them back."""
         self.watch.close()
-        self.sweeper.stop()
         self.dispatcher.stop()
         await self.runner.drain(seconds)
 
@@ -117,6 +131,7 @@ class Services:
         """Last thing, after `run` was cancelled: let go of everything."""
         await self.drain(0)
         await self.dispatcher.close()
+        await self.claim.end()
         self.hasher.close()
         await self.storage.close()
         await self.db.close()
@@ -130,6 +145,9 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     storage = _storage(settings)
     processors = {processor.name: processor for processor in PROCESSORS}
     limits = UploadLimits(settings)
+    claim = Claim(db, storage, actor=f"worker:{name}")
+    orphans = Orphans(db, storage, claim, settings.orphan_grace_seconds)
+    upkeep = Upkeep(db, _chores(db, storage, claim, orphans, settings, actor=f"worker:{name}"))
     secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else development_secret(settings.data_dir)
     hasher = PasswordHasher()
     watch = JobWatch(db)
@@ -154,15 +172,31 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         storage=storage,
         hasher=hasher,
         auth=AuthService(db, hasher, _access_tokens(settings, secret), settings),
-        documents=DocumentService(db, storage, limits, settings),
+        documents=DocumentService(db, storage, limits, settings, claim.alarm),
         uploads=UploadService(db, storage, limits, OwnUrls(secret), settings),
         processing=ProcessingService(db, kinds, processors, watch, dispatcher.send, settings),
         dispatcher=dispatcher,
         kinds=kinds,
         runner=runner,
         rescuer=Rescuer(db, runner, kinds, watch, lease=lease, name=name),
-        sweeper=Sweeper(db=db, storage=storage, settings=settings, name=name),
+        claim=claim,
+        orphans=orphans,
+        upkeep=upkeep,
         watch=watch,
+    )
+
+
+def _chores(
+    db: Database, storage: Storage, claim: Claim, orphans: Orphans, settings: Settings, *, actor: str
+) -> tuple[Chore, ...]:
+    expire = partial(expire_uploads, db, storage, claim, grace=settings.orphan_grace_seconds, actor=actor)
+    often = settings.lease_seconds / 2
+    return (
+        Chore("mark", REFRESH, claim.refresh),
+        Chore("idempotency-keys", often, partial(idempotency.forget_expired, db)),
+        Chore("logins", often, partial(forget_expired_logins, db)),
+        Chore("uploads", often, expire),
+        Chore("orphan-files", settings.orphan_grace_seconds, orphans.sweep, shared=True),
     )
 
 

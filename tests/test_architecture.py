@@ -19,7 +19,7 @@ LEVELS: list[set[str]] = [
     {"settings", "migrations"},
     {"web"},
     {"database", "storage"},
-    {"events", "idempotency"},
+    {"events", "idempotency", "upkeep"},
     {"auth", "jobs"},
     {"documents"},
     {"uploads"},
@@ -163,7 +163,7 @@ def test_no_cycles_between_modules() -> None:
 
 def test_only_wiring_names_adapters() -> None:
     adapters = {name for name in modules() if package(name) in PORTS and name.count(".") == 2}
-    shared = (".base", ".limiter", ".readers", ".scratch", ".sqlite_engines", ".statements", ".threads")
+    shared = (".base", ".batches", ".limiter", ".readers", ".scratch", ".sqlite_engines", ".statements", ".threads")
     adapters -= {name for name in adapters if name.endswith(shared)}
     for name, tree in modules().items():
         named = imports(tree) & adapters

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ def scripts(page: Path, heading: str) -> list[str]:
 
 
 def typed(script: str, cwd: Path, **environment: str) -> str:
-    """What came of it."""
-    env = {**os.environ, **environment}
+    """What came of it, in whatever folder: `python -m app` is this project."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), **environment}
     command = [BASH, "-euc", script]
     done = subprocess.run(command, cwd=cwd, env=env, check=False, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
@@ -120,6 +122,7 @@ def test_backup_and_restore_on_postgresql(tmp_path: Path) -> None:
     old = make_url(databases.url(tmp_path / "var"))
     new = old.set(database=f"{old.database}_restored")
     names = {
+        "postgresql+asyncpg://api@db.internal/documents_restored": new,
         "postgresql://api@db.internal/documents_restored": new.set(drivername="postgresql"),
         "postgresql://api@db.internal/documents": old.set(drivername="postgresql"),
         "--host=db.internal --username=api": f"--host={old.host} --port={old.port or 5432} --username={old.username}",
@@ -127,7 +130,7 @@ def test_backup_and_restore_on_postgresql(tmp_path: Path) -> None:
     }
     # The files of this server are on a disk.
     backup, restore = (
-        "".join(re.findall(r"^(?!aws).*\n", each, re.MULTILINE))
+        "".join(re.findall(r"^(?!aws|export STORAGE_URL).*\n", each, re.MULTILINE))
         for each in scripts(OPERATIONS, "### PostgreSQL and S3")
     )
     for name, own in names.items():

@@ -11,7 +11,7 @@ from app.auth.models import refresh_tokens, token_families, users
 from app.auth.passwords import PasswordHasher
 from app.auth.schemas import TokenPair, User
 from app.auth.tokens import AccessTokens, new_refresh_token, refresh_token_hash
-from app.database import Database, Prepared, insert_unless, now
+from app.database import Database, Prepared, delete_batch, insert_on_conflict, now
 from app.errors import EmailTaken, InvalidCredentials, InvalidRefreshToken, InvalidToken, NotFound, RegistrationClosed
 from app.settings import Settings
 from app.telemetry import faults
@@ -138,14 +138,24 @@ class AuthService:
         )
 
 
-def forget_expired(conn: Connection) -> None:
-    """Delete expired families, with their tokens."""
-    conn.execute(token_families.delete().where(token_families.c.expires_at <= now()))
+async def forget_expired(db: Database) -> None:
+    """Delete families past their absolute expiry, with their tokens, however many they are."""
+    while await db.write(_forget_some):
+        pass
+
+
+def _forget_some(conn: Connection) -> bool:
+    """Whether there may be more. A family may have thousands of tokens, so these are not left to the cascade."""
+    expiry, family_id = token_families.c.expires_at, refresh_tokens.c.family_id
+    expired, of_family = expiry <= now(), family_id == token_families.c.id
+    tokens = delete_batch(conn, refresh_tokens, expired, of_family, oldest=expiry, returning=(family_id,))
+    empty = ~select(family_id).where(of_family).correlate(token_families).exists()
+    return bool(delete_batch(conn, token_families, expired, empty, oldest=expiry) or tokens)
 
 
 def _create_user(conn: Connection, email: str, password_hash: str, actor: str | None) -> User:
     row = conn.execute(
-        insert_unless(conn, users)
+        insert_on_conflict(conn, users)
         .values(id=uuid7(), email=email, password_hash=password_hash, active=True, created_at=now())
         .on_conflict_do_nothing(index_elements=["email"])
         .returning(*users.c)

@@ -13,11 +13,11 @@ from app.database.base import (
     now,
     reset_sequence,
     seconds_between,
+    usual,
     without_index,
 )
+from app.database.batches import delete_batch
 from app.database.statements import Prepared
-
-insert_unless = insert_on_conflict  # the former name
 
 __all__ = [
     "Database",
@@ -27,12 +27,13 @@ __all__ = [
     "after_commit",
     "binary_text",
     "case_insensitive",
+    "delete_batch",
     "insert_on_conflict",
     "insert_or_replace",
-    "insert_unless",
     "metadata",
     "now",
     "reset_sequence",
     "seconds_between",
+    "usual",
     "without_index",
 ]

@@ -250,3 +250,24 @@ def _without_index(element: without_index, compiler: SQLCompiler, **kw: Any) -> 
 @compiles(without_index, "sqlite")
 def _sqlite_without_index(element: without_index, compiler: SQLCompiler, **kw: Any) -> str:
     return f"+{compiler.process(element.clauses, **kw)}"
+
+
+class usual(FunctionElement[Any]):  # noqa: N801 - as `now`
+    """A condition that SQLite shall take to hold for most rows: it then prefers a partial index of just those rows,
+    sorted by another column, to an index of the column that the condition is about."""
+
+    inherit_cache = True
+    name = "usual"
+
+    def __init__(self, condition: ColumnElement[bool]) -> None:
+        super().__init__(condition)
+
+
+@compiles(usual)
+def _usual(element: usual, compiler: SQLCompiler, **kw: Any) -> str:
+    return compiler.process(element.clauses, **kw)
+
+
+@compiles(usual, "sqlite")
+def _sqlite_usual(element: usual, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"likelihood({compiler.process(element.clauses, **kw)}, 0.99)"

@@ -5,10 +5,23 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Float, bindparam, delete, exists, func, insert, null, select, update
+from sqlalchemy import (
+    Connection,
+    Float,
+    String,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    null,
+    select,
+    update,
+)
 
 from app import events
-from app.database import Prepared, now
+from app.database import Prepared, delete_batch, now, usual
 from app.documents.lifecycle import SOURCES, Status
 from app.documents.models import document_tags, documents
 from app.documents.schemas import Document, Metadata
@@ -137,16 +150,16 @@ def reject(conn: Connection, document: Document, error: Failure) -> bool:
 
 
 def expire(conn: Connection, grace: float, actor: str) -> list[UUID]:
-    """Delete up to EXPIRY_BATCH documents whose upload was not completed within `grace` seconds after its URL expired.
-
-    Returns their ids.
-    """
-    late = (documents.c.status == Status.INITIATED, documents.c.upload_expires_at <= now(-grace))
-    some = select(documents.c.id).where(*late).limit(EXPIRY_BATCH).with_for_update(skip_locked=True)
-    gone = delete(documents).where(documents.c.id.in_(some), *late).returning(documents.c.id, documents.c.owner_id)
-    rows = conn.execute(gone).all()
-    for row in rows:
-        events.append(conn, "document.upload_expired", actor=actor, user_id=row.owner_id, document_id=row.id)
+    """Delete documents whose upload was not completed within `grace` seconds after its URL expired, up to EXPIRY_BATCH
+    of them, and return their ids. None: no more are left."""
+    # Not a parameter: of those it is not known that the index of such documents has them.
+    initiated = documents.c.status == literal(Status.INITIATED, String, literal_execute=True)
+    late = (usual(initiated), documents.c.upload_expires_at <= now(-grace))
+    about = (documents.c.id, documents.c.owner_id)
+    rows = delete_batch(
+        conn, documents, *late, oldest=documents.c.upload_expires_at, returning=about, limit=EXPIRY_BATCH
+    )
+    events.append_each(conn, "document.upload_expired", actor=actor, documents=((row.owner_id, row.id) for row in rows))
     return [row.id for row in rows]
 
 
@@ -189,6 +202,11 @@ def remove(conn: Connection, owner_id: UUID, document_id: UUID) -> bool:
 def without_document(conn: Connection, ids: Sequence[UUID]) -> set[UUID]:
     """Return those of the ids that no document has."""
     return set(ids) - set(conn.scalars(select(documents.c.id).where(documents.c.id.in_(ids))))
+
+
+def deleted(conn: Connection, ids: Sequence[UUID]) -> set[UUID]:
+    """Those of the ids that a document of this database had, until it was deleted."""
+    return events.document_ids(conn, ("document.deleted", "document.upload_expired"), ids)
 
 
 def counts(conn: Connection) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
@@ -58,11 +58,20 @@ class DocumentService:
     Each method acts for one owner; another owner's document raises NotFound.
     """
 
-    def __init__(self, db: Database, storage: Storage, limits: UploadLimits, settings: Settings) -> None:
+    def __init__(
+        self,
+        db: Database,
+        storage: Storage,
+        limits: UploadLimits,
+        settings: Settings,
+        objection: Callable[[], str | None],
+    ) -> None:
+        """`objection`: why no file may be removed now, or None."""
         self._db = db
         self._storage = storage
         self._uploads = limits
         self._settings = settings
+        self._objection = objection
         self.max_upload_bytes = settings.max_upload_bytes
         self._downloads = Limiter(settings.download_slots, DOWNLOAD_TIMEOUT)
 
@@ -142,8 +151,12 @@ class DocumentService:
         faults.hit("delete.after_commit")
 
     async def discard_file(self, document_id: UUID) -> None:
-        """Remove the file of a deleted document now, instead of at the next sweep for orphans."""
-        await self._storage.delete(storage_key(document_id))
+        """Remove the file of a deleted document now rather than at the next sweep for orphans.
+
+        Not while the file may be another database's: then it is left to a sweep, which finds the event of its end.
+        """
+        if self._objection() is None:
+            await self._storage.delete(storage_key(document_id))
 
     async def content(self, document_id: UUID, start: int, length: int) -> AsyncIterator[bytes]:
         """Return up to `length` bytes of a document's file from `start` on, in chunks.

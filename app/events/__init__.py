@@ -4,14 +4,15 @@ An event is written in the transaction of the change that it records, so every c
 event, and a change that did not happen has none.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import JSON, BigInteger, Column, Connection, Index, Integer, String, Table, Uuid, insert, select
+from sqlalchemy import JSON, BigInteger, Column, Connection, Index, Integer, String, Table, Uuid, func, insert, select
 from uuid_utils.compat import uuid7
 
 from app.database import Prepared, UTCDateTime, after_commit, metadata, now
@@ -71,7 +72,9 @@ class TimelinePage(Page[TimelineItem]):
     """A page of a document's timeline."""
 
 
-_APPEND = Prepared(insert(events).values(at=now()).inline())
+_APPEND_EACH = insert(events).values(at=now()).inline()
+_APPEND = Prepared(_APPEND_EACH)
+_LATEST = select(events.c.seq, events.c.id).where(events.c.seq == select(func.max(events.c.seq)).scalar_subquery())
 
 
 def append(
@@ -95,8 +98,57 @@ def append(
     request_id = request_id or context.request_id.get()
     subject = {"user_id": user_id, "document_id": document_id, "job_id": job_id, "request_id": request_id}
     _APPEND.count(conn, {"id": uuid7(), "event": event, "actor": actor, "data": data, **subject})
+    _log_after_commit(conn, event, actor, subject, data)
+
+
+def append_each(conn: Connection, event: str, *, actor: str, documents: Iterable[tuple[UUID, UUID]]) -> None:
+    """Add the same event for each of many documents, given as pairs of the user's id and the document's, in one round
+    trip."""
+    subjects = [{"user_id": user_id, "document_id": document_id} for user_id, document_id in documents]
+    if subjects:
+        rows = [{"id": uuid7(), "event": event, "actor": actor, "data": {}, **subject} for subject in subjects]
+        conn.execute(_APPEND_EACH, rows)
+    for subject in subjects:
+        _log_after_commit(conn, event, actor, subject, {})
+
+
+def _log_after_commit(
+    conn: Connection, event: str, actor: str, subject: Mapping[str, UUID | str | None], data: Mapping[str, Any]
+) -> None:
     logged = {key: str(value) for key, value in subject.items() if value is not None}
     after_commit(conn, partial(log.info, event, actor=actor, **logged, **data))
+
+
+class Reference(NamedTuple):
+    """An event, as somebody outside of the database may name it. No other database has one of this number and id."""
+
+    seq: int
+    id: UUID
+
+
+def latest(conn: Connection) -> Reference | None:
+    """The event with the highest number; None if nothing ever happened."""
+    row = conn.execute(_LATEST).one_or_none()
+    return Reference(*row) if row else None
+
+
+def happened_within(conn: Connection, event: Reference, seconds: float) -> bool | None:
+    """Whether the event happened in the last so many seconds; None if it never did in this database."""
+    found = select(events.c.at > now(-seconds)).where(events.c.seq == event.seq, events.c.id == event.id)
+    recent = conn.scalar(found)
+    return None if recent is None else bool(recent)
+
+
+def document_ids(conn: Connection, names: Sequence[str], ids: Sequence[UUID]) -> set[UUID]:
+    """Those of the documents that an event of one of the names is about."""
+    query = select(events.c.document_id).where(events.c.document_id.in_(ids), events.c.event.in_(names))
+    return set(conn.scalars(query))
+
+
+def current_request_id() -> str | None:
+    """The id of the request, or of the request that began the job, that the log context is bound to."""
+    request_id: str | None = structlog.contextvars.get_contextvars().get("request_id")
+    return request_id
 
 
 def timeline(conn: Connection, document_id: UUID, *, after: int, limit: int) -> list[tuple[int, TimelineItem]]:

@@ -9,6 +9,7 @@ from typing import BinaryIO, Protocol, TypeVar, runtime_checkable
 T = TypeVar("T")
 
 FOLDER = "documents"  # the first part of every key; other folders in the same storage are not touched
+MARK = f"{FOLDER}/mark"  # no file's key: they are ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,15 @@ class Storage(Protocol):
         An adapter may leave out files that are only a little older. It also removes staged files of that age whose
         process has died, never one that is still being received.
         """
+
+    async def sample(self) -> list[str]:
+        """The keys of some files, whatever their age: none only if there are none."""
+
+    async def read_mark(self) -> str | None:
+        """What was written by `write_mark` last, by whatever process; None if nothing ever was."""
+
+    async def write_mark(self, text: str) -> None:
+        """Keep a line of text with the files, in place of the one before. Nobody ever reads half of it."""
 
     async def check(self) -> None:
         """Raise unless the storage answers and would accept a file. The error's detail is one line for the operator."""

@@ -1,7 +1,8 @@
 """Files on a local disk: received in a staging folder, synced, then linked under their key.
 
-Layout: `<root>/staging/<random>.part` while a file is received, `<root>/<folder>/<xx>/<name>` once committed. xx is the
-last two characters of the name, the random end of a UUIDv7, which keeps the folders small.
+Layout: `<root>/staging/<random>.part` while a file is received, `<root>/<folder>/<xx>/<name>` once committed, where xx
+are the last two characters of the name (the random end of a UUIDv7) and keep folders small. The mark is
+`<root>/<folder>/mark`.
 """
 
 import asyncio
@@ -20,13 +21,14 @@ from uuid import uuid4
 
 from app.errors import AlreadyStored, NotFound, StorageFull, StorageUnavailable
 from app.storage import scratch
-from app.storage.base import FOLDER, Stored, T
+from app.storage.base import FOLDER, MARK, Stored, T
 from app.storage.threads import Threads
 
 P = ParamSpec("P")
 
 CHUNK = 512 * 1024  # bytes that a download reads per thread hop: 1.25x the throughput of 256 KiB; 1 MiB is no faster
 BATCH = 256 * 1024  # bytes that justify a thread hop of their own; fewer are buffered until the next one
+PAGE = 500  # keys listed in one thread hop
 _IOV = min(os.sysconf("SC_IOV_MAX"), 1024)
 
 
@@ -77,8 +79,17 @@ class LocalStorage:
     async def stale(self, older_than: float) -> AsyncIterator[list[str]]:
         await self.run(scratch.clear, self._staging, older_than)
         keys = self._stale(time.time() - older_than)
-        while batch := await self.run(lambda: list(islice(keys, 500))):
+        while batch := await self.run(lambda: list(islice(keys, PAGE))):
             yield batch
+
+    async def sample(self) -> list[str]:
+        return await self.run(lambda: [_key(path) for path in islice(self._files(), PAGE)])
+
+    async def read_mark(self) -> str | None:
+        return await self.run(self._read_mark)
+
+    async def write_mark(self, text: str) -> None:
+        await self.run(self._write_mark, text)
 
     async def check(self) -> None:
         await self.run(self._probe)
@@ -120,13 +131,38 @@ class LocalStorage:
         folder, name = key.split("/")
         return self._root / folder / name[-2:] / name
 
+    def _files(self) -> Iterator[Path]:
+        self.require_disk()
+        return self._root.glob(f"{FOLDER}/??/*")
+
     def _stale(self, written_before: float) -> Iterator[str]:
-        for path in self._root.glob(f"{FOLDER}/??/*"):
+        for path in self._files():
             try:
                 if path.stat().st_mtime < written_before:
-                    yield f"{path.parent.parent.name}/{path.name}"
+                    yield _key(path)
             except FileNotFoundError:
                 continue
+
+    def _read_mark(self) -> str | None:
+        try:
+            return (self._root / MARK).read_text("utf-8", "replace")
+        except FileNotFoundError:
+            self.require_disk()
+            return None
+
+    def _write_mark(self, text: str) -> None:
+        """Written beside, synced and renamed: a power cut leaves this mark or the one before."""
+        self.require_disk()
+        temporary = self._staging / f"{uuid4().hex}.mark"
+        try:
+            with temporary.open("x", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            (self._root / MARK).parent.mkdir(exist_ok=True)
+            temporary.replace(self._root / MARK)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def _probe(self) -> None:
         path = self._staging / f"{uuid4().hex}.probe"
@@ -249,6 +285,10 @@ class LocalStaged:
         _sync(folder)
         self._discard()
         return Stored(self._size, self._sha256.hexdigest())
+
+
+def _key(path: Path) -> str:
+    return f"{path.parent.parent.name}/{path.name}"
 
 
 def _sync(path: Path) -> None:

@@ -50,6 +50,9 @@ def gauge_by(label: str, name: str, documentation: str, values: Mapping[str, flo
     return Gauge(name, documentation, (label,), {(value,): number for value, number in values.items()})
 
 
+upkeep_skipped = Counter("upkeep_skipped_total", "Runs of a chore that were skipped or failed.", ["chore"])
+
+
 def count_request(method: str, route: str, status: int, seconds: float) -> None:
     """Count a finished request and its duration."""
     _request(method, route, status).inc()

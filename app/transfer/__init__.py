@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from app import migrations
 from app.database import Database
+from app.documents.claim import Claim
+from app.errors import ConfigurationError
 from app.storage.base import Storage
 from app.transfer import files, rows
 from app.transfer.errors import TransferError
@@ -44,6 +46,7 @@ class Transfer:
             await rows.copy(self.source_db, self.target_db, report)
         complete = True
         if self.source_storage is not None and self.target_storage is not None:
+            await _refuse_other_files(self.target_db, self.target_storage)
             complete = await files.Files(self.target_db, self.source_storage, self.target_storage, report).copy()
         await self._refuse_changed(before)
         return complete
@@ -85,6 +88,14 @@ async def _refuse_in_use(name: str, db: Database) -> None:
             return
         await asyncio.sleep(1)
     raise TransferError(f"the {name} database is in use: stop every process of the service, and begin anew")
+
+
+async def _refuse_other_files(db: Database, target: Storage) -> None:
+    """Of another service. A target that has none is marked as this service's."""
+    try:
+        await Claim(db, target, actor="operator").begin()
+    except ConfigurationError as error:
+        raise TransferError(f"the target storage is another service's ({error}). Transfer into an empty one") from None
 
 
 async def _refuse_other_schema(source: Database) -> None:

@@ -308,6 +308,38 @@ async def test_stale_files_and_staging(place):
     assert place.leftovers() == {"old", "old-and-large", "new", "late"}
 
 
+async def test_the_mark_is_the_last_one_written_and_no_file(place):
+    assert await place.storage.read_mark() is None
+    assert await place.storage.sample() == []
+    await place.storage.write_mark("first, and longer")
+    await place.storage.write_mark("É")
+    assert await place.storage.read_mark() == "É"
+    await store(place.storage, "documents/it", b"it")
+    await place.age()
+    assert await place.storage.sample() == ["documents/it"]
+    assert await all_stale(place.storage, 1) == {"documents/it"}
+    assert await place.storage.read_mark() == "É"
+    with place.away():
+        for use in (place.storage.read_mark, place.storage.sample, lambda: place.storage.write_mark("lost")):
+            with pytest.raises(StorageUnavailable):
+                await use()
+    assert await place.storage.read_mark() == "É"
+
+
+async def test_nobody_reads_half_a_mark(storage):
+    texts = ["x" * 900, "y" * 900]
+    await storage.write_mark(texts[0])
+
+    async def write_on_and_on() -> None:
+        for n in range(100):
+            await storage.write_mark(texts[n % 2])
+
+    writing = asyncio.create_task(write_on_and_on())
+    while not writing.done():
+        assert await storage.read_mark() in texts
+    await writing
+
+
 async def test_memory_does_not_grow_with_the_file(storage):
     process = Path("/proc/self")
 

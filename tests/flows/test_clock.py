@@ -117,7 +117,7 @@ async def test_a_file_that_a_sweep_may_have_taken_for_an_orphan_gets_no_document
 
     db = SqliteDatabase(tmp_path / "app.db")
     storage = LocalStorage(tmp_path / "files")
-    service = DocumentService(JumpsFirst(db, monkeypatch), storage, UploadLimits(Settings()), Settings())
+    service = DocumentService(JumpsFirst(db, monkeypatch), storage, UploadLimits(Settings()), Settings(), lambda: None)
     with pytest.raises(StorageUnavailable):
         await service.upload(uuid4(), b"frontier", body(), None)
     await db.close()

@@ -178,6 +178,9 @@ def test_uploads_cut_off_by_a_kill_leave_whole_documents_or_nothing(tmp_path: Pa
 
         user.http.post("/documents", content=body(), headers={"Content-Type": "multipart/form-data; boundary=x"})
 
+    def stored() -> set[str]:
+        return {path.name for path in files.rglob("*") if path.is_file() and path.name != "mark"}
+
     def staged() -> int:
         return sum(path.stat().st_size for path in files.glob("staging/*"))
 
@@ -193,7 +196,7 @@ def test_uploads_cut_off_by_a_kill_leave_whole_documents_or_nothing(tmp_path: Pa
         user = server.restarted(user, ORPHAN_GRACE_SECONDS="0.5")
         documents = {each["id"]: each["sha256"] for each in user.http.get("/documents?limit=100").json()["items"]}
         assert accepted.items() <= documents.items()
-        until(lambda: {path.name for path in files.glob("**/*") if path.is_file()} == set(documents))
+        until(lambda: stored() == set(documents))
         for document_id, sha256 in documents.items():
             content = user.http.get(f"/documents/{document_id}/content").content
             assert hashlib.sha256(content).hexdigest() == sha256

@@ -116,10 +116,10 @@ def test_a_client_that_goes_away_leaves_nothing(prefix: Prefix, tmp_path: Path) 
 
 
 def test_orphans_and_abandoned_uploads_are_swept(prefix: Prefix, tmp_path: Path) -> None:
-    prefix.put("documents/01939f3e-5c00-7000-8000-0000000000ff", b"orphan")
-    prefix.put("documents/README", b"not ours")
-    prefix.begin("documents/01939f3e-5c00-7000-8000-0000000000fe")
     with on(prefix, tmp_path, ORPHAN_GRACE_SECONDS="1", UPLOAD_MAX_SECONDS="2") as server:
+        prefix.put("documents/01939f3e-5c00-7000-8000-0000000000ff", b"orphan")
+        prefix.put("documents/README", b"not ours")
+        prefix.begin("documents/01939f3e-5c00-7000-8000-0000000000fe")
         kept = server.register().upload()
         left = keys(kept) | {"documents/README"}
         until(lambda: (prefix.objects().keys(), prefix.uploads()) == (left, []))

@@ -119,7 +119,11 @@ class Driver:
         self.note(sql, parameters[0] if many else parameters)
 
     def note(self, sql: str, parameters: Any) -> None:
-        if self.cause and sql.startswith(("SELECT", "INSERT", "UPDATE", "DELETE")) and "alembic_version" not in sql:
+        if (
+            self.cause
+            and sql.startswith(("SELECT", "INSERT", "UPDATE", "DELETE", "WITH"))
+            and "alembic_version" not in sql
+        ):
             self.statements[self.cause, sql] = parameters
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import pytest
 from sqlalchemy import make_url, select
@@ -189,7 +188,7 @@ def test_only_the_database_moves(old: Life, tmp_path: Path) -> None:
         old.goes_on(server)
 
 
-# Of the nine tables all but one have rows, and there are three files.
+# Of the ten tables all but two have rows, and there are three files.
 @pytest.mark.parametrize("fault", [*(f"transfer.after_batch:{n}" for n in (1, 4, 8)), "transfer.after_file:2"])
 def test_killed_and_started_again(old: Life, tmp_path: Path, fault: str) -> None:
     done = transfer(tmp_path / "new", "--from-data-dir", tmp_path / "old", FAULT=fault)
@@ -214,8 +213,8 @@ def test_missing_and_damaged_files_are_named_and_the_rest_is_copied(tmp_path: Pa
     assert f"document {missing}: its file is missing at the source" in done.stdout
     assert f"document {damaged}: its file is damaged at the source" in done.stdout
     assert "1 copied, 0 found there, 2 missing or damaged" in done.stdout
-    kept = [path for path in (tmp_path / "new/files").rglob("*") if path.is_file()]
-    assert [UUID(path.name) for path in kept] == sorted(files)[2:]
+    assert list(Ledger(tmp_path / "new").files()) == sorted(files)[2:]
+    assert not [*(tmp_path / "new/files/staging").iterdir()]
 
 
 @pytest.mark.parametrize("announced", [{}, {"sha256": sha256(CONTENT)}], ids=["unknown", "announced"])
@@ -313,7 +312,7 @@ def test_a_target_that_is_somebody_elses_is_refused_untouched(tmp_path: Path) ->
         assert server.stop() == 0
     before = contents(tmp_path / "new")
     line = refused(tmp_path / "new", "--from-data-dir", tmp_path / "old")
-    assert line.startswith("transfer: the target holds 2 row(s) of events that the source has not")
+    assert line.startswith("transfer: the target holds 3 row(s) of events that the source has not")
     assert contents(tmp_path / "new") == before
 
 
@@ -323,6 +322,19 @@ def test_a_target_that_has_served_is_refused(old: Life, tmp_path: Path) -> None:
         server.log_in(old.user.email).upload()
         assert server.stop() == 0
     assert "has served meanwhile" in refused(tmp_path / "new", "--from-data-dir", tmp_path / "old")
+
+
+def test_files_are_not_brought_to_those_of_another_service(old: Life, tmp_path: Path) -> None:
+    with on_sqlite(tmp_path / "other") as server:
+        server.register().upload()
+        server.stop()
+    others = {"STORAGE_URL": f"file://{tmp_path / 'other/files'}"}
+    line = refused(tmp_path / "new", "--from-data-dir", tmp_path / "old", **others)
+    assert line.startswith("transfer: the target storage is another service's")
+    assert len(Ledger(tmp_path / "other").files()) == 1
+    moved(tmp_path / "new", "--from-data-dir", tmp_path / "old")
+    with Server(tmp_path / "new") as server:
+        old.goes_on(server)
 
 
 def contents(data_dir: Path) -> dict[str, set[Any]]:

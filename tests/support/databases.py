@@ -3,8 +3,11 @@
 import atexit
 import os
 import secrets
+import shutil
+import sqlite3
+import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from functools import cache
 from itertools import count
@@ -21,6 +24,7 @@ from tests.support.zygote import run
 # postgresql+asyncpg://user:password@host:port/name of somebody who may create databases.
 SERVER = os.environ.get("TEST_DATABASE_URL", "")
 POSTGRESQL = bool(SERVER)
+PG_DUMP, PSQL = (shutil.which(name) or name for name in ("pg_dump", "psql"))
 
 _RUN = secrets.randbits(63)
 _numbers = count(1)
@@ -54,6 +58,20 @@ def locked(data_dir: Path) -> Iterator[None]:
     with engine(data_dir).connect() as conn:
         lock(conn)
         yield
+
+
+def copy(old: Path, new: Path) -> None:
+    """Have the new data folder's database hold what the old one's does now, whoever is using that."""
+    if POSTGRESQL:
+        source, target = (_address(folder).set(drivername="postgresql") for folder in (old, new))
+        arguments = [each.render_as_string(hide_password=False) for each in (source, target)]
+        dumped = subprocess.run([PG_DUMP, arguments[0]], check=True, capture_output=True)
+        restore = [PSQL, "--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1", arguments[1]]
+        subprocess.run(restore, input=dumped.stdout, check=True, capture_output=True)
+        return
+    new.mkdir()
+    with closing(sqlite3.connect(old / "app.db")) as conn:
+        conn.execute("VACUUM INTO ?", (str(new / "app.db"),))
 
 
 def prepare(data_dir: Path) -> None:

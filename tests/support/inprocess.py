@@ -60,10 +60,8 @@ class Process:
         return self._services.runner.queues
 
     def tick(self) -> None:
-        """What goes on in the background, once, but for the work itself."""
-        self._loop.run(self._services.rescuer.look())
-        self._loop.run(self._services.sweeper.sweep_rows())
-        self._loop.run(self._services.sweeper.sweep_uploads())
+        self._sweep(self._services.sweeper.sweep_jobs)
+        self._loop.run(self._services.upkeep.once())
 
     def work(self, *job_ids: UUID) -> None:
         """Pull and run until these jobs are finished."""

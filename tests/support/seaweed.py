@@ -16,6 +16,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import get_session
 
+from app.storage.base import MARK
 from tests.support import reaper
 from tests.support.relay import Relay
 from tests.support.server import free_port
@@ -38,9 +39,10 @@ class Prefix:
         return f"s3://{BUCKET}/{self.name}?endpoint=http://127.0.0.1:{port or self.seaweed.port}"
 
     def objects(self) -> dict[str, int]:
-        """What is there: sizes by key."""
+        """What is there besides the mark: sizes by key."""
         found = self.seaweed.client.list_objects_v2(Bucket=BUCKET, Prefix=f"{self.name}/").get("Contents", [])
-        return {each["Key"].removeprefix(f"{self.name}/"): each["Size"] for each in found}
+        sizes = {each["Key"].removeprefix(f"{self.name}/"): each["Size"] for each in found}
+        return {key: size for key, size in sizes.items() if key != MARK}
 
     def uploads(self) -> list[str]:
         """The keys of multipart uploads that were neither completed nor aborted."""

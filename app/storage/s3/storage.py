@@ -2,8 +2,9 @@
 
 import asyncio
 import fcntl
+import hashlib
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -16,7 +17,7 @@ import structlog
 from app.errors import ConfigurationError, NotFound, PayloadTooLarge, StorageUnavailable
 from app.settings.storage import MAX_PUT, Bucket
 from app.storage import scratch
-from app.storage.base import Announced, Presigned
+from app.storage.base import MARK, Announced, Presigned
 from app.storage.s3.errors import REQUEST_TIMEOUT, Refused, Unreachable, translated
 from app.storage.s3.objects import Objects
 from app.storage.s3.staged import S3Staged
@@ -27,6 +28,7 @@ log = structlog.get_logger()
 Page = dict[str, Any]
 
 CHECK_TIMEOUT = 1.8  # seconds; must be less than what a readiness check may take
+MARK_SIZE = 1024  # bytes of the mark that are read
 WHOLE = 2**62  # bytes; more than any object has
 
 
@@ -115,8 +117,7 @@ class S3Storage:
     async def stale(self, older_than: float) -> AsyncIterator[list[str]]:
         await self._threads.run(scratch.clear, self._copies, older_than)
         async for page in self._objects.pages("list_objects_v2"):
-            found = page.get("Contents", [])
-            yield [self._objects.key(each["Key"]) for each in found if self._old(page, each, older_than)]
+            yield [key for key, each in self._files(page) if self._old(page, each, older_than)]
         async for page in self._objects.pages("list_multipart_uploads"):
             for upload in page.get("Uploads", []):
                 if age(page, upload["Initiated"]) > older_than + self._longest:
@@ -124,12 +125,34 @@ class S3Storage:
                     with suppress(Unreachable):  # somebody else was faster
                         await self._objects.call("abort_multipart_upload", key, UploadId=upload["UploadId"])
 
+    async def sample(self) -> list[str]:
+        async for page in self._objects.pages("list_objects_v2"):
+            if keys := [key for key, _ in self._files(page)]:
+                return keys
+        return []
+
+    async def read_mark(self) -> str | None:
+        try:
+            return b"".join([chunk async for chunk in self.read(MARK, 0, MARK_SIZE)]).decode("utf-8", "replace")
+        except NotFound:
+            return None
+
+    async def write_mark(self, text: str) -> None:
+        md5 = b64encode(hashlib.md5(text.encode(), usedforsecurity=False).digest()).decode()
+        await self._objects.call("put_object", MARK, Body=text.encode(), ContentMD5=md5, ContentType="text/plain")
+
     async def check(self) -> None:
         """Raise unless the bucket answers. Only `open` tries whether it accepts a file, once."""
         try:
             await self._objects.probe(CHECK_TIMEOUT, writing=False)
         except Unreachable as error:
             raise StorageUnavailable(error.reason) from error
+
+    def _files(self, page: Page) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The keys of a page, and what is said of each."""
+        for each in page.get("Contents", []):
+            if (key := self._objects.key(each["Key"])) != MARK:
+                yield key, each
 
     def _old(self, page: Page, found: dict[str, Any], older_than: float) -> bool:
         of_parts = "-" in found["ETag"]  # https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html

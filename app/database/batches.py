@@ -1,0 +1,36 @@
+"""Deleting many rows, a batch a transaction.
+
+A batch is one statement, whose rows are chosen by a materialized CTE. PostgreSQL may run `IN (SELECT … LIMIT …)` once
+for each row of the table, if its statistics are from a time when little was to be found: then the limit is none.
+"""
+
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Connection, Row, Table, delete, literal_column, select
+
+BATCH = (
+    2000  # rows; some 10 ms of a statement, so a small part of its timeout and of the time that SQLite's lock is held
+)
+
+_ROW_ADDRESS = {"postgresql": "ctid", "sqlite": "rowid"}
+
+
+def delete_batch(
+    conn: Connection,
+    table: Table,
+    *due: ColumnElement[bool],
+    oldest: Column[Any],
+    returning: tuple[Column[Any], ...] = (),
+    limit: int = BATCH,
+) -> list[Row[Any]]:
+    """Delete up to `limit` rows that are `due`, in the order of the column `oldest`, and return `returning` of each;
+    by default their `oldest`, which must be the table's own then.
+
+    Rows that others have locked are passed over. Nothing is returned when nothing was left to delete.
+    """
+    # By address a row is found in one step, whatever the planner thinks of the table: 3 to 8 times as fast as by key.
+    address: ColumnElement[Any] = literal_column(f"{table.name}.{_ROW_ADDRESS[conn.dialect.name]}")
+    chosen = select(address.label("address")).where(*due).order_by(oldest).limit(limit)
+    batch = chosen.with_for_update(of=table, skip_locked=True).cte("batch").prefix_with("MATERIALIZED")
+    gone = delete(table).where(address.in_(select(batch.c.address))).returning(*(returning or (oldest,)))
+    return list(conn.execute(gone))

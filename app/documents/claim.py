@@ -1,0 +1,186 @@
+"""Which database the files of a storage belong to.
+
+The storage carries a mark, which names an event of the database that it serves: the latest, or nearly. Another database
+has no such event, and neither has this one if it was put back to an earlier state. Whoever does not know the event
+removes no files: to that database, files of documents that it has never seen would be orphans.
+"""
+
+import asyncio
+import re
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+from uuid import UUID
+
+import structlog
+from sqlalchemy import Connection
+
+from app import events
+from app.database import Database
+from app.documents import repository
+from app.documents.service import document_of
+from app.errors import AppError, ConfigurationError, StorageUnavailable
+from app.events import Reference
+from app.storage.base import Storage
+from app.upkeep import Skipped
+
+log = structlog.get_logger()
+
+REFRESH = 1.0  # seconds after which what has happened is in the mark, at the latest twice that
+CHECK = 60.0  # seconds after which the mark is read again, though nothing has happened here
+RECENT = 0.5  # seconds; a mark of that age was just written by another process, and is left alone for now
+FAREWELL = 2.0  # seconds that the last mark may take at a stop
+
+FOREIGN = "the files there belong to another database, or to a newer state of this one"
+DISPUTED = "two databases claim the files there"
+UNREADABLE = "the mark there, documents/mark, is not this service's"
+STRANGE = "there are files, and not one of the first {} has a document in this database"
+WAY_ON = "if this database is the right one, run: python -m app adopt"
+
+_EVENT = "([0-9]+) ([0-9a-f-]{36})"
+_MARK = re.compile(f"{_EVENT}(?: disputed by {_EVENT})?", re.ASCII)
+
+
+class Adopted(NamedTuple):
+    """Of the files that were looked at, how many have a document in the database."""
+
+    files: int
+    with_document: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the mark says to this database. `objection`: why the files are not its own, or not only its own."""
+
+    objection: str = ""
+    event: Reference | None = None
+    recent: bool = False
+    ours: bool = False  # whether this database is a party to the dispute
+    to_dispute: bool = False
+
+
+class Claim:
+    """This process's view of the mark. `actor` writes the events of a dispute."""
+
+    def __init__(self, db: Database, storage: Storage, *, actor: str) -> None:
+        self._db = db
+        self._storage = storage
+        self._actor = actor
+        self._begun = False
+        self._objection = ""
+        self._marked: Reference | None = None
+        self._checked_at = float("-inf")
+        self._one_at_a_time = asyncio.Lock()
+
+    def alarm(self) -> str | None:
+        """Why nothing is removed from the storage; None while all is well."""
+        return f"nothing is removed: {self._objection}; {WAY_ON}" if self._objection else None
+
+    async def begin(self) -> None:
+        """At a start: raise ConfigurationError if the files are another database's. A storage that is away is looked at
+        later. If this database is party to a dispute, it is served with an alarm, or one stray copy would stop it."""
+        with suppress(StorageUnavailable):
+            found = await self._look()
+            if found.objection and not found.ours:
+                raise ConfigurationError(f"STORAGE_URL, or DATABASE_URL: {found.objection}; {WAY_ON}")
+        self._begun = True
+        with suppress(AppError, Skipped):
+            await self.refresh()
+
+    async def end(self) -> None:
+        """At a stop: have the mark name the latest event, if that can be done at once."""
+        if self._begun and not self._objection:
+            with suppress(AppError, Skipped, TimeoutError):
+                async with asyncio.timeout(FAREWELL):
+                    await self.refresh(last=True)
+
+    async def refresh(self, *, last: bool = False) -> None:
+        """Have the mark name the latest event. Cheap while nothing happens. Raises Skipped while the files are not this
+        database's."""
+        latest = await self._db.read(events.latest, brief=True)
+        if (self._objection or latest == self._marked) and time.monotonic() - self._checked_at < CHECK:
+            self._raise_objection()
+            return
+        found = await self._confirmed()
+        if found.recent and not last:
+            return
+        if latest is None:  # there must be something to name, or an orphan would be all that a start finds here
+            latest = await self._db.write(partial(_append, name="storage.claimed", actor=self._actor))
+        if found.event is None or found.event.seq < latest.seq:
+            await self._storage.write_mark(_text(latest))
+        self._marked = latest
+
+    async def confirm(self) -> None:
+        """Before files are removed. Raises Skipped if they are not this database's, as far as can be seen now."""
+        await self._confirmed()
+
+    async def adopt(self) -> Adopted:
+        """Declare that the files are this database's, whatever the mark says. Every other one will object."""
+        claimed = await self._db.write(partial(_append, name="storage.claimed", actor="operator"))
+        await self._storage.write_mark(_text(claimed))
+        keys = await self._storage.sample()
+        return Adopted(len(keys), await self._with_document(keys))
+
+    async def _confirmed(self) -> _Found:
+        async with self._one_at_a_time:
+            found = await self._look()
+            self._checked_at = time.monotonic()
+            before, self._objection = self._objection, found.objection
+            if found.objection and found.objection != before:
+                log.warning("storage.disputed", reason=found.objection)
+            elif before and not found.objection:
+                log.info("storage.undisputed")
+            if found.to_dispute:
+                own = await self._db.write(partial(_append, name="storage.disputed", actor=self._actor))
+                assert found.event
+                await self._storage.write_mark(f"{_text(found.event)} disputed by {_text(own)}")
+            self._raise_objection()
+            return found
+
+    async def _look(self) -> _Found:
+        text = await self._storage.read_mark()
+        if text is None:
+            return _Found(await self._objection_to_files())
+        mark = _MARK.fullmatch(text)
+        if mark is None:
+            return _Found(UNREADABLE)
+        # The mark was read first: what any process of this database has named is committed by now.
+        event = Reference(int(mark[1]), UUID(mark[2]))
+        recent = await self._happened(event)
+        if mark[3] is not None:
+            ours = recent is not None or await self._happened(Reference(int(mark[3]), UUID(mark[4]))) is not None
+            return _Found(DISPUTED, event, ours=ours)
+        if recent is None:
+            return _Found(FOREIGN, event, to_dispute=True)
+        return _Found(event=event, recent=recent)
+
+    async def _happened(self, event: Reference) -> bool | None:
+        return await self._db.read(partial(events.happened_within, event=event, seconds=RECENT), brief=True)
+
+    async def _objection_to_files(self) -> str:
+        """Before there was a mark, the files themselves must do: those of a database have documents in it."""
+        keys = await self._storage.sample()
+        ours = not keys or await self._with_document(keys)
+        return "" if ours else STRANGE.format(len(keys))
+
+    async def _with_document(self, keys: list[str]) -> int:
+        ids = {document_id for key in keys if (document_id := document_of(key))}
+        return len(ids) - len(await self._db.read(partial(repository.without_document, ids=list(ids))))
+
+    def _raise_objection(self) -> None:
+        if self._objection:
+            raise Skipped(self._objection)
+
+
+def _append(conn: Connection, name: str, actor: str) -> Reference:
+    """An event that no other database has, be it a copy of this one."""
+    events.append(conn, name, actor=actor)
+    latest = events.latest(conn)
+    assert latest
+    return latest
+
+
+def _text(event: Reference) -> str:
+    return f"{event.seq} {event.id}"

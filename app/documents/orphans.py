@@ -1,0 +1,129 @@
+"""Removing files that no document has: of uploads that died before their commit, and of documents that were deleted.
+
+A file whose document was deleted here is known by the event of that. Of any other file without a document this database
+has never heard, and a wrong database has heard of none: if there are many of those, none is removed.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass
+from functools import partial
+from uuid import UUID
+
+import structlog
+from sqlalchemy import Connection
+
+from app.database import Database
+from app.documents import repository
+from app.documents.claim import Claim
+from app.documents.service import document_of, storage_key
+from app.errors import AppError
+from app.storage.base import Storage
+from app.upkeep import Skipped
+
+log = structlog.get_logger()
+
+MOST = 100  # files never heard of that a sweep removes
+FEW = 10  # of them are removed in any case, more only if they are no more than
+SHARE = 0.01  # of the files that are older than the grace
+AT_ONCE = 16  # files
+
+
+@dataclass(slots=True)
+class Found:
+    """Files older than the grace, and those of them that no document of this database has or ever had."""
+
+    files: int = 0
+    unheard_of: int = 0
+
+    @property
+    def suspicious(self) -> bool:
+        return self.unheard_of > MOST or (self.unheard_of > FEW and self.unheard_of > SHARE * self.files)
+
+    def __str__(self) -> str:
+        return f"{self.unheard_of} of {self.files} files belong to no document that this database has or had"
+
+
+@dataclass(frozen=True, slots=True)
+class Orphans:
+    """`grace`: seconds for which a file may be there before its document is."""
+
+    db: Database
+    storage: Storage
+    claim: Claim
+    grace: float
+
+    async def sweep(self) -> None:
+        """Remove orphans. Raises Skipped if that would be too many, or if the files are another database's."""
+        await self.claim.confirm()
+        found, unheard_of = Found(), set[UUID]()
+        async for ids, deleted, unknown in self._pages():
+            await self._remove(deleted)
+            found.files += len(ids)
+            found.unheard_of += len(unknown)
+            if found.unheard_of <= MOST:
+                unheard_of |= unknown
+        if found.suspicious:
+            log.warning("storage.sweep_stopped", files=found.files, without_document=found.unheard_of)
+            raise Skipped(f"{found}: none of them was removed; to remove them, run: python -m app sweep --yes")
+        await self._remove(unheard_of)
+
+    async def count(self) -> Found:
+        """What a sweep would find."""
+        found = Found()
+        async for ids, _, unknown in self._pages():
+            found.files += len(ids)
+            found.unheard_of += len(unknown)
+        return found
+
+    async def remove_all(self) -> None:
+        """Remove orphans, however many. Raises Skipped if the files are another database's."""
+        await self.claim.confirm()
+        async for _, deleted, unknown in self._pages():
+            await self._remove(deleted | unknown)
+
+    async def _pages(self) -> AsyncIterator[tuple[list[UUID], set[UUID], set[UUID]]]:
+        """Documents by the keys of their files; those of them that were deleted here; those never heard of here."""
+        async for keys in self.storage.stale(self.grace):
+            ids = [document_id for key in keys if (document_id := document_of(key))]
+            yield ids, *await self.db.read(partial(_without_document, ids=ids))
+
+    async def _remove(self, document_ids: Collection[UUID]) -> None:
+        if document_ids:
+            await self.claim.confirm()  # to list what is there may have taken hours
+            await remove_files(self.storage, document_ids)
+        for document_id in document_ids:
+            log.info("storage.orphan_removed", document_id=str(document_id))
+
+
+async def expire_uploads(db: Database, storage: Storage, claim: Claim, *, grace: float, actor: str) -> None:
+    """Delete documents whose direct upload was never completed, and what was sent of them. Raises Skipped if the files
+    are another database's."""
+    await claim.confirm()
+    while expired := await db.write(partial(repository.expire, grace=grace, actor=actor)):
+        await remove_files(storage, expired)
+
+
+async def remove_files(storage: Storage, document_ids: Collection[UUID]) -> None:
+    """Remove the files of documents that are gone, some at once. One that is not there is no error.
+
+    Raises StorageUnavailable.
+    """
+    left = iter(document_ids)
+
+    async def work() -> None:
+        for document_id in left:
+            await storage.delete(storage_key(document_id))
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(min(AT_ONCE, len(document_ids))):
+                tasks.create_task(work())
+    except* AppError as group:
+        raise group.exceptions[0] from None
+
+
+def _without_document(conn: Connection, ids: list[UUID]) -> tuple[set[UUID], set[UUID]]:
+    orphans = repository.without_document(conn, ids)
+    deleted = repository.deleted(conn, list(orphans)) if orphans else set()
+    return deleted, orphans - deleted

@@ -1,0 +1,120 @@
+"""Maintenance as named chores: what runs now and then in every process, and never as a job."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+from sqlalchemy import Column, Connection, String, Table
+
+from app.database import Database, UTCDateTime, insert_on_conflict, metadata, now
+from app.errors import AppError
+from app.telemetry import metrics
+
+log = structlog.get_logger()
+
+# Which chores some process is at, or has done lately, of those that one process does for all.
+chores = Table(
+    "chores",
+    metadata,
+    Column("name", String(50), primary_key=True),
+    Column("until", UTCDateTime, nullable=False),
+)
+
+
+class Skipped(Exception):
+    """A chore could not, or must not, be done now. The message is one line for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """A piece of maintenance that is run `every` so many seconds, for the first time that long after the start.
+
+    If it is `shared`, one process does it for all that use the database.
+    """
+
+    name: str
+    every: float
+    run: Callable[[], Awaitable[None]]
+    shared: bool = False
+
+
+class Upkeep:
+    """Runs chores, each on its own: one that fails is repeated later, and stops no other."""
+
+    def __init__(self, db: Database, chores: Sequence[Chore]) -> None:
+        self._db = db
+        self._chores = chores
+        self._skipped: dict[str, str] = {}
+
+    def alarm(self) -> str | None:
+        """The chores whose latest run was skipped, and why; None if there are none."""
+        return "; ".join(f"{name}: {reason}" for name, reason in self._skipped.items()) or None
+
+    async def run(self) -> None:
+        """Run every chore again and again, until cancelled."""
+        async with asyncio.TaskGroup() as loops:
+            for chore in self._chores:
+                loops.create_task(self._repeat(chore))
+
+    async def once(self) -> None:
+        """Run every chore now, also those that another process may be at. Raises Skipped when one was skipped."""
+        for chore in self._chores:
+            await self._guarded(chore.name, chore.run)
+        if reason := self.alarm():
+            raise Skipped(reason)
+
+    async def _repeat(self, chore: Chore) -> None:
+        run = partial(self._run_shared, chore) if chore.shared else chore.run
+        while True:
+            await asyncio.sleep(chore.every)
+            await self._guarded(chore.name, run)
+
+    async def _guarded(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await run()
+        except (AppError, Skipped) as error:
+            self._skip(name, error.code if isinstance(error, AppError) else str(error))
+            log.warning("upkeep.skipped", chore=name, reason=self._skipped[name])
+        except Exception:
+            self._skip(name, "failed, see the log")
+            log.exception("upkeep.failed", chore=name)
+        else:
+            self._skipped.pop(name, None)
+
+    def _skip(self, name: str, reason: str) -> None:
+        self._skipped[name] = reason
+        metrics.upkeep_skipped.labels(name).inc()
+
+    async def _run_shared(self, chore: Chore) -> None:
+        """Run a chore unless another process is at it, or has begun it less than `every` seconds ago."""
+        if not await self._db.write(partial(_begin, chore=chore)):
+            return
+        holding = asyncio.create_task(self._hold(chore))
+        try:
+            await chore.run()
+        finally:
+            holding.cancel()
+
+    async def _hold(self, chore: Chore) -> None:
+        """Keep others from a chore that takes long."""
+        while True:
+            await asyncio.sleep(chore.every / 3)
+            try:
+                await self._db.write(partial(_go_on, chore=chore))
+            except AppError as error:
+                log.warning("upkeep.not_held", chore=chore.name, reason=error.code)
+
+
+def _begin(conn: Connection, chore: Chore) -> bool:
+    """Whether the chore is due, and from now on this process's."""
+    insert = insert_on_conflict(conn, chores).values(name=chore.name, until=now(chore.every))
+    due = insert.on_conflict_do_update(
+        index_elements=["name"], set_={"until": insert.excluded.until}, where=chores.c.until <= now()
+    )
+    return bool(conn.execute(due).rowcount)
+
+
+def _go_on(conn: Connection, chore: Chore) -> None:
+    conn.execute(chores.update().where(chores.c.name == chore.name).values(until=now(chore.every)))
