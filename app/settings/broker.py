@@ -39,7 +39,6 @@ class RabbitQueue:
 
 
 BrokerConfig = SqsQueue | RedisStream | RabbitQueue
-Place = BrokerConfig  # the former name
 
 
 def parse(url: str) -> BrokerConfig:

@@ -49,7 +49,7 @@ class Queue:
     sqs: "Sqs | None" = None
 
     @property
-    def place(self) -> broker_url.Place:
+    def place(self) -> broker_url.BrokerConfig:
         return broker_url.parse(self.url)
 
     @property

@@ -60,7 +60,7 @@ class Process:
         return self._services.runner.queues
 
     def tick(self) -> None:
-        self._sweep(self._services.sweeper.sweep_jobs)
+        self._loop.run(self._services.rescuer.look())
         self._loop.run(self._services.upkeep.once())
 
     def work(self, *job_ids: UUID) -> None:

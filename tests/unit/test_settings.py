@@ -134,11 +134,11 @@ def test_a_server_refuses_to_start(command: list[str], tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
-def test_a_worker_needs_a_broker(tmp_path: Path) -> None:
+def test_a_worker_needs_postgresql(tmp_path: Path) -> None:
     environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path)}
     done = run("worker", "--concurrency", "2", **environment)
     assert done.returncode == 1
-    refusal = "BROKER_URL is required by a worker: without it, jobs run in the server processes"
+    refusal = "DATABASE_URL: a worker needs PostgreSQL; with SQLite, servers run the jobs"
     assert done.stderr == f"configuration: {refusal}\n"
     assert not any(tmp_path.iterdir())
 

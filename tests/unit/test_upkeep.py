@@ -136,7 +136,7 @@ async def test_what_has_expired_goes_in_bounded_batches_and_nothing_else(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batches.delete_batch, "__kwdefaults__", {"returning": (), "limit": 50})
-    monkeypatch.setattr(repository, "EXPIRED", 50)
+    monkeypatch.setattr(repository, "EXPIRY_BATCH", 50)
     sizes: list[int] = []
 
     def noted(rows: Iterable[Any]) -> list[Any]:

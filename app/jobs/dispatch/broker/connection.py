@@ -13,7 +13,7 @@ import structlog
 from app.errors import ConfigurationError
 from app.jobs.dispatch.base import Puller
 from app.jobs.dispatch.broker.base import Broker
-from app.settings.broker import Place, RabbitQueue, RedisStream, SqsQueue
+from app.settings.broker import BrokerConfig, RabbitQueue, RedisStream, SqsQueue
 from app.telemetry import metrics
 
 log = structlog.get_logger()
@@ -36,7 +36,7 @@ class BrokerDispatcher:
 
     def __init__(
         self,
-        place: Place,
+        place: BrokerConfig,
         puller: Puller,
         *,
         call_timeout: float = CALL_TIMEOUT,
@@ -207,7 +207,7 @@ def _decode(body: bytes) -> UUID | None:
         return None
 
 
-def _adapter(place: Place) -> Broker:
+def _adapter(place: BrokerConfig) -> Broker:
     """The SDKs are imported only when they are used: that takes some 0.3 s."""
     # ruff: noqa: PLC0415
     match place:
