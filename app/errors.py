@@ -27,7 +27,7 @@ class AppError(Exception):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if "code" not in vars(cls):
+        if cls.__module__ == __name__ and "code" not in vars(cls):  # an adapter's own errors are their base to clients
             cls.code = _kebab_case(cls.__name__)
 
     def __init__(self, detail: str | None = None, *, headers: Mapping[str, str] | None = None, **extra: Any) -> None:

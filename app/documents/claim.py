@@ -35,7 +35,7 @@ FAREWELL = 2.0  # seconds that the last mark may take at a stop
 
 FOREIGN = "the files there belong to another database, or to a newer state of this one"
 DISPUTED = "two databases claim the files there"
-UNREADABLE = "the mark there, documents/mark, is not this service's"
+UNREADABLE = "the mark there is not this service's"
 STRANGE = "there are files, and not one of the first {} has a document in this database"
 WAY_ON = "if this database is the right one, run: python -m app adopt"
 

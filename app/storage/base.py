@@ -9,7 +9,6 @@ from typing import BinaryIO, Protocol, TypeVar, runtime_checkable
 T = TypeVar("T")
 
 FOLDER = "documents"  # the first part of every key; other folders in the same storage are not touched
-MARK = f"{FOLDER}/mark"  # no file's key: they are ids
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Files on a local disk: received in a staging folder, synced, then linked under their key.
 
 Layout: `<root>/staging/<random>.part` while a file is received, `<root>/<folder>/<xx>/<name>` once committed, where xx
-are the last two characters of the name (the random end of a UUIDv7) and keep folders small. The mark is
-`<root>/<folder>/mark`.
+are the last two characters of the name (the random end of a UUIDv7) and keep folders small. The mark is the name of the
+only folder in `<root>/mark`: copies carry it along, and whoever counts files finds none that was not uploaded.
 """
 
 import asyncio
@@ -13,15 +13,16 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, ParamSpec
+from urllib.parse import quote, unquote
 from uuid import uuid4
 
 from app.errors import AlreadyStored, NotFound, StorageFull, StorageUnavailable
 from app.storage import scratch
-from app.storage.base import FOLDER, MARK, Stored, T
+from app.storage.base import FOLDER, Stored, T
 from app.storage.threads import Threads
 
 P = ParamSpec("P")
@@ -38,6 +39,7 @@ class LocalStorage:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._staging = root / "staging"
+        self._marks = root / "mark"
         self._staging.mkdir(parents=True, exist_ok=True)
         self._threads = Threads()
 
@@ -145,24 +147,23 @@ class LocalStorage:
 
     def _read_mark(self) -> str | None:
         try:
-            return (self._root / MARK).read_text("utf-8", "replace")
+            found = sorted(self._marks.iterdir(), key=lambda path: path.stat().st_ctime_ns)
         except FileNotFoundError:
             self.require_disk()
             return None
+        return unquote(found[-1].name) if found else None
 
     def _write_mark(self, text: str) -> None:
-        """Written beside, synced and renamed: a power cut leaves this mark or the one before."""
+        """Rename the one folder, which is atomic: a power cut leaves this mark or the one before."""
         self.require_disk()
-        temporary = self._staging / f"{uuid4().hex}.mark"
-        try:
-            with temporary.open("x", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            (self._root / MARK).parent.mkdir(exist_ok=True)
-            temporary.replace(self._root / MARK)
-        finally:
-            temporary.unlink(missing_ok=True)
+        self._marks.mkdir(exist_ok=True)
+        new = self._marks / quote(text, safe=" ")
+        for old in self._marks.iterdir():
+            if old != new:
+                with suppress(FileNotFoundError):  # another process was faster
+                    old.rename(new)
+        new.mkdir(exist_ok=True)
+        _sync(self._marks)
 
     def _probe(self) -> None:
         path = self._staging / f"{uuid4().hex}.probe"

@@ -102,7 +102,7 @@ def test_bytes_outcomes_and_states_are_counted(watched: Server) -> None:
     until(lambda: metric(watched, "jobs_oldest_queued_seconds") > 0.2)
     user.http.post(f"/jobs/{running}/cancel")
     user.finished(waiting)
-    assert growth() == [size + len(files[0]), 2, 1, 1, 1, 0, 2, 0, 0, 2]
+    until(lambda: growth() == [size + len(files[0]), 2, 1, 1, 1, 0, 2, 0, 0, 2])
     assert metric(watched, "jobs_oldest_queued_seconds") == 0
 
 

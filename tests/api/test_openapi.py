@@ -25,6 +25,7 @@ OPERATIONS = [
     *("register", "login", "refresh", "logout", "me"),
     *("uploadDocument", "listDocuments", "getDocument", "editDocument", "deleteDocument"),
     *("getDocumentContent", "getDocumentTimeline", "processDocument", "getResult"),
+    *("listResults", "getProcessorResult"),
     *("initiateUpload", "putUpload", "completeUpload"),
     *("listJobs", "getJob", "cancelJob"),
     *("livez", "readyz", "metrics"),

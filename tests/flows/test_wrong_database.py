@@ -1,6 +1,7 @@
 """A service whose database is not the one that its files belong to: it removes none, says so, and there is a way on."""
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,7 +16,7 @@ from sqlalchemy import delete, func, select
 
 from app.documents.models import documents
 from app.events import events
-from app.storage.base import MARK
+from app.storage.s3.storage import MARK
 from tests.flows.test_object_storage import ENVIRONMENT
 from tests.flows.test_transfer import on_sqlite
 from tests.support import databases
@@ -63,8 +64,8 @@ def disk(folder: Path) -> Place:
         {"STORAGE_URL": f"file://{folder}"},
         lambda: {path.name for path in folder.glob("documents/??/*")},
         put,
-        lambda: (folder / MARK).read_text() if (folder / MARK).exists() else "",
-        (folder / MARK).unlink,
+        lambda: "".join(path.name for path in (folder / "mark").glob("*")),
+        lambda: shutil.rmtree(folder / "mark"),
     )
 
 

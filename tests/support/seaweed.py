@@ -16,7 +16,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import get_session
 
-from app.storage.base import MARK
+from app.storage.s3.storage import MARK
 from tests.support import reaper
 from tests.support.relay import Relay
 from tests.support.server import free_port

@@ -17,7 +17,7 @@ import structlog
 from app.errors import ConfigurationError, NotFound, PayloadTooLarge, StorageUnavailable
 from app.settings.storage import MAX_PUT, Bucket
 from app.storage import scratch
-from app.storage.base import MARK, Announced, Presigned
+from app.storage.base import FOLDER, Announced, Presigned
 from app.storage.s3.errors import REQUEST_TIMEOUT, Refused, Unreachable, translated
 from app.storage.s3.objects import Objects
 from app.storage.s3.staged import S3Staged
@@ -28,6 +28,7 @@ log = structlog.get_logger()
 Page = dict[str, Any]
 
 CHECK_TIMEOUT = 1.8  # seconds; must be less than what a readiness check may take
+MARK = f"{FOLDER}/mark"  # beside the files, whose names are ids, so that a policy for their folder allows it
 MARK_SIZE = 1024  # bytes of the mark that are read
 WHOLE = 2**62  # bytes; more than any object has
 
