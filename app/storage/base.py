@@ -120,10 +120,13 @@ class Storage(Protocol):
         """The keys of some files, whatever their age: none only if there are none."""
 
     async def read_mark(self) -> str | None:
-        """What was written by `write_mark` last, by whatever process; None if nothing ever was."""
+        """What was last written by `write_mark`, by whichever process; None if nothing ever was."""
 
     async def write_mark(self, text: str) -> None:
-        """Keep a line of text with the files, in place of the one before. Nobody ever reads half of it."""
+        """Keep a line of text with the files, in place of the one before. Nobody ever reads half of it.
+
+        It has up to 200 letters, digits, spaces and hyphens.
+        """
 
     async def check(self) -> None:
         """Raise unless the storage answers and would accept a file. The error's detail is one line for the operator."""

@@ -29,6 +29,7 @@ P = ParamSpec("P")
 
 CHUNK = 512 * 1024  # bytes that a download reads per thread hop: 1.25x the throughput of 256 KiB; 1 MiB is no faster
 BATCH = 256 * 1024  # bytes that justify a thread hop of their own; fewer are buffered until the next one
+MARK_READS = 100  # attempts to list a folder whose only entry is being renamed
 PAGE = 500  # keys listed in one thread hop
 _IOV = min(os.sysconf("SC_IOV_MAX"), 1024)
 
@@ -146,12 +147,17 @@ class LocalStorage:
                 continue
 
     def _read_mark(self) -> str | None:
-        try:
-            found = sorted(self._marks.iterdir(), key=lambda path: path.stat().st_ctime_ns)
-        except FileNotFoundError:
-            self.require_disk()
-            return None
-        return unquote(found[-1].name) if found else None
+        for _ in range(MARK_READS):
+            try:
+                found = sorted(self._marks.iterdir(), key=lambda path: path.stat().st_ctime_ns)
+            except FileNotFoundError:  # there is no mark, or it was renamed just now
+                if self._marks.exists():
+                    continue
+                self.require_disk()
+                return None
+            if found:
+                return unquote(found[-1].name)
+        raise StorageUnavailable
 
     def _write_mark(self, text: str) -> None:
         """Rename the one folder, which is atomic: a power cut leaves this mark or the one before."""

@@ -6,7 +6,8 @@ that it has.
 
 import json
 from urllib.parse import parse_qsl, urlsplit
-from uuid import UUID, uuid4
+from uuid import uuid4
+from zlib import crc32
 
 import pytest
 import schemathesis
@@ -60,6 +61,7 @@ class Client:
         waiting = announce(user, pdf())["document_id"]
         self.user = user
         self.ids = {"document_id": [job["document_id"], user.upload()["id"], waiting], "job_id": [job["id"]]}
+        self.ids["processor"] = ["simulated", "text"]
 
     def complete(self, case):
         if case.meta.generation.mode.is_negative:
@@ -86,9 +88,9 @@ class Client:
         case.query = dict(parse_qsl(urlsplit(upload["upload_url"]).query))
 
     def known(self, name, made_up):
-        """Mostly an id that exists."""
+        """Mostly an id, or a name, that exists."""
         choices = [*self.ids[name], made_up]
-        return choices[UUID(made_up).int % len(choices)]
+        return choices[crc32(made_up.encode()) % len(choices)]
 
     def issued(self, case):
         """A cursor of this very list."""

@@ -4,10 +4,12 @@ All belong to one user, which is the worst case: a list has to find its page amo
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Engine
 
@@ -27,9 +29,9 @@ COLUMNS = {
     "documents": "id owner_id filename content_type size sha256 status version description folder tags job_id error"
     " created_at updated_at",
     "document_tags": "tag document_id",
-    "jobs": "id document_id owner_id processor processor_version params state fence tries max_tries run_at hint_at"
+    "jobs": "id kind queue key args document_id owner_id state fence settled_fence tries max_tries run_at queued_at"
     " progress error dead created_at started_at finished_at",
-    "results": "document_id job_id data created_at",
+    "document_results": "document_id processor job_id processor_version params input_sha256 data created_at",
     "events": "id event at actor user_id document_id job_id data",
 }
 
@@ -83,11 +85,14 @@ def _add(rows: Rows, owner: str, number: int) -> None:
     if job:
         state = {"COMPLETED": "SUCCEEDED"}.get(status, status)
         ended = (1.0, error, False, at, at, at)
-        rows["jobs"].append((job, document, owner, "simulated", "1", "{}", state, 1, 1, 5, at, at, *ended))
+        file = {"key": f"documents/{UUID(document)}", "content_type": kind, "size": size, "sha256": digest}
+        args = json.dumps({"processor": "simulated", "version": "1", "params": {}, "file": file})
+        waited = ("process", "process/simulated@1", f"document:{UUID(document)}", args)
+        rows["jobs"].append((job, *waited, document, owner, state, 1, 1, 1, 5, at, at, *ended))
         event = f"job.{state.lower()}"
         rows["events"].append((_id(number, 3), event, at, "worker:w", owner, document, job, '{"fence": 1}'))
     if status == "COMPLETED":
-        rows["results"].append((document, job, "{}", at))
+        rows["document_results"].append((document, "simulated", job, "1", "{}", digest, "{}", at))
 
 
 def document_id(number: int) -> str:

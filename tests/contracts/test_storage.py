@@ -327,7 +327,7 @@ async def test_the_mark_is_the_last_one_written_and_no_file(place):
 
 
 async def test_nobody_reads_half_a_mark(storage):
-    texts = ["x" * 900, "y" * 900]
+    texts = ["x" * 200, "y" * 200]
     await storage.write_mark(texts[0])
 
     async def write_on_and_on() -> None:

@@ -49,7 +49,10 @@ JOB_FILTERS = ("", "state=QUEUED", "dead=true", "dead=false", "state=FAILED&dead
 # jobs are few; all that is queued is looked through once a minute.
 SCANNED = {
     "GET /metrics": {"documents", "jobs", "ix_documents_status", "ix_jobs_ended", "ix_jobs_due", "ix_jobs_held"},
-    "the upkeep": {"ix_jobs_held", "ix_jobs_due"},
+    "the upkeep": {"ix_jobs_held", "ix_jobs_due", "ix_jobs_queued"},
+    "the runner": {"a sort"},  # of as many jobs as it may claim
+    "GET /documents/{id}/result": {"a sort"},  # of the results of one document
+    "GET /documents/{id}/results": {"a sort"},
 }
 PEOPLE = """
 INSERT INTO users (id, email, password_hash, active, created_at)
@@ -128,7 +131,7 @@ class Driver:
 
 
 def _template(path: str) -> str:
-    return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|{\w+}", "{id}", path.partition("?")[0])
+    return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|{\w+}|simulated", "{id}", path.partition("?")[0])
 
 
 @pytest.fixture
@@ -158,7 +161,7 @@ def live(driver: Driver) -> None:
     document(driver, "first", key="upload")
     job = accepted(driver, first, "process", seconds=0.5)
     driver.work(job)
-    for path in ("", "/content", "/timeline", "/timeline?limit=1", "/result"):
+    for path in ("", "/content", "/timeline", "/timeline?limit=1", "/result", "/results", "/results/simulated"):
         driver.ask("GET", f"/documents/{first}{path}")
     driver.ask("PATCH", f"/documents/{first}", json={"tags": ["u"], "folder": "f"})
     driver.ask("GET", f"/jobs/{job}")
@@ -168,6 +171,7 @@ def live(driver: Driver) -> None:
     driver.ask("POST", f"/jobs/{accepted(driver, second)}/cancel")
     accepted(driver, second)
     limits = dict.fromkeys(driver.process.queues, 1)
+    driver.cause = "the runner"
     assert driver.process.write(repository.claim_due, limits, 1, "worker:w", -1.0, EARLIEST)
     driver.sweep()
     driver.ask("DELETE", f"/documents/{document(driver, 'third')}")
