@@ -87,7 +87,7 @@ def serve() -> None:
 
 @cli.command()
 def worker(concurrency: Concurrency = None, health_port: HealthPort = None) -> None:
-    """Run the jobs of the servers with the same BROKER_URL. Any number of workers can run, on any host."""
+    """Run the jobs of the servers with the same DATABASE_URL. Any number of workers can run, on any host."""
     settings = load()
     if concurrency is not None:
         settings = settings.model_copy(update={"job_concurrency": concurrency})

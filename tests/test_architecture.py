@@ -31,7 +31,8 @@ LEVELS: list[set[str]] = [
     {"__main__"},
 ]
 LEVEL = {package: level for level, packages in enumerate(LEVELS) for package in packages}
-PORTS = {"storage", "dispatch", "processors", "database"}
+PORTS = {"storage", "processors", "database"}
+DISPATCHERS = {"app.jobs.dispatch.in_process", "app.jobs.dispatch.broker"}
 LOOSE = 10  # modules at the root of a tree, at the most
 
 CANARIES = "tests/unit/test_private_names.py::"
@@ -168,6 +169,8 @@ def test_only_wiring_names_adapters() -> None:
     for name, tree in modules().items():
         named = imports(tree) & adapters
         assert name == "app.wiring" or not named - {name}, f"{name} names {named}"
+        dispatchers = imports(tree) & DISPATCHERS
+        assert name == "app.wiring" or not dispatchers, f"{name} names {dispatchers}"
 
 
 def test_documents_know_nothing_of_processing() -> None:

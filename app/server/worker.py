@@ -16,6 +16,8 @@ def create_app(settings: Settings) -> FastAPI:
     """Build a worker that runs up to JOB_CONCURRENCY jobs at once. Raises ConfigurationError without PostgreSQL."""
     if settings.postgresql_url is None:
         raise ConfigurationError("DATABASE_URL: a worker needs PostgreSQL; with SQLite, servers run the jobs")
+    if settings.job_concurrency == 0:
+        raise ConfigurationError("JOB_CONCURRENCY: a worker with 0 would run nothing; set it, or --concurrency")
     logs.configure(settings.log_level, as_json=settings.logs_as_json)
     app = FastAPI(openapi_url=None, lifespan=lifespan(lambda: wiring.build(settings, worker=True)))
     app.add_middleware(RequestMiddleware)

@@ -39,7 +39,7 @@ class LoopWatch:
             self._stopped.set()
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        reported = looked_at = time.monotonic()
+        reported, looked_at = 0.0, time.monotonic()
         while not self._stopped.wait(INTERVAL):
             paused = time.monotonic() - looked_at > LIMIT  # the whole process, or its machine
             looked_at = time.monotonic()

@@ -1,0 +1,114 @@
+"""Results by processor: each keeps its last good one, whatever later jobs come to."""
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.support.user import User
+
+QUICK = {"seconds": 0}
+
+
+def processed(user: User, document_id: str, processor: str = "simulated", **params: Any) -> dict[str, Any]:
+    """The finished job of one more process call."""
+    params = params or (QUICK if processor == "simulated" else {})
+    return user.finished(user.start(document_id, processor=processor, params=params, force=True)["id"])
+
+
+def cancelled(user: User, document_id: str) -> None:
+    """Begin a job, and cancel it."""
+    job = user.start(document_id, params={"seconds": 60})
+    assert user.http.post(f"/jobs/{job['id']}/cancel").status_code == 202
+
+
+def results(user: User, document_id: str) -> dict[str, Any]:
+    answer = user.http.get(f"/documents/{document_id}/results")
+    assert answer.status_code == 200
+    found = {each["processor"]: each for each in answer.json()["items"]}
+    for processor, result in found.items():
+        assert user.http.get(f"/documents/{document_id}/results/{processor}").json() == result
+    return found
+
+
+def test_each_processor_keeps_its_last_good_result(user: User) -> None:
+    document = user.upload()
+    assert results(user, document["id"]) == {}
+    text, simulated = (processed(user, document["id"], processor) for processor in ("text", "simulated"))
+    found = results(user, document["id"])
+    assert {name: each["job_id"] for name, each in found.items()} == {"text": text["id"], "simulated": simulated["id"]}
+    for result in found.values():
+        assert (result["processor_version"], result["input_sha256"]) == ("1", document["sha256"])
+    assert found["simulated"]["params"] == {"seconds": 0.0, "fail": None, "flaky": 0}
+    assert found["text"]["data"]["characters"] > 0
+    current = user.http.get(f"/documents/{document['id']}/result").json()
+    assert current == found["simulated"], "the latest"
+    listed = user.http.get(f"/documents/{document['id']}/results").json()["items"]
+    assert [each["processor"] for each in listed] == ["simulated", "text"], "the latest first"
+    again = processed(user, document["id"], "text")
+    assert results(user, document["id"])["text"]["job_id"] == again["id"]
+
+
+def test_a_later_job_that_fails_takes_no_result_away(user: User) -> None:
+    document_id = user.upload()["id"]
+    for processor in ("text", "simulated"):
+        processed(user, document_id, processor)
+    before = results(user, document_id)
+    failed = processed(user, document_id, fail="permanent", seconds=0)
+    assert failed["state"] == "FAILED"
+    assert results(user, document_id) == before
+    answer = user.http.get(f"/documents/{document_id}/result")
+    assert (answer.status_code, answer.json()["code"]) == (409, "processing-failed")
+
+
+def test_a_cancellation_puts_the_document_back_to_the_state_before(user: User) -> None:
+    def state() -> Any:
+        document = user.document(document_id)
+        return document["status"], document["error"], document["job_id"], results(user, document_id)
+
+    document_id = user.upload()["id"]
+    before = state()
+    cancelled(user, document_id)
+    assert state() == before == ("UPLOADED", None, None, {})
+    for params in ({"seconds": 0}, {"seconds": 0, "fail": "permanent"}):
+        job = processed(user, document_id, **params)
+        before = state()
+        assert before[0] == {"SUCCEEDED": "COMPLETED", "FAILED": "FAILED"}[job["state"]]
+        for _ in range(2):
+            cancelled(user, document_id)
+            assert state() == before
+    changes = [each["data"] for each in user.events(document_id) if each["event"] == "document.status_changed"]
+    assert [each["new"] for each in changes[:4]] == ["PROCESSING", "UPLOADED", "PROCESSING", "COMPLETED"]
+
+
+def test_work_whose_result_is_there_is_not_done_again(user: User) -> None:
+    document_id = user.upload()["id"]
+    text = processed(user, document_id, "text")
+    processed(user, document_id, "simulated")
+    answer = user.process(document_id, processor="text")
+    assert (answer.status_code, answer.json()["started"]) == (200, False)
+    assert answer.json()["job"] == text
+    assert user.process(document_id, processor="text", params={"max_pages": 1}).status_code == 202
+
+
+@pytest.mark.parametrize("path", ["results", "results/simulated", "results/unknown"])
+def test_results_of_others_and_of_nobody_are_not_found(user: User, stranger: User, path: str) -> None:
+    document_id = user.upload()["id"]
+    processed(user, document_id)
+    assert stranger.http.get(f"/documents/{document_id}/{path}").status_code == 404
+    assert user.http.get(f"/documents/{uuid4()}/{path}").status_code == 404
+    assert user.http.get(f"/documents/{document_id}/{path}").status_code == (404 if "unknown" in path else 200)
+
+
+def test_jobs_show_what_they_do_and_are_found_by_it(user: User) -> None:
+    first, second = (user.upload()["id"] for _ in range(2))
+    text, simulated = processed(user, first, "text"), processed(user, second)
+    assert (text["kind"], text["processor"], text["params"]["max_pages"]) == ("process", "text", 10_000)
+    assert text["run_at"] >= text["created_at"]
+
+    def found(**filters: str) -> list[str]:
+        return [each["id"] for each in user.http.get("/jobs", params=filters).json()["items"]]
+
+    assert found(document_id=first) == found(processor="text") == [text["id"]]
+    assert found(processor="simulated") == [simulated["id"]]
+    assert found(processor="text", document_id=second) == found(processor="tex%") == []
