@@ -27,6 +27,9 @@ from app.telemetry import context, faults
 log = structlog.get_logger()
 
 INTERVAL = 1.0  # seconds between looks at progress, and between attempts to settle
+PAUSE = (
+    0.005  # seconds between two claims: one takes all that is accepted meanwhile, for hardly more than one job costs
+)
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -43,6 +46,7 @@ class Runner:
         self._watch = watch
         self._capacity = capacity
         self._lease = lease
+        self._beat = min(INTERVAL, lease / 3)  # seconds between looks at lease and progress
         self._actor = f"worker:{name}"
         self._running: Counter[str] = Counter()  # attempts by queue
         self._attempts: set[asyncio.Task[None]] = set()
@@ -91,6 +95,7 @@ class Runner:
             await self.pull()
             self._pulling = False
             self._freed.set()
+            await asyncio.sleep(PAUSE)
 
     async def pull(self) -> None:
         """Claim as many due jobs as there is capacity for, and begin to work on them. Raises nothing."""
@@ -165,14 +170,18 @@ class Runner:
 
     async def _hold(self, job: Job) -> None:
         """Work under a lease that is renewed beside the work."""
-        progress = Progress()
+        lease, progress = Lease(time.monotonic() + self._lease), Progress()
         work = asyncio.create_task(self._outcome(job, progress))
         self._work[work] = job
         if self._stopping:  # claimed at the last moment
             work.cancel()
-        heartbeat = asyncio.create_task(self._keep_lease(job, progress))
+        tasks: list[asyncio.Task[Any]] = [work]
         try:
-            await asyncio.wait([work, heartbeat], return_when=asyncio.FIRST_COMPLETED)
+            # Most jobs are done before there is anything to renew, or to show.
+            await asyncio.wait(tasks, timeout=self._beat)
+            if not work.done():
+                tasks.append(asyncio.create_task(self._keep_lease(job, lease, progress)))
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
                 log.warning("job.stopped", reason="lease lost", fence=job.fence)
                 return
@@ -181,14 +190,14 @@ class Runner:
                 faults.hit("shutdown.release")
             elif isinstance(outcome, Retryable) and job.tries >= job.max_tries:
                 faults.hit("fail.after_last_try")
-            await self._settle(job, outcome, heartbeat)
+            await self._settle(job, outcome, lease)
         finally:
             del self._work[work]
-            for task in (work, heartbeat):
+            for task in tasks:
                 task.cancel()
-            await asyncio.wait([work, heartbeat])
+            await asyncio.wait(tasks)
 
-    async def _settle(self, job: Job, outcome: Outcome, heartbeat: asyncio.Task[None]) -> None:
+    async def _settle(self, job: Job, outcome: Outcome, lease: "Lease") -> None:
         """Keep trying while the lease is ours: a database that is away for a moment must not cost the work."""
         unsure = False
         while True:
@@ -204,28 +213,28 @@ class Runner:
                 await self._db.write(settle, urgent=True)
             except AppError as error:
                 unsure = unsure or isinstance(error, OutcomeUnknown)
-                if heartbeat.done():
+                if time.monotonic() > lease.ends_at:
                     raise
                 await asyncio.sleep(INTERVAL)
             else:
                 faults.hit("finish.after_commit")
                 return
 
-    async def _keep_lease(self, job: Job, progress: "Progress") -> None:
+    async def _keep_lease(self, job: Job, lease: "Lease", progress: "Progress") -> None:
         """Renew the lease every third of it, and with every step of progress. Returns when it is lost."""
-        held_until = time.monotonic() + self._lease
-        shown, renew_at = 0.0, time.monotonic() + self._lease / 3
-        while time.monotonic() < held_until:
-            ended = await self._watch.wait(job.id, min(INTERVAL, self._lease / 3))
+        shown, renew_at = 0.0, lease.ends_at - self._lease * 2 / 3
+        ended = False
+        while time.monotonic() < lease.ends_at:
             asked_at = time.monotonic()
-            if not ended and asked_at < renew_at and progress.fraction == shown:
-                continue
-            fraction = progress.fraction
-            with suppress(AppError):
-                beat = partial(repository.heartbeat, job=job, lease=self._lease, progress=fraction)
-                if not await self._db.write(beat, urgent=True):
-                    return
-                held_until, renew_at, shown = asked_at + self._lease, asked_at + self._lease / 3, fraction
+            if ended or asked_at >= renew_at or progress.fraction != shown:
+                fraction = progress.fraction
+                with suppress(AppError):
+                    beat = partial(repository.heartbeat, job=job, lease=self._lease, progress=fraction)
+                    if not await self._db.write(beat, urgent=True):
+                        break
+                    lease.ends_at, renew_at, shown = asked_at + self._lease, asked_at + self._lease / 3, fraction
+            ended = await self._watch.wait(job.id, self._beat)
+        lease.ends_at = 0.0
 
     async def _outcome(self, job: Job, progress: "Progress") -> Outcome:
         """Make one attempt; whatever it raises becomes an outcome."""
@@ -249,6 +258,13 @@ class Runner:
         if self._stopping:
             return Released()
         return Retryable(Failure(code="processor-error", detail="The processor cancelled itself."))
+
+
+class Lease:
+    """When the lease of a job ends, by the clock of `time.monotonic`, for all that this process knows."""
+
+    def __init__(self, ends_at: float) -> None:
+        self.ends_at = ends_at
 
 
 class Progress:
