@@ -164,7 +164,18 @@ def test_no_cycles_between_modules() -> None:
 
 def test_only_wiring_names_adapters() -> None:
     adapters = {name for name in modules() if package(name) in PORTS and name.count(".") == 2}
-    shared = (".base", ".batches", ".limiter", ".readers", ".scratch", ".sqlite_engines", ".statements", ".threads")
+    shared = (
+        ".base",
+        ".batches",
+        ".durable",
+        ".limiter",
+        ".mark",
+        ".readers",
+        ".scratch",
+        ".sqlite_engines",
+        ".statements",
+        ".threads",
+    )
     adapters -= {name for name in adapters if name.endswith(shared)}
     for name, tree in modules().items():
         named = imports(tree) & adapters
@@ -220,12 +231,12 @@ def test_one_function_writes_the_status_of_documents() -> None:
 
 
 def test_one_module_writes_the_state_of_jobs() -> None:
-    assert {name for name, tree in modules().items() if written_columns(tree, "jobs")} == {"app.jobs.repository"}
+    assert {name for name, tree in modules().items() if written_columns(tree, "jobs")} == {"app.jobs.transitions"}
 
 
 def test_tables_are_changed_only_by_their_own_modules() -> None:
     """No other module gets hold of an update of `documents` or `jobs` at all."""
-    for table, home in (("documents", "app.documents.repository"), ("jobs", "app.jobs.repository")):
+    for table, home in (("documents", "app.documents.repository"), ("jobs", "app.jobs.transitions")):
         for name, tree in modules().items():
             calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
             assert name == home or not any(_updates(call, table) for call in calls), name

@@ -22,6 +22,7 @@ from sqlalchemy import (
     String,
     Table,
     Uuid,
+    literal_column,
     text,
 )
 
@@ -161,3 +162,7 @@ jobs = Table(
         postgresql_where=text("dead IS true"),
     ),
 )
+
+# Literals, not parameters: with those PostgreSQL could not know which of the indexes above have all such rows.
+IS_QUEUED = jobs.c.state == literal_column("'QUEUED'")
+IS_HELD = jobs.c.state.in_([literal_column(f"'{state}'") for state in HELD])

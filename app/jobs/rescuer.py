@@ -9,7 +9,7 @@ import structlog
 
 from app.database import Database
 from app.errors import AppError
-from app.jobs import repository, settlement
+from app.jobs import repository, settlement, transitions
 from app.jobs.runner import Runner
 from app.jobs.settlement import Kinds
 from app.jobs.watch import JobWatch
@@ -68,7 +68,7 @@ class Rescuer:
             await self._begin_full_look()
         found = await self._db.read(
             partial(
-                repository.look,
+                transitions.look,
                 queues=self._runner.queues,
                 due_since=self._due_since,
                 expired_since=self._expired_since,
@@ -104,7 +104,7 @@ class Rescuer:
         self._runner.wake()
 
     async def _begin_full_look(self) -> None:
-        if await self._db.read(repository.clock_was_put_back):
-            await self._db.write(repository.follow_clock)
+        if await self._db.read(transitions.clock_was_put_back):
+            await self._db.write(transitions.follow_clock)
         self._due_since = self._expired_since = self._runner.due_since = EARLIEST
         self._full_look_at = time.monotonic() + FULL_INTERVAL

@@ -18,7 +18,7 @@ import structlog
 
 from app.database import Database
 from app.errors import AppError, OutcomeUnknown
-from app.jobs import repository, settlement
+from app.jobs import settlement, transitions
 from app.jobs.kinds import Failed, Kind, Outcome, Released, Retryable
 from app.jobs.models import Failure, Job
 from app.jobs.watch import JobWatch
@@ -57,7 +57,7 @@ class Runner:
         self._more_is_due = False
         self._draining = False
         self._stopping = False
-        self.due_since = EARLIEST  # what was due before this moment is claimed: see repository.look
+        self.due_since = EARLIEST  # what was due before this moment is claimed: see transitions.look
 
     @property
     def free(self) -> int:
@@ -106,7 +106,7 @@ class Runner:
             return
         faults.hit("job.before_claim")
         claim = partial(
-            repository.claim_due,
+            transitions.claim_due,
             limits=limits,
             limit=self.free,
             actor=self._actor,
@@ -229,7 +229,7 @@ class Runner:
             if ended or asked_at >= renew_at or progress.fraction != shown:
                 fraction = progress.fraction
                 with suppress(AppError):
-                    beat = partial(repository.heartbeat, job=job, lease=self._lease, progress=fraction)
+                    beat = partial(transitions.heartbeat, job=job, lease=self._lease, progress=fraction)
                     if not await self._db.write(beat, urgent=True):
                         break
                     lease.ends_at, renew_at, shown = asked_at + self._lease, asked_at + self._lease / 3, fraction

@@ -10,10 +10,10 @@ from typing import Any
 from sqlalchemy import Connection
 
 from app.database import after_commit
-from app.jobs import repository
+from app.jobs import repository, transitions
 from app.jobs.kinds import End, Failed, Kind, Outcome, Released, Retryable, Succeeded, Waiting
 from app.jobs.models import Failure, Job, JobState
-from app.jobs.repository import Change
+from app.jobs.transitions import Change
 from app.telemetry import context, faults, metrics
 
 Kinds = Mapping[str, Kind]
@@ -39,8 +39,8 @@ def settle(conn: Connection, kind: Kind, job: Job, outcome: Outcome, actor: str,
         case Released():
             settled = _release(conn, job, actor)
         case Waiting(seconds):
-            settled = repository.change(conn, job, Change.waiting(seconds))
-    if not settled and unsure and repository.was_settled(conn, job):
+            settled = transitions.change(conn, job, Change.waiting(seconds))
+    if not settled and unsure and transitions.was_settled(conn, job):
         return True
     if not settled:
         repository.record(conn, "job.fenced", job, actor, fence=job.fence)
@@ -56,9 +56,9 @@ def cancel(conn: Connection, kind: Kind, job: Job, actor: str) -> None:
 
 def rescue_expired(conn: Connection, kinds: Kinds, actor: str) -> list[Job]:
     """Requeue jobs whose lease has expired, or end those that have no try left. Returns both; a batch at the most."""
-    requeued = repository.requeue_expired(conn)
+    requeued = transitions.requeue_expired(conn)
     faults.hit("sweeper.midway")
-    discarded = repository.discard_exhausted(conn, kinds, _LEASE_LOST)
+    discarded = transitions.discard_exhausted(conn, kinds, _LEASE_LOST)
     for job in [*requeued, *discarded]:
         repository.record(conn, "job.lease_lost", job, actor, attempt=job.tries, fence=job.fence)
         after_commit(conn, metrics.leases_lost.inc)
@@ -69,7 +69,7 @@ def rescue_expired(conn: Connection, kinds: Kinds, actor: str) -> list[Job]:
 
 
 def _succeed(conn: Connection, kind: Kind, job: Job, value: Any, actor: str) -> bool:
-    if not repository.change(conn, job, Change.succeeded()):
+    if not transitions.change(conn, job, Change.succeeded()):
         return False
     end = End(JobState.SUCCEEDED, actor, job.request_id, value)
     _ended(conn, kind, job, end, attempt=job.tries, fence=job.fence)
@@ -77,7 +77,7 @@ def _succeed(conn: Connection, kind: Kind, job: Job, value: Any, actor: str) -> 
 
 
 def _fail(conn: Connection, kind: Kind, job: Job, error: Failure, actor: str, *, dead: bool) -> bool:
-    if not repository.change(conn, job, Change.failed(error, dead=dead)):
+    if not transitions.change(conn, job, Change.failed(error, dead=dead)):
         return False
     end = End(JobState.FAILED, actor, job.request_id, error=error)
     _ended(conn, kind, job, end, attempt=job.tries, fence=job.fence, dead=dead)
@@ -86,7 +86,7 @@ def _fail(conn: Connection, kind: Kind, job: Job, error: Failure, actor: str, *,
 
 def _retry(conn: Connection, kind: Kind, job: Job, error: Failure, actor: str) -> bool:
     delay = kind.backoff(job.tries)
-    if not repository.change(conn, job, Change.retry(error, delay)):
+    if not transitions.change(conn, job, Change.retry(error, delay)):
         return False
     repository.record(
         conn,
@@ -103,7 +103,7 @@ def _retry(conn: Connection, kind: Kind, job: Job, error: Failure, actor: str) -
 
 
 def _release(conn: Connection, job: Job, actor: str) -> bool:
-    if not repository.change(conn, job, Change.released(job.error)):
+    if not transitions.change(conn, job, Change.released(job.error)):
         return False
     repository.record(conn, "job.released", job, actor, attempt=job.tries, fence=job.fence)
     return True

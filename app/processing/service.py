@@ -27,7 +27,7 @@ from app.errors import (
     UploadIncomplete,
 )
 from app.idempotency import KeyScope, StoredResponse
-from app.jobs import repository as jobs, settlement
+from app.jobs import repository as jobs, settlement, transitions
 from app.jobs.kinds import Kind
 from app.jobs.models import Failure
 from app.jobs.repository import Filters, NewJob
@@ -167,7 +167,7 @@ class ProcessingService:
         """End a live job now; a worker that has it stops at its next heartbeat. Raises NotFound, JobFinished."""
 
         def unit(conn: Connection) -> Job:
-            job = jobs.cancel(conn, owner_id, job_id, _CANCELLED)
+            job = transitions.cancel(conn, owner_id, job_id, _CANCELLED)
             if job is None:
                 raise JobFinished if jobs.get(conn, job_id, owner_id) else NotFound
             settlement.cancel(conn, self._kinds[job.kind], job, actor=f"user:{owner_id}")

@@ -1,8 +1,7 @@
 """Files on a local disk: received in a staging folder, synced, then linked under their key.
 
-Layout: `<root>/staging/<random>.part` while a file is received, `<root>/<folder>/<xx>/<name>` once committed, where xx
-are the last two characters of the name (the random end of a UUIDv7) and keep folders small. The mark is the name of the
-only folder in `<root>/mark`: copies carry it along, and whoever counts files finds none that was not uploaded.
+Layout: `<root>/staging/<random>.part` while a file is received, `<root>/<folder>/<xx>/<name>` once committed. xx is the
+last two characters of the name, the random end of a UUIDv7, which keeps the folders small. `<root>/mark` has the mark.
 """
 
 import asyncio
@@ -13,23 +12,23 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, ParamSpec
-from urllib.parse import quote, unquote
 from uuid import uuid4
 
 from app.errors import AlreadyStored, NotFound, StorageFull, StorageUnavailable
 from app.storage import scratch
 from app.storage.base import FOLDER, Stored, T
+from app.storage.durable import sync
+from app.storage.mark import FolderMark
 from app.storage.threads import Threads
 
 P = ParamSpec("P")
 
 CHUNK = 512 * 1024  # bytes that a download reads per thread hop: 1.25x the throughput of 256 KiB; 1 MiB is no faster
 BATCH = 256 * 1024  # bytes that justify a thread hop of their own; fewer are buffered until the next one
-MARK_READS = 100  # attempts to list a folder whose only entry is being renamed
 PAGE = 500  # keys listed in one thread hop
 _IOV = min(os.sysconf("SC_IOV_MAX"), 1024)
 
@@ -40,7 +39,7 @@ class LocalStorage:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._staging = root / "staging"
-        self._marks = root / "mark"
+        self._mark = FolderMark(root / "mark")
         self._staging.mkdir(parents=True, exist_ok=True)
         self._threads = Threads()
 
@@ -116,8 +115,8 @@ class LocalStorage:
 
     def _sync(self, key: str) -> None:
         path = self._existing(key)
-        _sync(path)
-        _sync(path.parent)
+        sync(path)
+        sync(path.parent)
 
     def _unlink(self, key: str) -> None:
         try:
@@ -147,29 +146,12 @@ class LocalStorage:
                 continue
 
     def _read_mark(self) -> str | None:
-        for _ in range(MARK_READS):
-            try:
-                found = sorted(self._marks.iterdir(), key=lambda path: path.stat().st_ctime_ns)
-            except FileNotFoundError:  # there is no mark, or it was renamed just now
-                if self._marks.exists():
-                    continue
-                self.require_disk()
-                return None
-            if found:
-                return unquote(found[-1].name)
-        raise StorageUnavailable
+        self.require_disk()
+        return self._mark.read()
 
     def _write_mark(self, text: str) -> None:
-        """Rename the one folder, which is atomic: a power cut leaves this mark or the one before."""
         self.require_disk()
-        self._marks.mkdir(exist_ok=True)
-        new = self._marks / quote(text, safe=" ")
-        for old in self._marks.iterdir():
-            if old != new:
-                with suppress(FileNotFoundError):  # another process was faster
-                    old.rename(new)
-        new.mkdir(exist_ok=True)
-        _sync(self._marks)
+        self._mark.write(text)
 
     def _probe(self) -> None:
         path = self._staging / f"{uuid4().hex}.probe"
@@ -282,29 +264,20 @@ class LocalStaged:
         if not folder.exists():
             self._storage.require_disk()  # or mkdir would make the folders in the empty mount point
             folder.mkdir(parents=True, exist_ok=True)
-            _sync(folder.parent)
-            _sync(folder.parent.parent)
+            sync(folder.parent)
+            sync(folder.parent.parent)
         os.utime(file.fileno())  # the grace period of a file without a document begins now
         try:
             os.link(self._temporary, self._final)  # unlike a rename, this never replaces a file
         except FileExistsError:
             raise AlreadyStored from None
-        _sync(folder)
+        sync(folder)
         self._discard()
         return Stored(self._size, self._sha256.hexdigest())
 
 
 def _key(path: Path) -> str:
     return f"{path.parent.parent.name}/{path.name}"
-
-
-def _sync(path: Path) -> None:
-    """Make a file's bytes, or a folder's entries, durable: fsync of a file does not cover its name."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from app.database import after_commit, metadata
 from app.database.postgresql import PostgresqlDatabase
 from app.documents.models import documents
 from app.errors import ConfigurationError, DatabaseUnavailable
-from app.jobs import repository
+from app.jobs import transitions
 from app.jobs.models import jobs
 from app.jobs.rescuer import EARLIEST
 from tests.support import databases
@@ -335,6 +335,6 @@ def test_a_claim_passes_over_what_another_is_taking(tmp_path: Path) -> None:
             one.execute(select(jobs).where(jobs.c.id == first).with_for_update())
             other.execute(text("SET lock_timeout = 1"))
             limits = {"process/simulated@1": 10}
-            claimed = repository.claim_due(other, limits, 10, "worker:w", 30.0, EARLIEST)
+            claimed = transitions.claim_due(other, limits, 10, "worker:w", 30.0, EARLIEST)
             assert [job.id for job in claimed] == [second]
             other.rollback()

@@ -15,7 +15,7 @@ from sqlalchemy import bindparam, func, insert, select, update
 
 from app.database import now
 from app.documents.models import documents
-from app.jobs import repository
+from app.jobs import repository, transitions
 from app.jobs.kinds import Waiting
 from app.jobs.models import jobs
 from app.jobs.rescuer import EARLIEST
@@ -54,7 +54,7 @@ def idle(tmp_path: Path) -> Iterator[tuple[Process, Accept]]:
 
 def claimed(process: Process, limit: int, **limits: int) -> list[UUID]:
     of_queues = dict.fromkeys(process.queues, limit) | {f"process/{name}@1": count for name, count in limits.items()}
-    return [job.id for job in process.write(repository.claim_due, of_queues, limit, "worker:w", 30.0, EARLIEST)]
+    return [job.id for job in process.write(transitions.claim_due, of_queues, limit, "worker:w", 30.0, EARLIEST)]
 
 
 def test_the_longest_due_are_claimed_first_and_no_more_than_asked_for(idle: tuple[Process, Accept]) -> None:
@@ -83,9 +83,9 @@ def test_a_job_of_next_week_is_not_run_today(idle: tuple[Process, Accept]) -> No
     assert claimed(process, 1) == []
     ahead = {"run_at": now(WEEK + 3600), "queued_at": now(3600)}
     process.write(lambda conn: conn.execute(update(jobs).where(jobs.c.id == job_id).values(**ahead)))
-    assert process.write(repository.clock_was_put_back)
-    process.write(repository.follow_clock)
-    assert not process.write(repository.clock_was_put_back)
+    assert process.write(transitions.clock_was_put_back)
+    process.write(transitions.follow_clock)
+    assert not process.write(transitions.clock_was_put_back)
     left = process.write(lambda conn: conn.execute(select(jobs.c.run_at, now().label("at"))).one())
     assert timedelta(seconds=WEEK - 60) < left.run_at - left.at <= timedelta(seconds=WEEK)
     assert claimed(process, 1) == []
@@ -94,11 +94,11 @@ def test_a_job_of_next_week_is_not_run_today(idle: tuple[Process, Accept]) -> No
 def test_a_waiting_job_is_held_by_its_fence_until_its_time_is_over(idle: tuple[Process, Accept]) -> None:
     process, accept = idle
     accept()
-    (job,) = process.write(repository.claim_due, dict.fromkeys(process.queues, 1), 1, "worker:w", 30.0, EARLIEST)
+    (job,) = process.write(transitions.claim_due, dict.fromkeys(process.queues, 1), 1, "worker:w", 30.0, EARLIEST)
     assert process.settle(job, Waiting(60), "worker:w")
     assert process.write(repository.get, job.id).state == "WAITING"
     assert claimed(process, 1) == []
-    assert process.write(repository.heartbeat, job, 0.0, 0.5), "whoever has the job and its fence renews the lease"
+    assert process.write(transitions.heartbeat, job, 0.0, 0.5), "whoever has the job and its fence renews the lease"
     process.tick()
     taken_over = process.write(repository.get, job.id)
     assert (taken_over.state, taken_over.tries) == ("QUEUED", 1)

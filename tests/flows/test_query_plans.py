@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Engine, event
 from app.database import metadata, statements
 from app.database.statements import execute
 from app.documents import listing, repository as documents
-from app.jobs import repository
+from app.jobs import repository, transitions
 from app.jobs.rescuer import EARLIEST
 from app.main import create_app
 from app.settings import Settings
@@ -172,7 +172,7 @@ def live(driver: Driver) -> None:
     accepted(driver, second)
     limits = dict.fromkeys(driver.process.queues, 1)
     driver.cause = "the runner"
-    assert driver.process.write(repository.claim_due, limits, 1, "worker:w", -1.0, EARLIEST)
+    assert driver.process.write(transitions.claim_due, limits, 1, "worker:w", -1.0, EARLIEST)
     driver.sweep()
     driver.ask("DELETE", f"/documents/{document(driver, 'third')}")
     upload_directly(driver)

@@ -25,7 +25,7 @@ from sqlalchemy import select
 
 from app.auth import passwords
 from app.events import events
-from app.jobs import repository
+from app.jobs import transitions
 from app.jobs.kinds import Failed, Outcome, Released, Retryable, Succeeded
 from app.jobs.models import Failure
 from app.jobs.rescuer import EARLIEST
@@ -289,7 +289,7 @@ class DocumentLifecycle(RuleBasedStateMachine):
     def pulled(self, limit: int) -> list[Attempt]:
         """The attempts that begin when a worker pulls so many jobs."""
         limits = dict.fromkeys(self.server.queues, limit)
-        claimed = self.server.write(repository.claim_due, limits, limit, WORKER, LEASE, EARLIEST)
+        claimed = self.server.write(transitions.claim_due, limits, limit, WORKER, LEASE, EARLIEST)
         due = {job.id: job for job in self.model.due}
         assert len(claimed) == min(limit, len(due))
         taken = [due.pop(job.id) for job in claimed]
@@ -303,7 +303,7 @@ class DocumentLifecycle(RuleBasedStateMachine):
     @with_attempts
     @rule(attempt=attempts)
     def heartbeat(self, attempt: Attempt) -> None:
-        assert self.server.write(repository.heartbeat, attempt.claimed, LEASE, 0.5) == self.model.heartbeat(attempt)
+        assert self.server.write(transitions.heartbeat, attempt.claimed, LEASE, 0.5) == self.model.heartbeat(attempt)
 
     @with_attempts
     @rule(attempt=attempts)
@@ -361,7 +361,7 @@ class DocumentLifecycle(RuleBasedStateMachine):
     def zombies_are_refused(self) -> None:
         for attempt in self.model.attempts if self.server else []:
             if not attempt.held:
-                assert not self.server.write(repository.heartbeat, attempt.claimed, LEASE, 1.0)
+                assert not self.server.write(transitions.heartbeat, attempt.claimed, LEASE, 1.0)
 
     @invariant()
     def the_promise_is_kept(self) -> None:
