@@ -126,7 +126,7 @@ def test_two_workers_are_one_server(tmp_path: Path) -> None:
         for _ in range(5):
             uploads = metric(server, "http_requests_total", method="POST", route="/documents", status="201")
             assert uploads == len(documents)
-            assert metric(server, "jobs_finished_total", outcome="succeeded") == len(documents)
+            until(lambda: metric(server, "jobs_finished_total", outcome="succeeded") == len(documents))
             assert metric(server, "uploaded_bytes_total") == sum(document["size"] for document in documents)
             assert metric(server, "documents", status="COMPLETED") == len(documents)
         assert server.stop() == 0
