@@ -138,7 +138,7 @@ class Services:
 
 
 def build(settings: Settings, *, worker: bool = False) -> Services:
-    """Connect the parts that the settings ask for: in a server process or, where there is a broker, in a worker."""
+    """Connect the parts that the settings ask for, in a server process or in a worker."""
     _prepare_process(settings)
     name = f"{socket.gethostname()}:{os.getpid()}"
     db = _database(settings)
@@ -172,7 +172,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         storage=storage,
         hasher=hasher,
         auth=AuthService(db, hasher, _access_tokens(settings, secret), settings),
-        documents=DocumentService(db, storage, limits, settings, claim.alarm),
+        documents=DocumentService(db, storage, limits, settings, claim.confirm_deletion),
         uploads=UploadService(db, storage, limits, OwnUrls(secret), settings),
         processing=ProcessingService(db, kinds, processors, watch, dispatcher.send, settings),
         dispatcher=dispatcher,

@@ -89,7 +89,10 @@ class Kind(Protocol):
         """Seconds from the failure of an attempt, which counts from 1, to the next one."""
 
     async def run(self, job: Job, report: Report) -> Outcome:
-        """Make one attempt. `report` takes its progress, from 0 to 1. Whatever is raised counts as Retryable."""
+        """Make one attempt. `report` takes its progress, from 0 to 1.
+
+        Whatever is raised counts as Retryable; SystemExit and KeyboardInterrupt count as Failed.
+        """
 
     def ended(self, conn: Connection, job: Job, end: End) -> None:
         """Do what follows from the end of a job, in the transaction that ends it."""

@@ -165,4 +165,5 @@ jobs = Table(
 
 # Literals, not parameters: with those PostgreSQL could not know which of the indexes above have all such rows.
 IS_QUEUED = jobs.c.state == literal_column("'QUEUED'")
+IS_ENDED = jobs.c.state.in_([literal_column(f"'{state}'") for state in ENDED])
 IS_HELD = jobs.c.state.in_([literal_column(f"'{state}'") for state in HELD])

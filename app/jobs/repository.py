@@ -15,7 +15,7 @@ from sqlalchemy import (
 
 from app import events
 from app.database import Prepared, now, without_index
-from app.jobs.models import ENDED, IS_QUEUED, LIVE, Job, JobState, jobs
+from app.jobs.models import IS_ENDED, IS_HELD, IS_QUEUED, LIVE, Job, JobState, jobs
 from app.telemetry import context
 from app.web.pagination import Keyset
 
@@ -63,7 +63,8 @@ def page(conn: Connection, owner_id: UUID, filters: Filters, after: Keyset | Non
     if filters.document_id is not None:
         query = query.where(jobs.c.document_id == filters.document_id)
     if filters.queue_prefix is not None:
-        query = query.where(jobs.c.queue.startswith(filters.queue_prefix, autoescape=True))
+        beginning = func.substr(jobs.c.queue, 1, len(filters.queue_prefix))  # LIKE ignores case on SQLite
+        query = query.where(beginning == filters.queue_prefix)
     if after is not None:
         end = tuple_(bindparam("at", after.value, jobs.c.created_at.type), bindparam("last", after.id, jobs.c.id.type))
         query = query.where(tuple_(jobs.c.created_at, jobs.c.id) < end)
@@ -117,12 +118,13 @@ def enqueue(conn: Connection, new: NewJob, actor: str, **facts: Any) -> Job:
 
 def counts(conn: Connection) -> tuple[dict[str, int], float]:
     """Jobs by state, and the age in seconds of the oldest that is due and still queued (0 with none)."""
-    ended = conn.execute(select(jobs.c.state, func.count()).where(jobs.c.state.in_(ENDED)).group_by(jobs.c.state)).all()
-    live = {str(state): conn.scalar(select(func.count()).where(jobs.c.state == state)) or 0 for state in LIVE}
+    found = dict.fromkeys(map(str, JobState), 0)
+    for states in (IS_ENDED, IS_HELD):  # each has an index of its own
+        found |= dict(conn.execute(select(jobs.c.state, func.count()).where(states).group_by(jobs.c.state)).all())
+    found[JobState.QUEUED] = conn.scalar(select(func.count()).where(IS_QUEUED)) or 0
     due = [IS_QUEUED, jobs.c.run_at <= now()]
     oldest = conn.execute(select(func.min(jobs.c.run_at).label("run_at"), now().label("now")).where(*due)).one()
-    states = {**dict.fromkeys(map(str, JobState), 0), **dict(ended), **live}
-    return states, (oldest.now - oldest.run_at).total_seconds() if oldest.run_at else 0.0
+    return found, (oldest.now - oldest.run_at).total_seconds() if oldest.run_at else 0.0
 
 
 def unserved(conn: Connection, queues: Sequence[str], seconds: float) -> dict[str, int]:

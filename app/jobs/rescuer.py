@@ -1,8 +1,10 @@
-"""Looks at the table once a second, in every process: for jobs to pull, and for leases that have expired."""
+"""Polls the table once a second, in every process: for jobs to pull, and for leases that have expired."""
 
 import asyncio
 import time
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 
 import structlog
@@ -12,25 +14,27 @@ from app.errors import AppError
 from app.jobs import repository, settlement, transitions
 from app.jobs.runner import Runner
 from app.jobs.settlement import Kinds
+from app.jobs.transitions import EARLIEST
 from app.jobs.watch import JobWatch
+from app.telemetry import metrics
 
 log = structlog.get_logger()
 
-INTERVAL = 1.0  # seconds between two looks; a shorter lease makes it shorter
-FULL_INTERVAL = 60.0  # seconds between two looks at the whole table
-UNSERVED_SECONDS = 5.0  # for which a due job may wait in a queue that this process does not serve
-UNSERVED_SHARE = 0.05  # of the time is spent on counting such jobs at the most
-EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-# A transaction is over so long after the database read the clock for it: statements, and idleness, have timeouts. One
-# that takes longer all the same, such as a commit that waits for a standby, is found by the next full look.
-COMMIT_MARGIN = timedelta(seconds=5)
+INTERVAL = 1.0  # seconds between two polls; a shorter lease makes it shorter
+FULL_INTERVAL = 60.0  # seconds between two polls of the whole table
+UNSERVED_INTERVAL = 5.0  # seconds between two counts of the jobs that this process cannot run
+UNSERVED_SECONDS = 5.0  # for which a job may be due in a queue that this process does not serve
+UNSERVED_SHARE = 0.02  # of the time may be spent on counting them
+# A transaction has ended so long after the database read the clock for it, because statements and idleness have
+# timeouts. One that takes longer, such as a commit that waits for a standby, is found by the next full poll.
+COMMIT_MARGIN = timedelta(seconds=10)
 
 
 class Rescuer:
     """Wakes the runner when something is due, and gives the jobs of silent workers back to the queue.
 
-    A look reads only what can have become due, or expired, since a look that found nothing. A full look reads
-    everything: at the start, now and then, and when the database's clock was put back.
+    A poll reads only rows that became due, or expired, since the last poll that found nothing. A full poll reads all:
+    at the start, once a minute, and when the database's clock was put back.
     """
 
     def __init__(self, db: Database, runner: Runner, kinds: Kinds, watch: JobWatch, *, lease: float, name: str) -> None:
@@ -40,44 +44,45 @@ class Rescuer:
         self._watch = watch
         self._actor = f"worker:{name}"
         self._interval = min(INTERVAL, lease / 2)
-        self._full_look_at = 0.0
-        self._due_since = self._expired_since = self._looked_at = EARLIEST
+        self._full_poll_at = 0.0
+        self._due_since = self._expired_since = self._polled_at = EARLIEST
+        self._clock_suspect = asyncio.Event()
         self._unserved: dict[str, int] = {}
-        self._unserved_at = 0.0
+        self._failing = ""
 
     @property
     def alarm(self) -> str | None:
-        """Queues with due jobs that nobody has begun and that this process cannot: no process may be able to."""
+        """Polls that fail, or queues with due jobs that nobody has begun and that this process does not serve."""
+        if self._failing:
+            return f"jobs cannot be polled: {self._failing}"
         waiting = ", ".join(f"{queue} ({count})" for queue, count in sorted(self._unserved.items()))
         return f"due jobs in queues that this process does not serve: {waiting}" if waiting else None
 
     async def run(self) -> None:
-        """Look until cancelled. A look that fails is made up for by the next."""
-        while True:
-            try:
-                await self.look()
-            except AppError as error:
-                log.warning("rescuer.skipped", reason=error.code)
-            except Exception:
-                log.exception("rescuer.failed")
-            await asyncio.sleep(self._interval)
+        """Poll until cancelled. A poll that fails is repeated by the next."""
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self._repeat(self.poll, self._interval))
+            loops.create_task(self._repeat(self._follow_clock, 0))
+            loops.create_task(self._repeat(self._count_unserved, UNSERVED_INTERVAL))
 
-    async def look(self) -> None:
-        """Wake the runner if something is due, rescue what has expired."""
-        if time.monotonic() >= self._full_look_at:
-            await self._begin_full_look()
+    async def poll(self) -> None:
+        """Wake the runner if something is due, and rescue what has expired."""
+        if time.monotonic() >= self._full_poll_at:
+            self._due_since = self._expired_since = self._runner.due_since = EARLIEST
+            self._full_poll_at = time.monotonic() + FULL_INTERVAL
         found = await self._db.read(
             partial(
-                transitions.look,
+                transitions.poll,
                 queues=self._runner.queues,
                 due_since=self._due_since,
                 expired_since=self._expired_since,
             ),
             brief=True,
         )
-        if found.at < self._looked_at:
-            self._full_look_at = 0.0  # the clock was put back
-        self._looked_at = found.at
+        if found.at < self._polled_at:
+            self._full_poll_at = 0.0
+            self._clock_suspect.set()
+        self._polled_at = found.at
         committed = found.at - COMMIT_MARGIN
         self._due_since = self._runner.due_since = min(found.due or committed, committed)
         if found.due:
@@ -86,25 +91,48 @@ class Rescuer:
             await self.rescue()
         else:
             self._expired_since = committed
-        if time.monotonic() >= self._unserved_at:
-            await self._count_unserved()
+
+    async def rescue(self) -> None:
+        """Give every job whose lease has expired back to the queue, or end it if it has no try left."""
+        requeue = partial(settlement.requeue_expired, actor=self._actor)
+        discard = partial(settlement.discard_exhausted, kinds=self._kinds, actor=self._actor)
+        for rescue in (requeue, discard):
+            while rescued := await self._db.write(rescue):
+                for job in rescued:
+                    self._watch.notify(job.id)
+        self._runner.wake()
+
+    async def _follow_clock(self) -> None:
+        """Set moments anew that were set before the clock was put back; then wait for a reason to look again."""
+        if await self._db.read(transitions.clock_was_put_back):
+            while await self._db.write(transitions.follow_clock):
+                pass
+            self._full_poll_at = 0.0
+        self._clock_suspect.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FULL_INTERVAL):
+                await self._clock_suspect.wait()
 
     async def _count_unserved(self) -> None:
         began = time.monotonic()
         count = partial(repository.unserved, queues=self._runner.queues, seconds=UNSERVED_SECONDS)
         self._unserved = await self._db.read(count)
-        ended = time.monotonic()
-        self._unserved_at = ended + max(UNSERVED_SECONDS / 2, (ended - began) / UNSERVED_SHARE)
+        await asyncio.sleep((time.monotonic() - began) / UNSERVED_SHARE)
 
-    async def rescue(self) -> None:
-        """Give every job whose lease has expired back to the queue, or end it if it has no try left."""
-        while rescued := await self._db.write(partial(settlement.rescue_expired, kinds=self._kinds, actor=self._actor)):
-            for job in rescued:
-                self._watch.notify(job.id)
-        self._runner.wake()
+    async def _repeat(self, step: Callable[[], Awaitable[None]], interval: float) -> None:
+        while True:
+            try:
+                await step()
+            except AppError as error:
+                self._fail(error.code)
+                log.warning("rescuer.skipped", reason=error.code)
+            except Exception as error:
+                self._fail(type(error).__name__)
+                log.exception("rescuer.failed")
+            else:
+                self._failing = ""
+            await asyncio.sleep(interval)
 
-    async def _begin_full_look(self) -> None:
-        if await self._db.read(transitions.clock_was_put_back):
-            await self._db.write(transitions.follow_clock)
-        self._due_since = self._expired_since = self._runner.due_since = EARLIEST
-        self._full_look_at = time.monotonic() + FULL_INTERVAL
+    def _fail(self, reason: str) -> None:
+        self._failing = reason
+        metrics.polls_failed.inc()

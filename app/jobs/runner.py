@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -18,19 +17,19 @@ import structlog
 
 from app.database import Database
 from app.errors import AppError, OutcomeUnknown
-from app.jobs import settlement, transitions
+from app.jobs import containment, settlement, transitions
+from app.jobs.containment import Exited
 from app.jobs.kinds import Failed, Kind, Outcome, Released, Retryable
 from app.jobs.models import Failure, Job
+from app.jobs.transitions import EARLIEST
 from app.jobs.watch import JobWatch
-from app.telemetry import context, faults
+from app.telemetry import context, faults, metrics
 
 log = structlog.get_logger()
 
-INTERVAL = 1.0  # seconds between looks at progress, and between attempts to settle
-PAUSE = (
-    0.005  # seconds between two claims: one takes all that is accepted meanwhile, for hardly more than one job costs
-)
-EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+CANCEL_TIMEOUT = 5.0  # seconds that a pull, or attempts that are cancelled, have to end in a drain
+INTERVAL = 1.0  # seconds between checks of progress, and between attempts to settle
+PAUSE = 0.005  # seconds between claims: one takes all that is accepted meanwhile, for hardly more than one job costs
 
 
 class Runner:
@@ -46,18 +45,18 @@ class Runner:
         self._watch = watch
         self._capacity = capacity
         self._lease = lease
-        self._beat = min(INTERVAL, lease / 3)  # seconds between looks at lease and progress
+        self._beat = min(INTERVAL, lease / 3)  # seconds between checks of lease and progress
         self._actor = f"worker:{name}"
         self._running: Counter[str] = Counter()  # attempts by queue
         self._attempts: set[asyncio.Task[None]] = set()
         self._work: dict[asyncio.Task[Any], Job] = {}
         self._woken = asyncio.Event()
-        self._freed = asyncio.Event()
-        self._pulling = False
+        self._capacity_changed = asyncio.Event()
+        self._pulling: asyncio.Task[None] | None = None
         self._more_is_due = False
         self._draining = False
         self._stopping = False
-        self.due_since = EARLIEST  # what was due before this moment is claimed: see transitions.look
+        self.due_since = EARLIEST  # jobs that were due earlier are claimed already: see transitions.poll
 
     @property
     def free(self) -> int:
@@ -83,18 +82,19 @@ class Runner:
     async def until_free(self) -> None:
         """Return when there is capacity for one more job, and no wake-up that has not been followed yet."""
         while not self.free or self._woken.is_set() or self._pulling:
-            self._freed.clear()
-            await self._freed.wait()
+            self._capacity_changed.clear()
+            await self._capacity_changed.wait()
 
     async def run(self) -> None:
         """Pull whenever woken, until cancelled."""
+        containment.install(asyncio.get_running_loop())
         while True:
             await self._woken.wait()
             self._woken.clear()
-            self._pulling = True
-            await self.pull()
-            self._pulling = False
-            self._freed.set()
+            self._pulling = asyncio.create_task(self.pull())
+            await asyncio.shield(self._pulling)  # what it has claimed must be begun, or given back by `drain`
+            self._pulling = None
+            self._capacity_changed.set()
             await asyncio.sleep(PAUSE)
 
     async def pull(self) -> None:
@@ -113,17 +113,23 @@ class Runner:
             lease=self._lease,
             due_since=self.due_since,
         )
+        asked_at = time.monotonic()
         try:
             claimed = await self._db.write(claim)
         except AppError as error:
-            log.warning("jobs.not_pulled", reason=error.code)  # the next look wakes us again
+            log.warning("jobs.not_pulled", reason=error.code)  # the next poll wakes us again
+            metrics.polls_failed.inc()
+            return
+        except Exception:
+            log.exception("jobs.not_pulled")
+            metrics.polls_failed.inc()
             return
         taken = Counter(job.queue for job in claimed)
         self._more_is_due = len(claimed) == self.free or any(
             limit and taken[queue] == limit for queue, limit in limits.items()
         )
         for job in claimed:
-            self._begin(job)
+            self._begin(job, asked_at + self._lease)
 
     async def join(self) -> None:
         """Wait until the attempts under way have ended."""
@@ -133,28 +139,31 @@ class Runner:
     async def drain(self, seconds: float) -> None:
         """Claim no more; give running jobs this long to finish, then stop them and give them back."""
         self._draining = True
+        if self._pulling:
+            await asyncio.wait([self._pulling], timeout=CANCEL_TIMEOUT)
         if self._attempts:
             await asyncio.wait(self._attempts, timeout=seconds)
         self._stopping = True
         for work in self._work:
             work.cancel()
-        await self.join()
+        if self._attempts:  # one that goes on all the same loses its lease
+            await asyncio.wait(self._attempts, timeout=CANCEL_TIMEOUT)
 
-    def _begin(self, job: Job) -> None:
+    def _begin(self, job: Job, lease_ends_at: float) -> None:
         self._running[job.queue] += 1
-        attempt = asyncio.create_task(self._attempt(job))
+        attempt = asyncio.create_task(self._attempt(job, Lease(lease_ends_at)))
         self._attempts.add(attempt)
         attempt.add_done_callback(partial(self._done, job))
 
     def _done(self, job: Job, attempt: asyncio.Task[None]) -> None:
         self._attempts.discard(attempt)
         self._running[job.queue] -= 1
-        self._freed.set()
+        self._capacity_changed.set()
         self._watch.notify(job.id)
         if self._more_is_due:
             self.wake()
 
-    async def _attempt(self, job: Job) -> None:
+    async def _attempt(self, job: Job, lease: "Lease") -> None:
         context.request_id.set(job.request_id)
         context.actor.set(self._actor)
         structlog.contextvars.bind_contextvars(
@@ -162,15 +171,15 @@ class Runner:
         )
         faults.hit("job.after_claim")
         try:
-            await self._hold(job)
+            await self._hold(job, lease)
         except AppError as error:
             log.warning("job.attempt_interrupted", reason=error.code)  # its lease will expire
         except Exception:
             log.exception("job.attempt_broken")
 
-    async def _hold(self, job: Job) -> None:
+    async def _hold(self, job: Job, lease: "Lease") -> None:
         """Work under a lease that is renewed beside the work."""
-        lease, progress = Lease(time.monotonic() + self._lease), Progress()
+        progress = Progress()
         work = asyncio.create_task(self._outcome(job, progress))
         self._work[work] = job
         if self._stopping:  # claimed at the last moment
@@ -181,9 +190,14 @@ class Runner:
             await asyncio.wait(tasks, timeout=self._beat)
             if not work.done():
                 tasks.append(asyncio.create_task(self._keep_lease(job, lease, progress)))
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                longest = self._kinds[job.kind].timeout + CANCEL_TIMEOUT
+                await asyncio.wait(tasks, timeout=longest, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done() and lease.ends_at:
+                log.error("job.abandoned", queue=job.queue)  # it goes on although it was cancelled; its fence holds
+                await self._settle(job, _TIMED_OUT, lease)
+                return
             if not work.done():
-                log.warning("job.stopped", reason="lease lost", fence=job.fence)
+                log.info("job.stopped", reason="no longer held: cancelled, or the lease was lost", fence=job.fence)
                 return
             outcome = self._cancelled() if work.cancelled() else work.result()
             if isinstance(outcome, Released):
@@ -195,7 +209,7 @@ class Runner:
             del self._work[work]
             for task in tasks:
                 task.cancel()
-            await asyncio.wait(tasks)
+            await asyncio.wait(tasks, timeout=CANCEL_TIMEOUT)
 
     async def _settle(self, job: Job, outcome: Outcome, lease: "Lease") -> None:
         """Keep trying while the lease is ours: a database that is away for a moment must not cost the work."""
@@ -239,17 +253,21 @@ class Runner:
     async def _outcome(self, job: Job, progress: "Progress") -> Outcome:
         """Make one attempt; whatever it raises becomes an outcome."""
         kind = self._kinds[job.kind]
+        limit = asyncio.timeout(kind.timeout)
+        containment.contain()
         try:
-            async with asyncio.timeout(kind.timeout):
+            async with limit:
                 return await kind.run(job, progress.report)
-        except TimeoutError:
-            return Retryable(Failure(code="job-timeout", detail="The attempt exceeded its time limit."))
+        except asyncio.CancelledError:
+            raise
         except (SystemExit, KeyboardInterrupt) as error:
             # Raised by the work, not by the interpreter: a signal's handler runs outside of any task here.
-            log.exception("job.exited", queue=job.queue)
-            detail = f"The work raised {type(error).__name__}."
-            return Failed(Failure(code="processor-exited", detail=detail))
-        except Exception:
+            return _exited(job, type(error).__name__)
+        except BaseException as error:
+            if limit.expired():
+                return _TIMED_OUT
+            if (exited := _exit_in(error)) is not None:
+                return _exited(job, str(exited))
             log.exception("job.broke", queue=job.queue)
             return Retryable(Failure(code="processor-error", detail="The processor failed unexpectedly."))
 
@@ -258,6 +276,22 @@ class Runner:
         if self._stopping:
             return Released()
         return Retryable(Failure(code="processor-error", detail="The processor cancelled itself."))
+
+
+_TIMED_OUT = Retryable(Failure(code="job-timeout", detail="The attempt exceeded its time limit."))
+
+
+def _exited(job: Job, error: str) -> Outcome:
+    log.error("job.exited", queue=job.queue, error=error)
+    return Failed(Failure(code="processor-exited", detail=f"The work raised {error}."))
+
+
+def _exit_in(error: BaseException) -> Exited | None:
+    """The Exited that was raised, by itself or in a group."""
+    if isinstance(error, Exited):
+        return error
+    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    return next(filter(None, map(_exit_in, inner)), None)
 
 
 class Lease:

@@ -54,18 +54,28 @@ def cancel(conn: Connection, kind: Kind, job: Job, actor: str) -> None:
     _ended(conn, kind, job, End(JobState.CANCELLED, actor, context.request_id.get(), error=job.error))
 
 
-def rescue_expired(conn: Connection, kinds: Kinds, actor: str) -> list[Job]:
-    """Requeue jobs whose lease has expired, or end those that have no try left. Returns both; a batch at the most."""
+def requeue_expired(conn: Connection, actor: str) -> list[Job]:
+    """Requeue jobs whose lease has expired and that have tries left. Returns them; a batch at the most."""
     requeued = transitions.requeue_expired(conn)
-    faults.hit("sweeper.midway")
+    for job in requeued:
+        _record_lost_lease(conn, job, actor)
+    faults.hit("rescue.midway")
+    return requeued
+
+
+def discard_exhausted(conn: Connection, kinds: Kinds, actor: str) -> list[Job]:
+    """End jobs of these kinds whose lease has expired on their last try. Returns them; a batch at the most."""
     discarded = transitions.discard_exhausted(conn, kinds, _LEASE_LOST)
-    for job in [*requeued, *discarded]:
-        repository.record(conn, "job.lease_lost", job, actor, attempt=job.tries, fence=job.fence)
-        after_commit(conn, metrics.leases_lost.inc)
     for job in discarded:
+        _record_lost_lease(conn, job, actor)
         end = End(JobState.FAILED, actor, job.request_id, error=_LEASE_LOST)
         _ended(conn, kinds[job.kind], job, end, dead=True)
-    return [*requeued, *discarded]
+    return discarded
+
+
+def _record_lost_lease(conn: Connection, job: Job, actor: str) -> None:
+    repository.record(conn, "job.lease_lost", job, actor, attempt=job.tries, fence=job.fence)
+    after_commit(conn, metrics.leases_lost.inc)
 
 
 def _succeed(conn: Connection, kind: Kind, job: Job, value: Any, actor: str) -> bool:

@@ -5,7 +5,7 @@ Whatever a holder writes is fenced: it matches the job only while the holder's o
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, NamedTuple, Self
 from uuid import UUID
@@ -36,17 +36,18 @@ from app.jobs import repository
 from app.jobs.models import IS_HELD, IS_QUEUED, LIVE, Failure, Job, JobState, jobs
 
 BATCH = 500  # jobs that are rescued in one transaction
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 CLOCK_TOLERANCE = 5.0  # seconds by which a moment may lie ahead of the clock that it was taken from
 
-# Set by a clock that has been put back since.
+# True of rows that were written before the clock was put back.
 _QUEUED_AHEAD = jobs.c.queued_at > now(CLOCK_TOLERANCE)
 _LOCKED_AHEAD = jobs.c.locked_at > now(CLOCK_TOLERANCE)
 _UNLOCKED = {"locked_by": None, "locked_at": None, "locked_until": None}
 _ENDS = {"finished_at": now(), **_UNLOCKED}
 
 
-class Look(NamedTuple):
-    """What a look at the table found, at the database's time `at`."""
+class Poll(NamedTuple):
+    """What a poll of the table found, at the database's time `at`."""
 
     due: datetime | None
     """Since when the first job that can be claimed has been due."""
@@ -57,19 +58,19 @@ class Look(NamedTuple):
     at: datetime
 
 
-def look(conn: Connection, queues: Sequence[str], due_since: datetime, expired_since: datetime) -> Look:
+def poll(conn: Connection, queues: Sequence[str], due_since: datetime, expired_since: datetime) -> Poll:
     """Whether there is something to claim from these queues, or to rescue: a few entries of an index each.
 
-    What was due, or had expired, before the given moments is known to be claimed, or rescued. Not to look there matters
-    under a long snapshot on PostgreSQL, which keeps every dead entry of an index.
+    Jobs that were due, and leases that had expired, before the given moments are known to be claimed, or rescued.
+    Skipping them matters under a long snapshot on PostgreSQL, which keeps every dead entry of an index.
     """
-    found = _looking(tuple(queues)).one(conn, {"due_since": due_since, "expired_since": expired_since})
+    found = _polling(tuple(queues)).one(conn, {"due_since": due_since, "expired_since": expired_since})
     assert found is not None, "a SELECT of expressions gives one row"
-    return Look(**found)
+    return Poll(**found)
 
 
 @cache
-def _looking(queues: tuple[str, ...]) -> Prepared:
+def _polling(queues: tuple[str, ...]) -> Prepared:
     since = bindparam("expired_since", type_=jobs.c.locked_until.type)
     first = [_due(queue).order_by(jobs.c.run_at).limit(1).subquery() for queue in queues]
     due = union_all(*(select(each) for each in first)).subquery()
@@ -84,7 +85,7 @@ def claim_due(
 ) -> list[Job]:
     """Claim due jobs for `lease` seconds: `limit` at the most, and of each queue at the most what `limits` says.
 
-    The longest due come first. Each claim raises the fence and uses up a try. `due_since`: as in `look`.
+    The longest due come first. Each claim raises the fence and uses up a try. `due_since`: as in `poll`.
     """
     queues = tuple(limits)
     values: dict[str, Any] = {f"limit_{number}": limits[queue] for number, queue in enumerate(queues)}
@@ -263,22 +264,30 @@ def clock_was_put_back(conn: Connection) -> bool:
     return bool(conn.scalar(select(or_(queued, held))))
 
 
-def follow_clock(conn: Connection) -> None:
-    """Set the moments anew that were set before the clock was put back: as far ahead as each was meant to be.
+def follow_clock(conn: Connection) -> bool:
+    """Set moments anew that were set before the clock was put back: as far ahead as each was meant to be.
 
-    Otherwise a retry would wait, and the lease of a dead worker last, for as long as the clock was put back.
+    Otherwise a retry would wait, and the lease of a dead worker last, for as long as the clock was put back. BATCH jobs
+    at the most; True: there may be more.
     """
     waits = {"run_at": now(seconds_between(jobs.c.queued_at, jobs.c.run_at)), "queued_at": now()}
-    conn.execute(update(jobs).where(IS_QUEUED, _QUEUED_AHEAD).values(**waits))
     leases = {"locked_until": now(seconds_between(jobs.c.locked_at, jobs.c.locked_until)), "locked_at": now()}
-    conn.execute(update(jobs).where(IS_HELD, _LOCKED_AHEAD).values(**leases))
+    return _set_anew(conn, and_(IS_QUEUED, _QUEUED_AHEAD), waits) | _set_anew(
+        conn, and_(IS_HELD, _LOCKED_AHEAD), leases
+    )
 
 
-def cancel(conn: Connection, owner_id: UUID, job_id: UUID, error: Failure) -> Job | None:
-    """End a live job of this owner. None: there is none."""
+def _set_anew(conn: Connection, ahead: ColumnElement[bool], values: Mapping[str, Any]) -> bool:
+    batch = select(jobs.c.id).where(ahead).limit(BATCH).with_for_update(skip_locked=True).cte("ahead")
+    some = select(batch.prefix_with("MATERIALIZED").c.id)
+    return conn.execute(update(jobs).where(jobs.c.id.in_(some)).values(**values)).rowcount == BATCH
+
+
+def cancel(conn: Connection, owner_id: UUID, job_id: UUID, kinds: Collection[str], error: Failure) -> Job | None:
+    """End a live job of this owner, of one of these kinds. None: there is none."""
     cancelled = (
         update(jobs)
-        .where(jobs.c.id == job_id, jobs.c.owner_id == owner_id, jobs.c.state.in_(LIVE))
+        .where(jobs.c.id == job_id, jobs.c.owner_id == owner_id, jobs.c.state.in_(LIVE), jobs.c.kind.in_(kinds))
         .values(state=JobState.CANCELLED, error=error.model_dump(), **_ENDS)
         .returning(jobs)
     )

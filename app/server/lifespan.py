@@ -20,6 +20,8 @@ from app.wiring import Services
 
 log = structlog.get_logger()
 
+EXIT_SECONDS = 10.0  # that a process has to end after DRAIN_SECONDS
+
 Handler = Callable[[int, FrameType | None], Any]
 
 
@@ -78,6 +80,13 @@ def _stop_with_parent() -> None:
     threading.Thread(target=follow, name="parent-watch", daemon=True).start()
 
 
+def _exit_after(seconds: float) -> None:
+    """End the process then, whatever is in flight: a thread of somebody's work may go on for ever."""
+    forced = threading.Timer(seconds, os._exit, [1])
+    forced.daemon = True
+    forced.start()
+
+
 class _Drain:
     """A signal handler that drains, then calls the handler that it replaced. A second signal ends the wait."""
 
@@ -101,5 +110,6 @@ class _Drain:
     async def _drain(self, number: int) -> None:
         log.info("server.draining", signal=signal.Signals(number).name)
         faults.hit("shutdown.draining")
+        _exit_after(self._services.settings.drain_seconds + EXIT_SECONDS)
         await self._services.drain(self._services.settings.drain_seconds)
         self._then(number, None)

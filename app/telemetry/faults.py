@@ -21,7 +21,7 @@ Point = Literal[
     "finish.before_commit",
     "finish.after_commit",
     "fail.after_last_try",
-    "sweeper.midway",
+    "rescue.midway",
     "refresh.after_commit",
     "migration.each_step",
     "shutdown.draining",

@@ -39,13 +39,14 @@ class LoopWatch:
             self._stopped.set()
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        reported, looked_at = 0.0, time.monotonic()
+        reported, looked_at, busy_at = 0.0, time.monotonic(), time.process_time()
         while not self._stopped.wait(INTERVAL):
-            paused = time.monotonic() - looked_at > LIMIT  # the whole process, or its machine
-            looked_at = time.monotonic()
+            waited, worked = time.monotonic() - looked_at, time.process_time() - busy_at
+            looked_at, busy_at = time.monotonic(), time.process_time()
+            # This thread waited, too: either something kept the interpreter to itself, or the process was paused.
+            paused = waited > LIMIT and worked < waited / 2
             seconds = looked_at - self._beat
             if seconds > LIMIT and reported < self._beat and not paused:
                 reported = looked_at
-                log.warning(
-                    "event_loop.blocked", seconds=round(seconds, 2), **self._describe(asyncio.current_task(loop))
-                )
+                at_work = self._describe(asyncio.current_task(loop))
+                log.warning("event_loop.blocked", seconds=round(seconds, 2), **at_work)

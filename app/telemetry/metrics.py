@@ -28,6 +28,7 @@ jobs_finished = Counter("jobs_finished_total", "Jobs that ended, by outcome.", [
 jobs_retried = Counter("jobs_retried_total", "Attempts that failed and will be repeated.")
 leases_lost = Counter("job_leases_lost_total", "Running jobs whose worker stopped renewing its lease.")
 finishes_fenced = Counter("job_finishes_fenced_total", "Outcomes refused because the worker no longer held the lease.")
+polls_failed = Counter("job_polls_failed_total", "Polls and claims of jobs that failed.")
 wakeups_not_sent = Counter("wakeups_not_sent_total", "Wake-ups that the broker did not accept.")
 
 

@@ -98,7 +98,7 @@ RUNTIME = [
     # The first upload is the one to be deleted.
     f"{point}:{2 if point.startswith('upload') else 1}"
     for point in POINTS
-    if not point.startswith(("migration", "transfer")) and point != "sweeper.midway"
+    if not point.startswith(("migration", "transfer")) and point != "rescue.midway"
 ] + ["finish.before_commit:2", "finish.after_commit:2"]  # a success comes first, then a retry
 
 
@@ -129,7 +129,7 @@ def test_killed_in_the_middle_of_a_sweep(tmp_path: Path) -> None:
         job = life.user.start(life.user.upload()["id"], params={"seconds": 30})
         until(lambda: life.user.job(job["id"])["state"] == "RUNNING")
         server.kill()
-    assert armed(tmp_path / "var", "sweeper.midway:1").launch().wait(20) == -signal.SIGKILL
+    assert armed(tmp_path / "var", "rescue.midway:1").launch().wait(20) == -signal.SIGKILL
     assert ledger.rows(select(jobs))[0].state == "RUNNING", "the sweep was one transaction"
     with Server(tmp_path / "var", SETTINGS) as server:
         user = life.user.at(server)

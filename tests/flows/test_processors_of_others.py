@@ -1,5 +1,6 @@
 """Processors that misbehave hurt only their own jobs; processes of different versions run what each of them can."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,9 @@ OUTPUTS = {
     "large": "output-too-large",
     "exit": "processor-exited",
     "interrupt": "processor-exited",
+    "child-exit": "processor-exited",
+    "deep": "invalid-output",
+    "detail": "odd?code",
 }
 
 
@@ -58,6 +62,16 @@ def test_a_processor_that_cancels_itself_has_failed_and_is_tried_again(faulty: S
     until(lambda: "retried" in user.story(document_id))
     assert user.job(job_id)["error"]["code"] == "processor-error"
     user.http.post(f"/jobs/{job_id}/cancel")
+
+
+def test_a_processor_that_goes_on_when_cancelled_does_not_keep_the_process_from_its_stop(tmp_path: Path) -> None:
+    with server(tmp_path / "var", "faulty@1", DRAIN_SECONDS="0.5") as running:
+        user = running.register()
+        _, job_id = started(user, "faulty", fault="deaf")
+        until(lambda: user.job(job_id)["state"] == "RUNNING")
+        began = time.monotonic()
+        running.stop()
+        assert time.monotonic() - began < 12
 
 
 def test_a_processor_that_blocks_the_event_loop_is_named_in_the_log(faulty: Server) -> None:

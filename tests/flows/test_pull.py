@@ -18,7 +18,7 @@ from app.documents.models import documents
 from app.jobs import repository, transitions
 from app.jobs.kinds import Waiting
 from app.jobs.models import jobs
-from app.jobs.rescuer import EARLIEST
+from app.jobs.transitions import EARLIEST
 from app.processors.simulated import SimulatedProcessor
 from tests.support import databases
 from tests.support.factories import pdf

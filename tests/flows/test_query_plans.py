@@ -21,7 +21,7 @@ from app.database import metadata, statements
 from app.database.statements import execute
 from app.documents import listing, repository as documents
 from app.jobs import repository, transitions
-from app.jobs.rescuer import EARLIEST
+from app.jobs.transitions import EARLIEST
 from app.main import create_app
 from app.settings import Settings
 from tests.benchmarks import growth_rows
@@ -48,7 +48,15 @@ JOB_FILTERS = ("", "state=QUEUED", "dead=true", "dead=false", "state=FAILED&dead
 # What is read from end to end, and by whom: to count a million rows takes 0.1 s, and is not done all the time; running
 # jobs are few; all that is queued is looked through once a minute.
 SCANNED = {
-    "GET /metrics": {"documents", "jobs", "ix_documents_status", "ix_jobs_ended", "ix_jobs_due", "ix_jobs_held"},
+    "GET /metrics": {
+        "documents",
+        "jobs",
+        "ix_documents_status",
+        "ix_jobs_ended",
+        "ix_jobs_due",
+        "ix_jobs_held",
+        "ix_jobs_owner_id_state_created_at_id",
+    },
     "the upkeep": {"ix_jobs_held", "ix_jobs_due", "ix_jobs_queued"},
     "the runner": {"a sort"},  # of as many jobs as it may claim
     "GET /documents/{id}/result": {"a sort"},  # of the results of one document

@@ -28,7 +28,7 @@ from app.events import events
 from app.jobs import transitions
 from app.jobs.kinds import Failed, Outcome, Released, Retryable, Succeeded
 from app.jobs.models import Failure
-from app.jobs.rescuer import EARLIEST
+from app.jobs.transitions import EARLIEST
 from app.processing import kind
 from tests.support import databases
 from tests.support.factories import PDF_TYPE, pdf

@@ -5,15 +5,32 @@ import os
 import runpy
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from app import wiring
-from app.processors.base import Params, Report, Source
+from app.processors.base import Params, Permanent, Report, Source
 
 VARIABLE = "PROCESSORS_OF_TEST"
 
-Fault = Literal["datetime", "set", "list", "nan", "large", "key", "exit", "interrupt", "block", "cancel", "surrogate"]
+Fault = Literal[
+    "datetime",
+    "set",
+    "list",
+    "nan",
+    "large",
+    "key",
+    "surrogate",
+    "deep",
+    "exit",
+    "interrupt",
+    "child-exit",
+    "detail",
+    "block",
+    "cancel",
+    "deaf",
+]
 
 
 class FaultyParams(Params):
@@ -37,11 +54,34 @@ class Processor:
                 sys.exit(3)
             case "interrupt":
                 raise KeyboardInterrupt
+            case "child-exit":
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(_exit())
+            case "detail":
+                raise Permanent("odd\0code", "\ud800" * 10_000)
             case "block":
                 time.sleep(2)  # noqa: ASYNC251 - this is the fault
             case "cancel":
                 raise asyncio.CancelledError
+            case "deaf":
+                await _deaf()
         return OUTPUTS[params.fault]() if params.fault in OUTPUTS else {"name": self.name, "version": self.version}
+
+
+async def _exit() -> None:
+    sys.exit(3)
+
+
+async def _deaf() -> None:
+    """Go on for a minute, whoever cancels it."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(1)
+
+
+def _nested(levels: int) -> dict[str, Any]:
+    return {"inner": _nested(levels - 1) if levels else None}
 
 
 OUTPUTS: dict[str | None, Any] = {
@@ -52,6 +92,7 @@ OUTPUTS: dict[str | None, Any] = {
     "large": lambda: {"text": "x" * 60_000_000},
     "key": lambda: {(1, 2): "a"},
     "surrogate": lambda: {"text": "\ud800"},
+    "deep": lambda: _nested(200),
 }
 
 if __name__ == "__main__":

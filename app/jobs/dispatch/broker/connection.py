@@ -36,7 +36,7 @@ class BrokerDispatcher:
 
     def __init__(
         self,
-        place: BrokerConfig,
+        config: BrokerConfig,
         puller: Puller,
         *,
         call_timeout: float = CALL_TIMEOUT,
@@ -44,7 +44,7 @@ class BrokerDispatcher:
         retry_intervals: tuple[float, float] = RETRY_INTERVALS,
     ) -> None:
         """All times are in seconds."""
-        self._place = place
+        self._config = config
         self._puller = puller
         self._call_timeout = call_timeout
         self._check_interval = check_interval
@@ -100,7 +100,7 @@ class BrokerDispatcher:
             await self._disconnect(broker)
 
     async def _connect(self) -> Broker:
-        broker = _adapter(self._place)
+        broker = _adapter(self._config)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await _called(broker.connect)
@@ -207,19 +207,19 @@ def _decode(body: bytes) -> UUID | None:
         return None
 
 
-def _adapter(place: BrokerConfig) -> Broker:
+def _adapter(config: BrokerConfig) -> Broker:
     """The SDKs are imported only when they are used: that takes some 0.3 s."""
     # ruff: noqa: PLC0415
-    match place:
+    match config:
         case SqsQueue():
             from app.jobs.dispatch.broker.sqs import SqsBroker
 
-            return SqsBroker(place)
+            return SqsBroker(config)
         case RedisStream():
             from app.jobs.dispatch.broker.redis import RedisBroker
 
-            return RedisBroker(place)
+            return RedisBroker(config)
         case RabbitQueue():
             from app.jobs.dispatch.broker.rabbitmq import RabbitBroker
 
-            return RabbitBroker(place)
+            return RabbitBroker(config)

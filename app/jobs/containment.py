@@ -1,0 +1,42 @@
+"""Keeps what work raises within its own tasks.
+
+asyncio passes SystemExit and KeyboardInterrupt on from any task to whoever runs the event loop, which ends the process.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Generator
+from contextvars import ContextVar
+from typing import Any
+
+_contained: ContextVar[bool] = ContextVar("contained", default=False)
+
+
+class Exited(Exception):
+    """The work raised SystemExit or KeyboardInterrupt. The message names which."""
+
+
+def contain() -> None:
+    """From here on, tasks made by the current task, and by those, raise Exited where they would end the process."""
+    _contained.set(True)
+
+
+def install(loop: asyncio.AbstractEventLoop) -> None:
+    """Have the loop make its tasks so. The tasks of anybody else stay as they are."""
+    loop.set_task_factory(_task)
+
+
+def _task(
+    loop: asyncio.AbstractEventLoop,
+    coroutine: Coroutine[Any, Any, Any] | Generator[Any, None, Any],
+    **options: Any,
+) -> "asyncio.Task[Any]":
+    if _contained.get():
+        coroutine = _guarded(coroutine)  # type: ignore[arg-type]  # a generator here would be of before asyncio's 3.11
+    return asyncio.Task(coroutine, loop=loop, **options)
+
+
+async def _guarded(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await coroutine
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise Exited(type(error).__name__) from error
