@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from random import uniform
 from typing import Any
 
@@ -17,13 +18,38 @@ from app.jobs.kinds import End, Failed, Outcome, Report, Retryable, Succeeded
 from app.jobs.models import Failure, Job, JobState
 from app.processing import results
 from app.processing.work import KIND, Work, queue_prefix
-from app.processors.base import Permanent, Processor, Source, Transient
+from app.processors.base import Permanent, ProcessingError, Processor, Source, Transient
 from app.storage.base import Storage
 
 log = structlog.get_logger()
 
 MAX_BACKOFF = 300.0  # seconds
+MAX_CODE, MAX_DETAIL = 100, 2000  # characters of a failure
+MAX_DEPTH = 100  # levels of a result
 INLINE = 64 * 1024  # bytes of a result that are encoded on the event loop: a thread hop takes longer
+
+
+def _failure(error: ProcessingError | AppError) -> Failure:
+    """What is told of an error: of bounded length, and without what no database or JSON can hold."""
+
+    def clean(text: str, length: int) -> str:
+        return text[:length].encode("utf-8", "replace").decode().replace("\0", "?")
+
+    return Failure(code=clean(error.code, MAX_CODE), detail=clean(error.detail, MAX_DETAIL))
+
+
+def _is_deeper(value: object, limit: int) -> bool:
+    """Whether a JSON value has more levels than the limit."""
+    level: list[object] = [value]
+    for _ in range(limit):
+        level = [each for parent in level for each in _children(parent)]
+        if not level:
+            return False
+    return True
+
+
+def _children(value: object) -> Iterable[object]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
 
 
 # A document's status by the end of the last job that succeeded or failed.
@@ -43,6 +69,8 @@ class ProcessKind:
         self._storage = storage
         self._processors = processors
         self._max_result_bytes = max_result_bytes
+        # Not the default pool, whose threads processors may keep busy.
+        self._encoders = ThreadPoolExecutor(1, thread_name_prefix="results")
 
     def backoff(self, attempt: int) -> float:
         """2, 4, 8 … seconds, at the most 300, each up to half shorter so that not all come back at once."""
@@ -57,13 +85,13 @@ class ProcessKind:
             async with self._storage.local_copy(file.key) as path:
                 source = Source(path, file.content_type, file.size, file.sha256, job.tries)
                 data = await processor.run(source, params, report)
-            await self._refuse_unfit(data)
+            await self._validate_output(data)
         except Permanent as error:
-            return Failed(Failure(code=error.code, detail=error.detail))
+            return Failed(_failure(error))
         except NotFound:
             return Failed(Failure(code="file-missing", detail="The stored file is missing."))
         except (Transient, AppError) as error:
-            return Retryable(Failure(code=error.code, detail=error.detail))
+            return Retryable(_failure(error))
         return Succeeded(data)
 
     def ended(self, conn: Connection, job: Job, end: End) -> None:
@@ -91,7 +119,10 @@ class ProcessKind:
         if moved is None:
             raise AssertionError("a live job's document is PROCESSING")
 
-    async def _refuse_unfit(self, data: object) -> None:
+    async def _encode_in_thread(self, encode: Callable[[int], bool]) -> bool:
+        return await asyncio.get_running_loop().run_in_executor(self._encoders, encode, self._max_result_bytes)
+
+    async def _validate_output(self, data: object) -> None:
         """Raise Permanent for what is no JSON object, or is too large for a result."""
         encoder = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
         size = 0
@@ -110,10 +141,12 @@ class ProcessKind:
         chunks = encoder.iterencode(data)
         try:
             whole = encode(min(INLINE, self._max_result_bytes))
-            whole = whole or await asyncio.to_thread(encode, self._max_result_bytes)
+            whole = whole or await self._encode_in_thread(encode)
         except (TypeError, ValueError, RecursionError) as error:
             log.warning("job.invalid_output", reason=str(error)[:200])
             raise Permanent("invalid-output", "The processor returned what JSON cannot hold.") from None
+        if _is_deeper(data, MAX_DEPTH):
+            raise Permanent("invalid-output", f"The processor returned JSON of more than {MAX_DEPTH} levels.")
         if not whole or size > self._max_result_bytes:
             detail = f"The result is larger than {self._max_result_bytes} bytes."
             raise Permanent("output-too-large", detail)

@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import BackgroundTasks, Query, Response
+from fastapi import BackgroundTasks, Path, Query, Response
 
 from app import idempotency
 from app.auth.dependencies import CurrentUser, authenticated_router
@@ -28,6 +28,7 @@ from app.processing.schemas import Job, JobFilters, JobPage, ProcessRequest, Pro
 from app.processing.service import ProcessingService
 from app.web.dependencies import bound, service
 from app.web.describe import header, links, raises
+from app.web.fields import LINE
 from app.web.pagination import Cursor, Limit
 from app.web.route import RETRY_AFTER, json_response
 
@@ -36,6 +37,7 @@ router = authenticated_router(tags=["processing"])
 
 Service = Annotated[ProcessingService, service("processing")]
 JobId = Annotated[UUID, bound("job_id")]
+ProcessorName = Annotated[str, Path(max_length=50, pattern=LINE)]
 
 DEFAULTS = ProcessRequest()
 _LOCATION = {"Location": header("The job.", "/jobs/01939f3e-5c00-7000-8000-000000000002")}
@@ -121,7 +123,7 @@ async def list_results(document_id: DocumentId, user: CurrentUser, service: Serv
     responses=raises(ValidationFailed, NotFound),
 )
 async def get_processor_result(
-    document_id: DocumentId, processor: str, user: CurrentUser, service: Service
+    document_id: DocumentId, processor: ProcessorName, user: CurrentUser, service: Service
 ) -> Response:
     """The last good result of one processor."""
     return json_response(await service.result_of(user.id, document_id, processor))

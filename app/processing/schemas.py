@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.documents.schemas import Document
 from app.jobs import models as jobs
 from app.jobs.models import Failure, JobState
+from app.web.fields import LINE
 from app.web.pagination import Page
 
 
@@ -46,7 +47,7 @@ class Job(BaseModel):
                 "created_at": "2026-11-21T12:00:00.000Z",
                 "started_at": "2026-11-21T12:00:00.010Z",
                 "finished_at": "2026-11-21T12:00:02.000Z",
-                "result_url": "/documents/01939f3e-5c00-7000-8000-000000000001/result",
+                "result_url": "/documents/01939f3e-5c00-7000-8000-000000000001/results/simulated",
             }
         },
     )
@@ -66,7 +67,7 @@ class Job(BaseModel):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    result_url: str | None = Field(description="Where the result is, once SUCCEEDED.")
+    result_url: str | None = Field(description="Where the processor's last good result is, once SUCCEEDED.")
 
     @classmethod
     def of(cls, job: jobs.Job) -> Self:
@@ -87,8 +88,15 @@ class Job(BaseModel):
             created_at=job.created_at,
             started_at=job.started_at,
             finished_at=job.finished_at,
-            result_url=f"/documents/{job.document_id}/result" if job.state is jobs.JobState.SUCCEEDED else None,
+            result_url=_result_url(job),
         )
+
+
+def _result_url(job: jobs.Job) -> str | None:
+    processor = job.args.get("processor")
+    if job.state is not JobState.SUCCEEDED or processor is None:
+        return None
+    return f"/documents/{job.document_id}/results/{processor}"
 
 
 class JobPage(Page[Job]):
@@ -101,7 +109,7 @@ class JobFilters(BaseModel):
     state: JobState | None = None
     dead: bool | None = Field(None, description="`true`: only jobs that used up their attempts.")
     document_id: UUID | None = None
-    processor: str | None = Field(None, min_length=1, max_length=50)
+    processor: str | None = Field(None, min_length=1, max_length=50, pattern=LINE)
 
 
 class ProcessResponse(BaseModel):

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import orjson
 import structlog
 from pydantic import ValidationError
 from sqlalchemy import Connection
@@ -25,6 +26,7 @@ from app.errors import (
     ResultNotReady,
     UnknownProcessor,
     UploadIncomplete,
+    ValidationFailed,
 )
 from app.idempotency import KeyScope, StoredResponse
 from app.jobs import repository as jobs, settlement, transitions
@@ -52,7 +54,7 @@ class Accepted(NamedTuple):
     job_id: UUID | None
 
 
-class Wish(NamedTuple):
+class RequestedWork(NamedTuple):
     """A processor's name and version, and its complete params: what a client asks for, whatever the document."""
 
     processor: str
@@ -86,7 +88,7 @@ class ProcessingService:
         Raises NotFound, UnknownProcessor, ValidationFailed, UploadIncomplete, JobInProgress, RequestInProgress,
         IdempotencyKeyReused.
         """
-        wish = self._wish(request)
+        wish = self._requested(request)
         scope = KeyScope(owner_id, key, self._settings.idempotency_ttl) if key else None
         body = request.model_dump(mode="json")
         fingerprint = idempotency.fingerprint("POST", f"/documents/{document_id}/process", body)
@@ -167,7 +169,7 @@ class ProcessingService:
         """End a live job now; a worker that has it stops at its next heartbeat. Raises NotFound, JobFinished."""
 
         def unit(conn: Connection) -> Job:
-            job = transitions.cancel(conn, owner_id, job_id, _CANCELLED)
+            job = transitions.cancel(conn, owner_id, job_id, self._kinds, _CANCELLED)
             if job is None:
                 raise JobFinished if jobs.get(conn, job_id, owner_id) else NotFound
             settlement.cancel(conn, self._kinds[job.kind], job, actor=f"user:{owner_id}")
@@ -177,7 +179,7 @@ class ProcessingService:
         self._watch.notify(job_id)
         return job
 
-    def _wish(self, request: ProcessRequest) -> Wish:
+    def _requested(self, request: ProcessRequest) -> RequestedWork:
         """Check what is asked for, and fill in its defaults, so that equal work compares equal."""
         processor = self._processors.get(request.processor)
         if processor is None:
@@ -187,9 +189,13 @@ class ProcessingService:
             params = processor.params.model_validate(request.params)
         except ValidationError as error:
             raise invalid(error, "params") from None
-        return Wish(processor.name, processor.version, params.model_dump(mode="json"))
+        if b"\\u0000" in orjson.dumps(request.params):
+            raise ValidationFailed(
+                "Text must not contain NUL.", errors=[{"detail": "contains NUL", "pointer": "/params"}]
+            )
+        return RequestedWork(processor.name, processor.version, params.model_dump(mode="json"))
 
-    def _start(self, conn: Connection, document: Document, wish: Wish) -> ProcessResponse:
+    def _start(self, conn: Connection, document: Document, wish: RequestedWork) -> ProcessResponse:
         """Move the document on and create its job. Raises Retry when another transaction moved it first."""
         job_id, actor = uuid7(), f"user:{document.owner_id}"
         moved = documents.move(conn, document.id, document.status, Status.PROCESSING, actor=actor, job_id=job_id)
@@ -210,7 +216,7 @@ class ProcessingService:
         return ProcessResponse(document=moved, job=Job.of(job), started=True)
 
 
-def _current(conn: Connection, document: Document, wish: Wish, *, force: bool) -> ProcessResponse | None:
+def _current(conn: Connection, document: Document, wish: RequestedWork, *, force: bool) -> ProcessResponse | None:
     """The running job for this very work, or the one that made a result of it; None when a new one is called for.
 
     Raises UploadIncomplete, JobInProgress.

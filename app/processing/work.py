@@ -1,6 +1,6 @@
 """What a job of the kind `process` is to do: its args, and the queue that they belong to."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 KIND = "process"
@@ -37,8 +37,13 @@ class Work:
 
     @classmethod
     def of(cls, args: dict[str, Any]) -> Self:
-        """The work in the args of a job."""
-        return cls(**{**args, "file": InputFile(**args["file"])})
+        """The work in the args of a job.
+
+        A newer version may have put more into them, which is passed over; what an older one lacks needs a default.
+        """
+        known = {each.name: args[each.name] for each in fields(cls) if each.name in args}
+        file = {each.name: args["file"][each.name] for each in fields(InputFile) if each.name in args["file"]}
+        return cls(**known | {"file": InputFile(**file)})
 
 
 def queue_prefix(processor: str) -> str:
