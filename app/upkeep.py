@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import structlog
-from sqlalchemy import Column, Connection, String, Table
+from sqlalchemy import Column, Connection, String, Table, or_
 
 from app.database import Database, UTCDateTime, insert_on_conflict, metadata, now
 from app.errors import AppError
@@ -14,7 +14,7 @@ from app.telemetry import metrics
 
 log = structlog.get_logger()
 
-# Which chores some process is at, or has done lately, of those that one process does for all.
+# Shared chores, and until when each is reserved or done.
 chores = Table(
     "chores",
     metadata,
@@ -111,7 +111,9 @@ def _begin(conn: Connection, chore: Chore) -> bool:
     """Whether the chore is due, and from now on this process's."""
     insert = insert_on_conflict(conn, chores).values(name=chore.name, until=now(chore.every))
     due = insert.on_conflict_do_update(
-        index_elements=["name"], set_={"until": insert.excluded.until}, where=chores.c.until <= now()
+        index_elements=["name"],
+        set_={"until": insert.excluded.until},
+        where=or_(chores.c.until <= now(), chores.c.until > now(chore.every)),
     )
     return bool(conn.execute(due).rowcount)
 

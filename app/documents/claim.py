@@ -1,8 +1,8 @@
 """Which database the files of a storage belong to.
 
 The storage carries a mark, which names an event of the database that it serves: the latest, or nearly. Another database
-has no such event, and neither has this one if it was put back to an earlier state. Whoever does not know the event
-removes no files: to that database, files of documents that it has never seen would be orphans.
+has no such event, and neither has this one if it was put back to an earlier state. A database without this
+event removes no files: files of documents that it has never seen would look like orphans to it.
 """
 
 import asyncio
@@ -29,22 +29,23 @@ from app.upkeep import Skipped
 log = structlog.get_logger()
 
 REFRESH = 1.0  # seconds after which what has happened is in the mark, at the latest twice that
-CHECK = 60.0  # seconds after which the mark is read again, though nothing has happened here
+CHECK = 2.0  # seconds after which the mark is read again, though nothing has happened here
+SETTLED = 5.0  # seconds after a start in which another database would have objected
 RECENT = 0.5  # seconds; a mark of that age was just written by another process, and is left alone for now
-FAREWELL = 2.0  # seconds that the last mark may take at a stop
+LAST_MARK_TIMEOUT = 2.0  # seconds that the last mark may take at a stop
 
 FOREIGN = "the files there belong to another database, or to a newer state of this one"
 DISPUTED = "two databases claim the files there"
 UNREADABLE = "the mark there is not this service's"
-STRANGE = "there are files, and not one of the first {} has a document in this database"
-WAY_ON = "if this database is the right one, run: python -m app adopt"
+NO_DOCUMENT = "there are files, and not one of the first {} has a document in this database"
+REMEDY = "if this database is the right one, run: python -m app adopt"
 
 _EVENT = "([0-9]+) ([0-9a-f-]{36})"
 _MARK = re.compile(f"{_EVENT}(?: disputed by {_EVENT})?", re.ASCII)
 
 
 class Adopted(NamedTuple):
-    """Of the files that were looked at, how many have a document in the database."""
+    """How many files were examined, and how many of them have a document in the database."""
 
     files: int
     with_document: int
@@ -68,7 +69,7 @@ class Claim:
         self._db = db
         self._storage = storage
         self._actor = actor
-        self._begun = False
+        self._begun_at: float | None = None
         self._objection = ""
         self._marked: Reference | None = None
         self._checked_at = float("-inf")
@@ -76,24 +77,26 @@ class Claim:
 
     def alarm(self) -> str | None:
         """Why nothing is removed from the storage; None while all is well."""
-        return f"nothing is removed: {self._objection}; {WAY_ON}" if self._objection else None
+        return f"nothing is removed: {self._objection}; {REMEDY}" if self._objection else None
 
     async def begin(self) -> None:
         """At a start: raise ConfigurationError if the files are another database's. A storage that is away is looked at
-        later. If this database is party to a dispute, it is served with an alarm, or one stray copy would stop it."""
+        later. A party to a dispute starts with an alarm: otherwise a stray copy could prevent it."""
         with suppress(StorageUnavailable):
             found = await self._look()
             if found.objection and not found.ours:
-                raise ConfigurationError(f"STORAGE_URL, or DATABASE_URL: {found.objection}; {WAY_ON}")
-        self._begun = True
+                raise ConfigurationError(f"STORAGE_URL, or DATABASE_URL: {found.objection}; {REMEDY}")
+        self._begun_at = time.monotonic()
         with suppress(AppError, Skipped):
-            await self.refresh()
+            # No other database has this event, not even a copy of this one: whoever serves that sees it in the mark.
+            await self._db.write(partial(_append, name="storage.claimed", actor=self._actor))
+            await self.refresh(last=True)
 
     async def end(self) -> None:
         """At a stop: have the mark name the latest event, if that can be done at once."""
-        if self._begun and not self._objection:
+        if self._begun_at is not None and not self._objection:
             with suppress(AppError, Skipped, TimeoutError):
-                async with asyncio.timeout(FAREWELL):
+                async with asyncio.timeout(LAST_MARK_TIMEOUT):
                     await self.refresh(last=True)
 
     async def refresh(self, *, last: bool = False) -> None:
@@ -106,11 +109,19 @@ class Claim:
         found = await self._confirmed()
         if found.recent and not last:
             return
-        if latest is None:  # there must be something to name, or an orphan would be all that a start finds here
-            latest = await self._db.write(partial(_append, name="storage.claimed", actor=self._actor))
-        if found.event is None or found.event.seq < latest.seq:
+        if latest is not None and (found.event is None or found.event.seq < latest.seq):
             await self._storage.write_mark(_text(latest))
         self._marked = latest
+
+    async def confirm_deletion(self) -> None:
+        """Before the file of a deleted document is removed: have the mark name the deletion, or a later event.
+
+        Waits until this process has run for so long that another database, of which this one is a copy, would have
+        objected. Raises Skipped while the files are not this database's.
+        """
+        if self._begun_at is not None:
+            await asyncio.sleep(max(0.0, self._begun_at + SETTLED - time.monotonic()))
+        await self.refresh(last=True)
 
     async def confirm(self) -> None:
         """Before files are removed. Raises Skipped if they are not this database's, as far as can be seen now."""
@@ -163,7 +174,7 @@ class Claim:
         """Before there was a mark, the files themselves must do: those of a database have documents in it."""
         keys = await self._storage.sample()
         ours = not keys or await self._with_document(keys)
-        return "" if ours else STRANGE.format(len(keys))
+        return "" if ours else NO_DOCUMENT.format(len(keys))
 
     async def _with_document(self, keys: list[str]) -> int:
         ids = {document_id for key in keys if (document_id := document_of(key))}

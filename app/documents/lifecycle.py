@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """The state of a document, as clients see it. SOURCES has the transitions."""
+    """The state of a document."""
 
     INITIATED = "INITIATED"
     """A direct upload was announced, and its bytes are not verified yet. Ends when it is completed, or expires."""
@@ -16,7 +16,7 @@ class Status(StrEnum):
     """A job exists that will succeed or fail. Ends with its outcome; a cancellation restores the state before."""
 
     COMPLETED = "COMPLETED"
-    """Exactly one current result exists. Ends with a new job: another processor, other params, or a forced one."""
+    """The latest job succeeded. Ends with a process call for work without a current result, or with `force`."""
 
     FAILED = "FAILED"
     """The last job failed; `error` says why. Ends with a process call."""

@@ -1,7 +1,7 @@
 """Removing files that no document has: of uploads that died before their commit, and of documents that were deleted.
 
-A file whose document was deleted here is known by the event of that. Of any other file without a document this database
-has never heard, and a wrong database has heard of none: if there are many of those, none is removed.
+A `document.deleted` event identifies the file of a deleted document. Any other file without a document is unknown to
+this database. To a wrong database all files are unknown: if there are many such files, none is removed.
 """
 
 import asyncio
@@ -23,9 +23,9 @@ from app.upkeep import Skipped
 
 log = structlog.get_logger()
 
-MOST = 100  # files never heard of that a sweep removes
-FEW = 10  # of them are removed in any case, more only if they are no more than
-SHARE = 0.01  # of the files that are older than the grace
+MAX_UNKNOWN = 100  # unknown files that a sweep removes
+ALWAYS_ALLOWED = 10  # unknown files that it removes whatever their share: a crash leaves some in a small storage, too
+MAX_UNKNOWN_SHARE = 0.01  # of all files that are older than the grace
 AT_ONCE = 16  # files
 
 
@@ -34,14 +34,16 @@ class Found:
     """Files older than the grace, and those of them that no document of this database has or ever had."""
 
     files: int = 0
-    unheard_of: int = 0
+    unknown: int = 0
 
     @property
     def suspicious(self) -> bool:
-        return self.unheard_of > MOST or (self.unheard_of > FEW and self.unheard_of > SHARE * self.files)
+        return self.unknown > MAX_UNKNOWN or (
+            self.unknown > ALWAYS_ALLOWED and self.unknown > MAX_UNKNOWN_SHARE * self.files
+        )
 
     def __str__(self) -> str:
-        return f"{self.unheard_of} of {self.files} files belong to no document that this database has or had"
+        return f"{self.unknown} of {self.files} files belong to no document that this database has or once contained"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,24 +58,24 @@ class Orphans:
     async def sweep(self) -> None:
         """Remove orphans. Raises Skipped if that would be too many, or if the files are another database's."""
         await self.claim.confirm()
-        found, unheard_of = Found(), set[UUID]()
-        async for ids, deleted, unknown in self._pages():
+        found, unknown = Found(), set[UUID]()
+        async for ids, deleted, strangers in self._pages():
             await self._remove(deleted)
             found.files += len(ids)
-            found.unheard_of += len(unknown)
-            if found.unheard_of <= MOST:
-                unheard_of |= unknown
+            found.unknown += len(strangers)
+            if found.unknown <= MAX_UNKNOWN:
+                unknown |= strangers
         if found.suspicious:
-            log.warning("storage.sweep_stopped", files=found.files, without_document=found.unheard_of)
+            log.warning("storage.sweep_stopped", files=found.files, without_document=found.unknown)
             raise Skipped(f"{found}: none of them was removed; to remove them, run: python -m app sweep --yes")
-        await self._remove(unheard_of)
+        await self._remove(unknown)
 
     async def count(self) -> Found:
         """What a sweep would find."""
         found = Found()
         async for ids, _, unknown in self._pages():
             found.files += len(ids)
-            found.unheard_of += len(unknown)
+            found.unknown += len(unknown)
         return found
 
     async def remove_all(self) -> None:
@@ -83,7 +85,7 @@ class Orphans:
             await self._remove(deleted | unknown)
 
     async def _pages(self) -> AsyncIterator[tuple[list[UUID], set[UUID], set[UUID]]]:
-        """Documents by the keys of their files; those of them that were deleted here; those never heard of here."""
+        """Documents by the keys of their files; those of them that were deleted here; those unknown here."""
         async for keys in self.storage.stale(self.grace):
             ids = [document_id for key in keys if (document_id := document_of(key))]
             yield ids, *await self.db.read(partial(_without_document, ids=ids))

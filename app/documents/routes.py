@@ -198,7 +198,7 @@ async def get_content(request: Request, document_id: DocumentId, user: CurrentUs
 async def delete_document(
     document_id: DocumentId, user: CurrentUser, service: Service, background: BackgroundTasks
 ) -> Response:
-    """Delete a document, its jobs, its result and its file."""
+    """Delete a document, its jobs, its results and its file."""
     await service.delete(user.id, document_id)
     background.add_task(service.discard_file, document_id)
     return Response(status_code=204)

@@ -109,7 +109,7 @@ class Document(BaseModel):
     description: str | None
     folder: str | None
     tags: list[str]
-    job_id: UUID | None = Field(description="The latest job.")
+    job_id: UUID | None = Field(description="The latest job that was not cancelled, or null.")
     error: Failure | None = Field(description="With FAILED: why. With INITIATED: why the file was rejected.")
     created_at: datetime
     updated_at: datetime

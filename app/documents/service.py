@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
@@ -33,6 +33,7 @@ from app.idempotency import KeyScope, StoredResponse
 from app.settings import Settings
 from app.storage.base import FOLDER, Staged, Storage
 from app.telemetry import faults, metrics
+from app.upkeep import Skipped
 from app.web import pagination
 
 DOWNLOAD_TIMEOUT = 5.0  # seconds that a download waits for capacity
@@ -64,14 +65,14 @@ class DocumentService:
         storage: Storage,
         limits: UploadLimits,
         settings: Settings,
-        objection: Callable[[], str | None],
+        confirm_ownership: Callable[[], Awaitable[None]],
     ) -> None:
-        """`objection`: why no file may be removed now, or None."""
+        """`confirm_ownership` raises Skipped when no file may be removed now."""
         self._db = db
         self._storage = storage
         self._uploads = limits
         self._settings = settings
-        self._objection = objection
+        self._confirm_ownership = confirm_ownership
         self.max_upload_bytes = settings.max_upload_bytes
         self._downloads = Limiter(settings.download_slots, DOWNLOAD_TIMEOUT)
 
@@ -80,7 +81,7 @@ class DocumentService:
     ) -> StoredResponse:
         """Receive one document: store its file, then commit its row. `key` is the Idempotency-Key, if there is one.
 
-        A failure leaves nothing behind, or at worst a file without a document, which the sweeper removes.
+        A failure leaves nothing behind, or at worst a file without a document, which upkeep removes.
 
         Raises MalformedMultipart, PayloadTooLarge, UnsupportedDocument and its subclasses, UnsafeArchive,
         ValidationFailed, RequestTimeout, RequestInProgress, IdempotencyKeyReused, TooBusy, StorageFull, Unavailable.
@@ -151,11 +152,12 @@ class DocumentService:
         faults.hit("delete.after_commit")
 
     async def discard_file(self, document_id: UUID) -> None:
-        """Remove the file of a deleted document now rather than at the next sweep for orphans.
+        """Remove the file of a deleted document now, instead of at the next sweep for orphans.
 
-        Not while the file may be another database's: then it is left to a sweep, which finds the event of its end.
+        If the file may be another database's, it is left to a sweep, which finds the event of the deletion.
         """
-        if self._objection() is None:
+        with suppress(Skipped):
+            await self._confirm_ownership()
             await self._storage.delete(storage_key(document_id))
 
     async def content(self, document_id: UUID, start: int, length: int) -> AsyncIterator[bytes]:
@@ -216,7 +218,7 @@ class DocumentService:
         try:
             answer = await self._db.write(work)
         except OutcomeUnknown:
-            raise  # the document may exist and need its file; if it does not, the sweeper removes the file
+            raise  # the document may exist and need its file; if it does not, upkeep removes the file
         except AppError:
             await self._storage.delete(storage_key(values["id"]))
             raise

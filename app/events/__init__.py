@@ -145,12 +145,6 @@ def document_ids(conn: Connection, names: Sequence[str], ids: Sequence[UUID]) ->
     return set(conn.scalars(query))
 
 
-def current_request_id() -> str | None:
-    """The id of the request, or of the request that began the job, that the log context is bound to."""
-    request_id: str | None = structlog.contextvars.get_contextvars().get("request_id")
-    return request_id
-
-
 def timeline(conn: Connection, document_id: UUID, *, after: int, limit: int) -> list[tuple[int, TimelineItem]]:
     """Up to `limit` events of a document with a sequence number above `after`, oldest first."""
     query = (

@@ -466,7 +466,7 @@ class TestS3:
         assert (prefix.objects(), prefix.uploads()) == ({}, [])
 
     async def test_what_took_too_long_is_not_committed(self, prefix, tmp_path):
-        """S3 would date it by its beginning, and the sweeper take it for an orphan."""
+        """S3 would date it by its beginning, and upkeep take it for an orphan."""
         async with opened(s3_storage(prefix.url(), tmp_path, longest=0)) as storage:
             with pytest.raises(StorageUnavailable):
                 await store(storage, "documents/it", content(PART + 1))

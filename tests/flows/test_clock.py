@@ -95,6 +95,10 @@ def test_leases_go_by_the_database_s_clock(tmp_path: Path) -> None:
             assert begun["actor"].endswith(f":{user.server.pid}")
 
 
+async def nothing() -> None:
+    """Confirm at once that the files are this database's."""
+
+
 class JumpsFirst:
     """A database whose writes come after the clock was put an hour forward."""
 
@@ -117,7 +121,7 @@ async def test_a_file_that_a_sweep_may_have_taken_for_an_orphan_gets_no_document
 
     db = SqliteDatabase(tmp_path / "app.db")
     storage = LocalStorage(tmp_path / "files")
-    service = DocumentService(JumpsFirst(db, monkeypatch), storage, UploadLimits(Settings()), Settings(), lambda: None)
+    service = DocumentService(JumpsFirst(db, monkeypatch), storage, UploadLimits(Settings()), Settings(), nothing)
     with pytest.raises(StorageUnavailable):
         await service.upload(uuid4(), b"frontier", body(), None)
     await db.close()

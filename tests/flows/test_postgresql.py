@@ -24,7 +24,7 @@ from app.documents.models import documents
 from app.errors import ConfigurationError, DatabaseUnavailable
 from app.jobs import transitions
 from app.jobs.models import jobs
-from app.jobs.rescuer import EARLIEST
+from app.jobs.transitions import EARLIEST
 from tests.support import databases
 from tests.support.factories import pdf
 from tests.support.invariants import Ledger

@@ -1,4 +1,4 @@
-"""What happens to files when the disk, the sweeper or the client misbehave."""
+"""What happens to files when the disk, the upkeep or the client misbehave."""
 
 import asyncio
 import errno

@@ -189,7 +189,7 @@ def test_a_restored_dump(place: Place, tmp_path: Path, end: str) -> None:
     assert readable(user.at(restored), before)
     until(lambda: restored.logs("storage.sweep_stopped"))
     assert len(place.files()) == 14, "so many files without a document are not removed unasked"
-    assert "12 of 14 files belong to no document that this database has or had" in alarms(restored)["upkeep"]
+    assert "12 of 14 files belong to no document that this database has or once contained" in alarms(restored)["upkeep"]
 
 
 def test_a_copy_that_is_started_while_the_original_goes_on(place: Place, tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_rows_that_go_behind_the_services_back(place: Place, tmp_path: Path) -> 
         time.sleep(GRACE + 1)  # S3 dates to the second: all are to be old enough, or some would be few
         server.restarted(user, ORPHAN_GRACE_SECONDS=str(GRACE))
         until(lambda: server.logs("storage.sweep_stopped"))
-        told = "11 of 12 files belong to no document that this database has or had"
+        told = "11 of 12 files belong to no document that this database has or once contained"
         way_on = f"{told}: none of them was removed; to remove them, run: python -m app sweep --yes"
         assert alarms(server) == {"upkeep": f"orphan-files: {way_on}"}
         assert 'upkeep_skipped_total{chore="orphan-files"}' in httpx2.get(f"{server.url}/metrics").text

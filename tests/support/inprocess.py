@@ -29,12 +29,13 @@ class Process:
         settings = Settings(_env_file=None, data_dir=data_dir, log_level="ERROR", **options)
         self._services = wiring.build(settings)
         self._services.db.migrate()
+        self._loop = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._loop.run(self._services.claim.begin())
         app = create_app(settings)
         self._state = app.state
         self._state.services = self._services
         self._state.health = Health(self._services.checks, self._services.alarms, self._services.gauges)
         self._client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://app")
-        self._loop = asyncio.Runner(loop_factory=asyncio.new_event_loop)
 
     def http(
         self, method: str, path: str, *, token: str = "", key: str | None = None, kind: str = "", **body: Any
@@ -60,7 +61,7 @@ class Process:
         return self._services.runner.queues
 
     def tick(self) -> None:
-        self._loop.run(self._services.rescuer.look())
+        self._loop.run(self._services.rescuer.poll())
         self._loop.run(self._services.upkeep.once())
 
     def work(self, *job_ids: UUID) -> None:

@@ -1,4 +1,4 @@
-"""A table that says which process does a chore for all."""
+"""Reservations of shared chores."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 INLINE = 64 * 1024  # bytes that take less time to hash than waking a thread does
 READ_AHEAD = 1024**2  # bytes that inspecting a stored object fetches at a time
-CLEANUP_TIMEOUT = 5.0  # seconds; what is left behind, the sweeper removes
+CLEANUP_TIMEOUT = 5.0  # seconds; what is left behind, upkeep removes
 
 
 class S3Staged:
@@ -67,7 +67,7 @@ class S3Staged:
     async def commit(self) -> Stored:
         await self._store()
         if self._multipart and self._multipart.age > self._longest:
-            raise StorageUnavailable  # S3 dates the object by its first part: the sweeper could take it for an orphan
+            raise StorageUnavailable  # S3 dates the object by its first part: upkeep could take it for an orphan
         found = await self._objects.call("head_object", self._key)
         if found["ContentLength"] != self._size:
             log.error("storage.size_differs", key=self._key, sent=self._size, stored=found["ContentLength"])
