@@ -4,19 +4,45 @@ Each runs by itself, outside of the migration's transaction. So a migration that
 beginning, and every step must have the same result the second time.
 """
 
+import time
 from collections.abc import Sequence
 from uuid import UUID
 
 from alembic import op
 from sqlalchemy import Uuid, bindparam, text
+from sqlalchemy.exc import DBAPIError
 
 BATCH = 5000  # rows
+LOCK_TIMEOUT = 0.5  # seconds that a change of a table waits for its lock at once
+PAUSE = 1.0  # seconds until it waits again
+CHANGE_TIMEOUT = 60.0  # seconds after which it gives up
+LOCK_NOT_AVAILABLE = "55P03"
 
 
 def run(*statements: str) -> None:
     """Run statements, each in a transaction of its own."""
     for statement in statements:
         op.execute(text(statement))
+
+
+def change(*statements: str) -> None:
+    """Run statements that lock a table against everybody, as `run` does.
+
+    Whoever comes after waits behind a lock that is only asked for. So this asks briefly, again and again, until the
+    reader that is in the way has ended. Raises DBAPIError after CHANGE_TIMEOUT.
+    """
+    run(f"SET lock_timeout = '{LOCK_TIMEOUT}s'")
+    for statement in statements:
+        give_up_at = time.monotonic() + CHANGE_TIMEOUT
+        while True:
+            try:
+                run(statement)
+                break
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE or time.monotonic() > give_up_at:
+                    raise
+            time.sleep(PAUSE)
+    run("RESET lock_timeout")
 
 
 def build_index(name: str, table: str, columns: Sequence[str], where: str | None, *, unique: bool = False) -> None:

@@ -1,6 +1,8 @@
 """Processes of revision 0003 beside those of this version, and what they have left: neither notices the other."""
 
 import hashlib
+import os
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import JSON, Connection, MetaData, Table, insert, select, update
+from sqlalchemy import JSON, Connection, MetaData, Table, insert, select, text, update
 
 from app import migrations
 from app.auth.passwords import ARGON2
@@ -18,6 +20,7 @@ from tests.support import databases
 from tests.support.factories import PDF_TYPE, pdf
 from tests.support.server import Server, until
 from tests.support.user import PASSWORD
+from tests.support.zygote import Forked
 
 CONTENT = pdf("of 0003")
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -207,3 +210,23 @@ def test_a_job_of_theirs_whose_worker_dies_is_rescued_here(old: Revision0003) ->
             conn.execute(insert(jobs).values(row))
         finished = user.finished(str(job_id))
         assert (finished["state"], finished["attempt"]) == ("SUCCEEDED", 2)
+
+
+@pytest.mark.postgresql
+def test_a_migration_that_waits_for_a_long_reader_makes_nobody_wait_behind_it(old: Revision0003) -> None:
+    environment = {**os.environ, **databases.settings(old.data_dir), "DATA_DIR": str(old.data_dir)}
+    slowest = 0.0
+    with old.engine.connect() as reader, old.engine.connect() as other:
+        reader.execute(text("SELECT count(*) FROM jobs"))
+        migration = Forked(["migrate"], environment, old.data_dir / "log")
+        deadline = time.monotonic() + 4
+        while time.monotonic() < deadline:
+            asked_at = time.monotonic()
+            other.execute(text("SELECT count(*) FROM jobs"))
+            other.rollback()
+            slowest = max(slowest, time.monotonic() - asked_at)
+            time.sleep(0.01)
+    assert migration.wait(30) == 0
+    assert 0.2 < slowest < 1.5, "it has waited, and not for long"
+    with old.engine.connect() as conn:
+        assert conn.scalar(text("SELECT version_num FROM alembic_version")) == migrations.HEAD

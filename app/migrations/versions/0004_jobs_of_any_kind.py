@@ -35,7 +35,7 @@ def upgrade() -> None:
         _alter_jobs()
         if not sa.inspect(op.get_bind()).has_table("document_results"):
             _create_results()
-        online.run(*_POSTGRESQL)
+        online.change(*_POSTGRESQL)
         online.by_batch("jobs", "id", _FILL_JOBS)
         online.by_batch("results", "document_id", _FILL_RESULTS)
         for name, (columns, where) in _JOB_INDEXES.items():
@@ -207,7 +207,7 @@ _SQLITE = (
 
 
 def _alter_jobs() -> None:
-    online.run(
+    online.change(
         """
         ALTER TABLE jobs
             ADD COLUMN IF NOT EXISTS kind VARCHAR(50) NOT NULL DEFAULT 'process',
@@ -226,9 +226,9 @@ def _alter_jobs() -> None:
             ADD CONSTRAINT ck_jobs_state CHECK ("""
         + _STATES
         + """) NOT VALID
-        """,
-        "ALTER TABLE jobs VALIDATE CONSTRAINT ck_jobs_state",
+        """
     )
+    online.run("ALTER TABLE jobs VALIDATE CONSTRAINT ck_jobs_state")
 
 
 def _postgresql_job(row: str) -> str:
