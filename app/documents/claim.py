@@ -81,16 +81,21 @@ class Claim:
 
     async def begin(self) -> None:
         """At a start: raise ConfigurationError if the files are another database's. A storage that is away is looked at
-        later. A party to a dispute starts with an alarm: otherwise a stray copy could prevent it."""
+        later."""
         with suppress(StorageUnavailable):
-            found = await self._look()
-            if found.objection and not found.ours:
-                raise ConfigurationError(f"STORAGE_URL, or DATABASE_URL: {found.objection}; {REMEDY}")
+            await self.check()
         self._begun_at = time.monotonic()
         with suppress(AppError, Skipped):
             # No other database has this event, not even a copy of this one: whoever serves that sees it in the mark.
             await self._db.write(partial(_append, name="storage.claimed", actor=self._actor))
             await self.refresh(last=True)
+
+    async def check(self) -> None:
+        """Raise ConfigurationError if the files are another database's. A party to a dispute passes, with an alarm:
+        otherwise a stray copy could keep the right one from starting."""
+        found = await self._look()
+        if found.objection and not found.ours:
+            raise ConfigurationError(f"STORAGE_URL, or DATABASE_URL: {found.objection}; {REMEDY}")
 
     async def end(self) -> None:
         """At a stop: have the mark name the latest event, if that can be done at once."""

@@ -16,6 +16,7 @@ from app.errors import ConfigurationError
 from app.storage.base import Storage
 from app.transfer import files, rows
 from app.transfer.errors import TransferError
+from app.upkeep import Skipped
 
 __all__ = ["Transfer", "TransferError"]
 
@@ -92,9 +93,11 @@ async def _refuse_in_use(name: str, db: Database) -> None:
 
 async def _refuse_other_files(db: Database, target: Storage) -> None:
     """Of another service. A target that has none is marked as this service's."""
+    claim = Claim(db, target, actor="operator")
     try:
-        await Claim(db, target, actor="operator").begin()
-    except ConfigurationError as error:
+        await claim.check()
+        await claim.refresh(last=True)
+    except (ConfigurationError, Skipped) as error:
         raise TransferError(f"the target storage is another service's ({error}). Transfer into an empty one") from None
 
 

@@ -312,7 +312,7 @@ def test_a_target_that_is_somebody_elses_is_refused_untouched(tmp_path: Path) ->
         assert server.stop() == 0
     before = contents(tmp_path / "new")
     line = refused(tmp_path / "new", "--from-data-dir", tmp_path / "old")
-    assert line.startswith("transfer: the target holds 3 row(s) of events that the source has not")
+    assert line.startswith("transfer: the target holds 4 row(s) of events that the source has not")
     assert contents(tmp_path / "new") == before
 
 
