@@ -10,17 +10,17 @@ import aio_pika
 import pytest
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
-from structlog.testing import capture_logs
 from uuid_utils.compat import uuid7
 
 from app.errors import ConfigurationError
 from app.jobs.dispatch.base import Dispatcher
-from app.jobs.dispatch.broker import BrokerDispatcher
+from app.jobs.dispatch.broker import BrokerDispatcher, connection
 from app.jobs.dispatch.broker.redis import RedisBroker
 from app.jobs.dispatch.in_process import InProcessDispatcher
 from app.settings import broker as broker_url
 from tests.support import brokers
 from tests.support.brokers import AWS, Queue, Sqs
+from tests.support.logs import captured
 
 CHECK_INTERVAL = 0.4
 CALL_TIMEOUT = 1.0
@@ -129,7 +129,7 @@ async def test_what_was_sent_before_any_worker_was_there(queue: Queue) -> None:
 
 async def test_what_is_no_wakeup_is_logged_and_dropped(queue: Queue) -> None:
     jobs, job_id = Jobs(), uuid7()
-    with capture_logs() as logs:
+    with captured(connection) as logs:
         async with at_work(worker(queue, jobs)) as dispatcher:
             for junk in (b"junk", b"{}", "💥".encode(), b"x" * 10_000):
                 await queue.put(junk)
@@ -223,7 +223,7 @@ def not_sent() -> float:
 
 @pytest.mark.parametrize("capacity", [0, 1])
 async def test_a_broker_that_goes_unused_is_missed_once(capacity: int, queue: Queue) -> None:
-    with capture_logs() as logs:
+    with captured(connection) as logs:
         async with at_work(worker(queue, Jobs(capacity))) as dispatcher:
             queue.relay.cut()
             await eventually(lambda: dispatcher.alarm)

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import func, insert, select
-from structlog.testing import capture_logs
 from uuid_utils.compat import uuid7
 
-from app import events, idempotency, wiring
+from app import events, idempotency, upkeep as upkeep_module, wiring
 from app.auth import service as auth
 from app.auth.models import refresh_tokens, token_families, users
 from app.database import Database, batches, now
@@ -22,6 +21,7 @@ from app.documents.models import documents
 from app.errors import StorageUnavailable
 from app.upkeep import Chore, Skipped, Upkeep
 from tests.support import databases
+from tests.support.logs import captured
 from tests.unit.test_transfer_rows import database
 
 assert wiring  # imports every module that defines a table
@@ -80,7 +80,7 @@ async def test_a_chore_that_fails_stops_no_other_and_is_seen_until_it_has_run(db
 
     before, errors = count(), [StorageUnavailable(), Skipped("too many"), ValueError("a bug")]
     seen: set[str | None] = set()
-    with capture_logs() as logs:
+    with captured(upkeep_module) as logs:
         async with running(db, Chore("bad", 0.03, failing(errors)), Chore("good", 0.01, run)) as upkeep:
             await until(lambda: seen.add(upkeep.alarm()) or (not errors and upkeep.alarm() is None and len(ran) > 3))
     assert seen == {None, "bad: failed, see the log", "bad: too many", "bad: storage-unavailable"}
