@@ -17,9 +17,16 @@ def pytest_report_header() -> str:
     return f"database: {ENGINE}" if databases.POSTGRESQL else "database: sqlite (TEST_DATABASE_URL is not set)"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long ones first, or they would keep one process busy when the others are done."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Each process of xdist gets a part of the list, and begins with a long one if there is: at the end, all others
+    would wait for it."""
     items.sort(key=lambda item: "flows" not in item.path.parts)
+    long = [item for item in items if item.get_closest_marker("long")]
+    items[:] = [item for item in items if item not in long]
+    processes = getattr(config, "workerinput", {}).get("workercount", 1)
+    part = len(items) // processes
+    for index, item in enumerate(long):
+        items.insert(index % processes * part, item)
     for item in items:
         if item.get_closest_marker(OTHER):
             item.add_marker(pytest.mark.skip(f"about {OTHER}; the database of this run is {ENGINE}"))

@@ -103,6 +103,7 @@ def torment(server: Server, chance: random.Random, done: Callable[[], bool]) -> 
     return faults
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(10 if LONG else 1))
 def test_nothing_is_lost_or_doubled(seed: int, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     chance = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret

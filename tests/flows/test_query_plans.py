@@ -212,6 +212,7 @@ def list_everything(driver: Driver) -> None:
         driver.ask("GET", f"/jobs?{query}&cursor={cursor}")
 
 
+@pytest.mark.long
 def test_every_statement_uses_an_index(driver: Driver) -> None:
     live(driver)
     list_everything(driver)

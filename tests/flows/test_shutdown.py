@@ -11,6 +11,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import httpx2
+import pytest
 from sqlalchemy import select
 
 from app.events import events
@@ -151,6 +152,7 @@ def dribble(user: User, seconds: float, under_way: threading.Event) -> httpx2.Re
     return user.http.post("/documents", content=body(), headers={"Content-Type": "multipart/form-data; boundary=x"})
 
 
+@pytest.mark.long
 def test_a_rolling_restart_under_load_loses_nothing(tmp_path: Path) -> None:
     """SIGHUP replaces the workers one by one. Clients keep their connections, and never retry."""
     stop = threading.Event()

@@ -147,6 +147,7 @@ def p99(calls: Iterable[Callable[[], httpx2.Response]]) -> float:
     return sorted(seconds)[math.ceil(len(seconds) * 0.99) - 1]
 
 
+@pytest.mark.long
 def test_slow_clients_are_cut_off_and_hardly_slow_the_others_down(tmp_path: Path) -> None:
     with Server(tmp_path / "var", {"UPLOAD_IDLE_SECONDS": "5"}) as server:
         user, small = server.register(), pdf()

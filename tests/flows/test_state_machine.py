@@ -396,6 +396,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 # In parts, so that several processes can share them.
+@pytest.mark.long
 @pytest.mark.usefixtures("surroundings")
 @pytest.mark.parametrize("profile", [RANDOM] * 20 if LONG else [QUICK])
 def test_any_order_of_operations_keeps_the_promise(profile: settings) -> None:

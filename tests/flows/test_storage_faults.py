@@ -117,6 +117,7 @@ def away(root: Path, *, mount_point: bool) -> None:
         root.mkdir()
 
 
+@pytest.mark.long
 def test_a_fast_beginning_earns_no_slow_end(tmp_path: Path) -> None:
     """The minimum rate holds over each window: 500 KB at once do not pay for a trickle afterwards."""
     with Server(tmp_path / "var", {"UPLOAD_MIN_RATE": "10000"}) as server:
