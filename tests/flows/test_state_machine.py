@@ -51,7 +51,7 @@ RANDOM = settings(
     suppress_health_check=list(HealthCheck),  # as is Hypothesis's own default for state machines
 )
 # The same examples every time; to shrink one would take minutes.
-QUICK = settings(RANDOM, max_examples=15, derandomize=True, phases=[Phase.generate])
+QUICK = settings(RANDOM, max_examples=8, derandomize=True, phases=[Phase.generate])
 
 
 class Wanted(NamedTuple):
