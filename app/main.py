@@ -9,14 +9,13 @@ from fastapi_offline import FastAPIOffline
 from app import wiring
 from app.auth import routes as auth
 from app.auth.schemas import Credentials
-from app.documents import routes as documents
+from app.documents import routes as documents, upload_routes as uploads
 from app.documents.schemas import Metadata
 from app.processing import routes as processing
 from app.server import health
 from app.server.lifespan import lifespan
 from app.settings import Settings, load
 from app.telemetry import logs
-from app.uploads import routes as uploads
 from app.web import openapi, problems
 from app.web.middleware import RequestMiddleware
 

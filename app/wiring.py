@@ -20,10 +20,12 @@ from app.database import Database
 from app.database.sqlite import SqliteDatabase
 from app.documents import repository as documents
 from app.documents.claim import REFRESH, Claim
-from app.documents.limits import UploadLimits
 from app.documents.orphans import Orphans, expire_uploads
 from app.documents.service import DocumentService
+from app.documents.uploads import UploadService
 from app.errors import ConfigurationError
+from app.files.limits import UploadLimits
+from app.files.signed_urls import OwnUrls
 from app.jobs import repository as jobs
 from app.jobs.dispatch.base import Dispatcher, Puller
 from app.jobs.dispatch.broker import BrokerDispatcher
@@ -46,8 +48,6 @@ from app.telemetry.loop import LoopWatch
 from app.telemetry.metrics import Gauge, gauge, gauge_by
 from app.transfer import Transfer
 from app.upkeep import Chore, Upkeep
-from app.uploads.service import UploadService
-from app.uploads.urls import OwnUrls
 
 OPERATOR_STATEMENT_TIMEOUT = 600.0  # seconds that a statement may take where nobody waits for an answer
 

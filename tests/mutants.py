@@ -77,14 +77,14 @@ MUTANTS = (
     ),
     Mutant(
         "the sync of what is being completed",
-        "app.uploads.service:UploadService._verified",
+        "app.documents.uploads:UploadService._verified",
         "await self._storage.sync(storage_key(document.id))",
         "None",
         ("tests/flows/test_storage_faults.py",),
     ),
     Mutant(
         "the document in the signature of an upload URL",
-        "app.uploads.urls:OwnUrls._signature",
+        "app.files.signed_urls:OwnUrls._signature",
         'f"PUT {key} {expires}"',
         'f"PUT {expires}"',
         ("tests/api/test_direct_uploads.py",),

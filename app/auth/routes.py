@@ -16,9 +16,10 @@ from app.errors import (
     UnsupportedMediaType,
     ValidationFailed,
 )
+from app.web.body import json_response, media_type
 from app.web.describe import raises
 from app.web.problems import invalid
-from app.web.route import Route, json_response, media_type
+from app.web.route import Route
 
 router = APIRouter(prefix="/auth", tags=["auth"], route_class=Route)
 authenticated = authenticated_router(prefix="/auth", tags=["auth"])

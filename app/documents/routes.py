@@ -10,10 +10,8 @@ from app import idempotency
 from app.auth.dependencies import CurrentUser, authenticated_router
 from app.documents import describe
 from app.documents.dependencies import DocumentId, Service
-from app.documents.intake import boundary_of
 from app.documents.lifecycle import Status
 from app.documents.schemas import Document, DocumentPage, Filters, MetadataChanges
-from app.documents.sniffing import DOCX, PDF
 from app.errors import (
     DocumentProcessing,
     IdempotencyKeyReused,
@@ -38,11 +36,13 @@ from app.errors import (
     ValidationFailed,
 )
 from app.events import TimelinePage
+from app.files.multipart import boundary_of
+from app.files.sniffing import DOCX, PDF
 from app.idempotency import IdempotencyKey
+from app.web.body import RETRY_AFTER, json_response
 from app.web.conditional import expected_versions, requested_span, unchanged
 from app.web.describe import accepts, header, raises
 from app.web.pagination import Cursor, Limit
-from app.web.route import RETRY_AFTER, json_response
 
 router = authenticated_router(prefix="/documents", tags=["documents"])
 

@@ -1,24 +1,20 @@
 """Requests and responses of the document routes."""
 
 import re
-import unicodedata
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.documents.lifecycle import Status
+from app.files.models import ContentType
 from app.jobs.models import Failure
 from app.web.fields import LINE, PROSE
 from app.web.pagination import Page
 
-MAX_FILENAME = 255  # characters
-
 Tag = Annotated[str, Field(min_length=1, max_length=50, pattern=LINE)]
 Folder = Annotated[str, Field(min_length=1, max_length=255, pattern=LINE)]
-ContentType = Literal["application/pdf", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.IGNORECASE | re.ASCII)
 Sort = Literal["created_at", "-created_at", "filename", "-filename", "size", "-size"]
@@ -146,17 +142,3 @@ class Filters(BaseModel):
     @property
     def sort_column(self) -> str:
         return self.sort.removeprefix("-")
-
-
-def display_name(sent: str) -> str | None:
-    """Return a client's filename in a form that is safe to display, or None if nothing is left of it.
-
-    That is its last path component, without control and formatting characters (which could reorder what is displayed),
-    in at most 255 characters.
-    """
-    name = PurePosixPath(sent.replace("\\", "/")).name
-    name = "".join(each for each in unicodedata.normalize("NFC", name) if unicodedata.category(each)[0] != "C").strip()
-    if len(name) > MAX_FILENAME:
-        suffix = PurePosixPath(name).suffix[:20]
-        name = name[: MAX_FILENAME - len(suffix)] + suffix
-    return name if name.strip(".") else None

@@ -8,17 +8,15 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from pydantic import ValidationError
 from sqlalchemy import Connection
 from uuid_utils.compat import uuid7
 
 from app import events, idempotency
 from app.database import Database
 from app.documents import listing, repository
-from app.documents.intake import BATCH, Form
 from app.documents.lifecycle import Status
-from app.documents.limits import Limiter, UploadLimits
 from app.documents.schemas import Document, DocumentPage, Filters, Metadata
-from app.documents.sniffing import sniff
 from app.errors import (
     AppError,
     DocumentProcessing,
@@ -29,12 +27,16 @@ from app.errors import (
     UploadIncomplete,
 )
 from app.events import TimelineItem, TimelinePage
+from app.files.limits import Limiter, UploadLimits
+from app.files.multipart import BATCH, Form
+from app.files.sniffing import sniff
 from app.idempotency import KeyScope, StoredResponse
 from app.settings import Settings
 from app.storage.base import FOLDER, Staged, Storage
 from app.telemetry import faults, metrics
 from app.upkeep import Skipped
 from app.web import pagination
+from app.web.problems import invalid
 
 DOWNLOAD_TIMEOUT = 5.0  # seconds that a download waits for capacity
 RELEASE_TIMEOUT = 0.5  # seconds that the answer to a failed upload waits for its Idempotency-Key to be released
@@ -90,7 +92,7 @@ class DocumentService:
         async with self._reserved(owner_id, key, document_id) as scope, self._uploads.limiter.acquire():
             async with self._storage.create(storage_key(document_id)) as staged:
                 form = await self._receive(staged, boundary, body)
-                metadata = form.finish()
+                metadata = _metadata(form.finish())
                 content_type = await staged.inspect(sniff)
                 faults.hit("upload.after_temp")
                 stored = await staged.commit()
@@ -260,6 +262,13 @@ def owned(conn: Connection, owner_id: UUID, document_id: UUID) -> Document:
     if document is None:
         raise NotFound
     return document
+
+
+def _metadata(sent: bytes) -> Metadata:
+    try:
+        return Metadata.model_validate_json(sent)
+    except ValidationError as error:
+        raise invalid(error, "metadata") from None
 
 
 async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -26,11 +26,11 @@ from app.errors import (
 from app.idempotency import IdempotencyKey
 from app.processing.schemas import Job, JobFilters, JobPage, ProcessRequest, ProcessResponse, Result, ResultList
 from app.processing.service import ProcessingService
+from app.web.body import RETRY_AFTER, json_response
 from app.web.dependencies import bound, service
 from app.web.describe import header, links, raises
 from app.web.fields import LINE
 from app.web.pagination import Cursor, Limit
-from app.web.route import RETRY_AFTER, json_response
 
 router = authenticated_router(tags=["processing"])
 

@@ -41,8 +41,8 @@ from app.processors.base import Processor
 from app.settings import Settings
 from app.telemetry import faults
 from app.web import pagination
+from app.web.body import RETRY_AFTER
 from app.web.problems import invalid
-from app.web.route import RETRY_AFTER
 
 _CANCELLED = Failure(code="job-cancelled", detail="The job was cancelled.")
 

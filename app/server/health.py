@@ -21,8 +21,9 @@ from pydantic import BaseModel, Field
 
 from app.errors import AppError, NotReady
 from app.telemetry.metrics import Gauge
+from app.web.body import json_response
 from app.web.describe import raises
-from app.web.route import Route, json_response
+from app.web.route import Route
 
 log = structlog.get_logger()
 router = APIRouter(tags=["health"], route_class=Route)

@@ -1,7 +1,5 @@
 """The route class of the API: bounded and strict JSON in, a finished Response out."""
 
-import asyncio
-from collections.abc import Mapping
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Any
 
@@ -12,46 +10,11 @@ from fastapi.dependencies.utils import request_body_to_args, request_params_to_a
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security.base import SecurityBase
-from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 from starlette.types import Receive, Scope, Send
 
-from app.errors import PayloadTooLarge, RequestTimeout, UnsupportedMediaType
-
-MAX_JSON_BYTES = 1024**2
-BODY_TIMEOUT = 15.0  # seconds for a whole JSON body; uvicorn has no such timeout
-RETRY_AFTER = {"Retry-After": "1"}  # seconds
-
-
-class StrictRequest(Request):
-    """A request with a bounded body, whose JSON follows RFC 8259: no NaN, infinity or lone surrogates."""
-
-    async def body(self) -> bytes:
-        """The body of up to MAX_JSON_BYTES. Raises PayloadTooLarge, and RequestTimeout after BODY_TIMEOUT."""
-        if not hasattr(self, "_body"):
-            self._refuse_beyond(declared_length(self))
-            try:
-                async with asyncio.timeout(BODY_TIMEOUT):
-                    self._body = await self._read()
-            except TimeoutError:
-                raise RequestTimeout from None
-        return self._body
-
-    async def _read(self) -> bytes:
-        chunks, size = [], 0
-        async for chunk in self.stream():
-            chunks.append(chunk)
-            size += len(chunk)
-            self._refuse_beyond(size)
-        return b"".join(chunks)
-
-    def _refuse_beyond(self, size: int) -> None:
-        if size > MAX_JSON_BYTES:
-            raise PayloadTooLarge
-
-    async def json(self) -> Any:
-        """The decoded body. Raises orjson.JSONDecodeError, and what `body` raises."""
-        return orjson.loads(await self.body())
+from app.errors import UnsupportedMediaType
+from app.web.body import StrictRequest, has_body, media_type
 
 
 class Route(APIRoute):
@@ -130,7 +93,7 @@ def _solved(dependant: Dependant, request: Request) -> tuple[dict[str, Any], lis
 async def _json_body(request: Request) -> Any:
     """The decoded body, or PydanticUndefined when there is none. Raises UnsupportedMediaType, RequestValidationError,
     and what `body` raises."""
-    if _has_body(request) and media_type(request) != "application/json":
+    if has_body(request) and media_type(request) != "application/json":
         raise UnsupportedMediaType
     if not await request.body():
         return PydanticUndefined
@@ -139,24 +102,3 @@ async def _json_body(request: Request) -> Any:
     except orjson.JSONDecodeError as error:
         invalid = {"type": "json_invalid", "loc": ("body", error.pos), "msg": "JSON decode error"}
         raise RequestValidationError([invalid]) from None
-
-
-def media_type(request: Request) -> str:
-    """The media type of the body in lower case, without parameters; empty if none is declared."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-def declared_length(request: Request) -> int:
-    """Content-Length in bytes; 0 without one."""
-    declared = request.headers.get("content-length", "0")
-    # int() refuses thousands of digits; the first 18 exceed every limit.
-    return int(declared[:18]) if declared.isdecimal() else 0
-
-
-def _has_body(request: Request) -> bool:
-    return "transfer-encoding" in request.headers or declared_length(request) > 0
-
-
-def json_response(content: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A model as JSON."""
-    return Response(content.model_dump_json(), status, headers, "application/json")

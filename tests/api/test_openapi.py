@@ -17,7 +17,7 @@ from schemathesis.engine.events import FatalError, NonFatalError, ScenarioFinish
 from schemathesis.generation.meta import TestPhase as Phase
 from schemathesis.openapi.checks import RejectedPositiveData
 
-from app.documents.schemas import display_name
+from app.files.names import display_name
 from tests.support.direct_uploads import announce
 from tests.support.factories import DOCX_TYPE, PDF_TYPE, docx, pdf
 from tests.support.torture import LONG

@@ -9,9 +9,9 @@ from uuid import uuid4
 import pytest
 
 from app.database.sqlite import SqliteDatabase
-from app.documents.limits import UploadLimits
 from app.documents.service import DocumentService
 from app.errors import StorageUnavailable
+from app.files.limits import UploadLimits
 from app.settings import Settings
 from app.storage.local import LocalStorage
 from tests.api.test_uploads import END, part

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from sqlalchemy import select
 
-from app.documents.limits import RATE_WINDOW
+from app.files.limits import RATE_WINDOW
 from app.idempotency import records
 from app.server.protocol import HEADER_TIMEOUT
 from tests.api.test_uploads import END, FORM, LARGE, answered, begun, part

@@ -6,7 +6,7 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from pypdf import PdfReader, PdfWriter
 
-from app.documents import sniffing
+from app.files import sniffing
 
 PDF_TYPE, DOCX_TYPE = sniffing.PDF, sniffing.DOCX
 MAIN_TYPE = f"{DOCX_TYPE}.main+xml"

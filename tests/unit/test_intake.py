@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from app.documents.limits import paced
 from app.errors import RequestTimeout
+from app.files.limits import paced
 
 
 async def test_an_upload_that_takes_too_long_is_cut_off() -> None:

@@ -26,7 +26,7 @@ from sqlalchemy import Column, Integer, MetaData, Table, Uuid, bindparam, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from app.web.route import StrictRequest
+from app.web.body import StrictRequest
 from tests.test_architecture import PRIVATE
 
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import app
-from app.documents import sniffing
-from app.documents.sniffing import plausible, sniff
 from app.errors import MacrosNotAllowed, PolyglotFile, UnsafeArchive, UnsupportedDocument
+from app.files import sniffing
+from app.files.sniffing import plausible, sniff
 from tests.support.factories import (
     DOCX_TYPE,
     MAIN,

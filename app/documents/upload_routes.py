@@ -11,7 +11,8 @@ from app.auth.dependencies import CurrentUser, authenticated_router
 from app.documents import describe
 from app.documents.dependencies import DocumentId
 from app.documents.schemas import Document
-from app.documents.sniffing import DOCX, PDF
+from app.documents.upload_schemas import NewUpload, Upload
+from app.documents.uploads import Sent, UploadService
 from app.errors import (
     AlreadyStored,
     ContentTypeMismatch,
@@ -32,12 +33,12 @@ from app.errors import (
     UploadRejected,
     ValidationFailed,
 )
+from app.files.sniffing import DOCX, PDF
 from app.idempotency import IdempotencyKey
-from app.uploads.schemas import NewUpload, Upload
-from app.uploads.service import Sent, UploadService
+from app.web.body import json_response, media_type
 from app.web.dependencies import service
 from app.web.describe import header, links, raises
-from app.web.route import Route, json_response, media_type
+from app.web.route import Route
 
 router = authenticated_router(prefix="/documents", tags=["direct uploads"])
 public = APIRouter(prefix="/uploads", tags=["direct uploads"], route_class=Route)

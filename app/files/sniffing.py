@@ -15,8 +15,8 @@ from typing import BinaryIO, get_args
 from xml.parsers import expat
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
-from app.documents.schemas import ContentType
 from app.errors import MacrosNotAllowed, PolyglotFile, UnsafeArchive, UnsupportedDocument
+from app.files.models import ContentType
 
 PDF: str
 DOCX: str

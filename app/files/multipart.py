@@ -4,20 +4,18 @@ python-multipart finds the parts. Nothing is spooled to disk, and memory never h
 """
 
 from fastapi import Request
-from pydantic import ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from app.documents.schemas import Metadata, display_name
-from app.documents.sniffing import HEAD, plausible
 from app.errors import (
     MalformedMultipart,
     PayloadTooLarge,
     UnsupportedDocument,
     UnsupportedMediaType,
 )
-from app.web.problems import invalid
-from app.web.route import declared_length
+from app.files.names import display_name
+from app.files.sniffing import HEAD, plausible
+from app.web.body import declared_length
 
 BATCH = 512 * 1024  # bytes passed to the storage at a time
 MAX_METADATA = 64 * 1024  # bytes
@@ -92,18 +90,15 @@ class Form:
         chunks, self._chunks, self.pending = self._chunks, [], 0
         return chunks
 
-    def finish(self) -> Metadata:
-        """Return the metadata of the whole body. Raises MalformedMultipart, UnsupportedDocument, ValidationFailed."""
+    def finish(self) -> bytes:
+        """Return the `metadata` part of the whole body, JSON. Raises MalformedMultipart, UnsupportedDocument."""
         if not self._complete:  # the parser's own finalize() does not notice a truncated body
             raise MalformedMultipart("The body ends before its closing boundary.")
         if not self.filename:
             raise MalformedMultipart("There is no `file` part.")
         if self.size <= HEAD and not plausible(bytes(self._head)):
             raise UnsupportedDocument
-        try:
-            return Metadata.model_validate_json(bytes(self._metadata or b"{}"))
-        except ValidationError as error:
-            raise invalid(error, "metadata") from None
+        return bytes(self._metadata or b"{}")
 
     def _on_header_begin(self) -> None:
         self._header_name.clear()

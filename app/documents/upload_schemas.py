@@ -6,7 +6,9 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from app.documents.schemas import ContentType, Metadata, Sha256, display_name
+from app.documents.schemas import Metadata, Sha256
+from app.files.models import ContentType
+from app.files.names import display_name
 from app.web.fields import LINE
 
 

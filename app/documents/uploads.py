@@ -23,12 +23,10 @@ from uuid_utils.compat import uuid7
 from app import idempotency
 from app.database import Database, after_commit
 from app.documents import repository
-from app.documents.intake import BATCH
 from app.documents.lifecycle import Status
-from app.documents.limits import UPLOAD_TIMEOUT, Limiter, UploadLimits
 from app.documents.schemas import Document
 from app.documents.service import owned, storage_key
-from app.documents.sniffing import sniff
+from app.documents.upload_schemas import NewUpload, Upload
 from app.errors import (
     AlreadyStored,
     ContentTypeMismatch,
@@ -44,13 +42,15 @@ from app.errors import (
     UploadMissing,
     UploadRejected,
 )
+from app.files.limits import UPLOAD_TIMEOUT, Limiter, UploadLimits
+from app.files.multipart import BATCH
+from app.files.signed_urls import OwnUrls
+from app.files.sniffing import sniff
 from app.idempotency import KeyScope, StoredResponse
 from app.jobs.models import Failure
 from app.settings import Settings
 from app.storage.base import Announced, Presigner, Storage
 from app.telemetry import faults, metrics
-from app.uploads.schemas import NewUpload, Upload
-from app.uploads.urls import OwnUrls
 
 Facts = dict[str, Any]  # `size`, `sha256` and `content_type`, columns of a document
 
