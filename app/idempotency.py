@@ -6,10 +6,9 @@ when the work was done. Only successful responses are stored: a refused request 
 
 import hashlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -24,12 +23,10 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    Row,
     String,
     Table,
     Uuid,
     bindparam,
-    delete,
     select,
 )
 
@@ -37,8 +34,7 @@ from app.database import (
     Database,
     Prepared,
     UTCDateTime,
-    delete_batch,
-    insert_on_conflict,
+    delete_expired,
     insert_or_replace,
     metadata,
     now,
@@ -51,8 +47,7 @@ records = Table(
     metadata,
     Column("user_id", Uuid, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
     Column("key", String(255), primary_key=True),
-    # Until the work is done, the record only reserves the key for `holder` until `expires_at`.
-    Column("holder", Uuid),
+    # Processes of the revision before write a row without a status, which only reserves the key.
     Column("fingerprint", String(64)),
     Column("status", Integer),
     Column("location", String(255)),
@@ -84,102 +79,86 @@ class StoredResponse:
 
 
 @dataclass(frozen=True, slots=True)
-class KeyScope:
-    """An Idempotency-Key of one user. `ttl` is how long its response is kept, in seconds."""
+class KeyedRequest:
+    """A request that its user sent with an Idempotency-Key. Its response is kept for `ttl` seconds.
+
+    `fingerprint`: SHA-256, in hex, of what makes it the same request.
+    """
 
     user_id: UUID
     key: str
+    fingerprint: str
     ttl: float
 
 
-def fingerprint(method: str, path: str, body: Any) -> str:
-    """SHA-256, in hex, of method, path and the canonical form of a JSON-like body."""
+def keyed(user_id: UUID, key: str | None, ttl: float, method: str, path: str, body: Any) -> KeyedRequest | None:
+    """The request, if it has a key. Method, path and the canonical form of a JSON-like body are its fingerprint."""
+    if key is None:
+        return None
     canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
-    return hashlib.sha256(b"\0".join((method.encode(), path.encode(), canonical))).hexdigest()
-
-
-def reserve(conn: Connection, scope: KeyScope, holder: UUID, seconds: float) -> None:
-    """Reserve the key for `holder`, so that the same long request does not start twice.
-
-    The reservation only spares work: `lookup` and `store` decide, in the transaction of the work itself. A finished
-    record is left as it is. Raises RequestInProgress while another holder has the key.
-    """
-    insert = insert_on_conflict(conn, records).values(
-        user_id=scope.user_id, key=scope.key, holder=holder, expires_at=now(seconds)
-    )
-    insert = insert.on_conflict_do_update(
-        index_elements=["user_id", "key"],
-        set_={name: insert.excluded[name] for name in ("holder", "expires_at")}
-        | dict.fromkeys(("fingerprint", "status", "location", "body")),
-        where=records.c.expires_at <= now(),
-    )
-    if conn.execute(insert).rowcount == 0:
-        unfinished = conn.scalar(select(records.c.status.is_(None)).where(*_is(scope)))
-        if unfinished:
-            raise RequestInProgress
-
-
-def release(conn: Connection, scope: KeyScope, holder: UUID) -> None:
-    """Release a reservation whose work was not done."""
-    conn.execute(delete(records).where(*_is(scope), records.c.holder == holder, records.c.status.is_(None)))
+    fingerprint = hashlib.sha256(b"\0".join((method.encode(), path.encode(), canonical))).hexdigest()
+    return KeyedRequest(user_id, key, fingerprint, ttl)
 
 
 _LOOKUP = Prepared(
     select(records).where(
-        records.c.user_id == bindparam("user"), records.c.key == bindparam("sent"), records.c.expires_at > now()
+        records.c.user_id == bindparam("user"),
+        records.c.key == bindparam("sent"),
+        records.c.expires_at > now(),
+        records.c.status.is_not(None),
     )
 )
+_STORE = insert_or_replace(records, expires_at=now(bindparam("ttl", type_=Float)))
 
 
-def lookup(conn: Connection, scope: KeyScope, fingerprint: str, *, reserved: bool = False) -> StoredResponse | None:
-    """The stored response to this request, or None when the request is new.
+def once(
+    conn: Connection, request: KeyedRequest | None, work: Callable[[Connection], StoredResponse]
+) -> StoredResponse:
+    """Do the work in this transaction and store its response; or return the response stored for the same request.
 
-    `reserved`: the caller has already done the long work under a reservation, and the first to commit wins.
-    Raises IdempotencyKeyReused for another request under the same key, RequestInProgress while another holds the key.
+    Of requests that arrive at the same time, the first to commit does its work, and the others replay its response.
+    Without a `request` there was no key, and the work is always done. Raises IdempotencyKeyReused for another request
+    under the same key.
     """
-    row = _LOOKUP.one(conn, {"user": scope.user_id, "sent": scope.key})
-    if row is None or (row["status"] is None and reserved):
-        return None
-    if row["status"] is None:
-        raise RequestInProgress
-    if row["fingerprint"] != fingerprint:
+    if request is None:
+        return work(conn)
+    row = _LOOKUP.one(conn, {"user": request.user_id, "sent": request.key})
+    if row is None:
+        response = work(conn)
+        sent = {each.name: getattr(request, each.name) for each in fields(request)}
+        done = {"status": response.status, "location": response.location, "body": response.body}
+        _STORE[conn.dialect.name].count(conn, sent | done)
+        return response
+    if row["fingerprint"] != request.fingerprint:
         raise IdempotencyKeyReused
     return StoredResponse(row["status"], row["body"], row["location"], replayed=True)
 
 
-_STORE = insert_or_replace(records, expires_at=now(bindparam("ttl", type_=Float)))
+class InProgress:
+    """The keys whose requests this process is receiving. Spares it from receiving the same file twice at once."""
 
+    def __init__(self) -> None:
+        self._keys: set[tuple[UUID, str]] = set()
 
-def store(conn: Connection, scope: KeyScope, fingerprint: str, response: StoredResponse) -> None:
-    """Store the response, in the transaction of its work."""
-    values = {
-        "user_id": scope.user_id,
-        "key": scope.key,
-        "fingerprint": fingerprint,
-        "status": response.status,
-        "location": response.location,
-        "body": response.body,
-        "ttl": scope.ttl,
-    }
-    _STORE[conn.dialect.name].count(conn, values)
+    @contextmanager
+    def hold(self, user_id: UUID, key: str | None) -> Iterator[None]:
+        """Hold the key, if there is one, for as long as the block lasts. Raises RequestInProgress."""
+        held = (user_id, key or "")
+        if key is None:
+            yield
+            return
+        if held in self._keys:
+            raise RequestInProgress
+        self._keys.add(held)
+        try:
+            yield
+        finally:
+            self._keys.remove(held)
 
 
 async def forget_expired(db: Database) -> None:
     """Delete what has expired, however much it is."""
-    since = None
-    while gone := await db.write(partial(_forget_some, since=since)):
-        since = max(row.expires_at for row in gone)
-
-
-def _forget_some(conn: Connection, since: datetime | None) -> list[Row[Any]]:
-    """Records that expired at `since` or later. Earlier ones are gone, but an index that other transactions still need
-    as it was would be read through from its beginning for each batch."""
-    due = [records.c.expires_at <= now()] + ([records.c.expires_at >= since] if since else [])
-    return delete_batch(conn, records, *due, oldest=records.c.expires_at)
-
-
-def _is(scope: KeyScope) -> tuple[Any, Any]:
-    return records.c.user_id == scope.user_id, records.c.key == scope.key
+    await delete_expired(db, records.c.expires_at)
 
 
 def _key(

@@ -19,12 +19,13 @@ from app.auth.tokens import AccessTokens, development_secret
 from app.database import Database
 from app.database.sqlite import SqliteDatabase
 from app.documents import repository as documents
-from app.documents.claim import REFRESH, Claim
-from app.documents.orphans import Orphans, expire_uploads
 from app.documents.service import DocumentService
-from app.documents.uploads import UploadService
+from app.documents.uploads import UploadService, expire_uploads
 from app.errors import ConfigurationError
-from app.files.limits import UploadLimits
+from app.files import repository as files
+from app.files.claim import REFRESH, Claim
+from app.files.orphans import Orphans
+from app.files.receive import Receiver
 from app.files.signed_urls import OwnUrls
 from app.jobs import repository as jobs
 from app.jobs.dispatch.base import Dispatcher, Puller
@@ -144,10 +145,10 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     db = _database(settings)
     storage = _storage(settings)
     processors = {processor.name: processor for processor in PROCESSORS}
-    limits = UploadLimits(settings)
+    receiver = Receiver(storage, settings)
     claim = Claim(db, storage, actor=f"worker:{name}")
     orphans = Orphans(db, storage, claim, settings.orphan_grace_seconds)
-    upkeep = Upkeep(db, _chores(db, storage, claim, orphans, settings, actor=f"worker:{name}"))
+    upkeep = Upkeep(db, _chores(db, claim, orphans, settings, actor=f"worker:{name}"))
     secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else development_secret(settings.data_dir)
     hasher = PasswordHasher()
     watch = JobWatch(db)
@@ -172,8 +173,8 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         storage=storage,
         hasher=hasher,
         auth=AuthService(db, hasher, _access_tokens(settings, secret), settings),
-        documents=DocumentService(db, storage, limits, settings, claim.confirm_deletion),
-        uploads=UploadService(db, storage, limits, OwnUrls(secret), settings),
+        documents=DocumentService(db, storage, receiver, claim, settings),
+        uploads=UploadService(db, storage, receiver, OwnUrls(secret), settings),
         processing=ProcessingService(db, kinds, processors, watch, dispatcher.send, settings),
         dispatcher=dispatcher,
         kinds=kinds,
@@ -186,16 +187,15 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     )
 
 
-def _chores(
-    db: Database, storage: Storage, claim: Claim, orphans: Orphans, settings: Settings, *, actor: str
-) -> tuple[Chore, ...]:
-    expire = partial(expire_uploads, db, storage, claim, grace=settings.orphan_grace_seconds, actor=actor)
+def _chores(db: Database, claim: Claim, orphans: Orphans, settings: Settings, *, actor: str) -> tuple[Chore, ...]:
+    expire = partial(expire_uploads, db, orphans, grace=settings.orphan_grace_seconds, actor=actor)
     often = settings.lease_seconds / 2
     return (
         Chore("mark", REFRESH, claim.refresh),
         Chore("idempotency-keys", often, partial(idempotency.forget_expired, db)),
         Chore("logins", often, partial(forget_expired_logins, db)),
         Chore("uploads", often, expire),
+        Chore("discarded-files", settings.orphan_grace_seconds, partial(files.forget_discarded, db), shared=True),
         Chore("orphan-files", settings.orphan_grace_seconds, orphans.sweep, shared=True),
     )
 

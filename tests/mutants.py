@@ -77,8 +77,8 @@ MUTANTS = (
     ),
     Mutant(
         "the sync of what is being completed",
-        "app.documents.uploads:UploadService._verified",
-        "await self._storage.sync(storage_key(document.id))",
+        "app.files.receive:Receiver.stored",
+        "await self._storage.sync(expected.key)",
         "None",
         ("tests/flows/test_storage_faults.py",),
     ),
@@ -112,8 +112,8 @@ MUTANTS = (
     ),
     Mutant(
         "the fingerprint check",
-        "app.idempotency:lookup",
-        'row["fingerprint"] != fingerprint',
+        "app.idempotency:once",
+        'row["fingerprint"] != request.fingerprint',
         "False",
         ("tests/api/test_processing.py",),
     ),
@@ -121,9 +121,10 @@ MUTANTS = (
         "the authorisation of a replay",
         "app.processing.service:ProcessingService.process",
         "document = owned(conn, owner_id, document_id)\n"
-        "if scope and (known := idempotency.lookup(conn, scope, fingerprint)):\n    return Accepted(known, None)\n",
-        "if scope and (known := idempotency.lookup(conn, scope, fingerprint)):\n    return Accepted(known, None)\n"
-        "document = owned(conn, owner_id, document_id)\n",
+        "answer = idempotency.once(conn, keyed, lambda conn: self._accept(conn, document, wish, job_id, "
+        "force=request.force))\n",
+        "answer = idempotency.once(conn, keyed, lambda conn: self._accept(conn, owned(conn, owner_id, document_id), "
+        "wish, job_id, force=request.force))\npass\n",
         ("tests/api/test_processing.py",),
     ),
     Mutant(

@@ -4,9 +4,13 @@ A batch is one statement, whose rows are chosen by a materialized CTE. PostgreSQ
 for each row of the table, if its statistics are from a time when little was to be found: then the limit is none.
 """
 
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Row, Table, delete, literal_column, select
+
+from app.database.base import Database, now
 
 BATCH = (
     2000  # rows; some 10 ms of a statement, so a small part of its timeout and of the time that SQLite's lock is held
@@ -34,3 +38,17 @@ def delete_batch(
     batch = chosen.with_for_update(of=table, skip_locked=True).cte("batch").prefix_with("MATERIALIZED")
     gone = delete(table).where(address.in_(select(batch.c.address))).returning(*(returning or (oldest,)))
     return list(conn.execute(gone))
+
+
+async def delete_expired(db: Database, moment: Column[datetime], *, kept: float = 0.0) -> None:
+    """Delete the rows of the column's table whose `moment` was at least `kept` seconds ago, however many."""
+    since = None
+    while gone := await db.write(partial(_delete_expired, moment=moment, kept=kept, since=since)):
+        since = max(row[0] for row in gone)
+
+
+def _delete_expired(conn: Connection, moment: Column[datetime], kept: float, since: datetime | None) -> list[Row[Any]]:
+    """Rows that expired at `since` or later. Earlier ones are gone, but an index that other transactions still need as
+    it was would be read through from its beginning for each batch."""
+    due = [moment <= now(-kept)] + ([moment >= since] if since else [])
+    return delete_batch(conn, moment.table, *due, oldest=moment)

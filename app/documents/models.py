@@ -26,9 +26,11 @@ documents = Table(
     Column("id", Uuid, primary_key=True),
     Column("owner_id", Uuid, ForeignKey("users.id"), nullable=False),
     Column("filename", binary_text(255), nullable=False),
+    # No foreign key: without an index here, which every upload would pay for, it would be searched for in all rows.
+    Column("file_id", Uuid),
+    # What the file's row says, for the list to filter and sort by. `sha256` may be announced and not verified.
     Column("content_type", String(100), nullable=False),
     Column("size", BigInteger, nullable=False),
-    # Until the upload is complete this is what the client announced; afterwards it is verified.
     Column("sha256", String(64)),
     Column("status", String(10), nullable=False),
     Column("version", Integer, nullable=False),

@@ -25,6 +25,8 @@ from app.database import Prepared, delete_batch, now, usual
 from app.documents.lifecycle import SOURCES, Status
 from app.documents.models import document_tags, documents
 from app.documents.schemas import Document, Metadata
+from app.files import repository as files_repository
+from app.files.models import File, files
 from app.jobs.models import Failure
 
 EXPIRY_BATCH = 500  # documents deleted in one statement
@@ -40,10 +42,22 @@ def get(conn: Connection, owner_id: UUID, document_id: UUID) -> Document | None:
     return Document.model_validate(row) if row else None
 
 
-def announced(conn: Connection, document_id: UUID) -> Document | None:
-    """Return any owner's document, or None. For a caller that has proved to have its upload URL."""
+_FILE_OF = Prepared(
+    select(files).join(documents, documents.c.file_id == files.c.id).where(documents.c.id == bindparam("document"))
+)
+
+
+def file_of(conn: Connection, document_id: UUID) -> File:
+    """Return the file that a document of the current snapshot points to."""
+    row = _FILE_OF.one(conn, {"document": document_id})
+    assert row is not None, "every document points to a file"
+    return File.of(row)
+
+
+def announced(conn: Connection, document_id: UUID) -> tuple[Document, File] | None:
+    """Return any owner's document and its file, or None. For a caller that has proved to have its upload URL."""
     row = conn.execute(select(documents).where(documents.c.id == document_id)).one_or_none()
-    return Document.model_validate(row) if row else None
+    return (Document.model_validate(row), file_of(conn, document_id)) if row else None
 
 
 _NEW = insert(documents).values(version=1, created_at=now(), updated_at=now()).returning(documents)
@@ -51,14 +65,43 @@ _ADD = Prepared(_NEW)
 _ANNOUNCE = Prepared(_NEW.values(upload_expires_at=now(bindparam("expires_in", type_=Float))))
 
 
-def add(conn: Connection, values: dict[str, Any], metadata: Metadata, expires_in: float | None = None) -> Document:
-    """Insert a new document and append its event, `document.uploaded` or `document.initiated` by its status.
+def add(conn: Connection, owner_id: UUID, filename: str, metadata: Metadata, file: File) -> Document:
+    """Insert an UPLOADED document with its stored file, and append `document.uploaded`."""
+    return _insert(conn, _ADD, owner_id, filename, metadata, file, status=Status.UPLOADED, sha256=file.sha256)
 
-    `values` has the columns `id`, `owner_id`, `filename`, `content_type`, `size`, `sha256` and `status`. An INITIATED
-    document has `expires_in` seconds to be uploaded.
+
+def announce(
+    conn: Connection,
+    owner_id: UUID,
+    filename: str,
+    metadata: Metadata,
+    file: File,
+    *,
+    sha256: str | None,
+    expires_in: float,
+) -> Document:
+    """Insert an INITIATED document whose file has `expires_in` seconds to arrive, and append `document.initiated`.
+
+    `sha256` is what the client announced.
     """
-    statement = _ADD if expires_in is None else _ANNOUNCE
-    row = statement.one(conn, {**values, **metadata.model_dump(), "expires_in": expires_in})
+    values = {"status": Status.INITIATED, "sha256": sha256, "expires_in": expires_in}
+    return _insert(conn, _ANNOUNCE, owner_id, filename, metadata, file, **values)
+
+
+def _insert(
+    conn: Connection,
+    statement: Prepared,
+    owner_id: UUID,
+    filename: str,
+    metadata: Metadata,
+    file: File,
+    **values: Any,
+) -> Document:
+    files_repository.add(conn, file)
+    # The document has the id of its first file: a process of the revision before finds the one by the other.
+    values |= {"id": file.id, "file_id": file.id, "owner_id": owner_id, "filename": filename}
+    values |= {"content_type": file.content_type, "size": file.size, **metadata.model_dump()}
+    row = statement.one(conn, values)
     document = Document.model_validate(row)
     _index_tags(conn, document.id, document.tags)
     _record_file_event(conn, f"document.{document.status.lower()}", document)
@@ -124,24 +167,24 @@ def move(
     return document
 
 
-def complete(conn: Connection, document: Document, facts: dict[str, Any]) -> Document | None:
-    """Make an announced document UPLOADED, with the verified `facts` of its file. Returns None as `move` does."""
+def complete(conn: Connection, document: Document, file: File) -> Document | None:
+    """Make an announced document UPLOADED, now that its file is verified. Returns None as `move` does."""
     actor = f"user:{document.owner_id}"
+    facts = {"size": file.size, "sha256": file.sha256, "content_type": file.content_type}
     moved = move(conn, document.id, Status.INITIATED, Status.UPLOADED, actor=actor, facts=facts)
     if moved:
+        files_repository.verify(conn, file)
         _record_file_event(conn, "document.uploaded", moved)
     return moved
 
 
 def reject(conn: Connection, document: Document, error: Failure) -> bool:
-    """Reject an upload for good unless it is complete or already rejected, and return whether it was.
-
-    From then on no document refers to its file, which may be removed.
-    """
+    """Reject an upload for good, and discard its file, unless it is complete or already rejected. Return whether."""
     at = (documents.c.id == document.id, documents.c.status == Status.INITIATED, documents.c.error.is_(null()))
     values = {"error": error.model_dump(), "version": documents.c.version + 1, "updated_at": now()}
     rejected = conn.execute(update(documents).where(*at).values(**values)).rowcount == 1
     if rejected:
+        files_repository.discard(conn, [file_of(conn, document.id).id])
         actor, owner, cause = f"user:{document.owner_id}", document.owner_id, error.model_dump()
         events.append(
             conn, "document.upload_rejected", actor=actor, user_id=owner, document_id=document.id, error=cause
@@ -149,18 +192,18 @@ def reject(conn: Connection, document: Document, error: Failure) -> bool:
     return rejected
 
 
-def expire(conn: Connection, grace: float, actor: str) -> list[UUID]:
+def expire(conn: Connection, grace: float, actor: str) -> list[str]:
     """Delete documents whose upload was not completed within `grace` seconds after its URL expired, up to EXPIRY_BATCH
-    of them, and return their ids. None: no more are left."""
+    of them, and discard their files. Returns the files' keys; none: no more documents are left."""
     # Not a parameter: of those it is not known that the index of such documents has them.
     initiated = documents.c.status == literal(Status.INITIATED, String, literal_execute=True)
     late = (usual(initiated), documents.c.upload_expires_at <= now(-grace))
-    about = (documents.c.id, documents.c.owner_id)
+    about = (documents.c.id, documents.c.owner_id, documents.c.file_id)
     rows = delete_batch(
         conn, documents, *late, oldest=documents.c.upload_expires_at, returning=about, limit=EXPIRY_BATCH
     )
     events.append_each(conn, "document.upload_expired", actor=actor, documents=((row.owner_id, row.id) for row in rows))
-    return [row.id for row in rows]
+    return files_repository.discard(conn, [row.file_id for row in rows])
 
 
 def edit(
@@ -185,28 +228,18 @@ def edit(
     return True
 
 
-def remove(conn: Connection, owner_id: UUID, document_id: UUID) -> bool:
-    """Delete a document with its jobs and result unless it is PROCESSING, and return whether it was deleted."""
-    gone = conn.execute(
-        delete(documents).where(
-            documents.c.id == document_id,
-            documents.c.owner_id == owner_id,
-            documents.c.status != Status.PROCESSING,
-        )
-    ).rowcount
-    if gone:
-        events.append(conn, "document.deleted", actor=f"user:{owner_id}", user_id=owner_id, document_id=document_id)
-    return bool(gone)
+def remove(conn: Connection, owner_id: UUID, document_id: UUID) -> str | None:
+    """Delete a document with its jobs and results unless it is PROCESSING, and discard its file.
 
-
-def without_document(conn: Connection, ids: Sequence[UUID]) -> set[UUID]:
-    """Return those of the ids that no document has."""
-    return set(ids) - set(conn.scalars(select(documents.c.id).where(documents.c.id.in_(ids))))
-
-
-def deleted(conn: Connection, ids: Sequence[UUID]) -> set[UUID]:
-    """Those of the ids that a document of this database had, until it was deleted."""
-    return events.document_ids(conn, ("document.deleted", "document.upload_expired"), ids)
+    Returns the file's key, or None if nothing was deleted.
+    """
+    at = (documents.c.id == document_id, documents.c.owner_id == owner_id, documents.c.status != Status.PROCESSING)
+    file_id = conn.scalar(delete(documents).where(*at).returning(documents.c.file_id))
+    if file_id is None:
+        return None
+    events.append(conn, "document.deleted", actor=f"user:{owner_id}", user_id=owner_id, document_id=document_id)
+    [key] = files_repository.discard(conn, [file_id])
+    return key
 
 
 def counts(conn: Connection) -> dict[str, int]:

@@ -36,7 +36,7 @@ from app.errors import (
     ValidationFailed,
 )
 from app.events import TimelinePage
-from app.files.multipart import boundary_of
+from app.files.multipart import Form, boundary_of
 from app.files.sniffing import DOCX, PDF
 from app.idempotency import IdempotencyKey
 from app.web.body import RETRY_AFTER, json_response
@@ -109,8 +109,8 @@ _CONTENT_RANGE = {"Content-Range": header("The bytes sent, and the size of the f
 )
 async def upload(request: Request, user: CurrentUser, service: Service, key: IdempotencyKey) -> Response:
     """Upload a PDF or DOCX. Its type is decided by its structure, whatever the client declares."""
-    boundary = boundary_of(request, service.max_upload_bytes)
-    answer = await service.upload(user.id, boundary, request.stream(), key)
+    form = Form(boundary_of(request, service.max_upload_bytes), service.max_upload_bytes)
+    answer = await service.upload(user.id, form, request.stream(), key)
     return answer.response()
 
 
@@ -177,7 +177,7 @@ async def edit_document(
 )
 async def get_content(request: Request, document_id: DocumentId, user: CurrentUser, service: Service) -> Response:
     """The file as it was uploaded."""
-    document = await service.stored(user.id, document_id)
+    document, file = await service.stored(user.id, document_id)
     headers = _content_headers(document)
     if unchanged(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
@@ -185,7 +185,7 @@ async def get_content(request: Request, document_id: DocumentId, user: CurrentUs
     headers["Content-Length"] = str(span.length)
     if span.partial:
         headers["Content-Range"] = span.content_range
-    chunks = await service.content(document.id, span.start, span.length)
+    chunks = await service.content(file, span.start, span.length)
     return StreamingResponse(chunks, 206 if span.partial else 200, headers, document.content_type)
 
 
@@ -199,8 +199,8 @@ async def delete_document(
     document_id: DocumentId, user: CurrentUser, service: Service, background: BackgroundTasks
 ) -> Response:
     """Delete a document, its jobs, its results and its file."""
-    await service.delete(user.id, document_id)
-    background.add_task(service.discard_file, document_id)
+    key = await service.delete(user.id, document_id)
+    background.add_task(service.remove_file, key)
     return Response(status_code=204)
 
 

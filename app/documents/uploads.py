@@ -5,15 +5,13 @@ after the document was deleted, or its upload was rejected for good. However lat
 never removes the file of a valid document.
 """
 
-import asyncio
-import hashlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urljoin
 from uuid import UUID
 
@@ -25,7 +23,7 @@ from app.database import Database, after_commit
 from app.documents import repository
 from app.documents.lifecycle import Status
 from app.documents.schemas import Document
-from app.documents.service import owned, storage_key
+from app.documents.service import owned
 from app.documents.upload_schemas import NewUpload, Upload
 from app.errors import (
     AlreadyStored,
@@ -34,27 +32,19 @@ from app.errors import (
     LengthRequired,
     NotFound,
     PayloadTooLarge,
-    Sha256Mismatch,
     SizeMismatch,
-    StorageUnavailable,
-    UnsafeArchive,
-    UnsupportedMediaType,
     UploadMissing,
     UploadRejected,
 )
-from app.files.limits import UPLOAD_TIMEOUT, Limiter, UploadLimits
-from app.files.multipart import BATCH
+from app.files.models import File, key_of
+from app.files.orphans import Orphans
+from app.files.receive import REJECTIONS, Batch, Receiver, compare
 from app.files.signed_urls import OwnUrls
-from app.files.sniffing import sniff
-from app.idempotency import KeyScope, StoredResponse
+from app.idempotency import StoredResponse
 from app.jobs.models import Failure
 from app.settings import Settings
 from app.storage.base import Announced, Presigner, Storage
 from app.telemetry import faults, metrics
-
-Facts = dict[str, Any]  # `size`, `sha256` and `content_type`, columns of a document
-
-_REASONS = (SizeMismatch, ContentTypeMismatch, Sha256Mismatch, UnsafeArchive, UnsupportedMediaType)
 
 
 class Sent(NamedTuple):
@@ -70,14 +60,13 @@ class UploadService:
     A storage that can presign receives the files itself; for any other, `urls` leads back to this service.
     """
 
-    def __init__(self, db: Database, storage: Storage, limits: UploadLimits, urls: OwnUrls, settings: Settings) -> None:
+    def __init__(self, db: Database, storage: Storage, receiver: Receiver, urls: OwnUrls, settings: Settings) -> None:
         self._db = db
         self._storage = storage
-        self._uploads = limits
+        self._receiver = receiver
         self._urls = urls
         self._presigner = storage if isinstance(storage, Presigner) else urls
         self._settings = settings
-        self._completions = Limiter(settings.upload_slots, UPLOAD_TIMEOUT)
 
     async def initiate(self, owner_id: UUID, wanted: NewUpload, base_url: str, key: str | None) -> StoredResponse:
         """Announce a document: insert its row and return a URL for its file.
@@ -88,24 +77,21 @@ class UploadService:
         """
         if wanted.size > self._settings.max_upload_bytes:
             raise PayloadTooLarge
-        document_id, ttl = uuid7(), self._settings.upload_url_ttl
-        upload = await self._upload(document_id, wanted, self._settings.public_url or base_url)
-        values = wanted.model_dump(include={"filename", "content_type", "size", "sha256"})
-        values |= {"id": document_id, "owner_id": owner_id, "status": Status.INITIATED}
-        answer = StoredResponse(201, upload.model_dump_json().encode(), f"/documents/{document_id}")
+        file_id, ttl = uuid7(), self._settings.upload_url_ttl
+        file = File(file_id, key_of(file_id), wanted.content_type, wanted.size, None)
+        upload = await self._upload(file, wanted.sha256, self._settings.public_url or base_url)
         # A replayed URL must still be valid; ours and S3's expire up to a second early.
-        scope = KeyScope(owner_id, key, min(self._settings.idempotency_ttl, ttl - 1)) if key else None
-        fingerprint = idempotency.fingerprint("POST", "/documents/initiate-upload", wanted.model_dump(mode="json"))
+        kept = min(self._settings.idempotency_ttl, ttl - 1)
+        body = wanted.model_dump(mode="json")
+        keyed = idempotency.keyed(owner_id, key, kept, "POST", "/documents/initiate-upload", body)
 
         def work(conn: Connection) -> StoredResponse:
-            if scope and (known := idempotency.lookup(conn, scope, fingerprint)):
-                return known
-            repository.add(conn, values, wanted.metadata, expires_in=ttl)
-            if scope:
-                idempotency.store(conn, scope, fingerprint, answer)
-            return answer
+            repository.announce(
+                conn, owner_id, wanted.filename, wanted.metadata, file, sha256=wanted.sha256, expires_in=ttl
+            )
+            return StoredResponse(201, upload.model_dump_json().encode(), f"/documents/{upload.document_id}")
 
-        answer = await self._db.write(work)
+        answer = await self._db.write(partial(idempotency.once, request=keyed, work=work))
         faults.hit("initiate.after_commit")
         return answer
 
@@ -117,19 +103,15 @@ class UploadService:
         Raises InvalidUploadUrl, NotFound, AlreadyStored, UploadRejected, LengthRequired, SizeMismatch,
         ContentTypeMismatch, Sha256Mismatch, RequestTimeout, TooBusy, StorageFull, Unavailable.
         """
-        key = storage_key(document_id)
         if self._presigner is not self._urls:  # the URL was made for another storage
             raise InvalidUploadUrl
-        self._urls.verify(key, expires, signature)
+        self._urls.verify(document_id, expires, signature)
         found = await self._db.read(lambda conn: repository.announced(conn, document_id), brief=True)
-        document = await self._expected(found, sent)
+        file = await self._expected(found, sent)
         # It must not be swept while it arrives: an upload that began in time must end within half the grace period.
         longest = expires - time.time() + self._settings.orphan_grace_seconds / 2
-        async with self._uploads.limiter.acquire(), self._storage.create(key) as staged:
-            async for batch in _batches(self._uploads.paced(body, longest)):
-                await staged.write(batch)
-            received = await staged.received()
-            _compare(document, received.size, received.sha256)
+        async with self._receiver.receiving(file.key, Batch(), body, longest=longest) as staged:
+            compare(file, await staged.received())
             await staged.commit()
         faults.hit("put.after_link")
 
@@ -138,38 +120,41 @@ class UploadService:
 
         Raises NotFound, UploadMissing, UploadRejected, TooBusy, StorageFull, Unavailable.
         """
-        document = await self._owned(owner_id, document_id)
+        document, file = await self._owned(owner_id, document_id)
         if _is_pending(document):
-            async with self._completions.acquire():
-                document = await self._settle(document)
+            document = await self._settle(document, file)
         if document.status is Status.INITIATED and document.error is not None:
-            await self._storage.delete(storage_key(document_id))
+            await self._storage.delete(file.key)
             raise UploadRejected(document.error.detail, error=document.error.model_dump())
         return document
 
-    async def _owned(self, owner_id: UUID, document_id: UUID) -> Document:
-        return await self._db.read(lambda conn: owned(conn, owner_id, document_id), brief=True)
+    async def _owned(self, owner_id: UUID, document_id: UUID) -> tuple[Document, File]:
+        def work(conn: Connection) -> tuple[Document, File]:
+            return owned(conn, owner_id, document_id), repository.file_of(conn, document_id)
 
-    async def _upload(self, document_id: UUID, wanted: NewUpload, base_url: str) -> Upload:
-        key, ttl = storage_key(document_id), self._settings.upload_url_ttl
+        return await self._db.read(work, brief=True)
+
+    async def _upload(self, file: File, sha256: str | None, base_url: str) -> Upload:
+        ttl = self._settings.upload_url_ttl
         expires_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=ttl)
-        file = Announced(wanted.size, wanted.content_type, wanted.sha256)
-        presigned = await self._presigner.presign(key, file, ttl)
+        announced = Announced(file.size, file.content_type, sha256)
+        presigned = await self._presigner.presign(file.key, announced, ttl)
         return Upload(
-            document_id=document_id,
+            document_id=file.id,
             object_key=presigned.name,
             upload_url=urljoin(f"{base_url.rstrip('/')}/", presigned.url),
             headers=dict(presigned.headers),
             expires_at=expires_at,
         )
 
-    async def _expected(self, document: Document | None, sent: Sent) -> Document:
-        """Return the document if it expects this file, as far as the headers show.
+    async def _expected(self, found: tuple[Document, File] | None, sent: Sent) -> File:
+        """Return the file that is expected, if this is it as far as the headers show.
 
         Raises NotFound, AlreadyStored, UploadRejected, LengthRequired, SizeMismatch, ContentTypeMismatch.
         """
-        if document is None:
+        if found is None:
             raise NotFound
+        document, file = found
         if document.status is not Status.INITIATED:
             raise AlreadyStored
         if document.error is not None:
@@ -181,19 +166,19 @@ class UploadService:
         if sent.content_type != document.content_type:
             raise ContentTypeMismatch
         with suppress(NotFound):
-            await self._has_byte(document.id, 0)
+            await self._receiver.has_byte(file.key, 0)
             raise AlreadyStored
-        return document
+        return replace(file, sha256=document.sha256)
 
-    async def _settle(self, document: Document) -> Document:
+    async def _settle(self, document: Document, file: File) -> Document:
         """Verify the upload and record its outcome, unless another call has done so first. Raises UploadMissing."""
-        outcome: Facts | Failure
+        outcome: File | Failure
         try:
-            outcome = await self._verified(document)
-        except _REASONS as reason:
+            outcome = await self._receiver.stored(replace(file, sha256=document.sha256))
+        except REJECTIONS as reason:
             outcome = Failure(code=reason.code, detail=reason.detail)
         except UploadMissing:
-            document = await self._owned(document.owner_id, document.id)
+            document, _ = await self._owned(document.owner_id, document.id)
             if _is_pending(document):
                 raise
             return document
@@ -202,7 +187,7 @@ class UploadService:
             if isinstance(outcome, Failure):
                 repository.reject(conn, document, outcome)
             elif repository.complete(conn, document, outcome):
-                after_commit(conn, partial(metrics.uploaded_bytes.inc, document.size))
+                after_commit(conn, partial(metrics.uploaded_bytes.inc, outcome.size))
             faults.hit("complete.before_commit")
             return owned(conn, document.owner_id, document.id)
 
@@ -210,57 +195,15 @@ class UploadService:
         faults.hit("complete.after_commit")
         return settled
 
-    async def _verified(self, document: Document) -> Facts:
-        """Return the facts of the file that was sent. Raises UploadMissing, or one of _REASONS if the file is wrong."""
-        try:
-            if await self._has_byte(document.id, document.size):  # before the copy: it may be far larger than announced
-                raise SizeMismatch
-            await self._storage.sync(storage_key(document.id))
-            async with self._storage.local_copy(storage_key(document.id)) as path:
-                return await asyncio.to_thread(_examine, path, document)
-        except NotFound:
-            raise UploadMissing from None
-        except OSError as error:
-            raise StorageUnavailable from error
 
-    async def _has_byte(self, document_id: UUID, position: int) -> bool:
-        """Return whether the file has a byte at the position. Raises NotFound."""
-        return bool([chunk async for chunk in self._storage.read(storage_key(document_id), position, 1)])
+async def expire_uploads(db: Database, orphans: Orphans, *, grace: float, actor: str) -> None:
+    """Delete documents whose upload was never completed, and what was sent of them. Raises Skipped if the files are
+    another database's."""
+    await orphans.claim.confirm()
+    while keys := await db.write(partial(repository.expire, grace=grace, actor=actor)):
+        await orphans.remove(keys)
 
 
 def _is_pending(document: Document) -> bool:
     """Return whether the upload is neither completed nor rejected."""
     return document.status is Status.INITIATED and document.error is None
-
-
-def _examine(path: Path, document: Document) -> Facts:
-    """Return the facts of a file. Raises one of _REASONS if they differ from what was announced. Blocks."""
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        size = file.tell()
-        _compare(document, size, sha256)
-        content_type = sniff(file)
-    if content_type != document.content_type:
-        raise ContentTypeMismatch(f"The file is {content_type}.")
-    return {"size": size, "sha256": sha256, "content_type": content_type}
-
-
-def _compare(document: Document, size: int, sha256: str) -> None:
-    """Compare a file with what was announced. Raises SizeMismatch, Sha256Mismatch."""
-    if size != document.size:
-        raise SizeMismatch
-    if document.sha256 not in {None, sha256}:
-        raise Sha256Mismatch
-
-
-async def _batches(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
-    """Yield the chunks in lists of at least BATCH bytes, except for the last one."""
-    batch: list[bytes] = []
-    size = 0
-    async for chunk in chunks:
-        batch.append(chunk)
-        size += len(chunk)
-        if size >= BATCH:
-            yield batch
-            batch, size = [], 0
-    yield batch

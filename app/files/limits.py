@@ -1,16 +1,13 @@
 """Limits on the transfer of files: how many run at the same time, and how slow a client may be."""
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from app.errors import RequestTimeout, TooBusy
-from app.settings import Settings
 
 RATE_WINDOW = 10.0  # seconds over which the rate is measured: a fast beginning does not make up for a slow end
-UPLOAD_TIMEOUT = 60.0  # seconds that an upload waits for capacity
 
 
 class Limiter:
@@ -32,23 +29,6 @@ class Limiter:
             yield
         finally:
             self._permits.release()
-
-
-class UploadLimits:
-    """The limits that all uploads of a process share.
-
-    `limiter` bounds their memory, and how many share the disk.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self.limiter = Limiter(settings.upload_slots, UPLOAD_TIMEOUT)
-        self._idle = settings.upload_idle_seconds
-        self._min_rate = settings.upload_min_rate
-        self._longest = settings.upload_max_seconds
-
-    def paced(self, stream: AsyncIterator[bytes], longest: float = math.inf) -> AsyncIterator[bytes]:
-        """Pass a stream on within the limits, and for no more than `longest` seconds. Raises RequestTimeout."""
-        return paced(stream, self._idle, self._min_rate, min(longest, self._longest))
 
 
 async def paced(stream: AsyncIterator[bytes], idle: float, min_rate: float, longest: float) -> AsyncIterator[bytes]:

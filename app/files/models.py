@@ -1,5 +1,51 @@
-"""Files as the code sees them."""
+"""The table of files, and a file as the code sees it. A file knows no document: a document points to its file."""
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Column, Index, String, Table, Uuid, text
+
+from app.database import UTCDateTime, metadata
+from app.storage.base import FOLDER
 
 ContentType = Literal["application/pdf", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"]
+
+_DISCARDED = text("discarded_at IS NOT NULL")
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    # Where the bytes are. Stored, so that they can stay there when new files get other keys.
+    Column("key", String(255), nullable=False, unique=True),
+    Column("content_type", String(100), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    # NULL until the bytes are here and verified; size and content type are then what was announced.
+    Column("sha256", String(64)),
+    Column("created_at", UTCDateTime, nullable=False),
+    # When the last that referred to it was deleted. The row is kept for a while: its bytes are known to be removable.
+    Column("discarded_at", UTCDateTime),
+    Index("ix_files_discarded", "discarded_at", sqlite_where=_DISCARDED, postgresql_where=_DISCARDED),
+)
+
+
+def key_of(file_id: UUID) -> str:
+    """The key of a new file. It is made of the id alone, never of anything that a client sent."""
+    return f"{FOLDER}/{file_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A stored file: its key in the storage, its size in bytes, its SHA-256 in hex (None: not verified yet)."""
+
+    id: UUID
+    key: str
+    content_type: str
+    size: int
+    sha256: str | None
+
+    @classmethod
+    def of(cls, row: Any) -> Self:
+        """The file in a mapping of column names to values."""
+        return cls(*(row[name] for name in cls.__slots__))

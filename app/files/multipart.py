@@ -1,7 +1,4 @@
-"""The upload form: a multipart body, parsed as it arrives and passed on in batches.
-
-python-multipart finds the parts. Nothing is spooled to disk, and memory never holds more than one batch of the file.
-"""
+"""The upload form: a multipart body, parsed as it arrives. python-multipart finds the parts; nothing is spooled."""
 
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
@@ -14,10 +11,10 @@ from app.errors import (
     UnsupportedMediaType,
 )
 from app.files.names import display_name
+from app.files.receive import Batch
 from app.files.sniffing import HEAD, plausible
 from app.web.body import declared_length
 
-BATCH = 512 * 1024  # bytes passed to the storage at a time
 MAX_METADATA = 64 * 1024  # bytes
 OVERHEAD = MAX_METADATA + 16 * 1024  # bytes that a body may hold besides the file
 
@@ -38,20 +35,19 @@ def boundary_of(request: Request, max_file: int) -> bytes:
 
 
 class Form:
-    """A push parser of the upload form: `feed` it the body, `take` the file's bytes, then `finish` it.
+    """A Body that is the upload form. `finish` it when it has been fed.
 
     It expects one `file` part of at most `max_file` bytes, with a filename, and at most one `metadata` part, in any
-    order. `size` and `pending` are the bytes of the file so far, in all and since the last `take`.
+    order. `size` is the bytes of the file so far.
     """
 
     def __init__(self, boundary: bytes, max_file: int) -> None:
         self.filename = ""
         self.size = 0
-        self.pending = 0
         self._max_file = max_file
         self._received = 0
         self._head = bytearray()
-        self._chunks: list[memoryview] = []
+        self._batch = Batch()
         self._metadata: bytearray | None = None
         self._part = ""  # the name of the part that is being read
         self._headers: dict[str, str] = {}
@@ -85,10 +81,12 @@ class Form:
         except FormParserError:
             raise MalformedMultipart from None
 
+    @property
+    def pending(self) -> int:
+        return self._batch.pending
+
     def take(self) -> list[memoryview]:
-        """Return the file's bytes since the last call."""
-        chunks, self._chunks, self.pending = self._chunks, [], 0
-        return chunks
+        return self._batch.take()
 
     def finish(self) -> bytes:
         """Return the `metadata` part of the whole body, JSON. Raises MalformedMultipart, UnsupportedDocument."""
@@ -155,8 +153,7 @@ class Form:
             self._head += data[: HEAD - before]
             if self.size >= HEAD and not plausible(bytes(self._head)):
                 raise UnsupportedDocument
-        self._chunks.append(data)
-        self.pending += len(data)
+        self._batch.feed(data)
 
     def _on_end(self) -> None:
         self._complete = True

@@ -3,15 +3,17 @@
 import hashlib
 import hmac
 import time
+from uuid import UUID
 
 from app.errors import InvalidUploadUrl
+from app.files.models import key_of
 from app.storage.base import Announced, Presigned
 
 _PURPOSE = b"document-api upload URL"  # keeps these signatures apart from others made with the same secret
 
 
 class OwnUrls:
-    """A Presigner whose URLs lead to `PUT /uploads/{document_id}`.
+    """A Presigner whose URLs lead to `PUT /uploads/{document_id}`: an announced file is named after its document.
 
     A URL signs only the key and its expiry. Size, type and hash are checked against the document's row, which is
     immutable until the upload completes.
@@ -22,13 +24,12 @@ class OwnUrls:
 
     async def presign(self, key: str, file: Announced, seconds: int) -> Presigned:
         expires = int(time.time()) + seconds
-        name = key.rpartition("/")[2]
-        url = f"uploads/{name}?expires={expires}&signature={self._signature(key, expires)}"
+        url = f"uploads/{key.rpartition('/')[2]}?expires={expires}&signature={self._signature(key, expires)}"
         return Presigned(key, url, {"Content-Type": file.content_type})
 
-    def verify(self, key: str, expires: int, signature: str) -> None:
+    def verify(self, file_id: UUID, expires: int, signature: str) -> None:
         """Raise InvalidUploadUrl unless the signature is valid. `expires` is in seconds since the epoch."""
-        if not hmac.compare_digest(self._signature(key, expires).encode(), signature.encode()):
+        if not hmac.compare_digest(self._signature(key_of(file_id), expires).encode(), signature.encode()):
             raise InvalidUploadUrl
         if time.time() >= expires:
             raise InvalidUploadUrl("The upload URL has expired.")

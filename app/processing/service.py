@@ -17,7 +17,7 @@ from app.database import Database, Retry
 from app.documents import repository as documents
 from app.documents.lifecycle import Status
 from app.documents.schemas import Document
-from app.documents.service import owned, storage_key
+from app.documents.service import owned
 from app.errors import (
     JobFinished,
     JobInProgress,
@@ -28,7 +28,8 @@ from app.errors import (
     UploadIncomplete,
     ValidationFailed,
 )
-from app.idempotency import KeyScope, StoredResponse
+from app.files.models import File
+from app.idempotency import StoredResponse
 from app.jobs import repository as jobs, settlement, transitions
 from app.jobs.kinds import Kind
 from app.jobs.models import Failure
@@ -89,25 +90,24 @@ class ProcessingService:
         IdempotencyKeyReused.
         """
         wish = self._requested(request)
-        scope = KeyScope(owner_id, key, self._settings.idempotency_ttl) if key else None
-        body = request.model_dump(mode="json")
-        fingerprint = idempotency.fingerprint("POST", f"/documents/{document_id}/process", body)
+        body, path = request.model_dump(mode="json"), f"/documents/{document_id}/process"
+        keyed = idempotency.keyed(owner_id, key, self._settings.idempotency_ttl, "POST", path, body)
 
-        def accept(conn: Connection) -> Accepted:
+        job_id = uuid7()
+
+        def accept(conn: Connection) -> StoredResponse:
             document = owned(conn, owner_id, document_id)  # before a replay: the right to it may be gone
-            if scope and (known := idempotency.lookup(conn, scope, fingerprint)):
-                return Accepted(known, None)
-            response = _current(conn, document, wish, force=request.force) or self._start(conn, document, wish)
-            answer = _answer(response)
-            if scope:
-                idempotency.store(conn, scope, fingerprint, answer)
+            answer = idempotency.once(
+                conn, keyed, lambda conn: self._accept(conn, document, wish, job_id, force=request.force)
+            )
             faults.hit("process.in_transaction")
-            return Accepted(answer, response.job.id if response.started else None)
+            return answer
 
-        accepted = await self._db.write(accept)
+        answer = await self._db.write(accept)
         faults.hit("process.after_commit")
-        structlog.contextvars.bind_contextvars(job_id=accepted.answer.location.rpartition("/")[2])
-        return accepted
+        structlog.contextvars.bind_contextvars(job_id=answer.location.rpartition("/")[2])
+        started = answer.status == 202 and not answer.replayed
+        return Accepted(answer, job_id if started else None)
 
     async def result(self, owner_id: UUID, document_id: UUID) -> Result:
         """The current result. Raises NotFound, ResultNotReady, ProcessingFailed."""
@@ -195,13 +195,20 @@ class ProcessingService:
             )
         return RequestedWork(processor.name, processor.version, params.model_dump(mode="json"))
 
-    def _start(self, conn: Connection, document: Document, wish: RequestedWork) -> ProcessResponse:
+    def _accept(
+        self, conn: Connection, document: Document, wish: RequestedWork, job_id: UUID, *, force: bool
+    ) -> StoredResponse:
+        response = _current(conn, document, wish, force=force) or self._start(conn, document, wish, job_id)
+        body = response.model_dump_json().encode()
+        return StoredResponse(202 if response.started else 200, body, f"/jobs/{response.job.id}")
+
+    def _start(self, conn: Connection, document: Document, wish: RequestedWork, job_id: UUID) -> ProcessResponse:
         """Move the document on and create its job. Raises Retry when another transaction moved it first."""
-        job_id, actor = uuid7(), f"user:{document.owner_id}"
+        actor = f"user:{document.owner_id}"
         moved = documents.move(conn, document.id, document.status, Status.PROCESSING, actor=actor, job_id=job_id)
         if moved is None:
             raise Retry
-        work = Work(*wish, file=_input(document))
+        work = Work(*wish, file=_input(documents.file_of(conn, document.id)))
         new = NewJob(
             id=job_id,
             kind=KIND,
@@ -242,11 +249,6 @@ def _current(conn: Connection, document: Document, wish: RequestedWork, *, force
     return ProcessResponse(document=document, job=Job.of(job), started=False) if job else None
 
 
-def _input(document: Document) -> InputFile:
-    assert document.sha256 is not None, "its bytes are verified"
-    return InputFile(storage_key(document.id), document.content_type, document.size, document.sha256)
-
-
-def _answer(response: ProcessResponse) -> StoredResponse:
-    body = response.model_dump_json().encode()
-    return StoredResponse(202 if response.started else 200, body, f"/jobs/{response.job.id}")
+def _input(file: File) -> InputFile:
+    assert file.sha256 is not None, "its bytes are verified"
+    return InputFile(file.key, file.content_type, file.size, file.sha256)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from app import migrations
 from app.database import Database
-from app.documents.claim import Claim
 from app.errors import ConfigurationError
+from app.files.claim import Claim
 from app.storage.base import Storage
 from app.transfer import files, rows
 from app.transfer.errors import TransferError

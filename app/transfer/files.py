@@ -17,8 +17,8 @@ from sqlalchemy import Connection, func, select
 from app.database import Database
 from app.documents.lifecycle import Status
 from app.documents.models import documents
-from app.documents.service import storage_key
 from app.errors import AppError, NotFound
+from app.files.models import key_of
 from app.storage.base import Storage
 from app.telemetry import faults
 from app.transfer.errors import TransferError
@@ -37,7 +37,7 @@ class _File(NamedTuple):
 
     @property
     def key(self) -> str:
-        return storage_key(self.document_id)
+        return key_of(self.document_id)
 
 
 class _Damaged(Exception):

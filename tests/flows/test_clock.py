@@ -11,7 +11,9 @@ import pytest
 from app.database.sqlite import SqliteDatabase
 from app.documents.service import DocumentService
 from app.errors import StorageUnavailable
-from app.files.limits import UploadLimits
+from app.files.claim import Claim
+from app.files.multipart import Form
+from app.files.receive import Receiver
 from app.settings import Settings
 from app.storage.local import LocalStorage
 from tests.api.test_uploads import END, part
@@ -95,10 +97,6 @@ def test_leases_go_by_the_database_s_clock(tmp_path: Path) -> None:
             assert begun["actor"].endswith(f":{user.server.pid}")
 
 
-async def nothing() -> None:
-    """Confirm at once that the files are this database's."""
-
-
 class JumpsFirst:
     """A database whose writes come after the clock was put an hour forward."""
 
@@ -121,9 +119,10 @@ async def test_a_file_that_a_sweep_may_have_taken_for_an_orphan_gets_no_document
 
     db = SqliteDatabase(tmp_path / "app.db")
     storage = LocalStorage(tmp_path / "files")
-    service = DocumentService(JumpsFirst(db, monkeypatch), storage, UploadLimits(Settings()), Settings(), nothing)
+    claim = Claim(db, storage, actor="worker:w")
+    service = DocumentService(JumpsFirst(db, monkeypatch), storage, Receiver(storage, Settings()), claim, Settings())
     with pytest.raises(StorageUnavailable):
-        await service.upload(uuid4(), b"frontier", body(), None)
+        await service.upload(uuid4(), Form(b"frontier", 10_000), body(), None)
     await db.close()
 
 

@@ -1,9 +1,10 @@
-"""Processes of revision 0003 beside those of this version, and what they have left: neither notices the other."""
+"""Processes of revision 0005 beside those of this version, and what those of earlier ones have left."""
 
 import hashlib
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from uuid import UUID, uuid4
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import JSON, Connection, MetaData, Table, insert, select, text, update
+from sqlalchemy import JSON, Connection, MetaData, Table, delete, insert, text, update
 
 from app import migrations
 from app.auth.passwords import ARGON2
@@ -22,17 +23,18 @@ from tests.support.server import Server, until
 from tests.support.user import PASSWORD
 from tests.support.zygote import Forked
 
-CONTENT = pdf("of 0003")
+CONTENT = pdf("of before")
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 PARAMS = {"seconds": 0.0, "fail": None, "flaky": 0}
 ERROR = {"code": "x", "detail": "It failed."}
 
 
-class Revision0003:
-    """What a process of that revision does, statement by statement, knowing nothing of what came later."""
+class Before:
+    """What processes of earlier revisions do, statement by statement, knowing nothing of what came later."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, revision: str) -> None:
         self.data_dir = data_dir
+        self.revision = revision
         self.engine = databases.engine(data_dir)
 
     def migrate(self) -> None:
@@ -41,13 +43,13 @@ class Revision0003:
             config = Config()
             config.set_main_option("script_location", str(Path(migrations.__file__).parent))
             config.attributes["connection"] = conn
-            command.upgrade(config, "0003")
+            command.upgrade(config, self.revision)
             conn.commit()
 
     def table(self, name: str) -> Table:
         table = Table(name, MetaData(), autoload_with=self.engine, resolve_fks=False)
         for column in table.columns:
-            if column.name in {"params", "data", "tags", "error"}:
+            if column.name in {"args", "params", "data", "tags", "error"}:
                 column.type = JSON(none_as_null=True)
         return table
 
@@ -58,17 +60,38 @@ class Revision0003:
             conn.execute(insert(self.table("users")).values(row))
         return user_id
 
-    def upload(self, owner_id: UUID) -> UUID:
+    def path(self, document_id: UUID) -> Path:
+        return self.data_dir / "files" / "documents" / str(document_id)[-2:] / str(document_id)
+
+    def store(self, document_id: UUID) -> None:
+        self.path(document_id).parent.mkdir(parents=True, exist_ok=True)
+        self.path(document_id).write_bytes(CONTENT)
+
+    def upload(self, owner_id: UUID, **values: Any) -> UUID:
         document_id = uuid4()
-        path = self.data_dir / "files" / "documents" / str(document_id)[-2:] / str(document_id)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(CONTENT)
         row = {"id": document_id.hex, "owner_id": owner_id.hex, "filename": "a.pdf", "content_type": PDF_TYPE}
         row |= {"size": len(CONTENT), "sha256": SHA256, "status": "UPLOADED", "version": 1, "tags": []}
-        row |= {"created_at": now(), "updated_at": now()}
+        row |= {"created_at": now(), "updated_at": now(), **values}
+        if row["status"] == "UPLOADED":
+            self.store(document_id)
         with self.engine.begin() as conn:
             conn.execute(insert(self.table("documents")).values(row))
         return document_id
+
+    def initiate(self, owner_id: UUID) -> UUID:
+        return self.upload(owner_id, status="INITIATED", sha256=None, upload_expires_at=now() + timedelta(hours=1))
+
+    def complete(self, document_id: UUID) -> None:
+        documents = self.table("documents")
+        of_it = update(documents).where(documents.c.id == document_id.hex)
+        with self.engine.begin() as conn:
+            conn.execute(of_it.values(status="UPLOADED", version=2, sha256=SHA256, updated_at=now()))
+
+    def delete(self, document_id: UUID) -> None:
+        """But for the file: the process ends before it gets there."""
+        documents = self.table("documents")
+        with self.engine.begin() as conn:
+            conn.execute(delete(documents).where(documents.c.id == document_id.hex))
 
     def accept(self, owner_id: UUID, document_id: UUID) -> UUID:
         job_id = uuid4()
@@ -112,29 +135,38 @@ class Revision0003:
         values = {"status": status, "job_id": job_id.hex, "error": error, "version": documents.c.version + 1}
         conn.execute(update(documents).where(documents.c.id == document_id.hex).values(values))
 
-    def result(self, document_id: UUID) -> Any:
-        results = self.table("results")
-        with self.engine.connect() as conn:
-            return conn.execute(select(results).where(results.c.document_id == document_id.hex)).mappings().one()
-
 
 def now() -> datetime:
     """As both databases store it, whatever the session's time zone."""
     return datetime.now(UTC) if databases.POSTGRESQL else datetime.now(UTC).replace(tzinfo=None)
 
 
-@pytest.fixture
-def old(tmp_path: Path) -> Iterator[Revision0003]:
-    old = Revision0003(tmp_path / "var")
+@contextmanager
+def before(tmp_path: Path, revision: str) -> Iterator[Before]:
+    old = Before(tmp_path / "var", revision)
     old.migrate()
     yield old
     old.engine.dispose()
 
 
-def test_rows_in_every_state_are_kept_and_go_on(old: Revision0003) -> None:
+@pytest.fixture
+def old(tmp_path: Path) -> Iterator[Before]:
+    with before(tmp_path, "0005") as old:
+        yield old
+
+
+@pytest.mark.parametrize("revision", ["0003", "0005"])
+def test_rows_in_every_state_are_kept_and_go_on(revision: str, tmp_path: Path) -> None:
+    with before(tmp_path, revision) as old:
+        every_state_is_kept_and_goes_on(old)
+
+
+def every_state_is_kept_and_goes_on(old: Before) -> None:
     owner_id = old.register("ada@example.com")
     documents = {state: old.upload(owner_id) for state in ("UPLOADED", "QUEUED", "RUNNING", "LOST", "SUCCEEDED")}
     documents |= {state: old.upload(owner_id) for state in ("FAILED", "DEAD", "CANCELLED")}
+    announced = old.initiate(owner_id)
+    old.store(announced)
     jobs = {state: old.accept(owner_id, id_) for state, id_ in documents.items() if state != "UPLOADED"}
     for state in jobs.keys() - {"QUEUED", "CANCELLED"}:
         assert old.claim(jobs[state], -1 if state == "LOST" else 30)
@@ -144,6 +176,11 @@ def test_rows_in_every_state_are_kept_and_go_on(old: Revision0003) -> None:
     old.end(jobs["CANCELLED"], documents["CANCELLED"], "CANCELLED", error=ERROR)
     with Server(old.data_dir) as server:
         user = server.log_in("ada@example.com")
+        for document_id in documents.values():
+            assert user.http.get(f"/documents/{document_id}/content").content == CONTENT
+        assert user.http.get(f"/documents/{announced}/content").json()["code"] == "upload-incomplete"
+        completed = user.http.post(f"/documents/{announced}/complete-upload").json()
+        assert (completed["status"], completed["sha256"]) == ("UPLOADED", SHA256)
         for state in ("QUEUED", "LOST"):
             job = user.finished(str(jobs[state]))
             assert (job["state"], job["attempt"]) == ("SUCCEEDED", 1 + (state == "LOST"))
@@ -162,58 +199,66 @@ def test_rows_in_every_state_are_kept_and_go_on(old: Revision0003) -> None:
             assert user.finished(job["id"])["state"] == "SUCCEEDED"
 
 
-def test_each_runs_what_the_other_accepts_and_reads_what_it_publishes(old: Revision0003) -> None:
+def test_each_has_the_files_of_what_the_other_uploads(old: Before) -> None:
     owner_id = old.register("ada@example.com")
-    with Server(old.data_dir, {"JOB_CONCURRENCY": "0"}) as server:
+    with Server(old.data_dir) as server:
         user = server.log_in("ada@example.com")
-        # Accepted here, run there.
-        document_id = UUID(user.upload()["id"])
-        job_id = UUID(user.start(str(document_id))["id"])
-        claimed = old.claim(job_id)
-        assert (claimed["processor"], claimed["processor_version"], claimed["params"]) == ("simulated", "1", PARAMS)
-        assert claimed["hint_at"] is not None
-        assert old.claim(job_id) is None
-        old.end(job_id, document_id, "SUCCEEDED")
-        result = user.http.get(f"/documents/{document_id}/result").json()
-        assert (result["data"], result["processor"]) == ({"by": "old"}, "simulated")
-        assert user.http.get(f"/documents/{document_id}/results/simulated").json() == result
-        # Accepted there, run here.
-        document_id = old.upload(owner_id)
-        job_id = old.accept(owner_id, document_id)
-        server.stop()
-        user = server.restarted(user, JOB_CONCURRENCY="4")
-        assert user.finished(str(job_id))["state"] == "SUCCEEDED"
-        published = old.result(document_id)
-        assert UUID(str(published["job_id"])) == job_id
-        assert published["data"]["simulated"] is True
-        # Run again there: theirs is in the place of ours, for both.
-        job_id = old.accept(owner_id, document_id)
-        until(lambda: user.job(str(job_id))["state"] == "SUCCEEDED")
-        assert UUID(str(old.result(document_id)["job_id"])) == job_id
+        ours = UUID(user.upload(content=CONTENT)["id"])
+        assert old.path(ours).read_bytes() == CONTENT
+        theirs, announced = old.upload(owner_id), old.initiate(owner_id)
+        old.store(announced)
+        old.complete(announced)
+        for document_id in (theirs, announced):
+            assert user.http.get(f"/documents/{document_id}/content").content == CONTENT
+            job = user.finished(user.start(str(document_id), params={"seconds": 0})["id"])
+            assert job["state"] == "SUCCEEDED"
+            result = user.http.get(f"/documents/{document_id}/result").json()
+            assert result["input_sha256"] == SHA256
+            assert user.http.delete(f"/documents/{document_id}").status_code == 204
+            until(lambda document_id=document_id: not old.path(document_id).exists())
 
 
-def test_a_job_of_theirs_whose_worker_dies_is_rescued_here(old: Revision0003) -> None:
-    old.register("ada@example.com")
-    with Server(old.data_dir, {"LEASE_SECONDS": "1"}) as server:
+def test_what_the_other_deletes_is_swept_and_what_it_has_is_not(old: Before) -> None:
+    owner_id = old.register("ada@example.com")
+    with Server(old.data_dir, {"ORPHAN_GRACE_SECONDS": "1"}) as server:
         user = server.log_in("ada@example.com")
-        document_id = UUID(user.upload()["id"])
+        kept, *gone = [old.upload(owner_id) for _ in range(30)]
+        gone.append(UUID(user.upload()["id"]))
+        for document_id in gone:
+            old.delete(document_id)
+        until(lambda: not any(old.path(document_id).exists() for document_id in gone))
+        assert user.http.get(f"/documents/{kept}/content").content == CONTENT
+        assert "upkeep" not in user.http.get("/readyz").json()["alarms"]
+
+
+def test_files_of_documents_deleted_before_are_remembered(old: Before) -> None:
+    """More of them than a sweep would remove on suspicion."""
+    owner_id = old.register("ada@example.com")
+    gone = [old.upload(owner_id) for _ in range(30)]
+    for document_id in gone:
+        old.delete(document_id)
+        event = {"id": uuid4().hex, "event": "document.deleted", "at": now(), "actor": "x", "data": {}}
         with old.engine.begin() as conn:
-            job_id = uuid4()
-            old.move(conn, document_id, "PROCESSING", job_id)
-        jobs = old.table("jobs")
-        owner = UUID(user.document(str(document_id))["owner_id"])
-        row: dict[str, Any] = {"id": job_id.hex, "document_id": document_id.hex, "owner_id": owner.hex}
-        row |= {"processor": "simulated", "processor_version": "1", "params": PARAMS, "state": "RUNNING"}
-        row |= {"fence": 1, "tries": 1, "max_tries": 5, "run_at": now(), "hint_at": now(), "locked_by": "old"}
-        row |= {"locked_until": now(), "progress": 0.0, "dead": False, "created_at": now(), "started_at": now()}
+            conn.execute(insert(old.table("events")).values(event | {"document_id": document_id.hex}))
+    with Server(old.data_dir, {"ORPHAN_GRACE_SECONDS": "1"}):
+        until(lambda: not any(old.path(document_id).exists() for document_id in gone))
+
+
+def test_a_key_that_the_other_has_only_reserved_is_free(old: Before) -> None:
+    """Until its request is done, which then replays ours."""
+    with Server(old.data_dir) as server:
+        user = server.register()
+        document = user.upload(key="first")
         with old.engine.begin() as conn:
-            conn.execute(insert(jobs).values(row))
-        finished = user.finished(str(job_id))
-        assert (finished["state"], finished["attempt"]) == ("SUCCEEDED", 2)
+            row = {"user_id": UUID(document["owner_id"]).hex, "key": "second", "holder": uuid4().hex}
+            keys = old.table("idempotency_keys")
+            conn.execute(insert(keys).values(row | {"expires_at": now() + timedelta(seconds=30)}))
+        again = user.upload(CONTENT, key="second")
+        assert user.upload(CONTENT, key="second")["id"] == again["id"]
 
 
 @pytest.mark.postgresql
-def test_a_migration_that_waits_for_a_long_reader_makes_nobody_wait_behind_it(old: Revision0003) -> None:
+def test_a_migration_that_waits_for_a_long_reader_makes_nobody_wait_behind_it(old: Before) -> None:
     environment = {**os.environ, **databases.settings(old.data_dir), "DATA_DIR": str(old.data_dir)}
     slowest = 0.0
     with old.engine.connect() as reader, old.engine.connect() as other:

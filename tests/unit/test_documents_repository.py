@@ -1,6 +1,7 @@
 """The compare-and-swaps themselves: SQLite takes turns, so no race from outside would show one missing."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
@@ -11,11 +12,12 @@ from app.database import metadata, now
 from app.documents import repository
 from app.documents.lifecycle import Status
 from app.documents.models import documents
-from app.documents.schemas import Document, Failure
+from app.documents.schemas import Document, Failure, Metadata
+from app.files.models import File, files, key_of
 
 OWNER = uuid4()
 ERROR = Failure(code="size-mismatch", detail="Size not as announced")
-FACTS = {"size": 1, "sha256": "0" * 64, "content_type": "application/pdf"}
+SHA256 = "0" * 64
 
 
 @pytest.fixture
@@ -29,11 +31,17 @@ def conn() -> Iterator[Connection]:
 
 
 def add(conn: Connection, status: Status, expires_in: float = 0) -> Document:
-    document_id = uuid4()
-    row = {"id": document_id, "owner_id": OWNER, "status": status, "version": 1, "filename": "a.pdf", "tags": []}
-    times = {"created_at": now(), "updated_at": now(), "upload_expires_at": now(expires_in)}
-    conn.execute(insert(documents).values(**row, **FACTS, **times))
-    return found(conn, document_id)
+    file_id = uuid4()
+    verified = SHA256 if status is Status.UPLOADED else None
+    file = File(file_id, key_of(file_id), "application/pdf", 1, verified)
+    if status is Status.UPLOADED:
+        return repository.add(conn, OWNER, "a.pdf", Metadata(), file)
+    return repository.announce(conn, OWNER, "a.pdf", Metadata(), file, sha256=None, expires_in=expires_in)
+
+
+def complete(conn: Connection, document: Document) -> Document | None:
+    file = repository.file_of(conn, document.id)
+    return repository.complete(conn, document, replace(file, sha256=SHA256))
 
 
 def found(conn: Connection, document_id: UUID) -> Document:
@@ -54,19 +62,22 @@ def test_an_upload_is_completed_or_rejected_once(conn: Connection) -> None:
     """The file of a rejected upload may be removed at any time after, so it can never be completed."""
     rejected, completed = add(conn, Status.INITIATED), add(conn, Status.INITIATED)
     assert repository.reject(conn, rejected, ERROR)
-    assert repository.complete(conn, rejected, FACTS) is None
+    assert complete(conn, rejected) is None
     assert not repository.reject(conn, rejected, ERROR)
     assert (found(conn, rejected.id).status, found(conn, rejected.id).error) == (Status.INITIATED, ERROR)
-    assert repository.complete(conn, completed, FACTS)
+    assert complete(conn, completed)
     assert not repository.reject(conn, completed, ERROR)
-    assert repository.complete(conn, completed, FACTS) is None
+    assert complete(conn, completed) is None
     assert (found(conn, completed.id).status, found(conn, completed.id).error) == (Status.UPLOADED, None)
 
 
 def test_only_uploads_that_are_late_and_not_complete_expire(conn: Connection) -> None:
     late, rejected, timely, completed = (add(conn, Status.INITIATED, seconds) for seconds in (-100, -100, -1, -100))
     assert repository.reject(conn, rejected, ERROR)
-    assert repository.complete(conn, completed, FACTS)
-    assert set(repository.expire(conn, 50, "worker:w")) == {late.id, rejected.id}
+    assert complete(conn, completed)
+    keys = {key_of(late.id), key_of(rejected.id)}
+    assert set(repository.expire(conn, 50, "worker:w")) == keys
+    found_files = dict(conn.execute(select(files.c.key, files.c.sha256).where(files.c.discarded_at.is_(None))).all())
+    assert found_files == {key_of(timely.id): None, key_of(completed.id): SHA256}
     assert set(conn.scalars(select(documents.c.id))) == {timely.id, completed.id}
-    assert repository.complete(conn, late, FACTS) is None
+    assert repository.complete(conn, late, File(late.id, key_of(late.id), "application/pdf", 1, SHA256)) is None

@@ -18,7 +18,10 @@ from app.auth.models import refresh_tokens, token_families, users
 from app.database import Database, batches, now
 from app.documents import repository
 from app.documents.models import documents
+from app.documents.schemas import Metadata
 from app.errors import StorageUnavailable
+from app.files import repository as files_repository
+from app.files.models import File, files, key_of
 from app.upkeep import Chore, Skipped, Upkeep
 from tests.support import databases
 from tests.support.logs import captured
@@ -127,6 +130,18 @@ async def test_a_shared_chore_is_done_by_one_process_at_a_time_however_long_it_t
         await until(lambda: begun > 1)
 
 
+def new_file() -> File:
+    file_id = uuid7()
+    return File(file_id, key_of(file_id), "application/pdf", 1, None)
+
+
+def discard(conn: Any) -> None:
+    rows = {"content_type": "x", "size": 1, "created_at": now()}
+    for age in (files_repository.KEPT_SECONDS + 10, 10):
+        ready = insert(files).values(**rows, discarded_at=now(-age))
+        conn.execute(ready, [{"id": uuid7(), "key": f"{age} {n}"} for n in range(120)])
+
+
 async def count(db: Database, table: Any) -> int:
     counted = select(func.count()).select_from(table)
     return await db.read(lambda conn: int(conn.execute(counted).scalar_one()))
@@ -163,13 +178,16 @@ async def test_what_has_expired_goes_in_bounded_batches_and_nothing_else(
             conn.execute(insert(refresh_tokens).values(expires_at=now(age)), tokens)
 
     def announce(conn: Any) -> None:
-        common = {"owner_id": OWNER, "filename": "a", "content_type": "x", "size": 1, "version": 1, "tags": []}
-        for status, age in (("INITIATED", -10), ("INITIATED", 60), ("UPLOADED", -10)):
-            ready = insert(documents).values(created_at=now(), updated_at=now(), upload_expires_at=now(age))
-            conn.execute(ready, [{"id": uuid7(), "status": status, **common} for _ in range(120)])
+        for age in [-10.0, 60.0] * 120:
+            repository.announce(conn, OWNER, "a", Metadata(), new_file(), sha256=None, expires_in=age)
+        for _ in range(120):
+            repository.add(conn, OWNER, "a", Metadata(), new_file())
 
     await db.write(log_in)
     await db.write(announce)
+    await db.write(discard)
+    await files_repository.forget_discarded(db)
+    assert await count(db, files) == 480
     await idempotency.forget_expired(db)
     await auth.forget_expired(db)
     expired = set()
@@ -179,7 +197,7 @@ async def test_what_has_expired_goes_in_bounded_batches_and_nothing_else(
     assert (await count(db, idempotency.records), await count(db, token_families)) == (120, 1)
     assert (await count(db, refresh_tokens), await count(db, documents)) == (120, 240)
     told = select(events.events.c.document_id).where(events.events.c.event == "document.upload_expired")
-    assert set(await db.read(lambda conn: conn.scalars(told).all())) == expired
+    assert {key_of(each) for each in await db.read(lambda conn: conn.scalars(told).all())} == expired
     assert len(expired) == 120
 
 

@@ -19,10 +19,9 @@ from sqlalchemy import Connection
 
 from app import events
 from app.database import Database
-from app.documents import repository
-from app.documents.service import document_of
 from app.errors import AppError, ConfigurationError, StorageUnavailable
 from app.events import Reference
+from app.files import repository
 from app.storage.base import Storage
 from app.upkeep import Skipped
 
@@ -182,8 +181,7 @@ class Claim:
         return "" if ours else NO_DOCUMENT.format(len(keys))
 
     async def _with_document(self, keys: list[str]) -> int:
-        ids = {document_id for key in keys if (document_id := document_of(key))}
-        return len(ids) - len(await self._db.read(partial(repository.without_document, ids=list(ids))))
+        return len(await self._db.read(partial(repository.known, keys=keys)))
 
     def _raise_objection(self) -> None:
         if self._objection:

@@ -1,0 +1,145 @@
+"""Receiving a file: stream, staged, verified, published.
+
+There are three ways in. A multipart form and a PUT bring the bytes here (`receiving`); with a presigned URL they are in
+the storage already (`stored`). Whichever it is, a file has been verified, and survives a power cut, before its row is
+committed.
+"""
+
+import asyncio
+import hashlib
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from app.errors import (
+    ContentTypeMismatch,
+    NotFound,
+    Sha256Mismatch,
+    SizeMismatch,
+    StorageUnavailable,
+    UnsafeArchive,
+    UnsupportedMediaType,
+    UploadMissing,
+)
+from app.files.limits import Limiter, paced
+from app.files.models import File
+from app.files.sniffing import sniff
+from app.settings import Settings
+from app.storage.base import Staged, Storage, Stored
+
+BATCH = 512 * 1024  # bytes that are passed to the storage at a time
+UPLOAD_TIMEOUT = 60.0  # seconds that an upload waits for capacity
+SMALL = 4096  # bytes; an object for each smaller piece could take more memory than what it holds
+
+REJECTIONS = (SizeMismatch, ContentTypeMismatch, Sha256Mismatch, UnsafeArchive, UnsupportedMediaType)
+
+
+class Batch:
+    """Bytes on their way to the storage, in few pieces whatever the pieces in which they came."""
+
+    def __init__(self) -> None:
+        self.pending = 0
+        self._pieces: list[bytearray | memoryview] = []
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Append bytes. Small ones are copied together."""
+        self.pending += len(data)
+        if len(data) >= SMALL:
+            self._pieces.append(memoryview(data))
+        elif self._pieces and isinstance(last := self._pieces[-1], bytearray):
+            last += data
+        else:
+            self._pieces.append(bytearray(data))
+
+    def take(self) -> list[memoryview]:
+        """Return the bytes since the last call."""
+        pieces, self._pieces, self.pending = self._pieces, [], 0
+        return [memoryview(piece) for piece in pieces]
+
+
+class Body(Protocol):
+    """What a request's body is fed to as it arrives: a Batch, or a parser that finds the file in it."""
+
+    @property
+    def pending(self) -> int:
+        """Bytes of the file since the last `take`."""
+
+    def feed(self, data: bytes, /) -> None:
+        """Read on. Raises what is wrong with the body, as soon as it shows."""
+
+    def take(self) -> list[memoryview]:
+        """Return the file's bytes since the last call."""
+
+
+class Receiver:
+    """Receives files within the limits that all uploads of a process share: their number, and the pace of each."""
+
+    def __init__(self, storage: Storage, settings: Settings) -> None:
+        self._storage = storage
+        self._settings = settings
+        self._uploads = Limiter(settings.upload_slots, UPLOAD_TIMEOUT)
+        self._examinations = Limiter(settings.upload_slots, UPLOAD_TIMEOUT)
+
+    @asynccontextmanager
+    async def receiving(
+        self, key: str, body: Body, stream: AsyncIterator[bytes], *, longest: float = math.inf
+    ) -> AsyncIterator[Staged]:
+        """Feed the whole stream to the body, for up to `longest` seconds, and the file in it to the storage.
+
+        In the block all bytes are here: verify them, then commit. Leaving it otherwise, for any reason, leaves nothing
+        behind. Raises RequestTimeout, TooBusy,
+        StorageFull, StorageUnavailable, and what the body raises.
+        """
+        limits = self._settings
+        longest = min(longest, limits.upload_max_seconds)
+        async with self._uploads.acquire(), self._storage.create(key) as staged:
+            async for chunk in paced(stream, limits.upload_idle_seconds, limits.upload_min_rate, longest):
+                body.feed(chunk)
+                if body.pending >= BATCH:
+                    await staged.write(body.take())
+            await staged.write(body.take())
+            yield staged
+
+    async def stored(self, expected: File) -> File:
+        """Verify a file that is in the storage already, and return it as it is.
+
+        Raises UploadMissing, one of REJECTIONS if the file is not the expected one, TooBusy, StorageFull,
+        StorageUnavailable.
+        """
+        async with self._examinations.acquire():
+            try:
+                if await self.has_byte(expected.key, expected.size):  # before the copy: it may be far larger
+                    raise SizeMismatch
+                await self._storage.sync(expected.key)
+                async with self._storage.local_copy(expected.key) as path:
+                    return await asyncio.to_thread(_examined, path, expected)
+            except NotFound:
+                raise UploadMissing from None
+            except OSError as error:
+                raise StorageUnavailable from error
+
+    async def has_byte(self, key: str, position: int) -> bool:
+        """Return whether a stored file has a byte at the position. Raises NotFound, StorageUnavailable."""
+        return bool([chunk async for chunk in self._storage.read(key, position, 1)])
+
+
+def _examined(path: Path, expected: File) -> File:
+    """Return the file as it is. Raises one of REJECTIONS if it differs from what was expected. Blocks."""
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        compare(expected, Stored(file.tell(), sha256))
+        content_type = sniff(file)
+    if content_type != expected.content_type:
+        raise ContentTypeMismatch(f"The file is {content_type}.")
+    return replace(expected, sha256=sha256)
+
+
+def compare(expected: File, received: Stored) -> None:
+    """Raise SizeMismatch or Sha256Mismatch unless what was received is the expected file, as far as that is known."""
+    if received.size != expected.size:
+        raise SizeMismatch
+    if expected.sha256 not in {None, received.sha256}:
+        raise Sha256Mismatch

@@ -1,0 +1,42 @@
+"""All SQL on files. Functions run inside the caller's transaction."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from uuid import UUID
+
+from sqlalchemy import Connection, insert, select, update
+
+from app.database import Database, Prepared, delete_expired, now
+from app.files.models import File, files
+
+KEPT_SECONDS = 30 * 86400.0  # that a discarded file is remembered: a presigned URL may bring it back for up to a week
+
+_ADD = Prepared(insert(files).values(created_at=now()))
+
+
+def add(conn: Connection, file: File) -> None:
+    """Insert a file that is stored, or announced."""
+    _ADD.count(conn, asdict(file))
+
+
+def verify(conn: Connection, file: File) -> None:
+    """Record what an announced file turned out to be."""
+    values = {name: value for name, value in asdict(file).items() if name not in {"id", "key"}}
+    conn.execute(update(files).where(files.c.id == file.id).values(**values))
+
+
+def discard(conn: Connection, file_ids: Collection[UUID]) -> list[str]:
+    """Say that nothing refers to these files any more. Returns their keys: the bytes may be removed."""
+    discarded = update(files).where(files.c.id.in_(file_ids)).values(discarded_at=now()).returning(files.c.key)
+    return list(conn.scalars(discarded))
+
+
+def known(conn: Connection, keys: Sequence[str]) -> dict[str, bool]:
+    """Those of the keys that this database has a file for, each with whether it was discarded."""
+    query = select(files.c.key, files.c.discarded_at.is_not(None)).where(files.c.key.in_(keys))
+    return dict(conn.execute(query).all())
+
+
+async def forget_discarded(db: Database) -> None:
+    """Delete the rows of files that were discarded long ago, however many."""
+    await delete_expired(db, files.c.discarded_at, kept=KEPT_SECONDS)
