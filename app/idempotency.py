@@ -6,9 +6,10 @@ when the work was done. Only successful responses are stored: a refused request 
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -137,14 +138,18 @@ def once(
 class InProgress:
     """The keys whose requests this process is receiving. Spares it from receiving the same file twice at once."""
 
-    def __init__(self) -> None:
-        self._keys: set[tuple[UUID, str]] = set()
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._keys: set[tuple[UUID, str | None]] = set()
 
-    @contextmanager
-    def hold(self, user_id: UUID, key: str | None) -> Iterator[None]:
-        """Hold the key, if there is one, for as long as the block lasts. Raises RequestInProgress."""
-        held = (user_id, key or "")
-        if key is None:
+    @asynccontextmanager
+    async def hold(self, user_id: UUID, key: str | None) -> AsyncIterator[None]:
+        """Hold the key, if there is one, for as long as the block lasts.
+
+        Raises RequestInProgress if it is held, unless its request is done: that may be replayed any number of times.
+        """
+        held = (user_id, key)
+        if key is None or (held in self._keys and await self._is_done(user_id, key)):
             yield
             return
         if held in self._keys:
@@ -154,6 +159,9 @@ class InProgress:
             yield
         finally:
             self._keys.remove(held)
+
+    async def _is_done(self, user_id: UUID, key: str) -> bool:
+        return await self._db.read(partial(_LOOKUP.one, values={"user": user_id, "sent": key})) is not None
 
 
 async def forget_expired(db: Database) -> None:

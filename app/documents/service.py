@@ -57,7 +57,7 @@ class DocumentService:
         self._claim = claim
         self._settings = settings
         self.max_upload_bytes = settings.max_upload_bytes
-        self._in_progress = InProgress()
+        self._in_progress = InProgress(db)
         self._downloads = Limiter(settings.download_slots, DOWNLOAD_TIMEOUT)
 
     async def upload(self, owner_id: UUID, form: Form, body: AsyncIterator[bytes], key: str | None) -> StoredResponse:
@@ -69,7 +69,7 @@ class DocumentService:
         ValidationFailed, RequestTimeout, RequestInProgress, IdempotencyKeyReused, TooBusy, StorageFull, Unavailable.
         """
         file_id = uuid7()
-        with self._in_progress.hold(owner_id, key):
+        async with self._in_progress.hold(owner_id, key):
             async with self._receiver.receiving(key_of(file_id), form, body) as staged:
                 metadata = _metadata(form.finish())
                 content_type = await staged.inspect(sniff)

@@ -1,19 +1,13 @@
 """Direct uploads when the client, the disk or the clock misbehave, and where their URLs lead."""
 
 import socket
-import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx2
-import pytest
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import create_engine
 
-from app import migrations
 from tests.flows.test_object_storage import ENVIRONMENT
 from tests.support.direct_uploads import announce, complete, initiate, put
 from tests.support.factories import PDF_TYPE, pdf
@@ -186,45 +180,6 @@ def test_completions_have_places_of_their_own(tmp_path: Path) -> None:
             until(lambda: list((tmp_path / "var" / "files").glob("staging/*")))
             assert complete(user, sent).status_code == 200
             assert list((tmp_path / "var" / "files").glob("staging/*"))
-
-
-@pytest.mark.sqlite
-def test_migrating_keeps_what_is_there(tmp_path: Path) -> None:
-    """SQLite cannot alter a column; making the table anew would take jobs and results along."""
-    file = tmp_path / "var" / "app.db"
-    with Server(tmp_path / "var") as server:
-        user = server.register()
-        document = user.upload()
-        user.finished(user.start(document["id"])["id"])
-        before = user.document(document["id"])
-        assert server.stop() == 0
-        downgrade(file)
-        user = server.restarted(user)
-        assert user.document(document["id"]) == before
-        assert user.http.get(f"/documents/{document['id']}/result").status_code == 200
-        assert user.http.get(f"/documents?sha256={document['sha256']}").json()["items"] == [before]
-
-
-def downgrade(file: Path) -> None:
-    """To the schema of 0001 as that revision made it, with the rows that are there."""
-    old = file.with_name("old.db")
-    engine = create_engine(f"sqlite:///{old}")
-    with engine.connect() as conn:
-        config = Config()
-        config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-        config.attributes["connection"] = conn
-        command.upgrade(config, "0001")
-    engine.dispose()
-    with closing(sqlite3.connect(old)) as conn:
-        conn.execute("ATTACH ? AS new", [str(file)])
-        tables = [name for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        for table in set(tables) - {"alembic_version", "sqlite_sequence"}:
-            columns = ", ".join(f'"{row[1]}"' for row in conn.execute(f"PRAGMA table_info({table})"))
-            conn.execute(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM new.{table}")  # noqa: S608
-        conn.commit()
-    for suffix in ("-wal", "-shm"):
-        file.with_name(file.name + suffix).unlink(missing_ok=True)
-    old.replace(file)
 
 
 def test_only_its_own_url_opens_it(tmp_path: Path) -> None:

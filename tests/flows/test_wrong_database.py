@@ -16,6 +16,7 @@ from sqlalchemy import delete, func, select
 
 from app.documents.models import documents
 from app.events import events
+from app.files import models
 from app.storage.s3.storage import MARK
 from tests.flows.test_object_storage import ENVIRONMENT
 from tests.flows.test_transfer import on_sqlite
@@ -244,7 +245,8 @@ def test_rows_that_go_behind_the_services_back(place: Place, tmp_path: Path) -> 
         kept, *lost = [user.upload() for _ in range(12)]
         server.stop()
         with databases.engine(tmp_path / "var").begin() as conn:
-            conn.execute(delete(documents).where(documents.c.id != UUID(kept["id"])))
+            for table in (documents, models.files):
+                conn.execute(delete(table).where(table.c.id != UUID(kept["id"])))
         time.sleep(GRACE + 1)  # S3 dates to the second: all are to be old enough, or some would be few
         server.restarted(user, ORPHAN_GRACE_SECONDS=str(GRACE))
         until(lambda: server.logs("storage.sweep_stopped"))

@@ -16,7 +16,7 @@ _KEPT_DAYS = 30  # that a deleted document's file is remembered
 _DISCARDED = sa.text("discarded_at IS NOT NULL")
 _FACTS = "id, key, content_type, size, sha256, created_at"
 _VERIFIED = "CASE WHEN {0}.status <> 'INITIATED' THEN {0}.sha256 END"
-_DELETED = "event IN ('document.deleted', 'document.upload_expired') AND document_id IS NOT NULL"
+_DELETED = "event IN ('document.deleted', 'document.upload_expired')"
 
 
 def upgrade() -> None:
@@ -93,9 +93,10 @@ _SQLITE = (
         UPDATE files SET size = NEW.size, sha256 = NEW.sha256 WHERE id = NEW.file_id;
     END
     """,
+    # By the event, and not by the row: one that goes behind the service's back leaves its file alone.
     f"""
-    CREATE TRIGGER discard_file_of_0005 AFTER DELETE ON documents BEGIN
-        UPDATE files SET discarded_at = {_NOW} WHERE id = OLD.file_id;
+    CREATE TRIGGER discard_file_of_0005 AFTER INSERT ON events WHEN NEW.{_DELETED} BEGIN
+        UPDATE files SET discarded_at = {_NOW} WHERE id = NEW.document_id;
     END
     """,  # noqa: S608 - names of our own
 )
@@ -123,25 +124,28 @@ _POSTGRESQL = (
     "DROP TRIGGER IF EXISTS add_file_of_0005 ON documents",
     "CREATE TRIGGER add_file_of_0005 BEFORE INSERT ON documents FOR EACH ROW EXECUTE FUNCTION add_file_of_0005()",
     """
-    CREATE OR REPLACE FUNCTION follow_document_of_0005() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE OR REPLACE FUNCTION verify_file_of_0005() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        IF TG_OP = 'DELETE' THEN
-            UPDATE files SET discarded_at = statement_timestamp() WHERE id = OLD.file_id;
-        ELSE
-            UPDATE files SET size = NEW.size, sha256 = NEW.sha256 WHERE id = NEW.file_id;
-        END IF;
+        UPDATE files SET size = NEW.size, sha256 = NEW.sha256 WHERE id = NEW.file_id;
         RETURN NULL;
     END $$
     """,
     "DROP TRIGGER IF EXISTS verify_file_of_0005 ON documents",
     """
     CREATE TRIGGER verify_file_of_0005 AFTER UPDATE OF status ON documents FOR EACH ROW
-    WHEN (OLD.status = 'INITIATED' AND NEW.status = 'UPLOADED') EXECUTE FUNCTION follow_document_of_0005()
+    WHEN (OLD.status = 'INITIATED' AND NEW.status = 'UPLOADED') EXECUTE FUNCTION verify_file_of_0005()
     """,
-    "DROP TRIGGER IF EXISTS discard_file_of_0005 ON documents",
     """
-    CREATE TRIGGER discard_file_of_0005 AFTER DELETE ON documents FOR EACH ROW
-    EXECUTE FUNCTION follow_document_of_0005()
+    CREATE OR REPLACE FUNCTION discard_file_of_0005() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        UPDATE files SET discarded_at = statement_timestamp() WHERE id = NEW.document_id;
+        RETURN NULL;
+    END $$
+    """,
+    "DROP TRIGGER IF EXISTS discard_file_of_0005 ON events",
+    f"""
+    CREATE TRIGGER discard_file_of_0005 AFTER INSERT ON events FOR EACH ROW
+    WHEN (NEW.{_DELETED}) EXECUTE FUNCTION discard_file_of_0005()
     """,
 )
 _FILL = f"""
