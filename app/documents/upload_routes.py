@@ -10,8 +10,7 @@ from app import idempotency
 from app.auth.dependencies import CurrentUser, authenticated_router
 from app.documents import describe
 from app.documents.dependencies import DocumentId
-from app.documents.schemas import Document
-from app.documents.upload_schemas import NewUpload, Upload
+from app.documents.schemas import Document, NewUpload, Upload
 from app.documents.uploads import Sent, UploadService
 from app.errors import (
     AlreadyStored,

@@ -22,9 +22,8 @@ from app import idempotency
 from app.database import Database, after_commit
 from app.documents import repository
 from app.documents.lifecycle import Status
-from app.documents.schemas import Document
+from app.documents.schemas import Document, NewUpload, Upload
 from app.documents.service import owned
-from app.documents.upload_schemas import NewUpload, Upload
 from app.errors import (
     AlreadyStored,
     ContentTypeMismatch,

@@ -11,6 +11,7 @@ from sqlalchemy import Row, Select, select
 
 from app.documents.models import documents
 from app.events import events
+from app.files import models
 from app.jobs.models import LIVE, jobs
 from app.processing.models import results
 from tests.support import databases
@@ -30,7 +31,7 @@ class Ledger:
             return list(conn.execute(query))
 
     def files(self) -> dict[UUID, Path]:
-        """The committed files by the id of their document."""
+        """The committed files by their id."""
         return {UUID(path.name): path for path in (self._data_dir / "files").glob("documents/*/*")}
 
     def settle(self, timeout: float = 30) -> None:
@@ -43,7 +44,8 @@ class Ledger:
     def _unsettled(self) -> str:
         if live := self.rows(select(jobs).where(jobs.c.state.in_(LIVE))):
             return f"live jobs: {live}"
-        if orphans := set(self.files()) - {row.id for row in self.rows(select(documents.c.id))}:
+        kept = select(models.files.c.id).where(models.files.c.discarded_at.is_(None))
+        if orphans := set(self.files()) - {row.id for row in self.rows(kept)}:
             return f"orphaned files: {orphans}"
         return f"staged: {staged}" if (staged := list((self._data_dir / "files/staging").iterdir())) else ""
 
@@ -51,12 +53,17 @@ class Ledger:
         """Raise AssertionError for anything lost, doubled or half done."""
         rows, files, stories = self.rows(select(documents)), self.files(), self._stories()
         current = {(row.document_id, row.job_id) for row in self.rows(select(results))}
-        assert set(files) <= {row.id for row in rows}
+        kept = {row.id: row for row in self.rows(select(models.files).where(models.files.c.discarded_at.is_(None)))}
+        assert {row.key for row in kept.values()} >= {f"documents/{name}" for name in files}
+        assert {row.file_id for row in rows if not row.error or row.status != "INITIATED"} == set(kept)
         for row in rows:
             assert ((row.id, row.job_id) in current) == (row.status == "COMPLETED")
             _check_story(row, stories["document_id"][row.id])
             if row.status != "INITIATED":
-                assert hashlib.sha256(files[row.id].read_bytes()).hexdigest() == row.sha256
+                file = kept[row.file_id]
+                content = hashlib.sha256(files[UUID(file.key.rpartition("/")[2])].read_bytes()).hexdigest()
+                assert content == file.sha256 == row.sha256
+                assert (file.size, file.content_type) == (row.size, row.content_type)
         for row in self.rows(select(jobs)):
             _check_job(row, stories["job_id"][row.id])
 
