@@ -29,6 +29,16 @@ PARAMS = {"seconds": 0.0, "fail": None, "flaky": 0}
 ERROR = {"code": "x", "detail": "It failed."}
 
 
+AS_RELEASED = (  # what lived beside revision 0003, by name
+    [
+        "CREATE FUNCTION fill_job() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$",
+        "CREATE TRIGGER fill_job BEFORE INSERT ON jobs FOR EACH ROW EXECUTE FUNCTION fill_job()",
+    ]
+    if databases.POSTGRESQL
+    else ["CREATE TRIGGER fill_job_for_0003 AFTER INSERT ON jobs BEGIN UPDATE jobs SET hint_at = NEW.run_at; END"]
+)
+
+
 class Before:
     """What processes of earlier revisions do, statement by statement, knowing nothing of what came later."""
 
@@ -45,6 +55,10 @@ class Before:
             config.attributes["connection"] = conn
             command.upgrade(config, self.revision)
             conn.commit()
+            if self.revision == "0005":
+                for statement in AS_RELEASED:
+                    conn.exec_driver_sql(statement)
+                conn.commit()
 
     def table(self, name: str) -> Table:
         table = Table(name, MetaData(), autoload_with=self.engine, resolve_fks=False)
@@ -101,6 +115,10 @@ class Before:
         row |= {"processor": "simulated", "processor_version": "1", "params": PARAMS, "state": "QUEUED"}
         row |= {"fence": 0, "tries": 0, "max_tries": 5, "run_at": now(), "hint_at": now() + timedelta(seconds=30)}
         row |= {"progress": 0.0, "dead": False, "created_at": now()}
+        if self.revision == "0005":
+            file = {"key": f"documents/{document_id}", "content_type": PDF_TYPE, "size": len(CONTENT), "sha256": SHA256}
+            args = {"processor": "simulated", "version": "1", "params": PARAMS, "file": file}
+            row |= {"queue": "process/simulated@1", "key": f"document:{document_id}", "args": args}
         with self.engine.begin() as conn:
             self.move(conn, document_id, "PROCESSING", job_id)
             conn.execute(insert(self.table("jobs")).values(row))
@@ -125,12 +143,12 @@ class Before:
             self.move(conn, document_id, status, job_id, values.get("error"))
 
     def publish(self, conn: Connection, job_id: UUID, document_id: UUID) -> None:
-        conn.exec_driver_sql(
-            "INSERT INTO results (document_id, job_id, data, created_at) VALUES "  # noqa: S608 - ids of our own
-            f"('{document_id.hex}', '{job_id.hex}', '{{\"by\": \"old\"}}', '{now():%Y-%m-%d %H:%M:%S.%f}') "
-            "ON CONFLICT (document_id) DO UPDATE SET job_id = excluded.job_id, data = excluded.data,"
-            " created_at = excluded.created_at"
-        )
+        row: dict[str, Any] = {"document_id": document_id.hex, "job_id": job_id.hex, "data": {"by": "old"}}
+        row["created_at"] = now()
+        if self.revision == "0005":
+            row |= {"processor": "simulated", "processor_version": "1", "params": PARAMS, "input_sha256": SHA256}
+        table = self.table("document_results" if self.revision == "0005" else "results")
+        conn.execute(insert(table).values(row))
 
     def move(self, conn: Connection, document_id: UUID, status: str, job_id: UUID, error: Any = None) -> None:
         documents = self.table("documents")

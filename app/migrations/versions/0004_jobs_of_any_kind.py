@@ -1,10 +1,4 @@
-"""Jobs of any kind, in queues; the last good result of each processor.
-
-The first half of a change. Processes of the revision before go on running beside this one, and write what they know:
-triggers fill in the rest, in both directions. A later revision, when no such process runs any more, removes the
-triggers, the columns `processor`, `processor_version`, `params` and `hint_at` of jobs with their indexes, and the table
-`results`.
-"""
+"""Jobs of any kind, in queues; the last good result of each processor. Revision 0006 removes what they replace."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -28,14 +22,12 @@ def upgrade() -> None:
     if op.get_context().dialect.name == "sqlite":
         _rebuild_jobs()
         _create_results()
-        for statement in _SQLITE:
-            op.execute(statement)
+        op.execute(_RESULTS)
         return
     with op.get_context().autocommit_block():
         _alter_jobs()
         if not sa.inspect(op.get_bind()).has_table("document_results"):
             _create_results()
-        online.change(*_POSTGRESQL)
         online.by_batch("jobs", "id", _FILL_JOBS)
         online.by_batch("results", "document_id", _FILL_RESULTS)
         for name, (columns, where) in _JOB_INDEXES.items():
@@ -149,58 +141,11 @@ def _sqlite_job(row: str) -> str:
     """  # noqa: S608 - names of our own
 
 
-_RESULT_OF_0003 = f"""
+_RESULTS = f"""
     INSERT INTO document_results ({_RESULT_COLUMNS})
     SELECT r.document_id, j.processor, r.job_id, j.processor_version, j.params, d.sha256, r.data, r.created_at
     FROM results r JOIN jobs j ON j.id = r.job_id JOIN documents d ON d.id = r.document_id
 """  # noqa: S608 - names of our own
-_IN_PLACE = """
-    ON CONFLICT (document_id, processor) DO UPDATE SET
-        job_id = excluded.job_id, processor_version = excluded.processor_version, params = excluded.params,
-        input_sha256 = excluded.input_sha256, data = excluded.data, created_at = excluded.created_at
-"""
-_RESULT_FOR_0003 = """
-    INSERT INTO results (document_id, job_id, data, created_at)
-    VALUES (NEW.document_id, NEW.job_id, NEW.data, NEW.created_at)
-    ON CONFLICT (document_id) DO UPDATE SET
-        job_id = excluded.job_id, data = excluded.data, created_at = excluded.created_at
-"""
-
-
-def _sqlite_result_triggers(event: str) -> tuple[str, str]:
-    """Each table follows the other, unless it has the result already."""
-    has = "EXISTS (SELECT 1 FROM {} r WHERE r.document_id = NEW.document_id AND r.job_id = NEW.job_id)"
-    return (
-        f"""
-        CREATE TRIGGER fill_result_of_0003_{event} AFTER {event} ON results
-        WHEN NOT {has.format("document_results")} BEGIN
-            {_RESULT_OF_0003} WHERE r.document_id = NEW.document_id {_IN_PLACE};
-        END
-        """,
-        f"""
-        CREATE TRIGGER fill_result_for_0003_{event} AFTER {event} ON document_results
-        WHEN NOT {has.format("results")} BEGIN {_RESULT_FOR_0003}; END
-        """,
-    )
-
-
-_SQLITE = (
-    f"""
-    CREATE TRIGGER fill_job_of_0003 AFTER INSERT ON jobs WHEN NEW.queue = '' BEGIN
-        UPDATE jobs SET (queue, key, args, queued_at) = (SELECT {_sqlite_job("NEW")}, NEW.run_at) WHERE id = NEW.id;
-    END
-    """,  # noqa: S608 - names of our own
-    """
-    CREATE TRIGGER fill_job_for_0003 AFTER INSERT ON jobs WHEN NEW.hint_at IS NULL BEGIN
-        UPDATE jobs SET processor = json_extract(NEW.args, '$.processor'), hint_at = NEW.run_at,
-            processor_version = json_extract(NEW.args, '$.version'), params = json_extract(NEW.args, '$.params')
-        WHERE id = NEW.id;
-    END
-    """,
-    _RESULT_OF_0003,
-    *_sqlite_result_triggers("insert"),
-    *_sqlite_result_triggers("update"),
-)
 
 
 # --- PostgreSQL ------------------------------------------------------------------------------------------------------
@@ -243,52 +188,8 @@ def _postgresql_job(row: str) -> str:
     """  # noqa: S608 - names of our own
 
 
-_POSTGRESQL = (
-    f"""
-    CREATE OR REPLACE FUNCTION fill_job() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        IF NEW.queue = '' THEN -- of 0003
-            SELECT {_postgresql_job("NEW")}, NEW.run_at INTO NEW.queue, NEW.key, NEW.args, NEW.queued_at;
-        ELSE -- for 0003
-            NEW.processor := NEW.args->>'processor';
-            NEW.processor_version := NEW.args->>'version';
-            NEW.params := NEW.args->'params';
-            NEW.hint_at := NEW.run_at;
-        END IF;
-        RETURN NEW;
-    END $$
-    """,
-    "DROP TRIGGER IF EXISTS fill_job ON jobs",
-    "CREATE TRIGGER fill_job BEFORE INSERT ON jobs FOR EACH ROW EXECUTE FUNCTION fill_job()",
-    f"""
-    CREATE OR REPLACE FUNCTION fill_result_of_0003() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        IF NOT EXISTS (SELECT FROM document_results r WHERE r.document_id = NEW.document_id AND r.job_id = NEW.job_id)
-        THEN {_RESULT_OF_0003} WHERE r.document_id = NEW.document_id {_IN_PLACE}; END IF;
-        RETURN NULL;
-    END $$
-    """,
-    "DROP TRIGGER IF EXISTS fill_result_of_0003 ON results",
-    """
-    CREATE TRIGGER fill_result_of_0003 AFTER INSERT OR UPDATE ON results
-    FOR EACH ROW EXECUTE FUNCTION fill_result_of_0003()
-    """,
-    f"""
-    CREATE OR REPLACE FUNCTION fill_result_for_0003() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        IF NOT EXISTS (SELECT FROM results r WHERE r.document_id = NEW.document_id AND r.job_id = NEW.job_id)
-        THEN {_RESULT_FOR_0003}; END IF;
-        RETURN NULL;
-    END $$
-    """,
-    "DROP TRIGGER IF EXISTS fill_result_for_0003 ON document_results",
-    """
-    CREATE TRIGGER fill_result_for_0003 AFTER INSERT OR UPDATE ON document_results
-    FOR EACH ROW EXECUTE FUNCTION fill_result_for_0003()
-    """,
-)
 _FILL_JOBS = f"""
     UPDATE jobs AS j SET (queue, key, args, queued_at) = (SELECT {_postgresql_job("j")}, j.run_at)
     WHERE j.queue = '' AND j.id > :after AND j.id <= :last
 """  # noqa: S608 - names of our own
-_FILL_RESULTS = f"{_RESULT_OF_0003} WHERE r.document_id > :after AND r.document_id <= :last ON CONFLICT DO NOTHING"
+_FILL_RESULTS = f"{_RESULTS} WHERE r.document_id > :after AND r.document_id <= :last ON CONFLICT DO NOTHING"

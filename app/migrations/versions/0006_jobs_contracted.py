@@ -1,4 +1,4 @@
-"""Removes what only processes of revision 0003 used: the second half of 0004."""
+"""Removes what only processes of revision 0003 used, and the triggers by which they lived beside those of 0004."""
 
 from alembic import op
 
@@ -19,7 +19,7 @@ _COLUMNS = ("processor", "processor_version", "params", "hint_at")
 def upgrade() -> None:
     if op.get_context().dialect.name == "sqlite":
         for trigger in _SQLITE_TRIGGERS:
-            op.execute(f"DROP TRIGGER {trigger}")
+            op.execute(f"DROP TRIGGER IF EXISTS {trigger}")
         for index in _INDEXES:
             op.drop_index(index, "jobs")
         for column in _COLUMNS:
