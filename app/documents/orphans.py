@@ -98,11 +98,11 @@ class Orphans:
             log.info("storage.orphan_removed", document_id=str(document_id))
 
 
-async def expire_uploads(db: Database, storage: Storage, claim: Claim, *, grace: float, actor: str) -> None:
+async def expire_uploads(db: Database, storage: Storage, claim: Claim, *, grace: float) -> None:
     """Delete documents whose direct upload was never completed, and what was sent of them. Raises Skipped if the files
     are another database's."""
     await claim.confirm()
-    while expired := await db.write(partial(repository.expire, grace=grace, actor=actor)):
+    while expired := await db.write(partial(repository.expire, grace=grace)):
         await remove_files(storage, expired)
 
 

@@ -25,7 +25,17 @@ from app.database import Prepared, delete_batch, now, usual
 from app.documents.lifecycle import SOURCES, Status
 from app.documents.models import document_tags, documents
 from app.documents.schemas import Document, Metadata
-from app.jobs.models import Failure
+from app.events.catalogue import (
+    DocumentDeleted,
+    DocumentEdited,
+    DocumentInitiated,
+    DocumentStatusChanged,
+    DocumentUploaded,
+    DocumentUploadExpired,
+    DocumentUploadRejected,
+    Event,
+    Failure,
+)
 
 EXPIRY_BATCH = 500  # documents deleted in one statement
 
@@ -61,7 +71,11 @@ def add(conn: Connection, values: dict[str, Any], metadata: Metadata, expires_in
     row = statement.one(conn, {**values, **metadata.model_dump(), "expires_in": expires_in})
     document = Document.model_validate(row)
     _index_tags(conn, document.id, document.tags)
-    _record_file_event(conn, f"document.{document.status.lower()}", document)
+    if expires_in is None:
+        _record_upload(conn, document)
+    else:
+        event = DocumentInitiated(size=document.size, sha256=document.sha256, content_type=document.content_type)
+        _record(conn, document, event)
     return document
 
 
@@ -91,10 +105,8 @@ def move(
     old: Status,
     new: Status,
     *,
-    actor: str,
     job_id: UUID | None = None,
     error: Failure | None = None,
-    request_id: str | None = None,
     facts: Mapping[str, Any] = MappingProxyType({}),
 ) -> Document | None:
     """Compare and swap the status, and append its event. This is the only code that changes `documents.status`.
@@ -110,26 +122,15 @@ def move(
     if row is None:
         return None
     document = Document.model_validate(row)
-    events.append(
-        conn,
-        "document.status_changed",
-        actor=actor,
-        user_id=document.owner_id,
-        document_id=document.id,
-        job_id=job_id,
-        request_id=request_id,
-        old=old,
-        new=new,
-    )
+    _record(conn, document, DocumentStatusChanged(old=old, new=new), job_id)
     return document
 
 
 def complete(conn: Connection, document: Document, facts: dict[str, Any]) -> Document | None:
     """Make an announced document UPLOADED, with the verified `facts` of its file. Returns None as `move` does."""
-    actor = f"user:{document.owner_id}"
-    moved = move(conn, document.id, Status.INITIATED, Status.UPLOADED, actor=actor, facts=facts)
+    moved = move(conn, document.id, Status.INITIATED, Status.UPLOADED, facts=facts)
     if moved:
-        _record_file_event(conn, "document.uploaded", moved)
+        _record_upload(conn, moved)
     return moved
 
 
@@ -142,14 +143,11 @@ def reject(conn: Connection, document: Document, error: Failure) -> bool:
     values = {"error": error.model_dump(), "version": documents.c.version + 1, "updated_at": now()}
     rejected = conn.execute(update(documents).where(*at).values(**values)).rowcount == 1
     if rejected:
-        actor, owner, cause = f"user:{document.owner_id}", document.owner_id, error.model_dump()
-        events.append(
-            conn, "document.upload_rejected", actor=actor, user_id=owner, document_id=document.id, error=cause
-        )
+        _record(conn, document, DocumentUploadRejected(error=error))
     return rejected
 
 
-def expire(conn: Connection, grace: float, actor: str) -> list[UUID]:
+def expire(conn: Connection, grace: float) -> list[UUID]:
     """Delete documents whose upload was not completed within `grace` seconds after its URL expired, up to EXPIRY_BATCH
     of them, and return their ids. None: no more are left."""
     # Not a parameter: of those it is not known that the index of such documents has them.
@@ -159,7 +157,7 @@ def expire(conn: Connection, grace: float, actor: str) -> list[UUID]:
     rows = delete_batch(
         conn, documents, *late, oldest=documents.c.upload_expires_at, returning=about, limit=EXPIRY_BATCH
     )
-    events.append_each(conn, "document.upload_expired", actor=actor, documents=((row.owner_id, row.id) for row in rows))
+    events.append_each(conn, DocumentUploadExpired(), ((row.owner_id, row.id) for row in rows))
     return [row.id for row in rows]
 
 
@@ -178,10 +176,7 @@ def edit(
     if "tags" in changes:
         conn.execute(delete(document_tags).where(document_tags.c.document_id == document_id))
         _index_tags(conn, document_id, changes["tags"])
-    actor = f"user:{owner_id}"
-    events.append(
-        conn, "document.edited", actor=actor, user_id=owner_id, document_id=document_id, fields=sorted(changes)
-    )
+    events.append(conn, DocumentEdited(fields=sorted(changes)), user_id=owner_id, document_id=document_id)
     return True
 
 
@@ -195,7 +190,7 @@ def remove(conn: Connection, owner_id: UUID, document_id: UUID) -> bool:
         )
     ).rowcount
     if gone:
-        events.append(conn, "document.deleted", actor=f"user:{owner_id}", user_id=owner_id, document_id=document_id)
+        events.append(conn, DocumentDeleted(), user_id=owner_id, document_id=document_id)
     return bool(gone)
 
 
@@ -206,7 +201,7 @@ def without_document(conn: Connection, ids: Sequence[UUID]) -> set[UUID]:
 
 def deleted(conn: Connection, ids: Sequence[UUID]) -> set[UUID]:
     """Those of the ids that a document of this database had, until it was deleted."""
-    return events.document_ids(conn, ("document.deleted", "document.upload_expired"), ids)
+    return events.document_ids(conn, (DocumentDeleted, DocumentUploadExpired), ids)
 
 
 def counts(conn: Connection) -> dict[str, int]:
@@ -215,17 +210,14 @@ def counts(conn: Connection) -> dict[str, int]:
     return {**dict.fromkeys(map(str, Status), 0), **dict(conn.execute(query).all())}
 
 
-def _record_file_event(conn: Connection, event: str, document: Document) -> None:
-    events.append(
-        conn,
-        event,
-        actor=f"user:{document.owner_id}",
-        user_id=document.owner_id,
-        document_id=document.id,
-        size=document.size,
-        sha256=document.sha256,
-        content_type=document.content_type,
-    )
+def _record_upload(conn: Connection, document: Document) -> None:
+    assert document.sha256 is not None, "its bytes are verified"
+    event = DocumentUploaded(size=document.size, sha256=document.sha256, content_type=document.content_type)
+    _record(conn, document, event)
+
+
+def _record(conn: Connection, document: Document, event: Event, job_id: UUID | None = None) -> None:
+    events.append(conn, event, user_id=document.owner_id, document_id=document.id, job_id=job_id)
 
 
 def _index_tags(conn: Connection, document_id: UUID, tags: Sequence[str]) -> None:

@@ -11,7 +11,9 @@ from app.database import metadata, now
 from app.documents import repository
 from app.documents.lifecycle import Status
 from app.documents.models import documents
-from app.documents.schemas import Document, Failure
+from app.documents.schemas import Document
+from app.events.catalogue import Failure
+from app.telemetry import context
 
 OWNER = uuid4()
 ERROR = Failure(code="size-mismatch", detail="Size not as announced")
@@ -24,7 +26,8 @@ def conn() -> Iterator[Connection]:
     with engine.begin() as conn:
         metadata.create_all(conn)
         conn.execute(insert(users).values(id=OWNER, email="a@b.c", password_hash="", active=True, created_at=now()))
-        yield conn
+        with context.acting("worker:w"):
+            yield conn
     engine.dispose()
 
 
@@ -45,8 +48,8 @@ def found(conn: Connection, document_id: UUID) -> Document:
 def test_only_one_of_two_who_saw_the_same_status_moves_it(conn: Connection) -> None:
     document, first, second = add(conn, Status.UPLOADED).id, uuid4(), uuid4()
     seen = Status.UPLOADED
-    assert repository.move(conn, document, seen, Status.PROCESSING, actor="a", job_id=first)
-    assert repository.move(conn, document, seen, Status.PROCESSING, actor="b", job_id=second) is None
+    assert repository.move(conn, document, seen, Status.PROCESSING, job_id=first)
+    assert repository.move(conn, document, seen, Status.PROCESSING, job_id=second) is None
     assert found(conn, document).job_id == first
 
 
@@ -67,6 +70,6 @@ def test_only_uploads_that_are_late_and_not_complete_expire(conn: Connection) ->
     late, rejected, timely, completed = (add(conn, Status.INITIATED, seconds) for seconds in (-100, -100, -1, -100))
     assert repository.reject(conn, rejected, ERROR)
     assert repository.complete(conn, completed, FACTS)
-    assert set(repository.expire(conn, 50, "worker:w")) == {late.id, rejected.id}
+    assert set(repository.expire(conn, 50)) == {late.id, rejected.id}
     assert set(conn.scalars(select(documents.c.id))) == {timely.id, completed.id}
     assert repository.complete(conn, late, FACTS) is None

@@ -19,6 +19,7 @@ from app.database import Database, batches, now
 from app.documents import repository
 from app.documents.models import documents
 from app.errors import StorageUnavailable
+from app.telemetry import context
 from app.upkeep import Chore, Skipped, Upkeep
 from tests.support import databases
 from tests.support.logs import captured
@@ -173,8 +174,9 @@ async def test_what_has_expired_goes_in_bounded_batches_and_nothing_else(
     await idempotency.forget_expired(db)
     await auth.forget_expired(db)
     expired = set()
-    while some := await db.write(partial(repository.expire, grace=0, actor="worker:w")):
-        expired.update(some)
+    with context.acting("worker:w"):
+        while some := await db.write(partial(repository.expire, grace=0)):
+            expired.update(some)
     assert max(sizes) == 50
     assert (await count(db, idempotency.records), await count(db, token_families)) == (120, 1)
     assert (await count(db, refresh_tokens), await count(db, documents)) == (120, 240)
