@@ -18,7 +18,7 @@ from app.errors import AppError, ConfigurationError
 from app.server import worker as worker_module
 from app.server.protocol import BoundedHttp
 from app.settings import load
-from app.telemetry import logs, metrics
+from app.telemetry import context, logs, metrics
 from app.transfer import TransferError
 from app.upkeep import Skipped
 from app.wiring import Services
@@ -121,6 +121,7 @@ def sweep(
     """Do once what every server does now and then: requeue lost jobs, forget what expired, remove orphaned files."""
 
     async def work(services: Services) -> None:
+        context.actor.set(context.worker())  # what every server does by itself
         await services.rescuer.rescue()
         if yes:
             typer.echo(f"{await services.orphans.count()}: they are removed now")
@@ -185,7 +186,7 @@ def create_user(email: Email, password: Password) -> None:
         new = NewUser(email=email, password=password)
     except ValidationError as error:
         sys.exit("; ".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors()))
-    user = _with_services(lambda services: services.auth.create_user(new.email, new.password, actor="operator"))
+    user = _with_services(lambda services: services.auth.create_user(new.email, new.password))
     typer.echo(f"{user.id}  {user.email}")
 
 
@@ -221,7 +222,8 @@ def _with_services(work: Callable[[Services], Awaitable[T]], *, claiming: bool =
         services = wiring.build(settings)
         await services.open(dispatching=False, claiming=claiming)
         try:
-            return await work(services)
+            with context.acting(context.OPERATOR):
+                return await work(services)
         finally:
             await services.close()
 

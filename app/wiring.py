@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,7 +43,7 @@ from app.settings import Settings
 from app.settings.storage import Bucket, Folder
 from app.storage.base import Storage
 from app.storage.local import LocalStorage
-from app.telemetry import faults
+from app.telemetry import context, faults
 from app.telemetry.loop import LoopWatch
 from app.telemetry.metrics import Gauge, gauge, gauge_by
 from app.transfer import Transfer
@@ -114,6 +113,7 @@ class Services:
 
     async def run(self) -> None:
         """What goes on in the background, until cancelled."""
+        context.actor.set(context.worker())
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(LoopWatch(self.runner.describe).run())
             tasks.create_task(self.runner.run())
@@ -141,14 +141,13 @@ class Services:
 def build(settings: Settings, *, worker: bool = False) -> Services:
     """Connect the parts that the settings ask for, in a server process or in a worker."""
     _prepare_process(settings)
-    name = f"{socket.gethostname()}:{os.getpid()}"
     db = _database(settings)
     storage = _storage(settings)
     processors = {processor.name: processor for processor in PROCESSORS}
     receiver = Receiver(storage, settings)
-    claim = Claim(db, storage, actor=f"worker:{name}")
+    claim = Claim(db, storage)
     orphans = Orphans(db, storage, claim, settings.orphan_grace_seconds)
-    upkeep = Upkeep(db, _chores(db, claim, orphans, settings, actor=f"worker:{name}"))
+    upkeep = Upkeep(db, _chores(db, claim, orphans, settings))
     secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else development_secret(settings.data_dir)
     hasher = PasswordHasher()
     watch = JobWatch(db)
@@ -165,7 +164,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         )
     }
     capacity = settings.job_concurrency if worker or settings.broker is None else 0
-    runner = Runner(db, list(kinds.values()), watch, capacity=capacity, lease=lease, name=name)
+    runner = Runner(db, list(kinds.values()), watch, capacity=capacity, lease=lease)
     dispatcher = _dispatcher(settings, runner)
     return Services(
         settings=settings,
@@ -179,7 +178,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         dispatcher=dispatcher,
         kinds=kinds,
         runner=runner,
-        rescuer=Rescuer(db, runner, kinds, watch, lease=lease, name=name),
+        rescuer=Rescuer(db, runner, kinds, watch, lease=lease),
         claim=claim,
         orphans=orphans,
         upkeep=upkeep,
@@ -187,8 +186,8 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     )
 
 
-def _chores(db: Database, claim: Claim, orphans: Orphans, settings: Settings, *, actor: str) -> tuple[Chore, ...]:
-    expire = partial(expire_uploads, db, orphans, grace=settings.orphan_grace_seconds, actor=actor)
+def _chores(db: Database, claim: Claim, orphans: Orphans, settings: Settings) -> tuple[Chore, ...]:
+    expire = partial(expire_uploads, db, orphans, grace=settings.orphan_grace_seconds)
     often = settings.lease_seconds / 2
     return (
         Chore("mark", REFRESH, claim.refresh),

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import pytest
 
+from app.events.catalogue import CATALOGUE
+
 APP = Path(__file__).parent.parent / "app"
 
 # From the ground up. A package may import what is on a lower level, never its own level or a higher one.
@@ -239,6 +241,33 @@ def test_tables_are_changed_only_by_their_own_modules() -> None:
         for name, tree in modules().items():
             calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
             assert name == home or not any(_updates(call, table) for call in calls), name
+
+
+def strings(tree: ast.AST) -> Iterator[str]:
+    """Every text in the code, those that an f-string is made of too, but for what is logged, and examples."""
+    for node in ast.iter_child_nodes(tree):
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="log"))) | ast.keyword(arg="json_schema_extra"):
+                continue
+            case ast.Constant(value=str(text)):
+                yield text
+        yield from strings(node)
+
+
+def test_actors_are_made_in_one_place() -> None:
+    made = [(name, text) for name, tree in modules().items() for text in strings(tree)]
+    made = [(name, text) for name, text in made if text == "operator" or re.match("(user|worker):", text)]
+    assert made == [("app.telemetry.context", each) for each in ("operator", "user:", "worker:")]
+
+
+def test_events_are_named_in_the_catalogue_only() -> None:
+    """And each of the catalogue is used."""
+    words = set[str]()
+    for name, tree in modules().items():
+        if name != "app.events.catalogue":
+            assert not [text for text in strings(tree) if text in CATALOGUE or text in ("document.", "job.")], name
+            words |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert {event.__name__ for event in CATALOGUE.values()} <= words
 
 
 @pytest.mark.parametrize("tree", [APP, APP.parent / "tests"], ids=lambda tree: tree.name)

@@ -31,7 +31,7 @@ async def authenticate(request: Request) -> User:
         raise InvalidToken
     auth: AuthService = request.app.state.services.auth
     user = await auth.authenticate(token)
-    context.actor.set(f"user:{user.id}")
+    context.actor.set(context.user(user.id))
     structlog.contextvars.bind_contextvars(user_id=str(user.id))
     return user
 

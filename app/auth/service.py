@@ -13,8 +13,16 @@ from app.auth.schemas import TokenPair, User
 from app.auth.tokens import AccessTokens, new_refresh_token, refresh_token_hash
 from app.database import Database, Prepared, delete_batch, insert_on_conflict, now
 from app.errors import EmailTaken, InvalidCredentials, InvalidRefreshToken, InvalidToken, NotFound, RegistrationClosed
+from app.events.catalogue import (
+    Event,
+    UserDisabled,
+    UserLoggedIn,
+    UserLoggedOut,
+    UserRefreshTokenReused,
+    UserRegistered,
+)
 from app.settings import Settings
-from app.telemetry import faults
+from app.telemetry import context, faults
 
 
 class AuthService:
@@ -32,10 +40,10 @@ class AuthService:
             raise RegistrationClosed
         return await self.create_user(email, password)
 
-    async def create_user(self, email: str, password: str, actor: str | None = None) -> User:
-        """Create an account. Without an `actor`, the event names the new user. Raises EmailTaken."""
+    async def create_user(self, email: str, password: str) -> User:
+        """Create an account. Raises EmailTaken."""
         password_hash = await self._hasher.hash(password)
-        return await self._db.write(lambda conn: _create_user(conn, email, password_hash, actor))
+        return await self._db.write(lambda conn: _create_user(conn, email, password_hash))
 
     async def login(self, email: str, password: str) -> TokenPair:
         """Begin a token family. Raises InvalidCredentials, after the same time whether or not the user exists."""
@@ -79,7 +87,7 @@ class AuthService:
         family_id = uuid7()
         expiry = now(self._settings.refresh_family_ttl)
         conn.execute(insert(token_families).values(id=family_id, user_id=user_id, expires_at=expiry))
-        events.append(conn, "user.logged_in", actor=f"user:{user_id}", user_id=user_id)
+        _record(conn, UserLoggedIn(), user_id)
         return self._issue(conn, user_id, family_id, None)
 
     def _rotate(self, conn: Connection, token_hash: bytes) -> TokenPair | None:
@@ -153,7 +161,7 @@ def _forget_some(conn: Connection) -> bool:
     return bool(delete_batch(conn, token_families, expired, empty, oldest=expiry) or tokens)
 
 
-def _create_user(conn: Connection, email: str, password_hash: str, actor: str | None) -> User:
+def _create_user(conn: Connection, email: str, password_hash: str) -> User:
     row = conn.execute(
         insert_on_conflict(conn, users)
         .values(id=uuid7(), email=email, password_hash=password_hash, active=True, created_at=now())
@@ -162,7 +170,7 @@ def _create_user(conn: Connection, email: str, password_hash: str, actor: str | 
     ).one_or_none()
     if row is None:
         raise EmailTaken
-    events.append(conn, "user.registered", actor=actor or f"user:{row.id}", user_id=row.id)
+    _record(conn, UserRegistered(), row.id)
     return User.model_validate(row)
 
 
@@ -171,29 +179,35 @@ def _disable(conn: Connection, email: str) -> None:
     if user_id is None:
         raise NotFound("There is no such user.")
     conn.execute(update(token_families).where(token_families.c.user_id == user_id).values(revoked_at=now()))
-    events.append(conn, "user.disabled", actor="operator", user_id=user_id)
+    _record(conn, UserDisabled(), user_id)
 
 
 def _logout(conn: Connection, token_hash: bytes) -> None:
     token = _token(conn, token_hash)
     if token is not None:
-        _revoke(conn, token, "user.logged_out")
+        _revoke(conn, token, UserLoggedOut(family_id=str(token.family_id)))
 
 
 def _revoke_if_reused(conn: Connection, token_hash: bytes) -> None:
     token = _token(conn, token_hash)
     if token is not None and token.rotated_at is not None:
-        _revoke(conn, token, "user.refresh_token_reused")
+        _revoke(conn, token, UserRefreshTokenReused(family_id=str(token.family_id)))
 
 
-def _revoke(conn: Connection, token: Row[Any, Any, Any], event: str) -> None:
+def _revoke(conn: Connection, token: Row[Any, Any, Any], event: Event) -> None:
     revoked = conn.execute(
         update(token_families)
         .where(token_families.c.id == token.family_id, token_families.c.revoked_at.is_(None))
         .values(revoked_at=now())
     )
     if revoked.rowcount:
-        events.append(conn, event, actor=f"user:{token.user_id}", user_id=token.user_id, family_id=str(token.family_id))
+        _record(conn, event, token.user_id)
+
+
+def _record(conn: Connection, event: Event, user_id: UUID) -> None:
+    """Append an event of an account. Unless the operator acts, the user does, who has no access token for it."""
+    with context.acting(context.actor.get() or context.user(user_id)):
+        events.append(conn, event, user_id=user_id)
 
 
 def _token(conn: Connection, token_hash: bytes) -> Row[Any, Any, Any] | None:

@@ -59,6 +59,9 @@ class Database(Protocol):
     unreachable raises DatabaseUnavailable within seconds, a full disk raises StorageFull.
     """
 
+    listeners: list[Any]
+    """What `events.append` calls for each event. Units find this list in the execution options of their connection."""
+
     def migrate(self) -> None:
         """Bring the schema to the newest revision. Blocks; processes that start at the same time run one by one.
 

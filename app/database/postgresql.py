@@ -58,6 +58,7 @@ class PostgresqlDatabase:
 
     def __init__(self, url: str, *, pool_size: int, statement_timeout: float) -> None:
         self._url = url
+        self.listeners: list[Any] = []
         self._engine = create_async_engine(
             url,
             isolation_level="REPEATABLE READ",
@@ -65,6 +66,7 @@ class PostgresqlDatabase:
             max_overflow=0,
             pool_timeout=POOL_TIMEOUT,
             pool_recycle=RECYCLE_SECONDS,
+            execution_options={"listeners": self.listeners},
             hide_parameters=True,  # errors are logged, and what users store must not be
             connect_args=_connect_args(statement_timeout=statement_timeout, lock_timeout=LOCK_TIMEOUT),
         )

@@ -84,6 +84,8 @@ class SqliteDatabase:
         file.parent.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(f"{file}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._engine = sqlite_engines.writer(file)
+        self.listeners: list[Any] = []
+        self._engine.update_execution_options(listeners=self.listeners)
         self._readers = Readers(file)
         self._queue: queue.SimpleQueue[_Write[Any] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None

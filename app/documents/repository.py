@@ -25,9 +25,19 @@ from app.database import Prepared, delete_batch, now, usual
 from app.documents.lifecycle import SOURCES, Status
 from app.documents.models import document_tags, documents
 from app.documents.schemas import Document, Metadata
+from app.events.catalogue import (
+    DocumentDeleted,
+    DocumentEdited,
+    DocumentInitiated,
+    DocumentStatusChanged,
+    DocumentUploaded,
+    DocumentUploadExpired,
+    DocumentUploadRejected,
+    Event,
+    Failure,
+)
 from app.files import repository as files_repository
 from app.files.models import File, files
-from app.jobs.models import Failure
 
 EXPIRY_BATCH = 500  # documents deleted in one statement
 
@@ -67,7 +77,10 @@ _ANNOUNCE = Prepared(_NEW.values(upload_expires_at=now(bindparam("expires_in", t
 
 def add(conn: Connection, owner_id: UUID, filename: str, metadata: Metadata, file: File) -> Document:
     """Insert an UPLOADED document with its stored file, and append `document.uploaded`."""
-    return _insert(conn, _ADD, owner_id, filename, metadata, file, status=Status.UPLOADED, sha256=file.sha256)
+    values = {"status": Status.UPLOADED, "sha256": file.sha256}
+    document = _insert(conn, _ADD, owner_id, filename, metadata, file, **values)
+    _record_upload(conn, document)
+    return document
 
 
 def announce(
@@ -85,7 +98,10 @@ def announce(
     `sha256` is what the client announced.
     """
     values = {"status": Status.INITIATED, "sha256": sha256, "expires_in": expires_in}
-    return _insert(conn, _ANNOUNCE, owner_id, filename, metadata, file, **values)
+    document = _insert(conn, _ANNOUNCE, owner_id, filename, metadata, file, **values)
+    event = DocumentInitiated(size=document.size, sha256=document.sha256, content_type=document.content_type)
+    _record(conn, document, event)
+    return document
 
 
 def _insert(
@@ -104,7 +120,6 @@ def _insert(
     row = statement.one(conn, values)
     document = Document.model_validate(row)
     _index_tags(conn, document.id, document.tags)
-    _record_file_event(conn, f"document.{document.status.lower()}", document)
     return document
 
 
@@ -134,10 +149,8 @@ def move(
     old: Status,
     new: Status,
     *,
-    actor: str,
     job_id: UUID | None = None,
     error: Failure | None = None,
-    request_id: str | None = None,
     facts: Mapping[str, Any] = MappingProxyType({}),
 ) -> Document | None:
     """Compare and swap the status, and append its event. This is the only code that changes `documents.status`.
@@ -153,28 +166,17 @@ def move(
     if row is None:
         return None
     document = Document.model_validate(row)
-    events.append(
-        conn,
-        "document.status_changed",
-        actor=actor,
-        user_id=document.owner_id,
-        document_id=document.id,
-        job_id=job_id,
-        request_id=request_id,
-        old=old,
-        new=new,
-    )
+    _record(conn, document, DocumentStatusChanged(old=old, new=new), job_id)
     return document
 
 
 def complete(conn: Connection, document: Document, file: File) -> Document | None:
     """Make an announced document UPLOADED, now that its file is verified. Returns None as `move` does."""
-    actor = f"user:{document.owner_id}"
     facts = {"size": file.size, "sha256": file.sha256, "content_type": file.content_type}
-    moved = move(conn, document.id, Status.INITIATED, Status.UPLOADED, actor=actor, facts=facts)
+    moved = move(conn, document.id, Status.INITIATED, Status.UPLOADED, facts=facts)
     if moved:
         files_repository.verify(conn, file)
-        _record_file_event(conn, "document.uploaded", moved)
+        _record_upload(conn, moved)
     return moved
 
 
@@ -185,14 +187,11 @@ def reject(conn: Connection, document: Document, error: Failure) -> bool:
     rejected = conn.execute(update(documents).where(*at).values(**values)).rowcount == 1
     if rejected:
         files_repository.discard(conn, [file_of(conn, document.id).id])
-        actor, owner, cause = f"user:{document.owner_id}", document.owner_id, error.model_dump()
-        events.append(
-            conn, "document.upload_rejected", actor=actor, user_id=owner, document_id=document.id, error=cause
-        )
+        _record(conn, document, DocumentUploadRejected(error=error))
     return rejected
 
 
-def expire(conn: Connection, grace: float, actor: str) -> list[str]:
+def expire(conn: Connection, grace: float) -> list[str]:
     """Delete documents whose upload was not completed within `grace` seconds after its URL expired, up to EXPIRY_BATCH
     of them, and discard their files. Returns the files' keys; none: no more documents are left."""
     # Not a parameter: of those it is not known that the index of such documents has them.
@@ -202,7 +201,7 @@ def expire(conn: Connection, grace: float, actor: str) -> list[str]:
     rows = delete_batch(
         conn, documents, *late, oldest=documents.c.upload_expires_at, returning=about, limit=EXPIRY_BATCH
     )
-    events.append_each(conn, "document.upload_expired", actor=actor, documents=((row.owner_id, row.id) for row in rows))
+    events.append_each(conn, DocumentUploadExpired(), ((row.owner_id, row.id) for row in rows))
     return files_repository.discard(conn, [row.file_id for row in rows])
 
 
@@ -221,10 +220,7 @@ def edit(
     if "tags" in changes:
         conn.execute(delete(document_tags).where(document_tags.c.document_id == document_id))
         _index_tags(conn, document_id, changes["tags"])
-    actor = f"user:{owner_id}"
-    events.append(
-        conn, "document.edited", actor=actor, user_id=owner_id, document_id=document_id, fields=sorted(changes)
-    )
+    events.append(conn, DocumentEdited(fields=sorted(changes)), user_id=owner_id, document_id=document_id)
     return True
 
 
@@ -237,7 +233,7 @@ def remove(conn: Connection, owner_id: UUID, document_id: UUID) -> str | None:
     file_id = conn.scalar(delete(documents).where(*at).returning(documents.c.file_id))
     if file_id is None:
         return None
-    events.append(conn, "document.deleted", actor=f"user:{owner_id}", user_id=owner_id, document_id=document_id)
+    events.append(conn, DocumentDeleted(), user_id=owner_id, document_id=document_id)
     [key] = files_repository.discard(conn, [file_id])
     return key
 
@@ -248,17 +244,14 @@ def counts(conn: Connection) -> dict[str, int]:
     return {**dict.fromkeys(map(str, Status), 0), **dict(conn.execute(query).all())}
 
 
-def _record_file_event(conn: Connection, event: str, document: Document) -> None:
-    events.append(
-        conn,
-        event,
-        actor=f"user:{document.owner_id}",
-        user_id=document.owner_id,
-        document_id=document.id,
-        size=document.size,
-        sha256=document.sha256,
-        content_type=document.content_type,
-    )
+def _record_upload(conn: Connection, document: Document) -> None:
+    assert document.sha256 is not None, "its bytes are verified"
+    event = DocumentUploaded(size=document.size, sha256=document.sha256, content_type=document.content_type)
+    _record(conn, document, event)
+
+
+def _record(conn: Connection, document: Document, event: Event, job_id: UUID | None = None) -> None:
+    events.append(conn, event, user_id=document.owner_id, document_id=document.id, job_id=job_id)
 
 
 def _index_tags(conn: Connection, document_id: UUID, tags: Sequence[str]) -> None:

@@ -8,9 +8,9 @@ from uuid import UUID
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.documents.lifecycle import Status
+from app.events.catalogue import Failure
 from app.files.models import ContentType
 from app.files.names import display_name
-from app.jobs.models import Failure
 from app.web.fields import LINE, PROSE
 from app.web.pagination import Page
 

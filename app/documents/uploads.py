@@ -35,12 +35,12 @@ from app.errors import (
     UploadMissing,
     UploadRejected,
 )
+from app.events.catalogue import Failure
 from app.files.models import File, key_of
 from app.files.orphans import Orphans
 from app.files.receive import REJECTIONS, Batch, Receiver, compare
 from app.files.signed_urls import OwnUrls
 from app.idempotency import StoredResponse
-from app.jobs.models import Failure
 from app.settings import Settings
 from app.storage.base import Announced, Presigner, Storage
 from app.telemetry import faults, metrics
@@ -195,11 +195,11 @@ class UploadService:
         return settled
 
 
-async def expire_uploads(db: Database, orphans: Orphans, *, grace: float, actor: str) -> None:
+async def expire_uploads(db: Database, orphans: Orphans, *, grace: float) -> None:
     """Delete documents whose upload was never completed, and what was sent of them. Raises Skipped if the files are
     another database's."""
     await orphans.claim.confirm()
-    while keys := await db.write(partial(repository.expire, grace=grace, actor=actor)):
+    while keys := await db.write(partial(repository.expire, grace=grace)):
         await orphans.remove(keys)
 
 

@@ -1,122 +1,98 @@
 """Append-only events: the audit trail, a document's timeline, and one log line for each change.
 
 An event is written in the transaction of the change that it records, so every change that happened has exactly one
-event, and a change that did not happen has none.
+event, and a change that did not happen has none. `catalogue.py` says what can happen.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
-from pydantic import BaseModel, ConfigDict
-from sqlalchemy import JSON, BigInteger, Column, Connection, Index, Integer, String, Table, Uuid, func, insert, select
+from sqlalchemy import Connection, func, insert, select
 from uuid_utils.compat import uuid7
 
-from app.database import Prepared, UTCDateTime, after_commit, metadata, now
+from app.database import Database, Prepared, after_commit, now
+from app.events.catalogue import Event
+from app.events.models import TimelineItem, TimelinePage, events
 from app.telemetry import context
-from app.web.pagination import Page
+
+__all__ = ["TimelineItem", "TimelinePage", "events"]
 
 log = structlog.get_logger()
 
-events = Table(
-    "events",
-    metadata,
-    # Orders the events of one document even within a millisecond: an event is written after the change of the
-    # document's row, so under that row's lock.
-    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    Column("id", Uuid, nullable=False),
-    Column("event", String(50), nullable=False),
-    Column("at", UTCDateTime, nullable=False),
-    Column("actor", String(100), nullable=False),
-    Column("request_id", String(64)),
-    Column("user_id", Uuid),
-    Column("document_id", Uuid),
-    Column("job_id", Uuid),
-    Column("data", JSON, nullable=False),
-    Index(None, "document_id", "seq"),
-    sqlite_autoincrement=True,
-)
-
-
-class TimelineItem(BaseModel):
-    """One event of a document."""
-
-    model_config = ConfigDict(
-        from_attributes=True,
-        json_schema_extra={
-            "example": {
-                "id": "01939f3e-5c00-7000-8000-000000000003",
-                "event": "document.status_changed",
-                "at": "2026-11-21T12:00:00.000Z",
-                "actor": "user:01939f3e-5c00-7000-8000-000000000009",
-                "request_id": "01939f3e-5c00-7000-8000-000000000004",
-                "job_id": "01939f3e-5c00-7000-8000-000000000002",
-                "data": {"old": "UPLOADED", "new": "PROCESSING"},
-            }
-        },
-    )
-
-    id: UUID
-    event: str
-    at: datetime
-    actor: str
-    request_id: str | None
-    job_id: UUID | None
-    data: dict[str, Any]
-
-
-class TimelinePage(Page[TimelineItem]):
-    """A page of a document's timeline."""
-
-
 _APPEND_EACH = insert(events).values(at=now()).inline()
 _APPEND = Prepared(_APPEND_EACH)
+_SUBJECT = ("user_id", "document_id", "job_id", "request_id")
 _LATEST = select(events.c.seq, events.c.id).where(events.c.seq == select(func.max(events.c.seq)).scalar_subquery())
+
+
+class Record(NamedTuple):
+    """An event as it was appended: by whom, what it is about, and its data as JSON can hold it."""
+
+    id: UUID
+    event: Event
+    actor: str
+    data: dict[str, Any]
+    user_id: UUID | None
+    document_id: UUID | None
+    job_id: UUID | None
+    request_id: str | None
+
+
+Listener = Callable[[Connection, Record], None]
+
+
+def subscribe(db: Database, listener: Listener) -> None:
+    """Have the listener called for every event of this database, in its transaction and after its row is inserted.
+
+    What the listener writes is committed with the event or not at all; what it raises undoes the change.
+    """
+    db.listeners.append(listener)
 
 
 def append(
     conn: Connection,
-    event: str,
+    event: Event,
     *,
-    actor: str | None = None,
     user_id: UUID | None = None,
     document_id: UUID | None = None,
     job_id: UUID | None = None,
-    request_id: str | None = None,
-    **data: Any,
 ) -> None:
-    """Insert an event in the current transaction; its log line is written after the commit.
-
-    `actor` is `user:<id>`, `worker:<name>` or `operator`. Without an actor or a request id, those of the current
-    context are recorded.
-    """
-    actor = actor or context.actor.get()
-    assert actor is not None, "an event without an actor"
-    request_id = request_id or context.request_id.get()
-    subject = {"user_id": user_id, "document_id": document_id, "job_id": job_id, "request_id": request_id}
-    _APPEND.count(conn, {"id": uuid7(), "event": event, "actor": actor, "data": data, **subject})
-    _log_after_commit(conn, event, actor, subject, data)
+    """Insert an event of the context's actor and request in the current transaction. Its log line follows the
+    commit."""
+    record = _record(event, user_id, document_id, job_id)
+    _APPEND.count(conn, _row(record))
+    _announce(conn, record)
 
 
-def append_each(conn: Connection, event: str, *, actor: str, documents: Iterable[tuple[UUID, UUID]]) -> None:
-    """Add the same event for each of many documents, given as pairs of the user's id and the document's, in one round
+def append_each(conn: Connection, event: Event, documents: Iterable[tuple[UUID, UUID]]) -> None:
+    """As `append`, for each of many documents, given as pairs of the user's id and the document's, in one round
     trip."""
-    subjects = [{"user_id": user_id, "document_id": document_id} for user_id, document_id in documents]
-    if subjects:
-        rows = [{"id": uuid7(), "event": event, "actor": actor, "data": {}, **subject} for subject in subjects]
-        conn.execute(_APPEND_EACH, rows)
-    for subject in subjects:
-        _log_after_commit(conn, event, actor, subject, {})
+    records = [_record(event, user_id, document_id) for user_id, document_id in documents]
+    if records:
+        conn.execute(_APPEND_EACH, [_row(record) for record in records])
+    for record in records:
+        _announce(conn, record)
 
 
-def _log_after_commit(
-    conn: Connection, event: str, actor: str, subject: Mapping[str, UUID | str | None], data: Mapping[str, Any]
-) -> None:
-    logged = {key: str(value) for key, value in subject.items() if value is not None}
-    after_commit(conn, partial(log.info, event, actor=actor, **logged, **data))
+def _record(event: Event, user_id: UUID | None, document_id: UUID | None, job_id: UUID | None = None) -> Record:
+    actor = context.actor.get()
+    assert actor is not None, "an event without an actor"
+    return Record(uuid7(), event, actor, event.data, user_id, document_id, job_id, context.request_id.get())
+
+
+def _row(record: Record) -> dict[str, Any]:
+    return {**record._asdict(), "event": record.event.name}
+
+
+def _announce(conn: Connection, record: Record) -> None:
+    """Call the listeners, and log the event after the commit."""
+    for listener in conn.get_execution_options().get("listeners", ()):
+        listener(conn, record)
+    subject = {name: str(value) for name in _SUBJECT if (value := getattr(record, name)) is not None}
+    after_commit(conn, partial(log.info, record.event.name, actor=record.actor, **subject, **record.data))
 
 
 class Reference(NamedTuple):
@@ -137,12 +113,6 @@ def happened_within(conn: Connection, event: Reference, seconds: float) -> bool 
     found = select(events.c.at > now(-seconds)).where(events.c.seq == event.seq, events.c.id == event.id)
     recent = conn.scalar(found)
     return None if recent is None else bool(recent)
-
-
-def document_ids(conn: Connection, names: Sequence[str], ids: Sequence[UUID]) -> set[UUID]:
-    """Those of the documents that an event of one of the names is about."""
-    query = select(events.c.document_id).where(events.c.document_id.in_(ids), events.c.event.in_(names))
-    return set(conn.scalars(query))
 
 
 def timeline(conn: Connection, document_id: UUID, *, after: int, limit: int) -> list[tuple[int, TimelineItem]]:

@@ -21,8 +21,10 @@ from app import events
 from app.database import Database
 from app.errors import AppError, ConfigurationError, StorageUnavailable
 from app.events import Reference
+from app.events.catalogue import Event, StorageClaimed, StorageDisputed
 from app.files import repository
 from app.storage.base import Storage
+from app.telemetry import context
 from app.upkeep import Skipped
 
 log = structlog.get_logger()
@@ -62,12 +64,11 @@ class _Found:
 
 
 class Claim:
-    """This process's view of the mark. `actor` writes the events of a dispute."""
+    """This process's view of the mark."""
 
-    def __init__(self, db: Database, storage: Storage, *, actor: str) -> None:
+    def __init__(self, db: Database, storage: Storage) -> None:
         self._db = db
         self._storage = storage
-        self._actor = actor
         self._begun_at: float | None = None
         self._objection = ""
         self._marked: Reference | None = None
@@ -86,7 +87,7 @@ class Claim:
         self._begun_at = time.monotonic()
         with suppress(AppError, Skipped):
             # No other database has this event, not even a copy of this one: whoever serves that sees it in the mark.
-            await self._db.write(partial(_append, name="storage.claimed", actor=self._actor))
+            await self._db.write(partial(_append, event=StorageClaimed()))
             await self.refresh(last=True)
 
     async def check(self) -> None:
@@ -133,7 +134,7 @@ class Claim:
 
     async def adopt(self) -> Adopted:
         """Declare that the files are this database's, whatever the mark says. Every other one will object."""
-        claimed = await self._db.write(partial(_append, name="storage.claimed", actor="operator"))
+        claimed = await self._db.write(partial(_append, event=StorageClaimed(), actor=context.OPERATOR))
         await self._storage.write_mark(_text(claimed))
         keys = await self._storage.sample()
         return Adopted(len(keys), await self._with_document(keys))
@@ -148,7 +149,7 @@ class Claim:
             elif before and not found.objection:
                 log.info("storage.undisputed")
             if found.to_dispute:
-                own = await self._db.write(partial(_append, name="storage.disputed", actor=self._actor))
+                own = await self._db.write(partial(_append, event=StorageDisputed()))
                 assert found.event
                 await self._storage.write_mark(f"{_text(found.event)} disputed by {_text(own)}")
             self._raise_objection()
@@ -188,9 +189,10 @@ class Claim:
             raise Skipped(self._objection)
 
 
-def _append(conn: Connection, name: str, actor: str) -> Reference:
-    """An event that no other database has, be it a copy of this one."""
-    events.append(conn, name, actor=actor)
+def _append(conn: Connection, event: Event, actor: str | None = None) -> Reference:
+    """An event that no other database has, be it a copy of this one. Without an `actor` it is the process's."""
+    with context.acting(actor or context.worker()):
+        events.append(conn, event)
     latest = events.latest(conn)
     assert latest
     return latest

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
-from app.jobs.models import Failure, Job, JobState
+from app.events.catalogue import Failure
+from app.jobs.models import Job, JobState
 
 Report = Callable[[float], None]
 
@@ -56,8 +57,6 @@ class End:
     """How a job ended: its final state, with the value of a success or the error of anything else."""
 
     state: JobState
-    actor: str
-    request_id: str | None
     value: Any = None
     error: Failure | None = None
 

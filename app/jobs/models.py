@@ -9,7 +9,6 @@ from enum import StrEnum
 from typing import Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, Field
 from sqlalchemy import (
     JSON,
     Boolean,
@@ -27,6 +26,7 @@ from sqlalchemy import (
 )
 
 from app.database import UTCDateTime, metadata
+from app.events.catalogue import Failure
 
 
 class JobState(StrEnum):
@@ -59,13 +59,6 @@ class JobState(StrEnum):
 LIVE = (JobState.QUEUED, JobState.RUNNING, JobState.WAITING)
 HELD = (JobState.RUNNING, JobState.WAITING)
 ENDED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
-
-
-class Failure(BaseModel):
-    """Why a job failed."""
-
-    code: str = Field(examples=["password-protected"])
-    detail: str = Field(examples=["The file is protected with a password."])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from sqlalchemy import (
 
 from app import events
 from app.database import Prepared, now, without_index
+from app.events.catalogue import Event, JobQueued
 from app.jobs.models import IS_ENDED, IS_HELD, IS_QUEUED, LIVE, Job, JobState, jobs
 from app.telemetry import context
 from app.web.pagination import Keyset
@@ -109,10 +110,10 @@ _ENQUEUE = Prepared(
 )
 
 
-def enqueue(conn: Connection, new: NewJob, actor: str, **facts: Any) -> Job:
-    """Insert a QUEUED job that is due now, with its event, which `facts` describe."""
+def enqueue(conn: Connection, new: NewJob, event: JobQueued) -> Job:
+    """Insert a QUEUED job that is due now, and append its event."""
     job = Job.of(_ENQUEUE.one(conn, {**new._asdict(), "request_id": context.request_id.get()}))
-    record(conn, "job.queued", job, actor, **facts)
+    record(conn, event, job)
     return job
 
 
@@ -137,15 +138,6 @@ def unserved(conn: Connection, queues: Sequence[str], seconds: float) -> dict[st
     return dict(conn.execute(query).all())
 
 
-def record(conn: Connection, event: str, job: Job, actor: str, *, request_id: str | None = None, **data: Any) -> None:
-    """Append an event of this job, under the request that began it unless another is given."""
-    events.append(
-        conn,
-        event,
-        actor=actor,
-        user_id=job.owner_id,
-        document_id=job.document_id,
-        job_id=job.id,
-        request_id=request_id or job.request_id,
-        **data,
-    )
+def record(conn: Connection, event: Event, job: Job) -> None:
+    """Append an event of this job. The caller's context has the actor, and the request that it is to be found under."""
+    events.append(conn, event, user_id=job.owner_id, document_id=job.document_id, job_id=job.id)

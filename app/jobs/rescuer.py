@@ -37,12 +37,11 @@ class Rescuer:
     at the start, once a minute, and when the database's clock was put back.
     """
 
-    def __init__(self, db: Database, runner: Runner, kinds: Kinds, watch: JobWatch, *, lease: float, name: str) -> None:
+    def __init__(self, db: Database, runner: Runner, kinds: Kinds, watch: JobWatch, *, lease: float) -> None:
         self._db = db
         self._runner = runner
         self._kinds = kinds
         self._watch = watch
-        self._actor = f"worker:{name}"
         self._interval = min(INTERVAL, lease / 2)
         self._full_poll_at = 0.0
         self._due_since = self._expired_since = self._polled_at = EARLIEST
@@ -94,9 +93,7 @@ class Rescuer:
 
     async def rescue(self) -> None:
         """Give every job whose lease has expired back to the queue, or end it if it has no try left."""
-        requeue = partial(settlement.requeue_expired, actor=self._actor)
-        discard = partial(settlement.discard_exhausted, kinds=self._kinds, actor=self._actor)
-        for rescue in (requeue, discard):
+        for rescue in (settlement.requeue_expired, partial(settlement.discard_exhausted, kinds=self._kinds)):
             while rescued := await self._db.write(rescue):
                 for job in rescued:
                     self._watch.notify(job.id)

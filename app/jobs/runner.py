@@ -17,10 +17,11 @@ import structlog
 
 from app.database import Database
 from app.errors import AppError, OutcomeUnknown
+from app.events.catalogue import Failure
 from app.jobs import containment, settlement, transitions
 from app.jobs.containment import Exited
 from app.jobs.kinds import Failed, Kind, Outcome, Released, Retryable
-from app.jobs.models import Failure, Job
+from app.jobs.models import Job
 from app.jobs.transitions import EARLIEST
 from app.jobs.watch import JobWatch
 from app.telemetry import context, faults, metrics
@@ -35,9 +36,7 @@ PAUSE = 0.005  # seconds between claims: one takes all that is accepted meanwhil
 class Runner:
     """The capacity of one process to run jobs. A job takes it up from its claim until it is settled."""
 
-    def __init__(
-        self, db: Database, kinds: Sequence[Kind], watch: JobWatch, *, capacity: int, lease: float, name: str
-    ) -> None:
+    def __init__(self, db: Database, kinds: Sequence[Kind], watch: JobWatch, *, capacity: int, lease: float) -> None:
         """`capacity`: jobs run at once; 0: none, ever. `lease`: seconds that a claim lasts without a heartbeat."""
         self._db = db
         self._kinds = {kind.name: kind for kind in kinds}
@@ -46,7 +45,6 @@ class Runner:
         self._capacity = capacity
         self._lease = lease
         self._beat = min(INTERVAL, lease / 3)  # seconds between checks of lease and progress
-        self._actor = f"worker:{name}"
         self._running: Counter[str] = Counter()  # attempts by queue
         self._attempts: set[asyncio.Task[None]] = set()
         self._work: dict[asyncio.Task[Any], Job] = {}
@@ -109,7 +107,6 @@ class Runner:
             transitions.claim_due,
             limits=limits,
             limit=self.free,
-            actor=self._actor,
             lease=self._lease,
             due_since=self.due_since,
         )
@@ -165,7 +162,6 @@ class Runner:
 
     async def _attempt(self, job: Job, lease: "Lease") -> None:
         context.request_id.set(job.request_id)
-        context.actor.set(self._actor)
         structlog.contextvars.bind_contextvars(
             user_id=str(job.owner_id), document_id=str(job.document_id), job_id=str(job.id)
         )
@@ -220,7 +216,6 @@ class Runner:
                 kind=self._kinds[job.kind],
                 job=job,
                 outcome=outcome,
-                actor=self._actor,
                 unsure=unsure,
             )
             try:

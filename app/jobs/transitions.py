@@ -32,8 +32,10 @@ from sqlalchemy import (
 )
 
 from app.database import Prepared, now, seconds_between
+from app.events.catalogue import Failure, JobStarted
 from app.jobs import repository
-from app.jobs.models import IS_HELD, IS_QUEUED, LIVE, Failure, Job, JobState, jobs
+from app.jobs.models import IS_HELD, IS_QUEUED, LIVE, Job, JobState, jobs
+from app.telemetry import context
 
 BATCH = 500  # jobs that are rescued in one transaction
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -80,19 +82,19 @@ def _polling(queues: tuple[str, ...]) -> Prepared:
     return Prepared(select(oldest.label("due"), expired.label("expired"), now().label("at")))
 
 
-def claim_due(
-    conn: Connection, limits: Mapping[str, int], limit: int, actor: str, lease: float, due_since: datetime
-) -> list[Job]:
-    """Claim due jobs for `lease` seconds: `limit` at the most, and of each queue at the most what `limits` says.
+def claim_due(conn: Connection, limits: Mapping[str, int], limit: int, lease: float, due_since: datetime) -> list[Job]:
+    """Claim due jobs for the context's actor and `lease` seconds: `limit` at the most, and of each queue at the most
+    what `limits` says.
 
     The longest due come first. Each claim raises the fence and uses up a try. `due_since`: as in `poll`.
     """
     queues = tuple(limits)
     values: dict[str, Any] = {f"limit_{number}": limits[queue] for number, queue in enumerate(queues)}
-    values |= {"limit": limit, "locked_by": actor, "lease": lease, "due_since": due_since}
+    values |= {"limit": limit, "locked_by": context.actor.get(), "lease": lease, "due_since": due_since}
     found = [Job.of(row) for row in _claiming(queues).all(conn, values)]
     for job in found:
-        repository.record(conn, "job.started", job, actor, attempt=job.tries, fence=job.fence)
+        with context.acting(request=job.request_id):
+            repository.record(conn, JobStarted(attempt=job.tries, fence=job.fence), job)
     return found
 
 

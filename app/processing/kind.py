@@ -13,9 +13,10 @@ from sqlalchemy import Connection
 from app.documents import repository as documents
 from app.documents.lifecycle import Status
 from app.errors import AppError, NotFound
+from app.events.catalogue import Failure
 from app.jobs import repository as jobs
 from app.jobs.kinds import End, Failed, Outcome, Report, Retryable, Succeeded
-from app.jobs.models import Failure, Job, JobState
+from app.jobs.models import Job, JobState
 from app.processing import results
 from app.processing.work import KIND, Work, queue_prefix
 from app.processors.base import Permanent, ProcessingError, Processor, Source, Transient
@@ -110,10 +111,8 @@ class ProcessKind:
             job.document_id,
             Status.PROCESSING,
             _STATUS_AFTER[state],
-            actor=end.actor,
             job_id=job.id,
             error=error,
-            request_id=end.request_id,
             facts={"job_id": latest and latest.id},
         )
         if moved is None:

@@ -7,8 +7,9 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.documents.schemas import Document
+from app.events.catalogue import Failure
 from app.jobs import models as jobs
-from app.jobs.models import Failure, JobState
+from app.jobs.models import JobState
 from app.web.fields import LINE
 from app.web.pagination import Page
 

@@ -28,11 +28,11 @@ from app.errors import (
     UploadIncomplete,
     ValidationFailed,
 )
+from app.events.catalogue import Failure, JobQueued
 from app.files.models import File
 from app.idempotency import StoredResponse
 from app.jobs import repository as jobs, settlement, transitions
 from app.jobs.kinds import Kind
-from app.jobs.models import Failure
 from app.jobs.repository import Filters, NewJob
 from app.jobs.watch import JobWatch
 from app.processing import results
@@ -172,7 +172,7 @@ class ProcessingService:
             job = transitions.cancel(conn, owner_id, job_id, self._kinds, _CANCELLED)
             if job is None:
                 raise JobFinished if jobs.get(conn, job_id, owner_id) else NotFound
-            settlement.cancel(conn, self._kinds[job.kind], job, actor=f"user:{owner_id}")
+            settlement.cancel(conn, self._kinds[job.kind], job, _CANCELLED)
             return Job.of(job)
 
         job = await self._db.write(unit)
@@ -204,8 +204,7 @@ class ProcessingService:
 
     def _start(self, conn: Connection, document: Document, wish: RequestedWork, job_id: UUID) -> ProcessResponse:
         """Move the document on and create its job. Raises Retry when another transaction moved it first."""
-        actor = f"user:{document.owner_id}"
-        moved = documents.move(conn, document.id, document.status, Status.PROCESSING, actor=actor, job_id=job_id)
+        moved = documents.move(conn, document.id, document.status, Status.PROCESSING, job_id=job_id)
         if moved is None:
             raise Retry
         work = Work(*wish, file=_input(documents.file_of(conn, document.id)))
@@ -219,7 +218,7 @@ class ProcessingService:
             key=f"document:{document.id}",
             document_id=document.id,
         )
-        job = jobs.enqueue(conn, new, actor, processor=work.processor)
+        job = jobs.enqueue(conn, new, JobQueued(processor=work.processor))
         return ProcessResponse(document=moved, job=Job.of(job), started=True)
 
 

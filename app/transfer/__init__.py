@@ -93,7 +93,7 @@ async def _refuse_in_use(name: str, db: Database) -> None:
 
 async def _refuse_other_files(db: Database, target: Storage) -> None:
     """Of another service. A target that has none is marked as this service's."""
-    claim = Claim(db, target, actor="operator")
+    claim = Claim(db, target)
     try:
         await claim.check()
         await claim.refresh(last=True)

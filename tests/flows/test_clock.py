@@ -119,7 +119,7 @@ async def test_a_file_that_a_sweep_may_have_taken_for_an_orphan_gets_no_document
 
     db = SqliteDatabase(tmp_path / "app.db")
     storage = LocalStorage(tmp_path / "files")
-    claim = Claim(db, storage, actor="worker:w")
+    claim = Claim(db, storage)
     service = DocumentService(JumpsFirst(db, monkeypatch), storage, Receiver(storage, Settings()), claim, Settings())
     with pytest.raises(StorageUnavailable):
         await service.upload(uuid4(), Form(b"frontier", 10_000), body(), None)

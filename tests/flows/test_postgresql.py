@@ -25,6 +25,7 @@ from app.errors import ConfigurationError, DatabaseUnavailable
 from app.jobs import transitions
 from app.jobs.models import jobs
 from app.jobs.transitions import EARLIEST
+from app.telemetry import context
 from tests.support import databases
 from tests.support.factories import pdf
 from tests.support.invariants import Ledger
@@ -335,6 +336,7 @@ def test_a_claim_passes_over_what_another_is_taking(tmp_path: Path) -> None:
             one.execute(select(jobs).where(jobs.c.id == first).with_for_update())
             other.execute(text("SET lock_timeout = 1"))
             limits = {"process/simulated@1": 10}
-            claimed = transitions.claim_due(other, limits, 10, "worker:w", 30.0, EARLIEST)
+            with context.acting("worker:w"):
+                claimed = transitions.claim_due(other, limits, 10, 30.0, EARLIEST)
             assert [job.id for job in claimed] == [second]
             other.rollback()

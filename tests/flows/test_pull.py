@@ -54,7 +54,7 @@ def idle(tmp_path: Path) -> Iterator[tuple[Process, Accept]]:
 
 def claimed(process: Process, limit: int, **limits: int) -> list[UUID]:
     of_queues = dict.fromkeys(process.queues, limit) | {f"process/{name}@1": count for name, count in limits.items()}
-    return [job.id for job in process.write(transitions.claim_due, of_queues, limit, "worker:w", 30.0, EARLIEST)]
+    return [job.id for job in process.write(transitions.claim_due, of_queues, limit, 30.0, EARLIEST)]
 
 
 def test_the_longest_due_are_claimed_first_and_no_more_than_asked_for(idle: tuple[Process, Accept]) -> None:
@@ -94,17 +94,17 @@ def test_a_job_of_next_week_is_not_run_today(idle: tuple[Process, Accept]) -> No
 def test_a_waiting_job_is_held_by_its_fence_until_its_time_is_over(idle: tuple[Process, Accept]) -> None:
     process, accept = idle
     accept()
-    (job,) = process.write(transitions.claim_due, dict.fromkeys(process.queues, 1), 1, "worker:w", 30.0, EARLIEST)
-    assert process.settle(job, Waiting(60), "worker:w")
+    (job,) = process.write(transitions.claim_due, dict.fromkeys(process.queues, 1), 1, 30.0, EARLIEST)
+    assert process.settle(job, Waiting(60))
     assert process.write(repository.get, job.id).state == "WAITING"
     assert claimed(process, 1) == []
     assert process.write(transitions.heartbeat, job, 0.0, 0.5), "whoever has the job and its fence renews the lease"
     process.tick()
     taken_over = process.write(repository.get, job.id)
     assert (taken_over.state, taken_over.tries) == ("QUEUED", 1)
-    assert not process.settle(job, Waiting(60), "worker:w") or taken_over.fence == job.fence
+    assert not process.settle(job, Waiting(60)) or taken_over.fence == job.fence
     assert claimed(process, 1) == [job.id]
-    assert not process.settle(job, Waiting(60), "worker:w"), "the fence has risen"
+    assert not process.settle(job, Waiting(60)), "the fence has risen"
 
 
 def test_a_processor_that_runs_one_at_a_time_leaves_the_others_queued(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def live(driver: Driver) -> None:
     accepted(driver, second)
     limits = dict.fromkeys(driver.process.queues, 1)
     driver.cause = "the runner"
-    assert driver.process.write(transitions.claim_due, limits, 1, "worker:w", -1.0, EARLIEST)
+    assert driver.process.write(transitions.claim_due, limits, 1, -1.0, EARLIEST)
     driver.sweep()
     driver.ask("DELETE", f"/documents/{document(driver, 'third')}")
     upload_directly(driver)

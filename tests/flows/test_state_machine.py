@@ -25,9 +25,9 @@ from sqlalchemy import select
 
 from app.auth import passwords
 from app.events import events
+from app.events.catalogue import Failure
 from app.jobs import transitions
 from app.jobs.kinds import Failed, Outcome, Released, Retryable, Succeeded
-from app.jobs.models import Failure
 from app.jobs.transitions import EARLIEST
 from app.processing import kind
 from tests.support import databases
@@ -40,7 +40,6 @@ from tests.support.torture import LONG
 from tests.support.user import PASSWORD
 
 ERROR = Failure(code="broken", detail="It broke.")
-WORKER = "worker"
 DIRECT = pdf("sent directly")
 
 RANDOM = settings(
@@ -289,7 +288,7 @@ class DocumentLifecycle(RuleBasedStateMachine):
     def pulled(self, limit: int) -> list[Attempt]:
         """The attempts that begin when a worker pulls so many jobs."""
         limits = dict.fromkeys(self.server.queues, limit)
-        claimed = self.server.write(transitions.claim_due, limits, limit, WORKER, LEASE, EARLIEST)
+        claimed = self.server.write(transitions.claim_due, limits, limit, LEASE, EARLIEST)
         due = {job.id: job for job in self.model.due}
         assert len(claimed) == min(limit, len(due))
         taken = [due.pop(job.id) for job in claimed]
@@ -322,7 +321,7 @@ class DocumentLifecycle(RuleBasedStateMachine):
     def settle(self, attempt: Attempt, outcome: Outcome, *, held: bool) -> None:
         """A worker that is refused stops; one that is not may say the same again."""
         with patch.object(kind, "uniform", lambda _low, high: high):
-            assert self.server.settle(attempt.claimed, outcome, WORKER) == held
+            assert self.server.settle(attempt.claimed, outcome) == held
         if not held:
             self.model.attempts.remove(attempt)
 

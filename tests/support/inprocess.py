@@ -1,7 +1,8 @@
 """The app in this very process, one step at a time: nothing goes on in the background, and the clock is the test's."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextvars import copy_context
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,13 +10,15 @@ from uuid import UUID
 
 import httpx2
 
-from app import wiring
+from app import events, wiring
+from app.events import Listener
 from app.jobs import repository, settlement
 from app.jobs.kinds import Outcome
 from app.jobs.models import Job
 from app.main import create_app
 from app.server.health import Health
 from app.settings import Settings
+from app.telemetry import context
 from tests.support import databases
 
 T = TypeVar("T")
@@ -30,7 +33,7 @@ class Process:
         self._services = wiring.build(settings)
         self._services.db.migrate()
         self._loop = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-        self._loop.run(self._services.claim.begin())
+        self._run(self._services.claim.begin())
         app = create_app(settings)
         self._state = app.state
         self._state.services = self._services
@@ -44,16 +47,25 @@ class Process:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         headers |= {"Idempotency-Key": key} if key else {}
         headers |= {"Content-Type": kind} if kind else {}
-        return self._loop.run(self._client.request(method, path, headers=headers, **body))
+        return self._run(self._client.request(method, path, headers=headers, **body))
 
     def write(self, unit: Callable[..., T], *args: Any) -> T:
         """Run a unit of work as a worker does."""
-        return self._loop.run(self._services.db.write(lambda conn: unit(conn, *args)))
+        return self._run(self._services.db.write(lambda conn: unit(conn, *args)))
 
-    def settle(self, job: Job, outcome: Outcome, actor: str) -> bool:
+    def settle(self, job: Job, outcome: Outcome) -> bool:
         """Write what came of an attempt, as its worker does."""
         kind = self._services.kinds[job.kind]
-        return self.write(lambda conn: settlement.settle(conn, kind, job, outcome, actor))
+        with context.acting(request=job.request_id):
+            return self.write(lambda conn: settlement.settle(conn, kind, job, outcome))
+
+    def subscribe(self, listener: Listener) -> None:
+        events.subscribe(self._services.db, listener)
+
+    def disable(self, email: str) -> None:
+        """Disable an account, as the operator does."""
+        with context.acting(context.OPERATOR):
+            self._run(self._services.auth.disable(email))
 
     @property
     def queues(self) -> Sequence[str]:
@@ -61,8 +73,8 @@ class Process:
         return self._services.runner.queues
 
     def tick(self) -> None:
-        self._loop.run(self._services.rescuer.poll())
-        self._loop.run(self._services.upkeep.once())
+        self._run(self._services.rescuer.poll())
+        self._run(self._services.upkeep.once())
 
     def work(self, *job_ids: UUID) -> None:
         """Pull and run until these jobs are finished."""
@@ -73,12 +85,12 @@ class Process:
                 await runner.pull()
                 await runner.join()
 
-        self._loop.run(run())
+        self._run(run())
 
     def explain(self, sql: str, parameters: Any) -> list[str]:
         """The database's plan for a statement, a line a step."""
         explain = "EXPLAIN" if databases.POSTGRESQL else "EXPLAIN QUERY PLAN"
-        plan = self._loop.run(
+        plan = self._run(
             self._services.db.read(lambda conn: conn.exec_driver_sql(f"{explain} {sql}", parameters).all())
         )
         return [step[-1] for step in plan]
@@ -86,10 +98,15 @@ class Process:
     def kill(self) -> None:
         """Go away without any shutdown; given back is only what the operating system would take back."""
         self._services.hasher.close()
-        self._loop.run(self._client.aclose())
-        self._loop.run(self._services.db.close())
+        self._run(self._client.aclose())
+        self._run(self._services.db.close())
         self._loop.close()
         del self._state.services  # the framework keeps the app for ever; with it would stay the storage's threads
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        """In a context of its own, as each request and each attempt has one; a worker acts unless somebody does."""
+        with context.acting(context.actor.get() or context.worker()):
+            return self._loop.run(work, context=copy_context())
 
 
 @cache

@@ -1,15 +1,12 @@
-"""Log lines and events have the request id and the actor of the current context, unless they name others."""
+"""Log lines have the request id of the current context, unless they name another."""
 
 import subprocess
 import sys
-from pathlib import Path
-from uuid import uuid4
 
 import orjson
+import pytest
 
-from app import events
 from app.telemetry import context
-from tests.support.inprocess import Process
 
 LINES = """
 import structlog
@@ -37,16 +34,16 @@ def test_a_line_has_the_request_id_of_its_context() -> None:
     }
 
 
-def test_an_event_has_the_actor_and_the_request_id_of_its_context(tmp_path: Path) -> None:
-    process, document_id = Process(tmp_path / "var"), uuid4()
+def test_who_acts_and_for_which_request_is_set_for_a_block() -> None:
+    def seen() -> tuple[str | None, str | None]:
+        return context.actor.get(), context.request_id.get()
 
-    def append(conn):
-        context.request_id.set("of-the-request")
-        context.actor.set("user:1")
-        events.append(conn, "first", document_id=document_id)
-        events.append(conn, "second", document_id=document_id, actor="operator", request_id="other")
-        return [item for _, item in events.timeline(conn, document_id, after=0, limit=2)]
-
-    items = process.write(append)
-    process.kill()
-    assert [(each.actor, each.request_id) for each in items] == [("user:1", "of-the-request"), ("operator", "other")]
+    with context.acting("worker:w", request="first"):
+        with context.acting(request="second"):
+            assert seen() == ("worker:w", "second")
+        with context.acting(context.OPERATOR), context.acting(request=None):
+            assert seen() == ("operator", "first")
+        with pytest.raises(KeyError), context.acting("user:1", request="third"):
+            raise KeyError
+        assert seen() == ("worker:w", "first")
+    assert seen() == (None, None)

@@ -12,8 +12,10 @@ from app.database import metadata, now
 from app.documents import repository
 from app.documents.lifecycle import Status
 from app.documents.models import documents
-from app.documents.schemas import Document, Failure, Metadata
+from app.documents.schemas import Document, Metadata
+from app.events.catalogue import Failure
 from app.files.models import File, files, key_of
+from app.telemetry import context
 
 OWNER = uuid4()
 ERROR = Failure(code="size-mismatch", detail="Size not as announced")
@@ -26,7 +28,8 @@ def conn() -> Iterator[Connection]:
     with engine.begin() as conn:
         metadata.create_all(conn)
         conn.execute(insert(users).values(id=OWNER, email="a@b.c", password_hash="", active=True, created_at=now()))
-        yield conn
+        with context.acting("worker:w"):
+            yield conn
     engine.dispose()
 
 
@@ -53,8 +56,8 @@ def found(conn: Connection, document_id: UUID) -> Document:
 def test_only_one_of_two_who_saw_the_same_status_moves_it(conn: Connection) -> None:
     document, first, second = add(conn, Status.UPLOADED).id, uuid4(), uuid4()
     seen = Status.UPLOADED
-    assert repository.move(conn, document, seen, Status.PROCESSING, actor="a", job_id=first)
-    assert repository.move(conn, document, seen, Status.PROCESSING, actor="b", job_id=second) is None
+    assert repository.move(conn, document, seen, Status.PROCESSING, job_id=first)
+    assert repository.move(conn, document, seen, Status.PROCESSING, job_id=second) is None
     assert found(conn, document).job_id == first
 
 
@@ -76,7 +79,7 @@ def test_only_uploads_that_are_late_and_not_complete_expire(conn: Connection) ->
     assert repository.reject(conn, rejected, ERROR)
     assert complete(conn, completed)
     keys = {key_of(late.id), key_of(rejected.id)}
-    assert set(repository.expire(conn, 50, "worker:w")) == keys
+    assert set(repository.expire(conn, 50)) == keys
     found_files = dict(conn.execute(select(files.c.key, files.c.sha256).where(files.c.discarded_at.is_(None))).all())
     assert found_files == {key_of(timely.id): None, key_of(completed.id): SHA256}
     assert set(conn.scalars(select(documents.c.id))) == {timely.id, completed.id}

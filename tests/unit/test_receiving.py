@@ -21,6 +21,7 @@ from app.files.multipart import Form
 from app.files.receive import Receiver
 from app.settings import Settings
 from app.storage.local import LocalStorage
+from app.telemetry import context
 from tests.support.factories import pdf
 
 
@@ -79,12 +80,13 @@ async def test_an_upload_with_a_key_is_one_commit(tmp_path: Path) -> None:
 
     db, storage, settings = SqliteDatabase(tmp_path / "app.db"), LocalStorage(tmp_path / "files"), Settings()
     db.migrate()
-    owner = {"id": uuid4(), "email": "a@b.c", "password_hash": "", "active": True}
+    owner: dict[str, Any] = {"id": uuid4(), "email": "a@b.c", "password_hash": "", "active": True}
     await db.write(lambda conn: conn.execute(insert(users).values(**owner, created_at=now())))
     counting = Counting(db)
-    claim = Claim(db, storage, actor="worker:w")
+    claim = Claim(db, storage)
     service = DocumentService(counting, storage, Receiver(storage, settings), claim, settings)  # type: ignore[arg-type]
     for commits, replayed in ((1, False), (2, True)):
-        answer = await service.upload(owner["id"], Form(b"x", 10_000), body(), "key")
+        with context.acting(context.user(owner["id"])):
+            answer = await service.upload(owner["id"], Form(b"x", 10_000), body(), "key")
         assert (counting.commits, answer.replayed) == (commits, replayed)
     await db.close()

@@ -17,7 +17,7 @@ from app.database.base import Unit
 from app.database.postgresql import PostgresqlDatabase
 from app.database.sqlite import SqliteDatabase
 from app.documents.models import document_tags, documents
-from app.events import append, events
+from app.events import events
 from app.transfer import Transfer, TransferError, rows
 from tests.support import databases
 
@@ -28,6 +28,11 @@ def database(data_dir: Path, *, of_this_run: bool = True) -> Database:
     if of_this_run and databases.POSTGRESQL:
         return PostgresqlDatabase(databases.url(data_dir), pool_size=2, statement_timeout=5)
     return SqliteDatabase(data_dir / "app.db")
+
+
+def append(conn: Connection, event: str, *, actor: str, document_id: UUID | None = None, **data: Any) -> None:
+    row = {"id": uuid7(), "event": event, "at": now(), "actor": actor, "document_id": document_id, "data": data}
+    conn.execute(insert(events).values(**row))
 
 
 async def filled(db: Database, count: int) -> None:

@@ -22,6 +22,7 @@ from app.documents.schemas import Metadata
 from app.errors import StorageUnavailable
 from app.files import repository as files_repository
 from app.files.models import File, files, key_of
+from app.telemetry import context
 from app.upkeep import Chore, Skipped, Upkeep
 from tests.support import databases
 from tests.support.logs import captured
@@ -184,15 +185,17 @@ async def test_what_has_expired_goes_in_bounded_batches_and_nothing_else(
             repository.add(conn, OWNER, "a", Metadata(), new_file())
 
     await db.write(log_in)
-    await db.write(announce)
+    with context.acting("worker:w"):
+        await db.write(announce)
     await db.write(discard)
     await files_repository.forget_discarded(db)
     assert await count(db, files) == 480
     await idempotency.forget_expired(db)
     await auth.forget_expired(db)
     expired = set()
-    while some := await db.write(partial(repository.expire, grace=0, actor="worker:w")):
-        expired.update(some)
+    with context.acting("worker:w"):
+        while some := await db.write(partial(repository.expire, grace=0)):
+            expired.update(some)
     assert max(sizes) == 50
     assert (await count(db, idempotency.records), await count(db, token_families)) == (120, 1)
     assert (await count(db, refresh_tokens), await count(db, documents)) == (120, 240)

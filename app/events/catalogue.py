@@ -1,0 +1,234 @@
+"""The catalogue of events: what can happen, and what is recorded of it.
+
+Each class is an event, and its fields are the event's `data`. Events are read as they were written, whichever version
+of this catalogue wrote them: a field may be added, but none may change its meaning.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
+
+
+class Failure(BaseModel):
+    """Why a job failed, or an upload was rejected."""
+
+    code: str = Field(examples=["password-protected"])
+    detail: str = Field(examples=["The file is protected with a password."])
+
+
+CATALOGUE: dict[str, type["Event"]] = {}
+"""Every event by its name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened. An optional field is not in its `data` while it has its default."""
+
+    name: ClassVar[str]
+    __pydantic_config__: ClassVar[ConfigDict]
+
+    def __init_subclass__(cls) -> None:
+        if "name" in vars(cls):
+            cls.__pydantic_config__ = ConfigDict(title=cls.name)
+            CATALOGUE[cls.name] = cls
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What is recorded of the event, as JSON can hold it."""
+        defaults = vars(type(self))
+        return {
+            name: value.model_dump() if isinstance(value, Failure) else value
+            for name, value in vars(self).items()
+            if name not in defaults or value != defaults[name]
+        }
+
+
+class TimelineEvent(Event):
+    """An event that the timeline of its document shows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentInitiated(TimelineEvent):
+    """A direct upload was announced."""
+
+    name = "document.initiated"
+    size: int
+    sha256: str | None
+    content_type: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentUploaded(TimelineEvent):
+    """The file is stored and verified."""
+
+    name = "document.uploaded"
+    size: int
+    sha256: str
+    content_type: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentStatusChanged(TimelineEvent):
+    """The document went from one status to another."""
+
+    name = "document.status_changed"
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentUploadRejected(TimelineEvent):
+    """The file that was sent is not the one announced, or not acceptable. It was removed."""
+
+    name = "document.upload_rejected"
+    error: Failure
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentEdited(TimelineEvent):
+    """Metadata was changed: these fields of it."""
+
+    name = "document.edited"
+    fields: list[str]
+
+
+class DocumentDeleted(Event):
+    """The document was deleted, with its jobs and results. Its file is removed soon."""
+
+    name = "document.deleted"
+
+
+class DocumentUploadExpired(Event):
+    """The document was deleted, because its direct upload was not completed in time."""
+
+    name = "document.upload_expired"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobQueued(TimelineEvent):
+    """A job was accepted. `processor` is what it is to run, if it is to process a document."""
+
+    name = "job.queued"
+    processor: str | SkipJsonSchema[None] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _AttemptEvent(TimelineEvent):
+    """`attempt` counts from 1, without those that a shutdown ended. `fence` rises with every attempt."""
+
+    attempt: int
+    fence: int
+
+
+class JobStarted(_AttemptEvent):
+    """A worker began an attempt."""
+
+    name = "job.started"
+
+
+class JobLeaseLost(_AttemptEvent):
+    """The worker fell silent. The job goes back to the queue, or fails if it has no try left."""
+
+    name = "job.lease_lost"
+
+
+class JobReleased(_AttemptEvent):
+    """The worker was shut down. The job goes back to the queue."""
+
+    name = "job.released"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRetried(_AttemptEvent):
+    """The attempt failed. The next one begins after `delay` seconds."""
+
+    name = "job.retried"
+    delay: float
+    error: Failure
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobFenced(TimelineEvent):
+    """An outcome was refused, because the worker no longer held the job."""
+
+    name = "job.fenced"
+    fence: int
+
+
+class JobSucceeded(_AttemptEvent):
+    """The job is done."""
+
+    name = "job.succeeded"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobFailed(TimelineEvent):
+    """The job gave up. `dead`: it used up its tries.
+
+    `attempt` and `fence` are missing if the worker of the last attempt fell silent.
+    """
+
+    name = "job.failed"
+    attempt: int | SkipJsonSchema[None] = None
+    fence: int | SkipJsonSchema[None] = None
+    dead: bool
+    error: Failure
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobCancelled(TimelineEvent):
+    """The job's owner cancelled it."""
+
+    name = "job.cancelled"
+    error: Failure
+
+
+class UserRegistered(Event):
+    """An account was created."""
+
+    name = "user.registered"
+
+
+class UserLoggedIn(Event):
+    """A user logged in with their password."""
+
+    name = "user.logged_in"
+
+
+class UserDisabled(Event):
+    """The operator disabled an account, which revokes its logins."""
+
+    name = "user.disabled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _LoginEvent(Event):
+    """`family_id` identifies the login and all refresh tokens that descend from it."""
+
+    family_id: str
+
+
+class UserLoggedOut(_LoginEvent):
+    """A user revoked a login."""
+
+    name = "user.logged_out"
+
+
+class UserRefreshTokenReused(_LoginEvent):
+    """A refresh token was used again after its successor, so somebody else may have it: the login was revoked."""
+
+    name = "user.refresh_token_reused"
+
+
+class StorageClaimed(Event):
+    """This database claimed the files of its storage."""
+
+    name = "storage.claimed"
+
+
+class StorageDisputed(Event):
+    """Another database claims the files of this one's storage."""
+
+    name = "storage.disputed"

@@ -1,0 +1,77 @@
+"""The table of events, and an event as the timeline of its document shows it."""
+
+from datetime import datetime
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, TypeAdapter, WithJsonSchema
+from pydantic_core import CoreSchema
+from sqlalchemy import JSON, BigInteger, Column, Index, Integer, String, Table, Uuid
+
+from app.database import UTCDateTime, metadata
+from app.events.catalogue import CATALOGUE, TimelineEvent
+from app.web.pagination import Page
+
+events = Table(
+    "events",
+    metadata,
+    # Orders the events of one document even within a millisecond: an event is written after the change of the
+    # document's row, so under that row's lock.
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("id", Uuid, nullable=False),
+    Column("event", String(50), nullable=False),
+    Column("at", UTCDateTime, nullable=False),
+    Column("actor", String(100), nullable=False),
+    Column("request_id", String(64)),
+    Column("user_id", Uuid),
+    Column("document_id", Uuid),
+    Column("job_id", Uuid),
+    Column("data", JSON, nullable=False),
+    Index(None, "document_id", "seq"),
+    sqlite_autoincrement=True,
+)
+
+_SHOWN = {name: event for name, event in CATALOGUE.items() if issubclass(event, TimelineEvent)}
+
+
+class _AnyData:
+    """Describes `data` by the catalogue, without validating it: rows of another version are shown as they are."""
+
+    @staticmethod
+    def __get_pydantic_json_schema__(_: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return handler(TypeAdapter(reduce(or_, _SHOWN.values())).core_schema)
+
+
+class TimelineItem(BaseModel):
+    """One event of a document."""
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "example": {
+                "id": "01939f3e-5c00-7000-8000-000000000003",
+                "event": "document.status_changed",
+                "at": "2026-11-21T12:00:00.000Z",
+                "actor": "user:01939f3e-5c00-7000-8000-000000000009",
+                "request_id": "01939f3e-5c00-7000-8000-000000000004",
+                "job_id": "01939f3e-5c00-7000-8000-000000000002",
+                "data": {"old": "UPLOADED", "new": "PROCESSING"},
+            }
+        },
+    )
+
+    id: UUID
+    event: Annotated[str, WithJsonSchema({"type": "string", "enum": list(_SHOWN)})]
+    at: datetime
+    actor: str
+    request_id: str | None
+    job_id: UUID | None
+    data: Annotated[dict[str, Any], _AnyData] = Field(
+        description="By the event, whose name each alternative has as its title."
+    )
+
+
+class TimelinePage(Page[TimelineItem]):
+    """A page of a document's timeline."""

@@ -1,0 +1,153 @@
+"""Whatever happens is an event of the catalogue, with the data that the catalogue says."""
+
+import json
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from pydantic import TypeAdapter
+from sqlalchemy import Connection, Row, select, update
+
+from app.database import now
+from app.documents.models import documents
+from app.events import events
+from app.events.catalogue import CATALOGUE, Failure
+from app.jobs import transitions
+from app.jobs.kinds import Released, Retryable, Succeeded
+from app.jobs.models import Job
+from app.jobs.transitions import EARLIEST
+from app.storage.mark import FolderMark
+from app.upkeep import Skipped
+from tests.support.factories import PDF_TYPE, pdf
+from tests.support.inprocess import Process
+from tests.support.invariants import Ledger
+from tests.support.user import PASSWORD
+
+ACCOUNT = {"email": "ada@example.com", "password": PASSWORD}
+BY_USERS = {
+    *("document.initiated", "document.uploaded", "document.upload_rejected", "document.edited", "document.deleted"),
+    *("job.queued", "job.cancelled"),
+    *("user.registered", "user.logged_in", "user.logged_out", "user.refresh_token_reused"),
+}
+FAILURE = Failure(code="broken", detail="It broke.")
+
+
+class Life:
+    """A user and a worker, who do one thing at a time."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.process = Process(data_dir, job_max_tries=2, refresh_grace_seconds=0)
+        self.token = ""
+        self.post("/auth/register", json=ACCOUNT)
+        self.tokens = self.post("/auth/login", json=ACCOUNT)
+        self.token = self.tokens["access_token"]
+
+    def ask(self, method: str, path: str, status: int | None = None, **options: Any) -> Any:
+        answer = self.process.http(method, path, token=self.token, **options)
+        assert answer.status_code == status or (status is None and answer.is_success), answer.text
+        return answer.json() if answer.content else None
+
+    def post(self, path: str, status: int | None = None, **options: Any) -> Any:
+        return self.ask("POST", path, status, **options)
+
+    def upload(self) -> str:
+        """The id of a new document."""
+        found: str = self.post("/documents", files={"file": ("a.pdf", pdf(uuid4().hex), PDF_TYPE)})["id"]
+        return found
+
+    def start(self, **params: Any) -> UUID:
+        """The id of a job for a new document."""
+        body = {"params": {"seconds": 0, **params}}
+        return UUID(self.post(f"/documents/{self.upload()}/process", json=body)["job"]["id"])
+
+    def claim(self, lease: float = 30) -> Job:
+        """The job that is due."""
+        limits = dict.fromkeys(self.process.queues, 1)
+        [job] = self.process.write(transitions.claim_due, limits, 1, lease, EARLIEST)
+        assert isinstance(job, Job)
+        return job
+
+    def announce(self, content: bytes) -> Any:
+        wanted = {"filename": "a.pdf", "content_type": PDF_TYPE, "size": len(content)}
+        return self.post("/documents/initiate-upload", json=wanted)
+
+    def send(self, content: bytes, status: int) -> None:
+        """Upload directly, and expect the completion to be answered so."""
+        upload = self.announce(content)
+        self.ask("PUT", upload["upload_url"], content=content, kind=PDF_TYPE)
+        self.post(f"/documents/{upload['document_id']}/complete-upload", status)
+
+
+def live(life: Life, data_dir: Path) -> None:
+    """Have everything happen that the catalogue knows."""
+    life.process.work(life.start())
+    life.process.work(life.start(fail="permanent"))
+    life.post(f"/jobs/{life.start()}/cancel")
+    life.start()
+    life.process.settle(life.claim(), Retryable(FAILURE))
+    life.start()
+    released = life.claim()
+    life.process.settle(released, Released())
+    life.process.settle(life.claim(), Succeeded({}))
+    life.process.settle(released, Succeeded({}))
+    life.start()
+    for _ in range(2):  # its tries
+        life.claim(lease=-1)
+        life.process.tick()
+    life.send(pdf("good"), 200)
+    life.send(b"no document", 422)
+    life.announce(b"never sent")
+    life.process.write(expire_uploads)
+    life.process.tick()
+    document = f"/documents/{life.upload()}"
+    life.ask("PATCH", document, json={"folder": "f", "tags": ["t"]})
+    life.ask("DELETE", document)
+    refresh = {"refresh_token": life.tokens["refresh_token"]}
+    life.post("/auth/refresh", json={"refresh_token": life.post("/auth/refresh", json=refresh)["refresh_token"]})
+    life.post("/auth/refresh", 401, json=refresh)
+    life.post("/auth/logout", json={"refresh_token": life.post("/auth/login", json=ACCOUNT)["refresh_token"]})
+    life.process.disable(ACCOUNT["email"])
+    FolderMark(data_dir / "files" / "mark").write(f"{10**6} {uuid4()}")
+    with pytest.raises(Skipped):
+        life.process.tick()
+
+
+def expire_uploads(conn: Connection) -> None:
+    conn.execute(update(documents).where(documents.c.status == "INITIATED").values(upload_expires_at=now(-10_000)))
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> list[Row[Any]]:
+    """What was recorded of a whole life."""
+    data_dir = tmp_path_factory.mktemp("life") / "var"
+    life = Life(data_dir)
+    live(life, data_dir)
+    life.process.kill()
+    return Ledger(data_dir).rows(select(events).order_by(events.c.seq))
+
+
+def test_every_event_is_of_the_catalogue(rows: list[Row[Any]]) -> None:
+    for row in rows:
+        read = TypeAdapter(CATALOGUE[row.event]).validate_json(json.dumps(row.data), strict=True)
+        assert list(read.data.items()) == list(row.data.items()), row
+    assert {row.event for row in rows} == set(CATALOGUE), "each has happened"
+
+
+def test_every_event_says_who_acted_and_for_which_request(rows: list[Row[Any]]) -> None:
+    began = {row.job_id: row.request_id for row in rows if row.event == "job.queued"}
+    assert None not in began.values()
+    for row in rows:
+        if row.event in BY_USERS:
+            assert row.actor == f"user:{row.user_id}"
+            assert row.request_id
+        elif row.event == "document.status_changed":
+            assert row.request_id
+        elif row.event == "user.disabled":
+            assert (row.actor, row.request_id) == ("operator", None)
+        else:
+            assert row.actor.startswith("worker:")
+            assert row.request_id == began.get(row.job_id)
+    cancelled = [row.request_id for row in rows if row.event == "job.cancelled"]
+    assert cancelled == [row.request_id for row in rows if row.data == {"old": "PROCESSING", "new": "UPLOADED"}]
+    assert not set(cancelled) & set(began.values()), "a cancellation is a request of its own"
