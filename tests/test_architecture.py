@@ -107,8 +107,6 @@ PRIVATE = (
         "bind_processor dialect_impl result_processor",
         CANARIES + "test_a_compiled_statement",
     ),
-    Private("docx.opc.package:OpcPackage", "rels", "tests/unit/test_text_processor.py::test_samples"),
-    Private("docx.opc.rel:_Relationship", "reltype target_part", "tests/unit/test_text_processor.py::test_samples"),
     Private("pypdfium2:PdfiumError", "err_code", "tests/unit/test_text_processor.py::test_samples"),
 )
 DOCUMENTED = {"_asdict", "_exit", "_replace"}  # of os and of named tuples, underscore or not
