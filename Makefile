@@ -12,7 +12,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo up down test torture mutants bench growth soak lint lock clean
+.PHONY: help install run demo up down test torture mutants bench growth soak measure lint lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -50,6 +50,9 @@ growth: .venv/installed-benchmarks ## Measure how cost grows to 1,000 connection
 
 soak: .venv/installed-tests ## Ten minutes of mixed traffic at 80 % of capacity; SECONDS=60 is a shorter one
 	.venv/bin/python -m tests.benchmarks.soak
+
+measure: .venv/installed-tests ## Count lines, names and calls against their limits; ARGS="--calls upload" lists the calls
+	.venv/bin/python -m tests.benchmarks.measure $(ARGS)
 
 lint: .venv/installed-tests ## Check style, formatting and types
 	.venv/bin/ruff check

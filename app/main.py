@@ -35,10 +35,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the application. Raises ConfigurationError for settings that do not allow this process to run."""
     settings = settings or load()
     logs.configure(settings.log_level, as_json=settings.logs_as_json)
-    app = FastAPIOffline(**openapi.DESCRIPTION, redoc_url=None, lifespan=lifespan(lambda: wiring.build(settings)))
+    app = FastAPIOffline(
+        **openapi.DESCRIPTION,
+        redoc_url=None,
+        lifespan=lifespan(lambda: wiring.build(settings)),
+        # In one flat list: `include_router` would nest them, and every request would be matched against the router and
+        # then the route.
+        routes=[route for router in ROUTERS for route in router.routes],
+    )
     app.add_middleware(RequestMiddleware)
     problems.install(app)
-    _add_routes(app)
     openapi.install(app, (Credentials, Metadata), wiring.PROCESSORS)
 
     @app.get("/", include_in_schema=False)
@@ -46,14 +52,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         return RedirectResponse("/docs")
 
     return app
-
-
-def _add_routes(app: FastAPI) -> None:
-    """Put the routes before FastAPI's own, in one flat list.
-
-    `include_router` would nest the routers, and every request would be matched against the router and then the route.
-    """
-    app.router.routes[:0] = [route for router in ROUTERS for route in router.routes]
 
 
 app = create_app()

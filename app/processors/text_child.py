@@ -16,8 +16,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from importlib import import_module
+from posixpath import normpath
 from typing import Any, BinaryIO
+from zipfile import ZipFile
 
 METADATA = ("title", "author", "subject", "keywords", "creator", "producer", "created", "modified")
 METADATA_CHARACTERS = 1000
@@ -127,14 +130,27 @@ def pdf_date(value: str) -> datetime:
 
 def read_docx(file: BinaryIO, characters: int, _: int) -> dict[str, Any]:
     """Return the result for a DOCX, of which at most `characters` of text are read."""
-    document = import_module("docx").Document(file)
-    # Not document.core_properties: python-docx invents them where there are none.
-    core = [rel.target_part for rel in document.part.package.rels.values() if rel.reltype.endswith("/core-properties")]
-    properties = {str(item.tag).rpartition("}")[2]: item.text for part in core for item in getattr(part, "element", ())}
+    with ZipFile(file) as package:
+        [main] = docx_parts(package, "/officeDocument")
+        core = docx_parts(package, "/core-properties")
+    properties = {str(item.tag).rpartition("}")[2]: item.text for part in core for item in part}
     properties["author"] = properties.pop("creator", None)
     metadata = tidy(properties.get, datetime.fromisoformat)
-    text, truncated = collect(docx_text(document.element.body), characters)
+    text, truncated = collect(docx_text(main.find("{*}body")), characters)
     return {"text": text, "pages": None, "truncated": truncated, "metadata": metadata}
+
+
+def docx_parts(package: ZipFile, kind: str) -> list[Any]:
+    """Return the parts, as XML, that the package has a relationship of this kind to (ECMA-376-2 §9.3).
+
+    A relationship to a part that is missing is ignored, as viewers do.
+    """
+    etree = import_module("lxml.etree")
+    parse = partial(etree.fromstring, parser=etree.XMLParser(resolve_entities=False))
+    relationships = parse(package.read("_rels/.rels")).iterfind("{*}Relationship")
+    targets = [each.get("Target") for each in relationships if each.get("Type", "").endswith(kind)]
+    names = [normpath(f"/{target}").lstrip("/") for target in targets]
+    return [parse(package.read(name)) for name in names if name in package.namelist()]
 
 
 def docx_text(body: Any) -> Iterator[str]:

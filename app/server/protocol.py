@@ -7,11 +7,12 @@ time in which a client takes its response.
 import asyncio
 import socket
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any, cast
 
 import structlog
 from uuid_utils.compat import uuid7
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.errors import AppError, BadRequest, HeadersTooLarge, RequestTimeout
 from app.web import problems
@@ -41,8 +42,9 @@ class BoundedHttp(HttpToolsProtocol):
         self._idle_close = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self.transport = cast("asyncio.Transport", _Gathering(transport, self.loop))
+        self._loop = asyncio.get_running_loop()
+        self._connection = cast("asyncio.Transport", _Gathering(transport, self._loop))
+        super().connection_made(self._connection)
         with suppress(OSError):  # a Unix socket has no such option
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         self._start_header_timer()
@@ -70,7 +72,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._send_timer = self.loop.call_later(SEND_TIMEOUT, self._abort)
+        self._send_timer = self._loop.call_later(SEND_TIMEOUT, self._abort)
 
     def resume_writing(self) -> None:
         self._stop_send_timer()
@@ -80,7 +82,7 @@ class BoundedHttp(HttpToolsProtocol):
         """Close after the current response; when idle, after the response to a request within IDLE_CLOSE_SECONDS."""
         if self._idle() and not self._idle_close:
             self._idle_close = True
-            self.loop.call_later(IDLE_CLOSE_SECONDS, self.shutdown)
+            self._loop.call_later(IDLE_CLOSE_SECONDS, self.shutdown)
         else:
             super().shutdown()
 
@@ -90,7 +92,7 @@ class BoundedHttp(HttpToolsProtocol):
     def _start_header_timer(self) -> None:
         self._stop_header_timer()
         self._received = 0
-        self._header_timer = self.loop.call_later(HEADER_TIMEOUT, self._refuse, RequestTimeout())
+        self._header_timer = self._loop.call_later(HEADER_TIMEOUT, self._refuse, RequestTimeout())
 
     def _stop_header_timer(self) -> None:
         if self._header_timer is not None:
@@ -104,7 +106,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _abort(self) -> None:
         log.info("http.cut_off")
-        self.transport.abort()  # unlike `close`, which would wait for the client to take the rest
+        self._connection.abort()  # unlike `close`, which would wait for the client to take the rest
 
     def _refuse(self, error: AppError) -> None:
         """Answer without the application, which has not seen the request, and close."""
@@ -117,8 +119,9 @@ class BoundedHttp(HttpToolsProtocol):
         headers = dict(answer.raw_headers) | {b"x-request-id": request_id.encode(), b"connection": b"close"}
         head = b"".join(name + b": " + value + b"\r\n" for name, value in headers.items())
         if self._idle():  # never into the middle of another response
-            self.transport.write(STATUS_LINE[error.status] + head + b"\r\n" + bytes(answer.body))
-        self.loop.call_later(LINGER_SECONDS, self.transport.close)
+            status = f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n".encode()
+            self._connection.write(status + head + b"\r\n" + bytes(answer.body))
+        self._loop.call_later(LINGER_SECONDS, self._connection.close)
 
     def _idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete

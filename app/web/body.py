@@ -18,16 +18,18 @@ RETRY_AFTER = {"Retry-After": "1"}  # seconds
 class StrictRequest(Request):
     """A request with a bounded body, whose JSON follows RFC 8259: no NaN, infinity or lone surrogates."""
 
+    _whole: bytes | None = None
+
     async def body(self) -> bytes:
         """The body of up to MAX_JSON_BYTES. Raises PayloadTooLarge, and RequestTimeout after BODY_TIMEOUT."""
-        if not hasattr(self, "_body"):
+        if self._whole is None:
             self._refuse_beyond(declared_length(self))
             try:
                 async with asyncio.timeout(BODY_TIMEOUT):
-                    self._body = await self._read()
+                    self._whole = await self._read()
             except TimeoutError:
                 raise RequestTimeout from None
-        return self._body
+        return self._whole
 
     async def _read(self) -> bytes:
         chunks, size = [], 0

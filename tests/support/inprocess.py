@@ -41,13 +41,22 @@ class Process:
         self._client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://app")
 
     def http(
-        self, method: str, path: str, *, token: str = "", key: str | None = None, kind: str = "", **body: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        token: str = "",
+        key: str | None = None,
+        kind: str = "",
+        headers: Sequence[tuple[str, str]] = (),
+        **body: Any,
     ) -> httpx2.Response:
-        """`kind` is the content type of a body that has none by itself."""
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        headers |= {"Idempotency-Key": key} if key else {}
-        headers |= {"Content-Type": kind} if kind else {}
-        return self._run(self._client.request(method, path, headers=headers, **body))
+        """`kind` is the content type of a body that has none by itself; `headers` are any others."""
+        sent = [("Authorization", f"Bearer {token}")] if token else []
+        sent += [("Idempotency-Key", key)] if key else []
+        sent += [("Content-Type", kind)] if kind else []
+        encoded = [(name.encode(), value.encode()) for name, value in (*sent, *headers)]
+        return self._run(self._client.request(method, path, headers=encoded, **body))
 
     def write(self, unit: Callable[..., T], *args: Any) -> T:
         """Run a unit of work as a worker does."""

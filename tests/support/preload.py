@@ -16,7 +16,7 @@ LATER = {"app.main", "app.__main__"}  # they read the environment when imported
 
 warnings.simplefilter("error", ResourceWarning)
 importlib.import_module("alembic.command")
-importlib.import_module("docx")
+importlib.import_module("lxml.etree")
 for module in pkgutil.walk_packages(app.__path__, "app."):
     if module.name not in LATER and not module.name.startswith("app.migrations."):
         importlib.import_module(module.name)

@@ -1,5 +1,5 @@
-"""Names of libraries that no documentation promises do what the application relies on: an upgrade that changes one
-fails here first. The list is in tests/test_architecture.py."""
+"""What no documentation of a library promises is as the application relies on it: an upgrade that changes it fails here
+first. The names are listed in tests/test_architecture.py."""
 
 import ast
 import inspect
@@ -9,47 +9,19 @@ import textwrap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID, uuid4
 
 import httpx2
 import pytest
 import uvicorn
-from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Header, Request, Response
-from fastapi.dependencies.utils import request_body_to_args, request_params_to_args
+from fastapi import APIRouter, FastAPI, Response
 from fastapi.routing import APIRoute
-from fastapi.security import HTTPBearer
-from fastapi.security.base import SecurityBase
-from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 from sqlalchemy import Column, Integer, MetaData, Table, Uuid, bindparam, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from app.web.body import StrictRequest
 from tests.test_architecture import PRIVATE
-
-
-class Body(BaseModel):
-    amount: int
-
-
-def depended(x_sent: Annotated[str, Header()]) -> str:
-    return x_sent
-
-
-async def endpoint(
-    name: str, request: Request, tasks: BackgroundTasks, sent: Annotated[str, Depends(depended)], limit: int = 3
-) -> None:
-    pass
-
-
-async def receiving(body: Body) -> None:
-    pass
-
-
-async def optional(body: Body | None = None) -> None:
-    pass
 
 
 def assigned(code: type) -> set[str]:
@@ -73,40 +45,8 @@ def test_the_name_is_there(owner: str, name: str) -> None:
         )
 
 
-def test_arguments_of_a_call() -> None:
-    dependant = APIRoute("/{name}", endpoint).dependant
-    assert (dependant.request_param_name, dependant.background_tasks_param_name) == ("request", "tasks")
-    [dependency] = dependant.dependencies
-    assert (dependency.name, dependency.call) == ("sent", depended)
-    assert request_params_to_args(dependant.path_params, {"name": "n"}) == ({"name": "n"}, [])
-    assert request_params_to_args(dependant.query_params, {}) == ({"limit": 3}, [])
-    values, errors = request_params_to_args(dependant.query_params, {"limit": "no"})
-    assert (values, [error["loc"] for error in errors]) == ({}, [("query", "limit")])
-    headers = Request({"type": "http", "headers": [(b"x-sent", b"value")]}).headers
-    assert request_params_to_args(dependency.header_params, headers) == ({"x_sent": "value"}, [])
-
-
-async def test_a_body_that_is_not_there() -> None:
-    route, free = APIRoute("/", receiving, methods=["POST"]), APIRoute("/", optional, methods=["POST"])
-    assert APIRoute("/{name}", endpoint).body_field is None
-    assert route.body_field is not None
-    params = route.dependant.body_params
-    assert await request_body_to_args(params, {"amount": 1}, embed_body_fields=False) == ({"body": Body(amount=1)}, [])
-    _, errors = await request_body_to_args(params, PydanticUndefined, embed_body_fields=False)
-    assert [(error["type"], error["loc"]) for error in errors] == [("missing", ("body",))]
-    values = await request_body_to_args(free.dependant.body_params, PydanticUndefined, embed_body_fields=False)
-    assert values == ({"body": None}, [])
-
-
-def test_a_scheme_is_called_as_a_dependency() -> None:
-    route = APIRoute("/", receiving, dependencies=[Depends(HTTPBearer())])
-    [dependency] = route.dependant.dependencies
-    assert dependency.name is None
-    assert isinstance(dependency.call, SecurityBase)
-
-
-async def test_routes_put_first_are_served() -> None:
-    """By their `handle`, flat, and each is known to the middleware by its template."""
+async def test_routes_in_a_flat_list_are_served() -> None:
+    """By their `handle`, before those of the application, and each is known to the middleware by its template."""
     seen = []
 
     class Route(APIRoute):
@@ -114,22 +54,13 @@ async def test_routes_put_first_are_served() -> None:
             seen.append(scope["route"].path)
             await Response("own")(scope, receive, send)
 
-    app, router = FastAPI(), APIRouter(route_class=Route)
-    router.get("/{name}")(endpoint)
-    app.get("/{name}")(receiving)
-    app.router.routes[:0] = router.routes
+    router = APIRouter(route_class=Route)
+    router.get("/{name}")(lambda: None)
+    app = FastAPI(routes=router.routes)
+    app.get("/{name}")(lambda: None)
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://app") as client:
         assert (await client.get("/a")).text == "own"
     assert seen == ["/{name}"]
-
-
-async def test_a_body_that_was_read_can_be_streamed() -> None:
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"all of it", "more_body": False}
-
-    request = StrictRequest({"type": "http", "method": "POST", "headers": []}, receive)
-    assert await request.body() == b"all of it"
-    assert b"".join([chunk async for chunk in request.stream()]) == b"all of it"
 
 
 def test_a_server_without_sockets_and_its_signals() -> None:

@@ -7,11 +7,9 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import docx as python_docx
 import pytest
 import uvloop
 from pypdf import PdfReader, PdfWriter
@@ -28,6 +26,12 @@ NAMESPACES = (
     'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main" '
     'xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006"'
 )
+TRANSITIONAL, STRICT = (
+    "http://schemas.openxmlformats.org/officeDocument/2006",
+    "http://purl.oclc.org/ooxml/officeDocument",
+)
+PACKAGE = "http://schemas.openxmlformats.org/package/2006/relationships"
+CORE = f'<Relationship Id="core" Type="{PACKAGE}/metadata/core-properties" Target="docProps/core.xml"/>'
 NO_CORE = "import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0))"
 PROGRESS = """print('{"progress": 0.5}', flush=True)"""
 # Has the file named by its argument read, and says the reader's pid once it is at it.
@@ -106,14 +110,18 @@ def endless_pdf() -> bytes:
     return pdf_of(drawing(b"(word) Tj " * 2_000), pages=10_000)
 
 
-def saved(document: Any) -> bytes:
+def saved(document: PdfWriter) -> bytes:
     file = io.BytesIO()
-    (document.write if isinstance(document, PdfWriter) else document.save)(file)
+    document.write(file)
     return file.getvalue()
 
 
-def docx_of(body: str) -> bytes:
-    return docx_with({MAIN: f"<w:document {NAMESPACES}><w:body>{body}</w:body></w:document>".encode()})
+def docx_of(body: str, entries: dict[str, str] | None = None, relationships: str = "") -> bytes:
+    """A DOCX with this body, further entries, and further relationships of the package."""
+    main = f'<Relationship Id="main" Type="{TRANSITIONAL}/relationships/officeDocument" Target="{MAIN}"/>'
+    document = f"<w:document {NAMESPACES}><w:body>{body}</w:body></w:document>"
+    package = {MAIN: document, "_rels/.rels": f'<Relationships xmlns="{PACKAGE}">{main}{relationships}</Relationships>'}
+    return docx_with({name: text.encode() for name, text in (package | (entries or {})).items()})
 
 
 def run_of(text: str) -> str:
@@ -198,20 +206,38 @@ class TestDocx:
             "metadata": {},
         }
 
-    async def test_metadata_and_tables(self, extract: Extract) -> None:
-        document = python_docx.Document()
-        known = document.core_properties
-        known.title, known.author, known.created = "Title", "Me", datetime(2024, 1, 31, tzinfo=UTC)
-        document.add_paragraph("Before")
-        table = document.add_table(2, 2)
-        for at, text in {(0, 0): "a", (0, 1): "b", (1, 1): "d"}.items():
-            table.cell(*at).text = text
-        document.add_paragraph("After\ttab\nline")
-        result = await extract(saved(document), DOCX_TYPE)
-        assert result["text"] == "Before\na\tb\n\td\nAfter\ttab\nline"
-        expected = {"title": "Title", "author": "Me", "created": "2024-01-31T00:00:00Z"}
-        assert result["metadata"].items() >= expected.items()
-        assert "creator" not in result["metadata"]
+    async def test_tables(self, extract: Extract) -> None:
+        rows = [["a", "b"], ["", "d"]]
+        cells = [[f"<w:tc><w:p>{run_of(text)}</w:p></w:tc>" for text in row] for row in rows]
+        table = "".join(f"<w:tr>{''.join(row)}</w:tr>" for row in cells)
+        after = "<w:p><w:r><w:t>After</w:t><w:tab/><w:t>tab</w:t><w:br/><w:t>line</w:t></w:r></w:p>"
+        body = f"<w:p>{run_of('Before')}</w:p><w:tbl>{table}</w:tbl>{after}"
+        assert (await extract(docx_of(body), DOCX_TYPE))["text"] == "Before\na\tb\n\td\nAfter\ttab\nline"
+
+    @pytest.mark.parametrize("target", ["docProps/core.xml", "/docProps/core.xml", "./word/../docProps/core.xml"])
+    async def test_metadata(self, extract: Extract, target: str) -> None:
+        properties = (
+            '<p:coreProperties xmlns:p="urn:p" xmlns:d="urn:d"><!-- by hand --><d:title>Title</d:title>'
+            "<d:creator>Me</d:creator><p:created>2024-01-31T02:00:00+02:00</p:created><d:secret>no</d:secret>"
+            "</p:coreProperties>"
+        )
+        relationship = CORE.replace("docProps/core.xml", target)
+        result = await extract(docx_of("", {"docProps/core.xml": properties}, relationship), DOCX_TYPE)
+        assert result["metadata"] == {"title": "Title", "author": "Me", "created": "2024-01-31T00:00:00Z"}
+
+    async def test_strict(self, extract: Extract) -> None:
+        """ISO/IEC 29500 Strict, in which Word saves on request, has other namespaces."""
+        document = f'<w:document xmlns:w="{STRICT}/wordprocessingml/main"><w:body><w:p>{run_of("Hi")}</w:p></w:body>'
+        main = f'<Relationship Id="main" Type="{STRICT}/relationships/officeDocument" Target="{MAIN}"/>'
+        rels = f'<Relationships xmlns="{PACKAGE}">{main}</Relationships>'
+        data = docx_of("", {MAIN: f"{document}</w:document>", "_rels/.rels": rels})
+        assert (await extract(data, DOCX_TYPE))["text"] == "Hi"
+
+    async def test_relationships_that_lead_nowhere(self, extract: Extract) -> None:
+        bookmark = f'<Relationship Id="1" Type="{TRANSITIONAL}/relationships/hyperlink" Target="#_bookmark"/>'
+        entries = {"word/_rels/document.xml.rels": f'<Relationships xmlns="{PACKAGE}">{bookmark}</Relationships>'}
+        result = await extract(docx_of(f"<w:p>{run_of('Hi')}</w:p>", entries, CORE), DOCX_TYPE)
+        assert (result["text"], result["metadata"]) == ("Hi", {})
 
     async def test_what_is_visible_and_only_that(self, extract: Extract) -> None:
         body = (
@@ -270,6 +296,7 @@ class TestBadDocuments:
             pytest.param(docx()[:-100], DOCX_TYPE, "malformed-document", id="half-zip"),
             pytest.param(docx_of("<w:p>"), DOCX_TYPE, "malformed-document", id="half-xml"),
             pytest.param(docx_of("<w:p>" * 999 + "</w:p>" * 999), DOCX_TYPE, "malformed-document", id="deep-xml"),
+            pytest.param(docx_of("", {"_rels/.rels": "<r/>"}), DOCX_TYPE, "malformed-document", id="no-main-part"),
             pytest.param(pdf(), DOCX_TYPE, "malformed-document", id="other-type"),
         ],
     )

@@ -131,9 +131,9 @@ async def test_a_shared_chore_is_done_by_one_process_at_a_time_however_long_it_t
         await until(lambda: begun > 1)
 
 
-def new_file() -> File:
+def new_file(sha256: str | None = None) -> File:
     file_id = uuid7()
-    return File(file_id, key_of(file_id), "application/pdf", 1, None)
+    return File(file_id, key_of(file_id), "application/pdf", 1, sha256)
 
 
 def discard(conn: Any) -> None:
@@ -182,7 +182,7 @@ async def test_what_has_expired_goes_in_bounded_batches_and_nothing_else(
         for age in [-10.0, 60.0] * 120:
             repository.announce(conn, OWNER, "a", Metadata(), new_file(), sha256=None, expires_in=age)
         for _ in range(120):
-            repository.add(conn, OWNER, "a", Metadata(), new_file())
+            repository.add(conn, OWNER, "a", Metadata(), new_file("0" * 64))
 
     await db.write(log_in)
     with context.acting("worker:w"):
