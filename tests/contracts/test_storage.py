@@ -18,7 +18,8 @@ from aiobotocore.client import AioBaseClient
 from botocore.exceptions import ClientError
 
 from app.errors import AlreadyStored, ConfigurationError, NotFound, StorageFull, StorageUnavailable, UnsupportedDocument
-from app.settings.storage import PART, Bucket, parse
+from app.settings import load
+from app.settings.storage import PART, Bucket
 from app.storage.base import Staged, Storage
 from app.storage.local import LocalStorage
 from app.storage.s3 import S3Storage, objects, staged as staged_module, storage as s3_module
@@ -64,7 +65,7 @@ def local_place(tmp_path: Path) -> Place:
 
 
 def s3_storage(url: str, tmp_path: Path, longest: float = 600) -> S3Storage:
-    bucket = parse(url)
+    bucket = load(storage_url=url).storage
     assert isinstance(bucket, Bucket)
     return S3Storage(bucket, copies=tmp_path / "copies", longest=longest)
 

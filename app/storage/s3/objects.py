@@ -36,7 +36,7 @@ class Objects:
             read_timeout=REQUEST_TIMEOUT,
             max_pool_connections=0,  # no limit: callers are limited where they begin
             retries={"mode": "standard", "total_max_attempts": 3},
-            s3={"addressing_style": self._bucket.addressing},
+            s3={"addressing_style": self._bucket.addressing or ("path" if self._bucket.endpoint else "auto")},
             # Signatures and Content-MD5 already protect the bytes, and not every store supports the newer checksums.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
