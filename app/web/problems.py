@@ -10,14 +10,7 @@ from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 
-from app.errors import (
-    AppError,
-    BadRequest,
-    InternalError,
-    MethodNotAllowed,
-    NotFound,
-    ValidationFailed,
-)
+from app.errors import AppError, BadRequest, InternalError, MethodNotAllowed, NotFound, ValidationFailed
 from app.telemetry import context
 
 router = APIRouter(include_in_schema=False)
