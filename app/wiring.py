@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from prometheus_client.core import GaugeMetricFamily
 from sqlalchemy import URL, Connection
 
 from app import idempotency
@@ -45,7 +46,7 @@ from app.storage.base import Storage
 from app.storage.local import LocalStorage
 from app.telemetry import faults
 from app.telemetry.loop import LoopWatch
-from app.telemetry.metrics import Gauge, gauge, gauge_by
+from app.telemetry.metrics import gauge_by
 from app.transfer import Transfer
 from app.upkeep import Chore, Upkeep
 
@@ -90,7 +91,7 @@ class Services:
             "upkeep": self.upkeep.alarm,
         }
 
-    async def gauges(self) -> list[Gauge]:
+    async def gauges(self) -> list[GaugeMetricFamily]:
         """Read the gauges from the database."""
         return await self.db.read(partial(_gauges, queues=self.runner.queues))
 
@@ -226,13 +227,13 @@ async def preflight(settings: Settings) -> None:
     await services.close()
 
 
-def _gauges(conn: Connection, queues: Sequence[str]) -> list[Gauge]:
+def _gauges(conn: Connection, queues: Sequence[str]) -> list[GaugeMetricFamily]:
     states, oldest = jobs.counts(conn)
     unserved = jobs.unserved(conn, queues, UNSERVED_SECONDS)
     return [
         gauge_by("status", "documents", "Documents by status.", documents.counts(conn)),
         gauge_by("state", "jobs", "Jobs by state.", states),
-        gauge("jobs_oldest_queued_seconds", "Age of the oldest job that is due and queued.", oldest),
+        GaugeMetricFamily("jobs_oldest_queued_seconds", "Age of the oldest job that is due and queued.", oldest),
         gauge_by("queue", "jobs_unserved", "Due jobs in queues that this process cannot serve.", unserved),
     ]
 
