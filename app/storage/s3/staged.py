@@ -18,9 +18,9 @@ import structlog
 from app.errors import AppError, StorageUnavailable
 from app.settings.storage import PART
 from app.storage.base import Stored, T
+from app.storage.disk import Threads
 from app.storage.s3.errors import REQUEST_TIMEOUT, translated
 from app.storage.s3.objects import Objects
-from app.storage.threads import Threads
 
 log = structlog.get_logger()
 
@@ -221,5 +221,5 @@ class _Reader(io.RawIOBase):
         return len(data)
 
     async def _fetch(self, length: int) -> bytes:
-        async with translated(REQUEST_TIMEOUT), self._objects.stream(self._key, self._position, length) as chunks:
-            return b"".join([chunk async for chunk in chunks])
+        async with translated(REQUEST_TIMEOUT):
+            return b"".join([chunk async for chunk in self._objects.read(self._key, self._position, length)])

@@ -14,14 +14,13 @@ from typing import Any
 
 import structlog
 
-from app.errors import ConfigurationError, NotFound, PayloadTooLarge, StorageUnavailable
+from app.errors import AppError, ConfigurationError, NotFound, PayloadTooLarge, StorageUnavailable
 from app.settings.storage import MAX_PUT, Bucket
-from app.storage import scratch
 from app.storage.base import FOLDER, Announced, Presigned
-from app.storage.s3.errors import REQUEST_TIMEOUT, Refused, Unreachable, translated
+from app.storage.disk import Threads, clear
+from app.storage.s3.errors import REQUEST_TIMEOUT, Refused, Unreachable
 from app.storage.s3.objects import Objects
 from app.storage.s3.staged import S3Staged
-from app.storage.threads import Threads
 
 log = structlog.get_logger()
 
@@ -29,8 +28,8 @@ Page = dict[str, Any]
 
 CHECK_TIMEOUT = 1.8  # seconds; must be less than what a readiness check may take
 MARK = f"{FOLDER}/mark"  # beside the files, whose names are ids, so that a policy for their folder allows it
-MARK_SIZE = 1024  # bytes of the mark that are read
-WHOLE = 2**62  # bytes; more than any object has
+_MARK_SIZE = 1024  # bytes of the mark that are read
+_WHOLE = 2**62  # bytes; more than any object has
 
 
 class S3Storage:
@@ -72,27 +71,20 @@ class S3Storage:
             # Shielded: a client that disconnects cancels this task, and must leave nothing behind.
             await asyncio.shield(staged.discard())
 
-    async def read(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
-        # For an empty span one byte is requested, to find out whether the file exists.
-        async with self._objects.stream(key, start, max(1, length)) as chunks:
-            async for chunk in chunks:
-                if length > 0:
-                    yield chunk
+    def read(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
+        return self._objects.read(key, start, length)
 
     @asynccontextmanager
     async def local_copy(self, key: str) -> AsyncIterator[Path]:
-        async with translated():
-            copy = NamedTemporaryFile(dir=self._copies)  # noqa: SIM115 - only errors of creating it are translated
+        copy = await self._threads.run(lambda: NamedTemporaryFile(dir=self._copies))  # noqa: SIM115 - it is closed below
         try:
             fcntl.flock(copy, fcntl.LOCK_EX)  # or `stale` would remove it as a dead process's
-            async for chunk in self.read(key, 0, WHOLE):
-                async with translated():
-                    await asyncio.shield(self._threads.run(copy.write, chunk))
-            async with translated():
-                await asyncio.shield(self._threads.run(copy.flush))
+            async for chunk in self.read(key, 0, _WHOLE):
+                await asyncio.shield(self._threads.run(copy.write, chunk))
+            await asyncio.shield(self._threads.run(copy.flush))
             yield Path(copy.name)
         finally:
-            with suppress(OSError):  # closing flushes again what a full disk refused
+            with suppress(AppError):  # closing flushes again what a full disk refused
                 await asyncio.shield(self._threads.run(copy.close))
 
     async def sync(self, key: str) -> None:
@@ -116,7 +108,7 @@ class S3Storage:
         return Presigned(self._objects.path(key), url, headers)
 
     async def stale(self, older_than: float) -> AsyncIterator[list[str]]:
-        await self._threads.run(scratch.clear, self._copies, older_than)
+        await self._threads.run(clear, self._copies, older_than)
         async for page in self._objects.pages("list_objects_v2"):
             yield [key for key, each in self._files(page) if self._old(page, each, older_than)]
         async for page in self._objects.pages("list_multipart_uploads"):
@@ -134,7 +126,7 @@ class S3Storage:
 
     async def read_mark(self) -> str | None:
         try:
-            return b"".join([chunk async for chunk in self.read(MARK, 0, MARK_SIZE)]).decode("utf-8", "replace")
+            return b"".join([chunk async for chunk in self.read(MARK, 0, _MARK_SIZE)]).decode("utf-8", "replace")
         except NotFound:
             return None
 
