@@ -2,7 +2,6 @@
 
 import asyncio
 import fcntl
-import hashlib
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -20,11 +19,11 @@ from app.storage.base import FOLDER, Announced, Presigned
 from app.storage.disk import Threads, clear
 from app.storage.s3.errors import REQUEST_TIMEOUT, Refused, Unreachable
 from app.storage.s3.objects import Objects
-from app.storage.s3.staged import S3Staged
+from app.storage.s3.staged import S3Staged, content_md5
 
 log = structlog.get_logger()
 
-Page = dict[str, Any]
+_Page = dict[str, Any]
 
 CHECK_TIMEOUT = 1.8  # seconds; must be less than what a readiness check may take
 MARK = f"{FOLDER}/mark"  # beside the files, whose names are ids, so that a policy for their folder allows it
@@ -110,7 +109,7 @@ class S3Storage:
     async def stale(self, older_than: float) -> AsyncIterator[list[str]]:
         await self._threads.run(clear, self._copies, older_than)
         async for page in self._objects.pages("list_objects_v2"):
-            yield [key for key, each in self._files(page) if self._old(page, each, older_than)]
+            yield [key for key, found in self._files(page) if self._age(page, found) > older_than]
         async for page in self._objects.pages("list_multipart_uploads"):
             for upload in page.get("Uploads", []):
                 if age(page, upload["Initiated"]) > older_than + self._longest:
@@ -131,8 +130,8 @@ class S3Storage:
             return None
 
     async def write_mark(self, text: str) -> None:
-        md5 = b64encode(hashlib.md5(text.encode(), usedforsecurity=False).digest()).decode()
-        await self._objects.call("put_object", MARK, Body=text.encode(), ContentMD5=md5, ContentType="text/plain")
+        body = text.encode()
+        await self._objects.call("put_object", MARK, Body=body, ContentMD5=content_md5(body), ContentType="text/plain")
 
     async def check(self) -> None:
         """Raise unless the bucket answers. Only `open` tries whether it accepts a file, once."""
@@ -141,18 +140,18 @@ class S3Storage:
         except Unreachable as error:
             raise StorageUnavailable(error.reason) from error
 
-    def _files(self, page: Page) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _files(self, page: _Page) -> Iterator[tuple[str, dict[str, Any]]]:
         """The keys of a page, and what is said of each."""
         for each in page.get("Contents", []):
             if (key := self._objects.key(each["Key"])) != MARK:
                 yield key, each
 
-    def _old(self, page: Page, found: dict[str, Any], older_than: float) -> bool:
+    def _age(self, page: _Page, found: dict[str, Any]) -> float:
         of_parts = "-" in found["ETag"]  # https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
-        return age(page, found["LastModified"]) > older_than + (self._longest if of_parts else 0)
+        return age(page, found["LastModified"]) - (self._longest if of_parts else 0)
 
 
-def age(page: Page, written: datetime) -> float:
+def age(page: _Page, written: datetime) -> float:
     """Return an object's age in seconds by the storage's clock. S3 dates to the second, so this rounds down."""
     now = parsedate_to_datetime(page["ResponseMetadata"]["HTTPHeaders"]["date"])
     return (now - written).total_seconds() - 1
