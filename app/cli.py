@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 import uvicorn
@@ -31,19 +31,25 @@ cli = typer.Typer(
 users = typer.Typer(help="Manage accounts.", no_args_is_help=True)
 cli.add_typer(users, name="users")
 
-STARTUP_TIMEOUT = 15  # seconds for a server process to start, and then to answer each check of its supervisor
-EXIT_TIMEOUT = 10  # seconds for open requests, after the jobs have had DRAIN_SECONDS
+_STARTUP_TIMEOUT = 15  # seconds for a server process to start, and then to answer each check of its supervisor
+_UVICORN: dict[str, Any] = {
+    "http": BoundedHttp,
+    "log_config": None,
+    "access_log": False,
+    "server_header": False,
+    "timeout_graceful_shutdown": 10,  # seconds for open requests, after the jobs have had DRAIN_SECONDS
+}
 
-FromDataDir = Annotated[Path | None, typer.Option(help="DATA_DIR of a service that keeps database and files there.")]
-FromDatabaseUrl = Annotated[str, typer.Option(envvar="FROM_DATABASE_URL", help="DATABASE_URL of the rows to copy.")]
-FromStorageUrl = Annotated[str, typer.Option(envvar="FROM_STORAGE_URL", help="STORAGE_URL of the files to copy.")]
-Email = Annotated[str, typer.Argument()]
-Concurrency = Annotated[int | None, typer.Option(min=1, help="Number of jobs at once; default: JOB_CONCURRENCY.")]
-HealthPort = Annotated[
+_FromDataDir = Annotated[Path | None, typer.Option(help="DATA_DIR of a service that keeps database and files there.")]
+_FromDatabaseUrl = Annotated[str, typer.Option(envvar="FROM_DATABASE_URL", help="DATABASE_URL of the rows to copy.")]
+_FromStorageUrl = Annotated[str, typer.Option(envvar="FROM_STORAGE_URL", help="STORAGE_URL of the files to copy.")]
+_Email = Annotated[str, typer.Argument()]
+_Concurrency = Annotated[int | None, typer.Option(min=1, help="Number of jobs at once; default: JOB_CONCURRENCY.")]
+_HealthPort = Annotated[
     int | None,
     typer.Option(min=1, max=65535, help="Serve /livez, /readyz and /metrics on this port; default: not at all."),
 ]
-Password = Annotated[str, typer.Option(prompt=True, hide_input=True, confirmation_prompt=True)]
+_Password = Annotated[str, typer.Option(prompt=True, hide_input=True, confirmation_prompt=True)]
 
 
 def main() -> None:
@@ -76,31 +82,18 @@ def serve() -> None:
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
-        http=BoundedHttp,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=EXIT_TIMEOUT,
-        timeout_worker_healthcheck=STARTUP_TIMEOUT,
+        timeout_worker_healthcheck=_STARTUP_TIMEOUT,
+        **_UVICORN,
     )
 
 
 @cli.command()
-def worker(concurrency: Concurrency = None, health_port: HealthPort = None) -> None:
+def worker(concurrency: _Concurrency = None, health_port: _HealthPort = None) -> None:
     """Run the jobs of the servers with the same DATABASE_URL. Any number of workers can run, on any host."""
     settings = load()
     if concurrency is not None:
         settings = settings.model_copy(update={"job_concurrency": concurrency})
-    config = uvicorn.Config(
-        worker_module.create_app(settings),
-        host=settings.host,
-        port=health_port or 0,
-        http=BoundedHttp,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=EXIT_TIMEOUT,
-    )
+    config = uvicorn.Config(worker_module.create_app(settings), settings.host, health_port or 0, **_UVICORN)
     asyncio.run(wiring.preflight(settings))
     _exit_cleanly()
     uvicorn.Server(config).run(sockets=[] if health_port is None else None)
@@ -143,7 +136,7 @@ def adopt() -> None:
 
 @cli.command()
 def transfer(
-    from_data_dir: FromDataDir = None, from_database_url: FromDatabaseUrl = "", from_storage_url: FromStorageUrl = ""
+    from_data_dir: _FromDataDir = None, from_database_url: _FromDatabaseUrl = "", from_storage_url: _FromStorageUrl = ""
 ) -> None:
     """Copy a stopped service's rows and files into the database and storage of this environment.
 
@@ -180,7 +173,7 @@ def demo(url: Annotated[str | None, typer.Option(help="URL of a running server."
 
 
 @users.command("create")
-def create_user(email: Email, password: Password) -> None:
+def create_user(email: _Email, password: _Password) -> None:
     """Create an account, even where registration is closed."""
     try:
         new = NewUser(email=email, password=password)
@@ -191,7 +184,7 @@ def create_user(email: Email, password: Password) -> None:
 
 
 @users.command("disable")
-def disable_user(email: Email) -> None:
+def disable_user(email: _Email) -> None:
     """Disable an account and revoke its logins."""
     try:
         address = canonical_address(email)

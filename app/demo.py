@@ -16,8 +16,8 @@ from uuid import uuid4
 
 from typer import echo
 
-APP = Path(__file__).parent
-SAMPLES = APP / "samples"
+_APP = Path(__file__).parent
+_SAMPLES = _APP / "samples"
 STARTUP_TIMEOUT = 20.0  # seconds
 
 
@@ -25,7 +25,7 @@ class DemoError(Exception):
     """The demo cannot continue; the message is one line that says why."""
 
 
-class NotReady(DemoError):
+class _NotReady(DemoError):
     """The URL does not answer yet, or answers 503."""
 
 
@@ -35,13 +35,14 @@ def run(url: str | None) -> None:
     Without a URL, a server is started for the demo, and its data removed afterwards. Raises DemoError.
     """
     with nullcontext(url) if url else _throwaway_server() as address:
-        _show(Client(address))
+        _show(_Client(address))
 
 
 @contextmanager
 def _throwaway_server() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="document-api-demo-") as folder:
-        port = _free_port()
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
         server = subprocess.Popen([sys.executable, "-m", "app", "serve"], env=environment(folder, port), cwd=folder)
         try:
             yield f"http://127.0.0.1:{port}"
@@ -54,16 +55,11 @@ def environment(folder: str, port: int) -> dict[str, str]:
     """Settings of a server whose data are all in an empty folder. Nothing is inherited that could name real data."""
     secrets = Path(folder, "no-secrets")
     secrets.mkdir()
-    return {
-        "PYTHONPATH": str(APP.parent),
-        "DATA_DIR": folder,
-        "SECRETS_DIR": str(secrets),
-        "PORT": str(port),
-        "LOG_LEVEL": "WARNING",
-    }
+    settings = {"DATA_DIR": folder, "SECRETS_DIR": str(secrets), "PORT": str(port), "LOG_LEVEL": "WARNING"}
+    return {"PYTHONPATH": str(_APP.parent), **settings}
 
 
-class Client:
+class _Client:
     """A minimal client of the API at a URL: JSON in and out."""
 
     def __init__(self, url: str) -> None:
@@ -74,23 +70,21 @@ class Client:
             usable = False
         if not usable:
             raise DemoError("--url must be http://host:port or https://host:port")
-        self._url = url
+        self._url, self._host, self._path = url, parts.netloc, parts.path.rstrip("/")
         self._connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        self._host = parts.netloc
-        self._path = parts.path.rstrip("/")
         self._headers: dict[str, str] = {}
 
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
         """Send a request and return the decoded response.
 
-        Raises NotReady without a response or for a 503, DemoError for any other error, or a response that is not JSON.
+        Raises _NotReady without a response or for a 503, DemoError for any other error, or a response that is not JSON.
         """
         if not isinstance(body, bytes | None):
             body, headers = json.dumps(body).encode(), {"Content-Type": "application/json", **headers}
         status, text = self._exchange(method, path, body, self._headers | headers)
         summary = f"{self._url}: {method} {path} → {status}"
         if status == 503:  # from a proxy it need not be a problem object
-            raise NotReady(summary)
+            raise _NotReady(summary)
         try:
             answer = json.loads(text or "null")
             problem = answer["detail"] if status >= 400 else None
@@ -108,24 +102,22 @@ class Client:
             response = connection.getresponse()
             return response.status, response.read()
         except OSError as error:
-            raise NotReady(f"{self._url}: {error.strerror or error}") from None
+            raise _NotReady(f"{self._url}: {error.strerror or error}") from None
         except (HTTPException, ValueError) as error:
             raise DemoError(f"{self._url}: {error!r}") from None
         finally:
             connection.close()
 
-    def wait_until_ready(self) -> None:
-        """Wait until /readyz answers 200. Raises NotReady after STARTUP_TIMEOUT."""
+    def wait_until_ready(self) -> Any:
+        """Return the first answer of /readyz that is 200. Raises DemoError after STARTUP_TIMEOUT."""
         deadline = time.monotonic() + STARTUP_TIMEOUT
         while True:
             try:
-                self.call("GET", "/readyz")
-            except NotReady:
+                return self.call("GET", "/readyz")
+            except _NotReady:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.1)
-            else:
-                return
 
     def log_in(self, email: str, password: str) -> None:
         """Create an account, and send its access token from now on. Raises DemoError."""
@@ -142,11 +134,11 @@ class Client:
         return self.call("POST", "/documents", body, **{"Content-Type": kind, "Idempotency-Key": uuid4().hex})
 
 
-def _show(client: Client) -> None:
+def _show(client: _Client) -> None:
     client.wait_until_ready()
     client.log_in(f"ada-{uuid4().hex[:8]}@example.com", "correct horse battery staple")
     for name in ("sample.pdf", "sample.docx"):
-        document = client.upload(SAMPLES / name)
+        document = client.upload(_SAMPLES / name)
         work = {"processor": "text"} if name.endswith("docx") else {"params": {"seconds": 1}}
         accepted = client.call("POST", f"/documents/{document['id']}/process", work, **{"Idempotency-Key": uuid4().hex})
         client.call("GET", f"/jobs/{accepted['job']['id']}?wait=30")
@@ -154,10 +146,3 @@ def _show(client: Client) -> None:
         echo(json.dumps(result["data"], indent=2, ensure_ascii=False))
         for event in client.call("GET", f"/documents/{document['id']}/timeline")["items"]:
             echo(f"  {event['at']}  {event['event']:24} {json.dumps(event['data'])[:90]}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -1,6 +1,6 @@
 """Every error that a client can see, and ConfigurationError for what only an operator sees.
 
-The class name in kebab case is the error's `code`, so renaming a class changes the API. The docstring is the text of
+A class's name in kebab case is the error's `code`, so renaming a class changes the API. The docstring is the text of
 the page at /problems/<code>, so it speaks to clients. `web/problems.py` renders the errors as RFC 9457 problems.
 """
 
@@ -16,8 +16,9 @@ class ConfigurationError(Exception):
 class AppError(Exception):
     """Base class of the errors in the API's contract: an HTTP status, a stable code and a title.
 
-    `detail` says what happened this time and never repeats the input. `headers` are added to those of the class.
-    `extra` becomes members of the problem object.
+    A subclass inherits what it does not state, except that its title is then its name in words. `detail` says what
+    happened this time and never repeats the input. `headers` are added to those of the class. `extra` becomes members
+    of the problem object.
     """
 
     status: ClassVar[int]
@@ -25,10 +26,15 @@ class AppError(Exception):
     title: ClassVar[str]
     headers: Mapping[str, str] = {}
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(
+        cls, *, status: int | None = None, title: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init_subclass__()
-        if cls.__module__ == __name__ and "code" not in vars(cls):  # an adapter's own errors are their base to clients
-            cls.code = _kebab_case(cls.__name__)
+        if cls.__module__ != __name__ or "code" in vars(cls):
+            return  # to clients, an adapter's own error is its base
+        words = re.findall("[A-Z][^A-Z]*", cls.__name__)
+        cls.code, cls.title = "-".join(words).lower(), title or " ".join(words).capitalize()
+        cls.status, cls.headers = status or cls.status, headers or cls.headers
 
     def __init__(self, detail: str | None = None, *, headers: Mapping[str, str] | None = None, **extra: Any) -> None:
         super().__init__(detail or self.title)
@@ -37,296 +43,200 @@ class AppError(Exception):
         self.extra = extra
 
 
-def _kebab_case(name: str) -> str:
-    """`NotFound` becomes `not-found`."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
+_INVALID_TOKEN = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
 
 
-class BadRequest(AppError):
+class BadRequest(AppError, status=400):
     """The request could not be understood as HTTP or as this API uses it."""
 
-    status, title = 400, "Bad request"
 
-
-class MalformedIdempotencyKey(BadRequest):
+class MalformedIdempotencyKey(BadRequest, title="Malformed Idempotency-Key"):
     """`Idempotency-Key` must be sent once and hold 1 to 255 printable ASCII characters, bare or as a quoted string."""
 
-    title = "Malformed Idempotency-Key"
 
-
-class Unauthorized(AppError):
+class Unauthorized(AppError, status=401, title="Authentication required", headers={"WWW-Authenticate": "Bearer"}):
     """The request needs a bearer access token: log in at `POST /auth/login`."""
 
-    status, title = 401, "Authentication required"
-    headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
 
-
-class InvalidCredentials(Unauthorized):
+class InvalidCredentials(Unauthorized, title="Wrong email or password"):
     """No active account has this email and password."""
 
-    title = "Wrong email or password"
 
-
-class InvalidToken(Unauthorized):
+class InvalidToken(Unauthorized, title="Invalid access token", headers=_INVALID_TOKEN):
     """The access token is malformed, expired, or was not issued here. Obtain a new one at `POST /auth/refresh`."""
 
-    title = "Invalid access token"
-    headers: Mapping[str, str] = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
 
-
-class InvalidRefreshToken(Unauthorized):
+class InvalidRefreshToken(Unauthorized, headers=_INVALID_TOKEN):
     """The refresh token is unknown, expired, revoked or was used before. Log in again."""
 
-    title = "Invalid refresh token"
-    headers: Mapping[str, str] = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
 
-
-class Forbidden(AppError):
+class Forbidden(AppError, status=403):
     """The request is understood and refused."""
 
-    status, title = 403, "Forbidden"
 
-
-class RegistrationClosed(Forbidden):
+class RegistrationClosed(Forbidden, title="Registration is closed"):
     """Registration is closed on this service; its operator creates the accounts."""
 
-    title = "Registration is closed"
 
-
-class InvalidUploadUrl(Forbidden):
+class InvalidUploadUrl(Forbidden, title="Invalid upload URL"):
     """The upload URL has expired, was altered, or belongs to another document or storage. Announce the upload again to
     get a new one."""
 
-    title = "Invalid upload URL"
 
-
-class NotFound(AppError):
+class NotFound(AppError, status=404):
     """There is no such resource, or it belongs to another user."""
 
-    status, title = 404, "Not found"
 
-
-class MethodNotAllowed(AppError):
+class MethodNotAllowed(AppError, status=405):
     """The resource does not support this method; `Allow` lists those it does."""
 
-    status, title = 405, "Method not allowed"
 
-
-class RequestTimeout(AppError):
+class RequestTimeout(AppError, status=408, title="Request timed out", headers={"Connection": "close"}):
     """The body arrived too slowly or stopped arriving. Nothing was kept; send the request again."""
 
-    status, title = 408, "Request timed out"
-    headers: Mapping[str, str] = {"Connection": "close"}
 
-
-class Conflict(AppError):
+class Conflict(AppError, status=409):
     """The current state of the resource does not allow this."""
 
-    status, title = 409, "Conflict"
 
-
-class EmailTaken(Conflict):
+class EmailTaken(Conflict, title="Email already registered"):
     """An account with this email already exists."""
 
-    title = "Email already registered"
 
-
-class RequestInProgress(Conflict):
+class RequestInProgress(Conflict, title="First request still running", headers={"Retry-After": "1"}):
     """A request with this Idempotency-Key is still running. Retry after the given seconds to get its answer."""
 
-    title = "First request still running"
-    headers: Mapping[str, str] = {"Retry-After": "1"}
 
-
-class UploadIncomplete(Conflict):
+class UploadIncomplete(Conflict, title="Upload not completed"):
     """The document was announced, but its bytes have not been stored and verified yet."""
 
-    title = "Upload not completed"
 
-
-class JobInProgress(Conflict):
+class JobInProgress(Conflict, title="Another job is running", headers={"Retry-After": "1"}):
     """The document is being processed with another processor or other params. Wait for that job or cancel it."""
 
-    title = "Another job is running"
-    headers: Mapping[str, str] = {"Retry-After": "1"}
 
-
-class JobFinished(Conflict):
+class JobFinished(Conflict, title="Job already finished"):
     """The job has already succeeded, failed or been cancelled."""
 
-    title = "Job already finished"
 
-
-class DocumentProcessing(Conflict):
+class DocumentProcessing(Conflict, title="Document is being processed", headers={"Retry-After": "1"}):
     """The document is being processed and cannot be deleted until its job ends. Cancel the job to end it now."""
-
-    title = "Document is being processed"
-    headers: Mapping[str, str] = {"Retry-After": "1"}
 
 
 class ResultNotReady(Conflict):
     """The document has no current result: it was not processed yet, or its job has not finished."""
 
-    title = "Result not ready"
-
 
 class ProcessingFailed(Conflict):
     """The last job of the document gave up; `error` says why. Process the document again to retry."""
 
-    title = "Processing failed"
 
-
-class LengthRequired(AppError):
+class LengthRequired(AppError, status=411):
     """The request must say in `Content-Length` how long its body is."""
 
-    status, title = 411, "Length required"
 
-
-class PreconditionFailed(AppError):
+class PreconditionFailed(AppError, status=412, title="The document has changed"):
     """`If-Match` names another version of the document. Fetch the current version and repeat the change on it."""
 
-    status, title = 412, "The document has changed"
 
-
-class AlreadyStored(PreconditionFailed):
+class AlreadyStored(PreconditionFailed, title="Already uploaded"):
     """The document's bytes are already stored: an upload URL is good for one upload."""
 
-    title = "Already uploaded"
 
-
-class PayloadTooLarge(AppError):
+class PayloadTooLarge(AppError, status=413):
     """The body, or the file in it, is larger than this service accepts."""
 
-    status, title = 413, "Payload too large"
 
-
-class UnsupportedMediaType(AppError):
+class UnsupportedMediaType(AppError, status=415):
     """The body is not in a format that this operation accepts; the API description lists its content types."""
 
-    status, title = 415, "Unsupported media type"
 
-
-class UnsupportedDocument(UnsupportedMediaType):
+class UnsupportedDocument(UnsupportedMediaType, title="Not a PDF or DOCX"):
     """The file's content is neither a complete PDF nor a DOCX. Its name and declared type are not considered."""
 
-    title = "Not a PDF or DOCX"
 
-
-class MacrosNotAllowed(UnsupportedMediaType):
+class MacrosNotAllowed(UnsupportedMediaType, title="Macros are not accepted"):
     """The Word file contains macros."""
 
-    title = "Macros are not accepted"
 
-
-class PolyglotFile(UnsupportedMediaType):
+class PolyglotFile(UnsupportedMediaType, title="Ambiguous file"):
     """The file can be read as more than one format."""
 
-    title = "Ambiguous file"
 
-
-class RangeNotSatisfiable(AppError):
+class RangeNotSatisfiable(AppError, status=416):
     """The requested range lies beyond the end of the file; `Content-Range` gives its size."""
 
-    status, title = 416, "Range not satisfiable"
 
-
-class ValidationFailed(AppError):
+class ValidationFailed(AppError, status=422):
     """Part of the request is missing or invalid. `errors` says what and where; it lists at most 20 errors."""
 
-    status, title = 422, "Validation failed"
     pointer: ClassVar[str] = ""
+
+    def __init_subclass__(cls, *, pointer: str = "", **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.pointer = pointer
 
     def __init__(self, detail: str | None = None, *, errors: Sequence[Mapping[str, str]] = (), **extra: Any) -> None:
         super().__init__(detail, **extra)
         self.extra["errors"] = errors or [{"detail": self.detail, "pointer": self.pointer}]
 
 
-class MalformedMultipart(ValidationFailed):
+class MalformedMultipart(ValidationFailed, title="Malformed multipart body"):
     """The multipart body is broken, truncated, or lacks the one `file` part."""
 
-    title = "Malformed multipart body"
 
-
-class UnsafeArchive(ValidationFailed):
+class UnsafeArchive(ValidationFailed, title="Unsafe DOCX archive", pointer="/file"):
     """The DOCX inflates beyond the limits, or has unsafe or duplicate entry names, or a document type definition."""
 
-    title, pointer = "Unsafe DOCX archive", "/file"
 
-
-class UnknownProcessor(ValidationFailed):
+class UnknownProcessor(ValidationFailed, pointer="/processor"):
     """No processor has this name."""
 
-    title, pointer = "Unknown processor", "/processor"
 
-
-class InvalidCursor(ValidationFailed):
+class InvalidCursor(ValidationFailed, pointer="/query/cursor"):
     """The cursor does not belong to this list with this sort order. Start again without one."""
 
-    title, pointer = "Invalid cursor", "/query/cursor"
 
-
-class IdempotencyKeyReused(ValidationFailed):
+class IdempotencyKeyReused(ValidationFailed, title="Idempotency-Key reused", pointer="/header/Idempotency-Key"):
     """The Idempotency-Key was used before for a different request. Use a new key for every new request."""
 
-    title, pointer = "Idempotency-Key reused", "/header/Idempotency-Key"
 
-
-class SizeMismatch(ValidationFailed):
+class SizeMismatch(ValidationFailed, title="Size not as announced", pointer="/header/Content-Length"):
     """The file does not have the announced size."""
 
-    title, pointer = "Size not as announced", "/header/Content-Length"
 
-
-class ContentTypeMismatch(ValidationFailed):
+class ContentTypeMismatch(ValidationFailed, title="Content type not as announced", pointer="/header/Content-Type"):
     """The file does not have the announced content type."""
 
-    title, pointer = "Content type not as announced", "/header/Content-Type"
 
-
-class Sha256Mismatch(ValidationFailed):
+class Sha256Mismatch(ValidationFailed, title="SHA-256 not as announced"):
     """The file does not have the announced SHA-256."""
 
-    title = "SHA-256 not as announced"
 
-
-class UploadMissing(ValidationFailed):
+class UploadMissing(ValidationFailed, title="File not uploaded"):
     """The file has not been uploaded. Send it to the upload URL, then complete the upload again."""
-
-    title = "File not uploaded"
 
 
 class UploadRejected(ValidationFailed):
     """The uploaded file differs from its announcement or is not acceptable; `error` says why. It was removed: announce
     another."""
 
-    title = "Upload rejected"
 
-
-class HeadersTooLarge(AppError):
+class HeadersTooLarge(AppError, status=431, title="Request headers too large", headers={"Connection": "close"}):
     """The request's headers are larger than this service accepts."""
 
-    status, title = 431, "Request headers too large"
-    headers: Mapping[str, str] = {"Connection": "close"}
 
-
-class InternalError(AppError):
+class InternalError(AppError, status=500):
     """An unexpected error occurred in the service. Quote `request_id` when reporting it."""
 
-    status, title = 500, "Internal error"
 
-
-class Unavailable(AppError):
+class Unavailable(AppError, status=503, title="Temporarily unavailable", headers={"Retry-After": "5"}):
     """The service cannot do this right now. Nothing was done; retry after the given seconds."""
-
-    status, title = 503, "Temporarily unavailable"
-    headers: Mapping[str, str] = {"Retry-After": "5"}
 
 
 class DatabaseUnavailable(Unavailable):
     """The database is locked or cannot be reached. Nothing was done, unless `detail` says that the outcome is unknown;
     retry after the given seconds, with the same Idempotency-Key."""
-
-    title = "Database unavailable"
 
 
 class OutcomeUnknown(DatabaseUnavailable):
@@ -341,23 +251,14 @@ class OutcomeUnknown(DatabaseUnavailable):
 class StorageUnavailable(Unavailable):
     """The file storage cannot be reached or written. Nothing was done; retry after the given seconds."""
 
-    title = "Storage unavailable"
-
 
 class TooBusy(Unavailable):
     """The service is at capacity for this kind of work. Nothing was done; retry after the given seconds."""
-
-    title = "Too busy"
 
 
 class NotReady(Unavailable):
     """This process should receive no traffic; `checks` says why."""
 
-    title = "Not ready"
 
-
-class StorageFull(AppError):
+class StorageFull(AppError, status=507, headers={"Retry-After": "60"}):
     """The disk is full. Nothing was kept or changed; retry after the given seconds."""
-
-    status, title = 507, "Storage full"
-    headers: Mapping[str, str] = {"Retry-After": "60"}

@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection
+from prometheus_client.core import GaugeMetricFamily
+from sqlalchemy import URL, Connection
 
 from app import idempotency
 from app.auth.passwords import PasswordHasher
@@ -40,12 +41,12 @@ from app.processors.base import Processor
 from app.processors.simulated import SimulatedProcessor
 from app.processors.text import TextProcessor
 from app.settings import Settings
-from app.settings.storage import Bucket, Folder
+from app.settings.storage import Bucket
 from app.storage.base import Storage
 from app.storage.local import LocalStorage
 from app.telemetry import context, faults
 from app.telemetry.loop import LoopWatch
-from app.telemetry.metrics import Gauge, gauge, gauge_by
+from app.telemetry.metrics import gauge_by
 from app.transfer import Transfer
 from app.upkeep import Chore, Upkeep
 
@@ -90,7 +91,7 @@ class Services:
             "upkeep": self.upkeep.alarm,
         }
 
-    async def gauges(self) -> list[Gauge]:
+    async def gauges(self) -> list[GaugeMetricFamily]:
         """Read the gauges from the database."""
         return await self.db.read(partial(_gauges, queues=self.runner.queues))
 
@@ -163,7 +164,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
             ),
         )
     }
-    capacity = settings.job_concurrency if worker or settings.broker is None else 0
+    capacity = settings.job_concurrency if worker or settings.broker_url is None else 0
     runner = Runner(db, list(kinds.values()), watch, capacity=capacity, lease=lease)
     dispatcher = _dispatcher(settings, runner)
     return Services(
@@ -204,9 +205,9 @@ def build_transfer(source: Settings, target: Settings, *, rows: bool, files: boo
     would be brought to where it is."""
     _prepare_process(target)
     if rows:
-        _refuse_pointless("DATABASE_URL", _place_of_database(source), _place_of_database(target))
+        _refuse_pointless("DATABASE_URL", source.database, target.database)
     if files:
-        _refuse_pointless("STORAGE_URL", _place_of_files(source), _place_of_files(target))
+        _refuse_pointless("STORAGE_URL", source.storage, target.storage)
     return Transfer(
         target_db=_database(target, statement_timeout=OPERATOR_STATEMENT_TIMEOUT),
         source_db=_database(source, statement_timeout=OPERATOR_STATEMENT_TIMEOUT) if rows else None,
@@ -225,39 +226,38 @@ async def preflight(settings: Settings) -> None:
     await services.close()
 
 
-def _gauges(conn: Connection, queues: Sequence[str]) -> list[Gauge]:
+def _gauges(conn: Connection, queues: Sequence[str]) -> list[GaugeMetricFamily]:
     states, oldest = jobs.counts(conn)
     unserved = jobs.unserved(conn, queues, UNSERVED_SECONDS)
     return [
         gauge_by("status", "documents", "Documents by status.", documents.counts(conn)),
         gauge_by("state", "jobs", "Jobs by state.", states),
-        gauge("jobs_oldest_queued_seconds", "Age of the oldest job that is due and queued.", oldest),
+        GaugeMetricFamily("jobs_oldest_queued_seconds", "Age of the oldest job that is due and queued.", oldest),
         gauge_by("queue", "jobs_unserved", "Due jobs in queues that this process cannot serve.", unserved),
     ]
 
 
 def _dispatcher(settings: Settings, puller: Puller) -> Dispatcher:
-    return BrokerDispatcher(settings.broker, puller) if settings.broker else InProcessDispatcher(puller)
+    return BrokerDispatcher(settings.broker_url, puller) if settings.broker_url else InProcessDispatcher(puller)
 
 
 def _storage(settings: Settings) -> Storage:
-    place = settings.storage
-    if isinstance(place, Folder):
+    if isinstance(settings.storage, Path):
         with _writable("STORAGE_URL"):
-            return LocalStorage(place.path)
+            return LocalStorage(settings.storage)
     from app.storage.s3 import S3Storage  # noqa: PLC0415 - the SDK takes half a second to import
 
-    return S3Storage(place, copies=settings.data_dir / "copies", longest=settings.upload_max_seconds)
+    return S3Storage(settings.storage, copies=settings.data_dir / "copies", longest=settings.upload_max_seconds)
 
 
 def _database(settings: Settings, *, statement_timeout: float | None = None) -> Database:
-    if settings.postgresql_url is None:
+    if isinstance(settings.database, Path):
         with _writable("DATABASE_URL"):
-            return SqliteDatabase(settings.database_file)
+            return SqliteDatabase(settings.database)
     from app.database.postgresql import PostgresqlDatabase  # noqa: PLC0415 - its driver takes 50 ms to import
 
     return PostgresqlDatabase(
-        settings.postgresql_url,
+        settings.database.render_as_string(hide_password=False),
         pool_size=settings.database_pool_size,
         statement_timeout=statement_timeout or settings.database_statement_timeout,
     )
@@ -272,16 +272,8 @@ def _writable(variable: str) -> Iterator[None]:
         raise ConfigurationError(f"{variable}: {error.filename}: {error.strerror}") from None
 
 
-def _place_of_database(settings: Settings) -> Path | str:
-    return settings.postgresql_url or settings.database_file.resolve()
-
-
-def _place_of_files(settings: Settings) -> Path | Bucket:
-    place = settings.storage
-    return place.path.resolve() if isinstance(place, Folder) else place
-
-
-def _refuse_pointless(variable: str, source: Path | Bucket | str, target: Path | Bucket | str) -> None:
+def _refuse_pointless(variable: str, source: Path | Bucket | URL, target: Path | Bucket | URL) -> None:
+    source, target = (place.resolve() if isinstance(place, Path) else place for place in (source, target))
     if source == target:
         raise ConfigurationError(f"{variable} names what is to be transferred: set it to where that shall go")
     if isinstance(source, Path) and not source.exists():

@@ -134,14 +134,11 @@ def test_only_wiring_names_adapters() -> None:
     shared = (
         ".base",
         ".batches",
-        ".durable",
+        ".disk",
         ".limiter",
-        ".mark",
         ".readers",
-        ".scratch",
         ".sqlite_engines",
         ".statements",
-        ".threads",
     )
     adapters -= {name for name in adapters if name.endswith(shared)}
     for name, tree in modules().items():

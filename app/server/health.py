@@ -3,24 +3,17 @@
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
 from fastapi import APIRouter, Request, Response
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    REGISTRY as OWN_REGISTRY,
-    CollectorRegistry,
-    generate_latest,
-    multiprocess,
-)
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest, multiprocess
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 from pydantic import BaseModel, Field
 
 from app.errors import AppError, NotReady
-from app.telemetry.metrics import Gauge
 from app.web.body import json_response
 from app.web.describe import raises
 from app.web.route import Route
@@ -30,8 +23,8 @@ router = APIRouter(tags=["health"], route_class=Route)
 
 CHECK_TIMEOUT = 2.0  # seconds
 CHECK_CACHE_SECONDS = 1.0  # a check costs a commit, and anybody may ask as often as they like
-GAUGES_SHARE = 0.05  # largest share of the time spent on reading gauges, which takes 0.2 s with a million documents
-GAUGES_CACHE_SECONDS = 15.0  # upper limit, so that one slow reading is not served for minutes
+_GAUGES_SHARE = 0.05  # largest share of the time spent on reading gauges, which takes 0.2 s with a million documents
+_GAUGES_CACHE_SECONDS = 15.0  # upper limit, so that one slow reading is not served for minutes
 
 
 class Liveness(BaseModel):
@@ -57,11 +50,11 @@ class Health:
 
     checks: dict[str, Callable[[], Awaitable[None]]]
     alarms: Mapping[str, Callable[[], str | None]]
-    read_gauges: Callable[[], Awaitable[Sequence[Gauge]]]
+    read_gauges: Callable[[], Awaitable[Sequence[Metric]]]
     draining: bool = False
     _checking: "asyncio.Task[dict[str, str]] | None" = None
     _checked_at: float = 0
-    _reading: "asyncio.Task[Sequence[Gauge]] | None" = None
+    _reading: "asyncio.Task[Sequence[Metric]] | None" = None
     _gauges_fresh_until: float = 0
 
     async def report(self) -> Readiness:
@@ -79,17 +72,17 @@ class Health:
             checks = checks | {"shutdown": "draining"}
         return Readiness(checks=checks, alarms={name: text for name, alarm in self.alarms.items() if (text := alarm())})
 
-    async def gauges(self) -> Sequence[Gauge]:
+    async def gauges(self) -> Sequence[Metric]:
         """The gauges as they are now or, if they take long to read, as they were recently."""
         if self._reading is None or (self._reading.done() and time.monotonic() > self._gauges_fresh_until):
             self._reading = asyncio.create_task(self._read())
         return await asyncio.shield(self._reading)
 
-    async def _read(self) -> Sequence[Gauge]:
+    async def _read(self) -> Sequence[Metric]:
         began = time.monotonic()
         gauges = await self.read_gauges()
         ended = time.monotonic()
-        self._gauges_fresh_until = ended + min((ended - began) / GAUGES_SHARE, GAUGES_CACHE_SECONDS)
+        self._gauges_fresh_until = ended + min((ended - began) / _GAUGES_SHARE, _GAUGES_CACHE_SECONDS)
         return gauges
 
     async def _check(self) -> dict[str, str]:
@@ -131,7 +124,7 @@ async def metrics(request: Request) -> Response:
 def _counters() -> CollectorRegistry:
     """The counters of all processes of this server."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return OWN_REGISTRY
+        return REGISTRY
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return registry
@@ -150,15 +143,9 @@ async def _state(name: str, check: Callable[[], Awaitable[None]]) -> str:
     return "ok"
 
 
+@dataclass(eq=False)
 class _Gauges(Collector):
-    """Gauges for one scrape. prometheus-client's own Gauge would be shared between processes."""
+    families: Sequence[Metric]
 
-    def __init__(self, gauges: Sequence[Gauge]) -> None:
-        self._gauges = gauges
-
-    def collect(self) -> Iterator[Metric]:
-        for gauge in self._gauges:
-            family = GaugeMetricFamily(gauge.name, gauge.documentation, labels=gauge.labels)
-            for labels, value in gauge.values.items():
-                family.add_metric(labels, value)
-            yield family
+    def collect(self) -> Sequence[Metric]:
+        return self.families

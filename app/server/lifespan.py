@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from types import FrameType
-from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -20,9 +19,7 @@ from app.wiring import Services
 
 log = structlog.get_logger()
 
-EXIT_SECONDS = 10.0  # that a process has to end after DRAIN_SECONDS
-
-Handler = Callable[[int, FrameType | None], Any]
+_EXIT_SECONDS = 10.0  # that a process has to end after DRAIN_SECONDS
 
 
 def lifespan(build: Callable[[], Services]) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
@@ -36,7 +33,7 @@ def lifespan(build: Callable[[], Services]) -> Callable[[FastAPI], AbstractAsync
         health = Health(services.checks, services.alarms, services.gauges)
         health.checks["background"] = partial(_still_running, background)
         app.state.services, app.state.health = services, health
-        _drain_on_signal(services, health)
+        _DrainOnSignal(services, health)
         _stop_with_parent()
         log.info("server.started", environment=services.settings.environment)
         yield
@@ -53,20 +50,6 @@ async def _still_running(background: asyncio.Task[None]) -> None:
         background.result()
 
 
-def _drain_on_signal(services: Services, health: Health) -> None:
-    """Drain before uvicorn's own shutdown, which waits for background tasks but cannot end them.
-
-    While jobs drain, requests are still served, so a load balancer has time to see /readyz fail.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        before = signal.getsignal(number)
-        if callable(before):
-            signal.signal(number, _Drain(services, health, loop, before))
-
-
 def _stop_with_parent() -> None:
     """Terminate when the supervisor is gone: this process would go on unsupervised, and keep the port."""
     parent = multiprocessing.parent_process()
@@ -80,36 +63,40 @@ def _stop_with_parent() -> None:
     threading.Thread(target=follow, name="parent-watch", daemon=True).start()
 
 
-def _exit_after(seconds: float) -> None:
-    """End the process then, whatever is in flight: a thread of somebody's work may go on for ever."""
-    forced = threading.Timer(seconds, os._exit, [1])
-    forced.daemon = True
-    forced.start()
+class _DrainOnSignal:
+    """Drains on SIGTERM and SIGINT, then calls the handler that it replaced. A second signal ends the wait.
 
+    Drains before uvicorn's own shutdown, which waits for background tasks but cannot end them. While jobs drain,
+    requests are still served, so a load balancer has time to see /readyz fail.
+    """
 
-class _Drain:
-    """A signal handler that drains, then calls the handler that it replaced. A second signal ends the wait."""
-
-    def __init__(self, services: Services, health: Health, loop: asyncio.AbstractEventLoop, then: Handler) -> None:
+    def __init__(self, services: Services, health: Health) -> None:
         self._services = services
         self._health = health
-        self._loop = loop
-        self._then = then
+        self._loop = asyncio.get_running_loop()
+        self._replaced = {n: each for n in (signal.SIGTERM, signal.SIGINT) if callable(each := signal.getsignal(n))}
         self._task: asyncio.Task[None] | None = None
+        if threading.current_thread() is threading.main_thread():
+            for number in self._replaced:
+                signal.signal(number, self._received)
 
-    def __call__(self, number: int, _: FrameType | None) -> None:
-        self._loop.call_soon_threadsafe(self._begin, number)
+    def _received(self, number: int, _: FrameType | None) -> None:
+        self._loop.call_soon_threadsafe(self._begin, signal.Signals(number))
 
-    def _begin(self, number: int) -> None:
+    def _begin(self, number: signal.Signals) -> None:
         if self._health.draining:
-            self._then(number, None)
+            self._replaced[number](number, None)
         else:
             self._health.draining = True
             self._task = asyncio.create_task(self._drain(number))
 
-    async def _drain(self, number: int) -> None:
-        log.info("server.draining", signal=signal.Signals(number).name)
+    async def _drain(self, number: signal.Signals) -> None:
+        log.info("server.draining", signal=number.name)
         faults.hit("shutdown.draining")
-        _exit_after(self._services.settings.drain_seconds + EXIT_SECONDS)
-        await self._services.drain(self._services.settings.drain_seconds)
-        self._then(number, None)
+        seconds = self._services.settings.drain_seconds
+        # The process ends then, whatever is in flight: a thread of somebody's work may go on for ever.
+        forced = threading.Timer(seconds + _EXIT_SECONDS, os._exit, [1])
+        forced.daemon = True
+        forced.start()
+        await self._services.drain(seconds)
+        self._replaced[number](number, None)

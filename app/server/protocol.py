@@ -22,9 +22,9 @@ log = structlog.get_logger()
 
 HEADER_TIMEOUT = 10.0  # seconds from the first byte, or from connecting, to the end of the headers
 SEND_TIMEOUT = 30.0  # seconds in which a client must take what is buffered for it, some 300 KiB
-UNSENT_BYTES = 512 * 1024  # that the kernel buffers; with its default, 4 MiB, a slow reader can seem to be stalled
-LINGER_SECONDS = 1.0  # a client that is refused while it is still sending has this long to read why
-IDLE_CLOSE_SECONDS = 0.5  # an idle connection stays open this long at shutdown: a request may be on its way
+_UNSENT_BYTES = 512 * 1024  # that the kernel buffers; with its default, 4 MiB, a slow reader can seem to be stalled
+_LINGER_SECONDS = 1.0  # a client that is refused while it is still sending has this long to read why
+_IDLE_CLOSE_SECONDS = 0.5  # an idle connection stays open this long at shutdown: a request may be on its way
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -46,7 +46,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._connection = cast("asyncio.Transport", _Gathering(transport, self._loop))
         super().connection_made(self._connection)
         with suppress(OSError):  # a Unix socket has no such option
-            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         self._start_header_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -79,10 +79,10 @@ class BoundedHttp(HttpToolsProtocol):
         super().resume_writing()
 
     def shutdown(self) -> None:
-        """Close after the current response; when idle, after the response to a request within IDLE_CLOSE_SECONDS."""
+        """Close after the current response; when idle, after the response to a request within half a second."""
         if self._idle() and not self._idle_close:
             self._idle_close = True
-            self._loop.call_later(IDLE_CLOSE_SECONDS, self.shutdown)
+            self._loop.call_later(_IDLE_CLOSE_SECONDS, self.shutdown)
         else:
             super().shutdown()
 
@@ -121,7 +121,7 @@ class BoundedHttp(HttpToolsProtocol):
         if self._idle():  # never into the middle of another response
             status = f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n".encode()
             self._connection.write(status + head + b"\r\n" + bytes(answer.body))
-        self._loop.call_later(LINGER_SECONDS, self._connection.close)
+        self._loop.call_later(_LINGER_SECONDS, self._connection.close)
 
     def _idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete

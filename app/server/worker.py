@@ -1,5 +1,7 @@
 """The worker: it runs jobs that servers accept, and serves nothing but its health."""
 
+from pathlib import Path
+
 from fastapi import FastAPI
 
 from app import wiring
@@ -14,7 +16,7 @@ from app.web.middleware import RequestMiddleware
 
 def create_app(settings: Settings) -> FastAPI:
     """Build a worker that runs up to JOB_CONCURRENCY jobs at once. Raises ConfigurationError without PostgreSQL."""
-    if settings.postgresql_url is None:
+    if isinstance(settings.database, Path):
         raise ConfigurationError("DATABASE_URL: a worker needs PostgreSQL; with SQLite, servers run the jobs")
     if settings.job_concurrency == 0:
         raise ConfigurationError("JOB_CONCURRENCY: a worker with 0 would run nothing; set it, or --concurrency")

@@ -5,23 +5,23 @@ secrets as files, so that neither a process listing nor a container's descriptio
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import DirectoryPath, Field, SecretStr, ValidationError, model_validator
+from pydantic import DirectoryPath, Field, PlainValidator, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from sqlalchemy import URL
 
 from app.errors import ConfigurationError
-from app.settings import broker as broker_url, database as database_url, storage as storage_url
+from app.settings import broker, database, storage
 from app.settings.broker import BrokerConfig, SqsQueue
-from app.settings.storage import MAX_FILE, Bucket, Folder
+from app.settings.storage import MAX_FILE, Bucket
 from app.telemetry import faults
 
 MIN_SECRET_BYTES = 32
-SECRETS_DIR = Path("/run/secrets")
+_SECRETS_DIR = Path("/run/secrets")
 
 
 class _SecretFiles(PydanticBaseSettingsSource):
@@ -32,7 +32,7 @@ class _SecretFiles(PydanticBaseSettingsSource):
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[str | None, str, bool]:
         """Return the stripped text of a setting's file, or None if there is no file. Raises ConfigurationError."""
-        path = Path(self.current_state.get("secrets_dir") or SECRETS_DIR) / field_name
+        path = Path(self.current_state.get("secrets_dir") or _SECRETS_DIR) / field_name
         try:
             return path.read_text("utf-8").strip(), field_name, False
         except (FileNotFoundError, NotADirectoryError):  # SECRETS_DIR's own validation reports these
@@ -47,11 +47,21 @@ class _SecretFiles(PydanticBaseSettingsSource):
         return {name: value for name, value in values.items() if value}
 
 
+def _parsed(parse: Callable[[str], object]) -> PlainValidator:
+    """Return the validator of a setting that is a URL. An empty one is none."""
+    return PlainValidator(lambda url: parse(url) if url else None)
+
+
 class Settings(BaseSettings):
     """All settings of a process. Durations are seconds and may be fractions; sizes are bytes."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, allow_inf_nan=False
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
     )
 
     environment: Literal["development", "production"] = Field(
@@ -69,7 +79,7 @@ class Settings(BaseSettings):
     secrets_dir: DirectoryPath | None = Field(
         None, description="Folder of settings that are secret (below); empty: `/run/secrets`, if there is one."
     )
-    database_url: SecretStr | None = Field(
+    database_url: Annotated[Path | URL | None, NoDecode, _parsed(database.parse)] = Field(
         None,
         description="`postgresql+asyncpg://user:password@host:port/name` or `sqlite+aiosqlite:///path`; "
         "empty: `app.db` in DATA_DIR.",
@@ -80,10 +90,10 @@ class Settings(BaseSettings):
     database_statement_timeout: float = Field(
         5, ge=0.1, le=300, description="PostgreSQL ends a statement after this long; 0.1 to 300."
     )
-    storage_url: str = Field(
-        "", description="`file:///path` or `s3://bucket/prefix?endpoint=…` (below); empty: `files` in DATA_DIR."
+    storage_url: Annotated[Path | Bucket | None, NoDecode, _parsed(storage.parse)] = Field(
+        None, description="`file:///path` or `s3://bucket/prefix?endpoint=…` (below); empty: `files` in DATA_DIR."
     )
-    broker_url: SecretStr | None = Field(
+    broker_url: Annotated[BrokerConfig | None, NoDecode, _parsed(broker.parse)] = Field(
         None,
         description="`sqs://queue`, `redis://host` or `amqp://host` (below): jobs run in workers. "
         "Empty: in the server processes.",
@@ -163,45 +173,23 @@ class Settings(BaseSettings):
             raise ValueError(f"JWT_SECRET must be at least {MIN_SECRET_BYTES} bytes")
         if self.fault and self.environment == "production":
             raise ValueError("FAULT must not be set when ENVIRONMENT=production")
-        if self.postgresql_url is None:
-            _ = self.database_file
-        if self.broker is not None and self.postgresql_url is None:
+        if self.broker_url is not None and isinstance(self.database, Path):
             raise ValueError("BROKER_URL needs a DATABASE_URL of PostgreSQL: SQLite's file cannot be shared by hosts")
-        if isinstance(self.storage, Bucket) or isinstance(self.broker, SqsQueue):
+        if isinstance(self.storage, Bucket) or isinstance(self.broker_url, SqsQueue):
             _refuse_half_a_key()
         if isinstance(self.storage, Bucket) and self.max_upload_bytes > MAX_FILE:
             raise ValueError(f"MAX_UPLOAD_BYTES must be at most {MAX_FILE} when STORAGE_URL is a bucket")
         return self
 
     @property
-    def postgresql_url(self) -> str | None:
-        """The URL of PostgreSQL, or None if the database is SQLite."""
-        with _named("DATABASE_URL"):
-            url = self._database_url
-            return database_url.postgresql(url) if database_url.is_postgresql(url) else None
+    def database(self) -> Path | URL:
+        """The file of SQLite, or the URL of PostgreSQL."""
+        return self.database_url or self.data_dir / "app.db"
 
     @property
-    def database_file(self) -> Path:
-        """The file of SQLite."""
-        with _named("DATABASE_URL"):
-            url = self._database_url
-            return database_url.sqlite_file(url) if url else self.data_dir / "app.db"
-
-    @property
-    def _database_url(self) -> str:
-        return self.database_url.get_secret_value() if self.database_url else ""
-
-    @property
-    def storage(self) -> Folder | Bucket:
-        """Where the files are."""
-        with _named("STORAGE_URL"):
-            return storage_url.parse(self.storage_url) if self.storage_url else Folder(self.data_dir / "files")
-
-    @property
-    def broker(self) -> BrokerConfig | None:
-        """The broker, or None if jobs run in the server processes."""
-        with _named("BROKER_URL"):
-            return broker_url.parse(self.broker_url.get_secret_value()) if self.broker_url else None
+    def storage(self) -> Path | Bucket:
+        """Where the files are: a folder or a bucket."""
+        return self.storage_url or self.data_dir / "files"
 
     @property
     def logs_as_json(self) -> bool:
@@ -209,22 +197,12 @@ class Settings(BaseSettings):
         return (self.log_format or ("json" if self.environment == "production" else "console")) == "json"
 
 
-@contextmanager
-def _named(variable: str) -> Iterator[None]:
-    """Prefix a ValueError with the name of the variable that holds the wrong value."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{variable} {error}") from None
-
-
 def _refuse_half_a_key() -> None:
     """Raise ValueError if only one half of an AWS key is set: the SDK would silently use other credentials or none."""
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-    present = [name for name in names if os.environ.get(name)]
-    missing = [name for name in names if name not in present]
-    if present and missing:
-        raise ValueError(f"{missing[0]} is required when {present[0]} is set")
+    for one, other in (names, names[::-1]):
+        if os.environ.get(one) and not os.environ.get(other):
+            raise ValueError(f"{other} is required when {one} is set")
 
 
 def load(**overrides: Any) -> Settings:
@@ -235,6 +213,6 @@ def load(**overrides: Any) -> Settings:
         raise ConfigurationError(f"SECRETS_DIR: {error.filename} cannot be read") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        name = "_".join(str(part) for part in first["loc"]).upper()
-        message = first["msg"].removeprefix("Value error, ")
-        raise ConfigurationError(f"{name}: {message}" if name else message) from None
+        variable = [str(part).upper() for part in first["loc"][:1]]
+        option = [f"{part!r:.40}" for part in first["loc"][1:]]
+        raise ConfigurationError(": ".join([*variable, *option, first["msg"].removeprefix("Value error, ")])) from None

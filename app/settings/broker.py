@@ -1,41 +1,37 @@
-"""BROKER_URL: the queue that wake-ups go through. Errors do not repeat the value, which may hold a password."""
+"""BROKER_URL: the queue that wake-ups go through."""
 
-import re
-from dataclasses import dataclass, field
-from urllib.parse import SplitResult, urlunsplit
+from typing import Annotated
 
-from app.settings import urls
+from pydantic import Field
 
-GRAMMAR = "sqs://queue?endpoint=https://host&region=…"
-SERVER_GRAMMAR = "{}://user:password@host:port/{}?queue=…"
-QUEUE = "document-jobs"
+from app.settings.urls import SERVER, Endpoint, Region, Target, matching, split
 
-_QUEUE = re.compile(r"[A-Za-z0-9_-]{1,80}")  # what SQS allows; the others allow more
+# What SQS allows, without its FIFO queues, which would run one job at a time. The others allow more.
+_Queue = Annotated[
+    str, matching(r"[A-Za-z0-9_-]{1,80}", "a queue of up to 80 letters, digits, - and _, without .fifo and credentials")
+]
 
 
-@dataclass(frozen=True, slots=True)
-class SqsQueue:
+class SqsQueue(Target):
     """A standard queue of SQS. Without an endpoint it is AWS's own."""
 
-    name: str
-    endpoint: str | None = None
-    region: str | None = None
+    queue: _Queue
+    endpoint: Endpoint | None = None
+    region: Region | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RedisStream:
+class RedisStream(Target):
     """A stream of a Redis server. The URL may hold a password."""
 
-    url: str = field(repr=False)
-    name: str
+    url: Annotated[str, matching(rf"rediss?://{SERVER}(/\d*)?", "redis://user:password@host:port/0"), Field(repr=False)]
+    queue: _Queue = "document-jobs"
 
 
-@dataclass(frozen=True, slots=True)
-class RabbitQueue:
+class RabbitQueue(Target):
     """A queue of a RabbitMQ server. The URL may hold a password."""
 
-    url: str = field(repr=False)
-    name: str
+    url: Annotated[str, matching(rf"amqps?://{SERVER}(/[^/#]*)?", "amqp://user:password@host/vhost"), Field(repr=False)]
+    queue: _Queue = "document-jobs"
 
 
 BrokerConfig = SqsQueue | RedisStream | RabbitQueue
@@ -43,39 +39,12 @@ BrokerConfig = SqsQueue | RedisStream | RabbitQueue
 
 def parse(url: str) -> BrokerConfig:
     """Return the broker that a URL names. Raises ValueError."""
-    parts = urls.split(url)
-    match parts.scheme:
+    base, query = split(url)
+    match base.split("://")[0]:
         case "sqs":
-            return _sqs(parts)
+            return SqsQueue.of(query, queue=base.removeprefix("sqs://"))
         case "redis" | "rediss":
-            return RedisStream(*_server(parts, path=r"(/\d*)?", names="database"))
+            return RedisStream.of(query, url=base)
         case "amqp" | "amqps":
-            return RabbitQueue(*_server(parts, path=r"(/[^/]*)?", names="vhost"))
+            return RabbitQueue.of(query, url=base)
     raise ValueError("must be sqs://…, redis://…, rediss://…, amqp://… or amqps://…")
-
-
-def _sqs(parts: SplitResult) -> SqsQueue:
-    if "@" in parts.netloc:
-        raise ValueError("must not hold credentials: they come from AWS_ACCESS_KEY_ID and the rest of the AWS chain")
-    if parts.netloc.endswith(".fifo"):
-        raise ValueError("must name a standard queue: a FIFO queue would run one job at a time")
-    if parts.path.strip("/") or parts.fragment:
-        raise ValueError(f"names more than a queue; its form is {GRAMMAR}")
-    options = urls.options(parts.query, {"endpoint", "region"}, GRAMMAR)
-    endpoint = urls.endpoint(options.get("endpoint"))
-    return SqsQueue(_queue(parts.netloc), endpoint, urls.region(options.get("region")))
-
-
-def _server(parts: SplitResult, path: str, names: str) -> tuple[str, str]:
-    """Return the URL without our options, and the queue's name. `names` is what the path names, for the error."""
-    grammar = SERVER_GRAMMAR.format(parts.scheme, names)
-    if not urls.has_host(parts) or not re.fullmatch(path, parts.path) or parts.fragment:
-        raise ValueError(f"names no valid server; its form is {grammar}")
-    options = urls.options(parts.query, {"queue"}, grammar)
-    return urlunsplit(parts._replace(query="")), _queue(options.get("queue", QUEUE))
-
-
-def _queue(name: str) -> str:
-    if not _QUEUE.fullmatch(name):
-        raise ValueError("names no valid queue: up to 80 letters, digits, - and _")
-    return name

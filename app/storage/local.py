@@ -5,32 +5,27 @@ last two characters of the name, the random end of a UUIDv7, which keeps the fol
 """
 
 import asyncio
-import errno
 import fcntl
 import hashlib
 import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, ParamSpec
+from typing import BinaryIO
+from urllib.parse import quote, unquote
 from uuid import uuid4
 
-from app.errors import AlreadyStored, NotFound, StorageFull, StorageUnavailable
-from app.storage import scratch
+from app.errors import AlreadyStored, NotFound, StorageUnavailable
 from app.storage.base import FOLDER, Stored, T
-from app.storage.durable import sync
-from app.storage.mark import FolderMark
-from app.storage.threads import Threads
-
-P = ParamSpec("P")
+from app.storage.disk import Threads, clear, sync
 
 CHUNK = 512 * 1024  # bytes that a download reads per thread hop: 1.25x the throughput of 256 KiB; 1 MiB is no faster
 BATCH = 256 * 1024  # bytes that justify a thread hop of their own; fewer are buffered until the next one
 PAGE = 500  # keys listed in one thread hop
-_IOV = min(os.sysconf("SC_IOV_MAX"), 1024)
+READS = 100  # attempts to list a folder whose only entry is being renamed
 
 
 class LocalStorage:
@@ -38,8 +33,8 @@ class LocalStorage:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._mark = root / "mark"
         self._staging = root / "staging"
-        self._mark = FolderMark(root / "mark")
         self._staging.mkdir(parents=True, exist_ok=True)
         self._threads = Threads()
 
@@ -51,65 +46,53 @@ class LocalStorage:
 
     @asynccontextmanager
     async def create(self, key: str) -> AsyncIterator["LocalStaged"]:
-        staged = LocalStaged(self, self._staging / f"{uuid4().hex}.part", self._path(key))
+        staged = LocalStaged(self._threads, self._staging, self._path(key))
         try:
             yield staged
         finally:
             if staged.begun:
                 # Shielded: a client that disconnects cancels this task, and must leave nothing behind.
-                await asyncio.shield(self.run(staged.discard))
+                await asyncio.shield(self._threads.run(staged.discard))
 
     async def read(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
-        file = await self.run(lambda: _Opened(self._existing(key)))
-        try:
-            while length > 0 and (chunk := await self.run(file.read, start, min(CHUNK, length))):
-                start, length = start + len(chunk), length - len(chunk)
-                yield chunk
-        finally:
-            await asyncio.shield(self.run(file.close))
+        file = await self._threads.run(lambda: _Opened(self._existing(key)))
+        while length > 0 and (chunk := await self._threads.run(file.read, start, min(CHUNK, length))):
+            start, length = start + len(chunk), length - len(chunk)
+            yield chunk
 
     @asynccontextmanager
     async def local_copy(self, key: str) -> AsyncIterator[Path]:
-        yield await self.run(self._existing, key)
+        yield await self._threads.run(self._existing, key)
 
     async def sync(self, key: str) -> None:
-        await self.run(self._sync, key)
+        await self._threads.run(self._sync, key)
 
     async def delete(self, key: str) -> None:
-        await self.run(self._unlink, key)
+        await self._threads.run(self._unlink, key)
 
     async def stale(self, older_than: float) -> AsyncIterator[list[str]]:
-        await self.run(scratch.clear, self._staging, older_than)
+        await self._threads.run(clear, self._staging, older_than)
         keys = self._stale(time.time() - older_than)
-        while batch := await self.run(lambda: list(islice(keys, PAGE))):
+        while batch := await self._threads.run(lambda: list(islice(keys, PAGE))):
             yield batch
 
     async def sample(self) -> list[str]:
-        return await self.run(lambda: [_key(path) for path in islice(self._files(), PAGE)])
+        return await self._threads.run(lambda: [_key(path) for path in islice(self._files(), PAGE)])
 
     async def read_mark(self) -> str | None:
-        return await self.run(self._read_mark)
+        return await self._threads.run(self._read_mark)
 
     async def write_mark(self, text: str) -> None:
-        await self.run(self._write_mark, text)
+        await self._threads.run(self._write_mark, text)
 
     async def check(self) -> None:
-        await self.run(self._probe)
-
-    async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a blocking call in the storage's threads. Raises StorageFull or StorageUnavailable for an OSError."""
-
-        def translated() -> T:
-            with _translated():
-                return call(*args, **kwargs)
-
-        return await self._threads.run(translated)
+        await self._threads.run(self._probe)
 
     def _existing(self, key: str) -> Path:
         """Return the path of a file. Raises NotFound if the file is missing, StorageUnavailable if the disk is."""
         path = self._path(key)
         if not path.exists():
-            self.require_disk()
+            _require_disk(self._staging)
             raise NotFound
         return path
 
@@ -122,19 +105,14 @@ class LocalStorage:
         try:
             self._path(key).unlink()
         except FileNotFoundError:
-            self.require_disk()
-
-    def require_disk(self) -> None:
-        """Raise StorageUnavailable if the disk is missing: nothing is known then about the files on it."""
-        if not self._staging.is_dir():
-            raise StorageUnavailable
+            _require_disk(self._staging)
 
     def _path(self, key: str) -> Path:
         folder, name = key.split("/")
         return self._root / folder / name[-2:] / name
 
     def _files(self) -> Iterator[Path]:
-        self.require_disk()
+        _require_disk(self._staging)
         return self._root.glob(f"{FOLDER}/??/*")
 
     def _stale(self, written_before: float) -> Iterator[str]:
@@ -145,13 +123,32 @@ class LocalStorage:
             except FileNotFoundError:
                 continue
 
+    # The mark is the name of the only folder in a folder: a name is changed by one atomic rename, copies of any kind
+    # carry it along, and a count of the files finds only uploads.
+
     def _read_mark(self) -> str | None:
-        self.require_disk()
-        return self._mark.read()
+        _require_disk(self._staging)
+        for _ in range(READS):
+            try:
+                found = sorted(self._mark.iterdir(), key=lambda path: path.stat().st_ctime_ns)
+            except FileNotFoundError:  # there is no mark, or it was renamed just now
+                if not self._mark.exists():
+                    return None
+            else:
+                if found:
+                    return unquote(found[-1].name)
+        raise StorageUnavailable
 
     def _write_mark(self, text: str) -> None:
-        self.require_disk()
-        self._mark.write(text)
+        _require_disk(self._staging)
+        self._mark.mkdir(exist_ok=True)
+        new = self._mark / quote(text, safe=" ")
+        for old in self._mark.iterdir():
+            if old != new:
+                with suppress(FileNotFoundError):  # another process was faster
+                    old.rename(new)
+        new.mkdir(exist_ok=True)
+        sync(self._mark)
 
     def _probe(self) -> None:
         path = self._staging / f"{uuid4().hex}.probe"
@@ -162,19 +159,16 @@ class LocalStorage:
 
 
 class _Opened:
-    """A file being read. It is locked because a cancelled reader's call goes on in its thread."""
+    """A file being read. Nobody closes it but the last reference: a cancelled reader's call goes on in its thread."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("rb", buffering=0)
-        self._lock = threading.Lock()
+        self._descriptor = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
 
     def read(self, start: int, length: int) -> bytes:
-        with self._lock:
-            return os.pread(self._file.fileno(), length, start)
-
-    def close(self) -> None:
-        with self._lock:
-            self._file.close()
+        return os.pread(self._descriptor, length, start)
 
 
 class LocalStaged:
@@ -184,13 +178,14 @@ class LocalStaged:
     file therefore takes two hops instead of four: 1.3x less processor time.
     """
 
-    def __init__(self, storage: LocalStorage, temporary: Path, final: Path) -> None:
-        self._storage = storage
-        self._temporary = temporary
+    def __init__(self, threads: Threads, staging: Path, final: Path) -> None:
+        self._threads = threads
+        self._staging = staging
+        self._temporary = staging / f"{uuid4().hex}.part"
         self._final = final
         self.begun = False  # whether there may be a file to discard
         self._file: BinaryIO | None = None
-        self._buffered: list[bytes | memoryview] = []
+        self._buffer = bytearray()  # one, because a list of tiny pieces would take many times their size
         self._sha256 = hashlib.sha256()
         self._size = 0
         # A cancelled caller's call goes on in its thread. Closing the descriptor under it is not safe: the number could
@@ -201,9 +196,10 @@ class LocalStaged:
         return await self._run(lambda _: Stored(self._size, self._sha256.hexdigest()))
 
     async def write(self, chunks: Sequence[bytes | memoryview]) -> None:
-        self._buffered += chunks
-        if sum(map(len, self._buffered)) >= BATCH:
-            await self._run(lambda _: None)
+        if len(self._buffer) + sum(map(len, chunks)) < BATCH:
+            self._buffer += b"".join(chunks)
+        else:
+            await self._run(lambda _: None, chunks)
 
     async def inspect(self, examine: Callable[[BinaryIO], T]) -> T:
         return await self._run(examine)
@@ -211,21 +207,26 @@ class LocalStaged:
     async def commit(self) -> Stored:
         return await self._run(self._commit)
 
-    async def _run(self, call: Callable[[BinaryIO], T]) -> T:
-        """Write what is buffered, then make the call, in one thread hop."""
-        chunks, self._buffered = self._buffered, []
+    async def _run(self, call: Callable[[BinaryIO], T], chunks: Sequence[bytes | memoryview] = ()) -> T:
+        """Write what is buffered and the chunks, then make the call, in one thread hop."""
         self.begun = True
+        buffer, self._buffer = self._buffer, bytearray()
+        return await self._threads.run(self._write, (buffer, *chunks), call)
 
-        def locked() -> T:
-            with self._lock:
-                file = self._opened()
-                self._write(file, chunks)
-                return call(file)
-
-        return await self._storage.run(locked)
+    def _write(self, chunks: Sequence[bytes | bytearray | memoryview], then: Callable[[BinaryIO], T]) -> T:
+        with self._lock:
+            if self._file is None:
+                self._file = self._temporary.open("x+b", buffering=0)
+                fcntl.flock(self._file, fcntl.LOCK_EX)
+            data = memoryview(b"".join(chunks))
+            self._sha256.update(data)
+            self._size += len(data)
+            while data:
+                data = data[os.write(self._file.fileno(), data) :]
+            return then(self._file)
 
     def discard(self) -> None:
-        """Close and remove the staged file. Safe to call in any state.
+        """Close and remove the staged file. Safe to call in any state. Blocks.
 
         A published file stays even if its commit failed afterwards: somebody may already have verified it.
         """
@@ -238,31 +239,11 @@ class LocalStaged:
             self._temporary.unlink(missing_ok=True)
         self.begun = False
 
-    def _opened(self) -> BinaryIO:
-        if self._file is None:
-            self._file = self._temporary.open("x+b", buffering=0)
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-        return self._file
-
-    def _write(self, file: BinaryIO, chunks: Sequence[bytes | memoryview]) -> None:
-        descriptor = file.fileno()
-        for at in range(0, len(chunks), _IOV):
-            group = chunks[at : at + _IOV]
-            for chunk in group:
-                self._sha256.update(chunk)
-            size = sum(map(len, group))
-            written = os.writev(descriptor, group)
-            if written < size:  # rare: the disk is almost full
-                rest = memoryview(b"".join(group))[written:]
-                while rest:
-                    rest = rest[os.write(descriptor, rest) :]
-            self._size += size
-
     def _commit(self, file: BinaryIO) -> Stored:
         os.fsync(file.fileno())
         folder = self._final.parent
         if not folder.exists():
-            self._storage.require_disk()  # or mkdir would make the folders in the empty mount point
+            _require_disk(self._staging)  # or mkdir would make the folders in the empty mount point
             folder.mkdir(parents=True, exist_ok=True)
             sync(folder.parent)
             sync(folder.parent.parent)
@@ -276,14 +257,11 @@ class LocalStaged:
         return Stored(self._size, self._sha256.hexdigest())
 
 
+def _require_disk(staging: Path) -> None:
+    """Raise StorageUnavailable if the disk is missing: nothing is known then about the files on it."""
+    if not staging.is_dir():
+        raise StorageUnavailable
+
+
 def _key(path: Path) -> str:
     return f"{path.parent.parent.name}/{path.name}"
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise (StorageFull if full else StorageUnavailable) from error

@@ -15,8 +15,8 @@ from structlog.typing import EventDict, Processor
 
 from app.telemetry import context
 
-NOISY = ("aiobotocore", "aiosqlite", "alembic", "asyncio", "botocore", "python_multipart")
-SILENT = ("aio_pika", "aiormq")  # they log each attempt to reach a broker; `broker.away` is logged once
+_NOISY = ("aiobotocore", "aiosqlite", "alembic", "asyncio", "botocore", "python_multipart")
+_SILENT = ("aio_pika", "aiormq")  # they log each attempt to reach a broker; `broker.away` is logged once
 
 
 class _Stdout:
@@ -78,7 +78,7 @@ def configure(level: str, *, as_json: bool) -> None:
     logging.captureWarnings(capture=True)
     # web/middleware.py writes the access log.
     logging.getLogger("uvicorn.access").disabled = True
-    for silent in SILENT:
+    for silent in _SILENT:
         logging.getLogger(silent).setLevel(logging.CRITICAL)
-    for noisy in NOISY:
+    for noisy in _NOISY:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))

@@ -10,19 +10,19 @@ import socket
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 from prometheus_client import Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
 
-requests = Counter("http_requests_total", "Requests answered.", ["method", "route", "status"])
-request_seconds = Histogram(
+_requests = Counter("http_requests_total", "Requests answered.", ["method", "route", "status"])
+_request_seconds = Histogram(
     "http_request_duration_seconds",
     "Time from the first byte of the request to the last byte of the answer.",
     ["method", "route"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
-_request = cache(requests.labels)  # finding a child by its labels takes longer than using it
-_seconds = cache(request_seconds.labels)
+_request = cache(_requests.labels)  # finding a child by its labels takes longer than using it
+_seconds = cache(_request_seconds.labels)
 uploaded_bytes = Counter("uploaded_bytes_total", "Bytes of the files accepted.")
 jobs_finished = Counter("jobs_finished_total", "Jobs that ended, by outcome.", ["outcome"])
 jobs_retried = Counter("jobs_retried_total", "Attempts that failed and will be repeated.")
@@ -32,26 +32,15 @@ polls_failed = Counter("job_polls_failed_total", "Polls and claims of jobs that 
 wakeups_not_sent = Counter("wakeups_not_sent_total", "Wake-ups that the broker did not accept.")
 
 
-class Gauge(NamedTuple):
-    """A number that the database knows, by the values of its labels."""
-
-    name: str
-    documentation: str
-    labels: tuple[str, ...]
-    values: Mapping[tuple[str, ...], float]
-
-
-def gauge(name: str, documentation: str, value: float) -> Gauge:
-    """A gauge without labels."""
-    return Gauge(name, documentation, (), {(): value})
-
-
-def gauge_by(label: str, name: str, documentation: str, values: Mapping[str, float]) -> Gauge:
-    """A gauge with one label."""
-    return Gauge(name, documentation, (label,), {(value,): number for value, number in values.items()})
-
-
 upkeep_skipped = Counter("upkeep_skipped_total", "Runs of a chore that were skipped or failed.", ["chore"])
+
+
+def gauge_by(label: str, name: str, documentation: str, values: Mapping[str, float]) -> GaugeMetricFamily:
+    """A gauge with one label, for one scrape. prometheus-client's own Gauge would be shared between processes."""
+    family = GaugeMetricFamily(name, documentation, labels=[label])
+    for value, number in values.items():
+        family.add_metric([value], number)
+    return family
 
 
 def count_request(method: str, route: str, status: int, seconds: float) -> None:
@@ -81,5 +70,5 @@ def _alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass
     return True

@@ -4,32 +4,27 @@ from http import HTTPStatus
 from operator import attrgetter
 from typing import Any
 
-from app.errors import (
-    AppError,
-    DatabaseUnavailable,
-    HeadersTooLarge,
-    InternalError,
-    InvalidToken,
-    PayloadTooLarge,
-    RequestTimeout,
-    StorageFull,
-    Unauthorized,
-    UnsupportedMediaType,
-    ValidationFailed,
-)
+from app import errors
 from app.web.problems import Problem
 
 _REQUEST_ID = "01939f3e-5c00-7000-8000-000000000001"
 
 
-def raises(*errors: type[AppError], authenticated: bool = True, body: bool = False) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI `responses` for the given errors, and for those that every route of this kind can answer with."""
-    found: list[type[AppError]] = [*errors, HeadersTooLarge, InternalError]
+def raises(
+    *own: type[errors.AppError], authenticated: bool = True, body: bool = False, keyed: bool = False
+) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI `responses` for a route's own errors, and for those that every route of its kind can answer with.
+
+    `body`: it takes JSON, and writes. `keyed`: it takes an Idempotency-Key.
+    """
+    found: list[type[errors.AppError]] = [*own, errors.HeadersTooLarge, errors.InternalError]
     if authenticated:
-        found += [Unauthorized, InvalidToken, DatabaseUnavailable]
+        found += [errors.Unauthorized, errors.InvalidToken, errors.DatabaseUnavailable]
     if body:
-        found += [ValidationFailed, RequestTimeout, PayloadTooLarge, UnsupportedMediaType]
-        found += [DatabaseUnavailable, StorageFull]  # a route that takes a body writes
+        found += [errors.ValidationFailed, errors.RequestTimeout, errors.PayloadTooLarge, errors.UnsupportedMediaType]
+        found += [errors.DatabaseUnavailable, errors.StorageFull]
+    if keyed:
+        found += [errors.MalformedIdempotencyKey, errors.RequestInProgress, errors.IdempotencyKeyReused]
     responses: dict[int | str, dict[str, Any]] = {}
     for error in sorted(found, key=attrgetter("status")):
         response = responses.setdefault(error.status, _response(error.status))

@@ -13,7 +13,7 @@ from app.errors import InvalidCursor
 
 T = TypeVar("T")
 
-MAX_INTEGER = 2**63 - 1  # of a BIGINT column
+_MAX_INTEGER = 2**63 - 1  # of a BIGINT column
 
 Limit = Annotated[int, Query(ge=1, le=100, description="Items on a page.")]
 Cursor = Annotated[str | None, Query(max_length=2048, description="`next_cursor` of the page before.")]
@@ -54,7 +54,7 @@ def decode(cursor: str, order: str, kind: type[int | str | datetime]) -> Keyset:
 def _storable(value: int | str | datetime) -> bool:
     """Whether a database can store the value."""
     if isinstance(value, int):
-        return abs(value) <= MAX_INTEGER
+        return abs(value) <= _MAX_INTEGER
     return not isinstance(value, str) or "\0" not in value
 
 

@@ -10,19 +10,12 @@ from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 
-from app.errors import (
-    AppError,
-    BadRequest,
-    InternalError,
-    MethodNotAllowed,
-    NotFound,
-    ValidationFailed,
-)
+from app.errors import AppError, BadRequest, InternalError, MethodNotAllowed, NotFound, ValidationFailed
 from app.telemetry import context
 
 router = APIRouter(include_in_schema=False)
 
-MAX_ERRORS = 20  # in one answer: a body of 1 MB can have 100,000 unknown fields
+_MAX_ERRORS = 20  # in one answer: a body of 1 MB can have 100,000 unknown fields
 
 
 def tree(root: type[AppError] = AppError) -> dict[str, type[AppError]]:
@@ -56,7 +49,7 @@ class Problem(BaseModel):
     code: str = Field(examples=["not-found"])
     request_id: str
     errors: list[FieldError] | None = Field(
-        None, max_length=MAX_ERRORS, description="With status 422: what is wrong, and where."
+        None, max_length=_MAX_ERRORS, description="With status 422: what is wrong, and where."
     )
     error: dict[str, str] | None = Field(
         None, description="With processing-failed and upload-rejected: the reason's `code` and `detail`."
@@ -103,7 +96,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
-        return response(ValidationFailed(errors=field_errors(error.errors())))
+        return response(ValidationFailed(errors=_field_errors(error.errors())))
 
 
 def _allow(request: Request) -> dict[str, str]:
@@ -116,13 +109,13 @@ def _allow(request: Request) -> dict[str, str]:
 def invalid(error: ValidationError, *prefix: str) -> ValidationFailed:
     """A ValidationFailed for a model that was validated by hand; `prefix` is the model's position in the body."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
-    return ValidationFailed(errors=field_errors([{**each, "loc": (*prefix, *each["loc"])} for each in found]))
+    return ValidationFailed(errors=_field_errors([{**each, "loc": (*prefix, *each["loc"])} for each in found]))
 
 
-def field_errors(errors: Sequence[Any]) -> list[dict[str, str]]:
-    """The first MAX_ERRORS of Pydantic's errors as `{detail, pointer}`. Input and context, which may quote it, are not
+def _field_errors(errors: Sequence[Any]) -> list[dict[str, str]]:
+    """The first 20 of Pydantic's errors as `{detail, pointer}`. Input and context, which may quote it, are not
     repeated."""
-    return [{"detail": _detail(each), "pointer": _pointer(each)} for each in errors[:MAX_ERRORS]]
+    return [{"detail": _detail(each), "pointer": _pointer(each)} for each in errors[:_MAX_ERRORS]]
 
 
 def _detail(error: dict[str, Any]) -> str:
@@ -140,7 +133,7 @@ def _pointer(error: dict[str, Any]) -> str:
     return "".join("/" + str(step)[:64].replace("~", "~0").replace("/", "~1") for step in steps)
 
 
-PAGE = """<!doctype html>
+_PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>
 <style>body {{ font: 16px/1.5 system-ui; max-width: 42rem; margin: 4rem auto; padding: 0 1rem }}</style>
 <h1>{title}</h1>
@@ -149,20 +142,20 @@ PAGE = """<!doctype html>
 
 
 @router.get("/problems")
-async def problem_index() -> HTMLResponse:
+async def _problem_index() -> HTMLResponse:
     """All problem types."""
     rows = "".join(
         f'<li><a href="/problems/{code}">{code}</a>: {error.title}' for code, error in sorted(tree().items())
     )
-    return HTMLResponse(PAGE.format(title="Problems", body=f"<ul>{rows}</ul>"))
+    return HTMLResponse(_PAGE.format(title="Problems", body=f"<ul>{rows}</ul>"))
 
 
 @router.get("/problems/{code}")
-async def problem_page(code: str) -> HTMLResponse:
+async def _problem_page(code: str) -> HTMLResponse:
     """One problem type. Raises NotFound."""
     error = tree().get(code)
     if error is None:
         raise NotFound
     text = escape(" ".join((error.__doc__ or "").split()))
     body = f'<p><code>{error.code}</code>: HTTP {error.status}</p><p>{text}</p><p><a href="/problems">All</a></p>'
-    return HTMLResponse(PAGE.format(title=escape(error.title), body=body))
+    return HTMLResponse(_PAGE.format(title=escape(error.title), body=body))

@@ -315,7 +315,7 @@ class TestRedis:
         server = place.rstrip("0123456789").rstrip("/")
         assert "DB index is out of range" in await refusal(f"{server}/99999?{options}")
         async with Redis.from_url(place) as redis:
-            await redis.set(queue.place.name, "something else")
+            await redis.set(queue.place.queue, "something else")
         assert "WRONGTYPE" in await refusal(queue.direct)
 
     async def test_workers_leave_no_names_behind(self, queue: Queue) -> None:
@@ -325,7 +325,7 @@ class TestRedis:
                 await dispatcher.send(uuid7())
                 await eventually(lambda jobs=jobs: jobs.woken)
         async with Redis.from_url(queue.server) as redis:
-            assert len(await redis.xinfo_consumers(queue.place.name, "workers")) == 1
+            assert len(await redis.xinfo_consumers(queue.place.queue, "workers")) == 1
 
     async def test_what_is_older_than_the_group_is_read(self, queue: Queue) -> None:
         jobs, job_id = Jobs(), uuid7()
@@ -356,12 +356,12 @@ class TestRedis:
         async with at_work(api(queue)) as sender:
             await asyncio.gather(*(sender.send(uuid7()) for _ in range(500)))
         async with Redis.from_url(queue.server) as redis:
-            assert await redis.xlen(queue.place.name) < 300
+            assert await redis.xlen(queue.place.queue) < 300
 
     async def test_a_stream_that_is_gone_is_made_again(self, queue: Queue) -> None:
         jobs, job_id = Jobs(), uuid7()
         async with at_work(worker(queue, jobs)) as dispatcher, Redis.from_url(queue.server) as redis:
-            await redis.delete(queue.place.name)
+            await redis.delete(queue.place.queue)
             await eventually(lambda: dispatcher.alarm)
             await eventually(lambda: dispatcher.alarm is None)
             await dispatcher.send(job_id)
@@ -375,13 +375,13 @@ class TestRabbitmq:
         host = place.partition("://")[2].partition("/")[0]
         assert "no such vhost" in await refusal(f"amqp://{host}/no-such?{options}")
         async with await aio_pika.connect(place) as connection:
-            await (await connection.channel()).declare_queue(queue.place.name, durable=True)
+            await (await connection.channel()).declare_queue(queue.place.queue, durable=True)
         assert "PRECONDITION_FAILED - inequivalent arg" in await refusal(queue.direct)
 
     async def test_the_version_before_can_declare_what_it_shares(self, queue: Queue) -> None:
         """It sends through an exchange of its own, and starts before or after this version."""
         jobs, job_ids = Jobs(), [uuid7(), uuid7()]
-        name, quorum = queue.place.name, {"x-queue-type": "quorum"}
+        name, quorum = queue.place.queue, {"x-queue-type": "quorum"}
         dead_letters = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": f"{name}-dead"}
         async with await aio_pika.connect(queue.server) as connection:
             for job_id in job_ids:
@@ -399,7 +399,7 @@ class TestRabbitmq:
         jobs, job_id = Jobs(), uuid7()
         async with at_work(worker(queue, jobs)) as dispatcher:
             async with await aio_pika.connect(queue.server) as connection:
-                await (await connection.channel()).queue_delete(queue.place.name)
+                await (await connection.channel()).queue_delete(queue.place.queue)
             await eventually(lambda: dispatcher.alarm)
             await eventually(lambda: dispatcher.alarm is None)
             await dispatcher.send(job_id)
@@ -422,6 +422,6 @@ class TestSqs:
         jobs, job_id = Jobs(), uuid7()
         async with at_work(worker(queue, jobs)):
             elsewhere = {"s3_extended_message": {"DataType": "String", "StringValue": "True"}}
-            url = sqs.url(queue.place.name)
+            url = sqs.url(queue.place.queue)
             sqs.client.send_message(QueueUrl=url, MessageBody=str(job_id), MessageAttributes=elsewhere)
             await eventually(lambda: jobs.woken == [job_id])

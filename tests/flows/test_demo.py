@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from sqlalchemy import URL
 
 from app import demo, settings
 from tests.support.server import Server, free_port
@@ -71,12 +72,12 @@ def test_on_a_throwaway_server(tmp_path: Path) -> None:
 def test_a_throwaway_server_reads_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/database_url").write_text("postgresql+asyncpg://real@database/real")
-    monkeypatch.setattr(settings, "SECRETS_DIR", tmp_path / "run")
+    monkeypatch.setattr(settings, "_SECRETS_DIR", tmp_path / "run")
     monkeypatch.chdir(tmp_path)
-    assert settings.load().postgresql_url, "or this test proves nothing"
+    assert isinstance(settings.load().database, URL), "or this test proves nothing"
     for name, value in demo.environment(str(tmp_path), 1).items():
         monkeypatch.setenv(name, value)
-    assert settings.load().database_file == tmp_path / "app.db"
+    assert settings.load().database == tmp_path / "app.db"
 
 
 def test_on_a_server_that_runs(server: Server) -> None:

@@ -356,7 +356,7 @@ def test_what_cannot_be_meant_is_refused_in_one_line(tmp_path: Path) -> None:
     )
     assert "there is nothing to transfer at" in refused(tmp_path / "new", "--from-data-dir", tmp_path / "mistyped")
     assert not (tmp_path / "mistyped").exists()
-    assert "DATABASE_URL must be" in refused(tmp_path / "new", "--from-database-url", "mysql://secret@db/name")
+    assert "DATABASE_URL: must be" in refused(tmp_path / "new", "--from-database-url", "mysql://secret@db/name")
     with databases.past(make_url(sqlite(tmp_path / "old"))).begin() as conn:
         conn.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
     assert "the source database is at revision 0000" in refused(tmp_path / "new", "--from-data-dir", tmp_path / "old")

@@ -60,44 +60,44 @@ class Queue:
     async def put(self, body: bytes) -> None:
         """Put a message in, as every version has done it."""
         if self.sqs is not None:
-            self.sqs.client.send_message(QueueUrl=self.sqs.url(self.place.name), MessageBody=body.decode())
+            self.sqs.client.send_message(QueueUrl=self.sqs.url(self.place.queue), MessageBody=body.decode())
         elif self.kind == "redis":
             with Redis.from_url(self.server) as redis:
-                redis.xadd(self.place.name, {"data": body})
+                redis.xadd(self.place.queue, {"data": body})
         else:
             async with await aio_pika.connect(self.server) as connection:
                 channel = await connection.channel()
                 message = aio_pika.Message(body, headers={"task_id": "x", "task_name": "job"})
-                await channel.default_exchange.publish(message, routing_key=self.place.name)
+                await channel.default_exchange.publish(message, routing_key=self.place.queue)
 
     async def take(self) -> bytes:
         """Take the message that waits, as every version has done it."""
         if self.sqs is not None:
-            received = self.sqs.client.receive_message(QueueUrl=self.sqs.url(self.place.name), WaitTimeSeconds=5)
+            received = self.sqs.client.receive_message(QueueUrl=self.sqs.url(self.place.queue), WaitTimeSeconds=5)
             body: str = received["Messages"][0]["Body"]
             return body.encode()
         if self.kind == "redis":
             with Redis.from_url(self.server) as redis:
-                found: Any = redis.xreadgroup("workers", "worker", {self.place.name: ">"})
+                found: Any = redis.xreadgroup("workers", "worker", {self.place.queue: ">"})
                 data: bytes = found[0][1][0][1][b"data"]
                 return data
         async with await aio_pika.connect(self.server) as connection:
-            queue = await (await connection.channel()).get_queue(self.place.name)
+            queue = await (await connection.channel()).get_queue(self.place.queue)
             return (await queue.get(no_ack=True)).body
 
     async def held(self) -> int:
         """How many messages wait or, on SQS and Redis, were received without being acknowledged."""
         if self.sqs is not None:
             names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-            url = self.sqs.url(self.place.name)
+            url = self.sqs.url(self.place.queue)
             found = self.sqs.client.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
             return sum(int(found[name]) for name in names)
         if self.kind == "redis":
             with Redis.from_url(self.server) as redis:
-                groups: Any = redis.xinfo_groups(self.place.name)
+                groups: Any = redis.xinfo_groups(self.place.queue)
             return sum(group["lag"] + group["pending"] for group in groups if group["name"] == b"workers")
         async with await aio_pika.connect(self.server) as connection:
-            queue = await (await connection.channel()).declare_queue(self.place.name, passive=True)
+            queue = await (await connection.channel()).declare_queue(self.place.queue, passive=True)
             return queue.declaration_result.message_count or 0
 
     @property

@@ -10,6 +10,7 @@ from app.web import problems
 from app.web.describe import raises
 from app.web.problems import Problem
 
+PROBLEM = "application/problem+json"
 CODES = {
     400: "bad-request malformed-idempotency-key",
     401: "invalid-credentials invalid-refresh-token invalid-token unauthorized",
@@ -65,7 +66,12 @@ def test_every_member_of_a_problem_is_sent_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("error", problems.tree().values(), ids=problems.tree())
 def test_the_example_in_the_description_is_what_is_sent(error: type[AppError]) -> None:
-    described = raises(error)[error.status]["content"]["application/problem+json"]["examples"][error.code]["value"]
+    described = raises(error)[error.status]["content"][PROBLEM]["examples"][error.code]["value"]
     sent = orjson.loads(problems.response(error()).body)
     of_the_request = {"request_id": described["request_id"], "instance": described["instance"]}
     assert sent | of_the_request == described
+
+
+def test_a_route_with_an_idempotency_key_describes_how_one_is_refused() -> None:
+    codes = {code for each in raises(keyed=True).values() for code in each["content"][PROBLEM]["examples"]}
+    assert {"malformed-idempotency-key", "request-in-progress", "idempotency-key-reused"} <= codes

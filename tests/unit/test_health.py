@@ -3,11 +3,11 @@
 import asyncio
 
 import pytest
+from prometheus_client.core import GaugeMetricFamily, Metric
 
 from app.errors import StorageUnavailable
 from app.server import health
 from app.server.health import Health
-from app.telemetry.metrics import Gauge, gauge
 
 
 class Checked:
@@ -83,19 +83,19 @@ class Slow:
         self.times = 0
         self._seconds = seconds
 
-    async def read(self) -> list[Gauge]:
+    async def read(self) -> list[Metric]:
         self.times += 1
         await asyncio.sleep(self._seconds)
-        return [gauge("read", "How often.", self.times)]
+        return [GaugeMetricFamily("read", "How often.", self.times)]
 
 
 @pytest.mark.parametrize(("seconds", "times"), [(0.05, 1), (0, 2)])
 def test_what_took_long_to_count_is_remembered(seconds: float, times: int) -> None:
     async def scenario() -> None:
         it = Health({}, {}, Slow(seconds).read)
-        first = [gauge("read", "How often.", 1)]
+        first = [GaugeMetricFamily("read", "How often.", 1)]
         assert await asyncio.gather(*(it.gauges() for _ in range(100))) == [first] * 100
         await asyncio.sleep(0.1)
-        assert await it.gauges() == [gauge("read", "How often.", times)]
+        assert await it.gauges() == [GaugeMetricFamily("read", "How often.", times)]
 
     asyncio.run(scenario())

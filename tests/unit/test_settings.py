@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import make_url
 
 from app.auth.tokens import AccessTokens, development_secret
 from app.errors import ConfigurationError
@@ -71,7 +72,7 @@ def test_secrets_may_be_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     settings = load()
     assert settings.jwt_secret is not None
     assert settings.jwt_secret.get_secret_value() == "f" * 32
-    assert settings.postgresql_url == "postgresql+asyncpg://user:password@host/name"
+    assert settings.database == make_url("postgresql+asyncpg://user:password@host/name")
     monkeypatch.setenv("JWT_SECRET", "e" * 32)
     assert load().jwt_secret != settings.jwt_secret, "the environment comes first"
 
@@ -147,7 +148,7 @@ def test_a_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JWT_SECRET", "s3cret" * 10)
     monkeypatch.setenv("DATABASE_URL", "postgresql+asyncpg://user:s3cret@host/name")
     monkeypatch.setenv("BROKER_URL", "redis://user:s3cret@host")
-    assert "s3cret" not in repr(load().broker)
+    assert "s3cret" not in repr(load().broker_url)
     assert "s3cret" not in repr(load())
 
 

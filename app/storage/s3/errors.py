@@ -1,23 +1,13 @@
 """Translates the SDK's errors into the port's, and limits how long its calls take."""
 
 import asyncio
-import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import structlog
 from aiohttp import ClientError as HttpError
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConfigParseError,
-    CredentialRetrievalError,
-    InvalidRegionError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    ProfileNotFound,
-    SSLError,
-)
+from botocore import exceptions as sdk
+from botocore.exceptions import ClientError
 
 from app.errors import AppError, NotFound, StorageFull, StorageUnavailable
 
@@ -26,7 +16,6 @@ log = structlog.get_logger()
 REQUEST_TIMEOUT = 10.0  # seconds for one request, including its retries
 
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, and what MinIO and Ceph answer when they are full
-_MISSING = {"NoSuchKey"}
 _FULL = {"InsufficientStorage", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded"}
 _WRONG = {
     "NoSuchBucket": "the bucket does not exist",
@@ -46,9 +35,9 @@ _NO_CREDENTIALS = "no credentials were found in AWS_ACCESS_KEY_ID or elsewhere i
 
 # STORAGE_URL has been validated before, so these errors come from the SDK's own environment.
 _UNUSABLE: dict[type[Exception], str] = {
-    ConfigParseError: "AWS_CONFIG_FILE or AWS_SHARED_CREDENTIALS_FILE cannot be parsed",
-    ProfileNotFound: "AWS_PROFILE names no profile",
-    InvalidRegionError: "AWS_DEFAULT_REGION, or the region of the profile, is invalid",
+    sdk.ConfigParseError: "AWS_CONFIG_FILE or AWS_SHARED_CREDENTIALS_FILE cannot be parsed",
+    sdk.ProfileNotFound: "AWS_PROFILE names no profile",
+    sdk.InvalidRegionError: "AWS_DEFAULT_REGION, or the region of the profile, is invalid",
     TimeoutError: "the credentials of the AWS settings could not be had in time",
     OSError: "a file that the AWS settings name, such as AWS_CA_BUNDLE, cannot be used",
     ValueError: "AWS_ENDPOINT_URL, or another URL of the AWS settings, is invalid",
@@ -77,7 +66,7 @@ async def translated(seconds: float = REQUEST_TIMEOUT, *, quiet: bool = False) -
     try:
         async with asyncio.timeout(seconds):
             yield
-    except (ClientError, BotoCoreError, HttpError, OSError) as error:
+    except (ClientError, sdk.BotoCoreError, HttpError, OSError) as error:
         known = _known(error)
         if isinstance(known, Unreachable) and not quiet:
             log.warning("storage.failed", reason=known.reason)
@@ -91,32 +80,26 @@ async def creating_client() -> AsyncIterator[None]:
         async with asyncio.timeout(REQUEST_TIMEOUT):
             yield
     except Exception as error:
-        raise Refused(_unusable(error)) from error
-
-
-def _unusable(error: Exception) -> str:
-    reasons = (reason for kind, reason in _UNUSABLE.items() if isinstance(error, kind))
-    return next(reasons, f"the AWS settings cannot be used: {type(error).__name__}")
+        reasons = (reason for kind, reason in _UNUSABLE.items() if isinstance(error, kind))
+        raise Refused(next(reasons, f"the AWS settings cannot be used: {type(error).__name__}")) from error
 
 
 def _known(error: Exception) -> AppError:
     match error:
         case ClientError():
             return _answered(error)
-        case NoCredentialsError():
+        case sdk.NoCredentialsError():
             return Refused(_NO_CREDENTIALS)
-        case PartialCredentialsError() | CredentialRetrievalError():
+        case sdk.PartialCredentialsError() | sdk.CredentialRetrievalError():
             return Refused(f"the credentials cannot be used: {type(error).__name__}")
-        case SSLError():
+        case sdk.SSLError():
             return Refused("the endpoint's certificate is not trusted")
-        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
-            return StorageFull()
     return Unreachable("the endpoint cannot be reached")
 
 
 def _answered(error: ClientError) -> AppError:
     code, status = code_of(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    if code in _MISSING:
+    if code == "NoSuchKey":
         return NotFound()
     if code in _FULL or status == 507:
         return StorageFull()

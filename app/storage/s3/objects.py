@@ -3,7 +3,7 @@
 import os
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import Any
 from uuid import uuid4
 
@@ -36,7 +36,7 @@ class Objects:
             read_timeout=REQUEST_TIMEOUT,
             max_pool_connections=0,  # no limit: callers are limited where they begin
             retries={"mode": "standard", "total_max_attempts": 3},
-            s3={"addressing_style": self._bucket.addressing},
+            s3={"addressing_style": self._bucket.addressing or ("path" if self._bucket.endpoint else "auto")},
             # Signatures and Content-MD5 already protect the bytes, and not every store supports the newer checksums.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
@@ -96,22 +96,26 @@ class Objects:
                 await self._client.delete_object(Bucket=name, Key=probe)
                 await self._client.list_multipart_uploads(Bucket=name, Prefix=self._folder, MaxUploads=1)
 
-    @asynccontextmanager
-    async def stream(self, key: str, start: int, length: int) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Yield a span of an object as chunks that arrive one by one; there are none if it lies beyond the end."""
-        span = f"bytes={start}-{start + length - 1}"
+    async def read(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
+        """Yield a span of an object in chunks that arrive one by one; there are none if it is empty or beyond the end.
+
+        For an empty span one byte is requested, to find out whether the object exists.
+        """
+        span = f"bytes={start}-{start + max(1, length) - 1}"
         async with translated():
             try:
                 answer = await self._client.get_object(Bucket=self._bucket.name, Key=self.path(key), Range=span)
             except ClientError as error:
                 if code_of(error) != "InvalidRange":
                     raise
-                answer = None
-        if answer is None:
-            yield _no_chunks()
-            return
+                return
         async with answer["Body"] as body:
-            yield _chunks(body)
+            while length > 0:
+                async with translated():
+                    chunk: bytes = await body.read(CHUNK)
+                if not chunk:
+                    return
+                yield chunk
 
     async def pages(self, operation: str) -> AsyncIterator[dict[str, Any]]:
         """Yield the pages of a listing of our folder."""
@@ -127,18 +131,3 @@ class Objects:
     def key(self, path: str) -> str:
         """Return the key of a listed object."""
         return path.removeprefix(self._bucket.prefix)
-
-
-async def _no_chunks() -> AsyncIterator[bytes]:
-    chunks: list[bytes] = []
-    for chunk in chunks:
-        yield chunk
-
-
-async def _chunks(body: Any) -> AsyncIterator[bytes]:
-    while True:
-        async with translated():
-            chunk: bytes = await body.read(CHUNK)
-        if not chunk:
-            return
-        yield chunk

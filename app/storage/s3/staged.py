@@ -18,15 +18,20 @@ import structlog
 from app.errors import AppError, StorageUnavailable
 from app.settings.storage import PART
 from app.storage.base import Stored, T
+from app.storage.disk import Threads
 from app.storage.s3.errors import REQUEST_TIMEOUT, translated
 from app.storage.s3.objects import Objects
-from app.storage.threads import Threads
 
 log = structlog.get_logger()
 
 INLINE = 64 * 1024  # bytes that take less time to hash than waking a thread does
-READ_AHEAD = 1024**2  # bytes that inspecting a stored object fetches at a time
-CLEANUP_TIMEOUT = 5.0  # seconds; what is left behind, upkeep removes
+_READ_AHEAD = 1024**2  # bytes that inspecting a stored object fetches at a time
+_CLEANUP_TIMEOUT = 5.0  # seconds; what is left behind, upkeep removes
+
+
+def content_md5(body: bytes) -> str:
+    """Return the value of the header Content-MD5."""
+    return b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
 
 
 class S3Staged:
@@ -62,11 +67,11 @@ class S3Staged:
             return await self._threads.run(lambda: examine(io.BytesIO(self._buffer)))
         await self._store()
         reader = _Reader(self._objects, self._key, self._size, asyncio.get_running_loop())
-        return await self._threads.run(lambda: examine(cast("BinaryIO", io.BufferedReader(reader, READ_AHEAD))))
+        return await self._threads.run(lambda: examine(cast("BinaryIO", io.BufferedReader(reader, _READ_AHEAD))))
 
     async def commit(self) -> Stored:
         await self._store()
-        if self._multipart and self._multipart.age > self._longest:
+        if self._multipart and time.monotonic() - self._multipart.begun > self._longest:
             raise StorageUnavailable  # S3 dates the object by its first part: upkeep could take it for an orphan
         found = await self._objects.call("head_object", self._key)
         if found["ContentLength"] != self._size:
@@ -79,20 +84,15 @@ class S3Staged:
         """Remove what was sent, unless it was committed. Safe to call in any state."""
         if self._committed:
             return
-        # Wait for requests that store the object: one that arrived after its removal would leave it behind.
-        if self._storing is not None:
-            await asyncio.gather(self._storing, return_exceptions=True)
         undo: list[Awaitable[object]] = [self._multipart.abort()] if self._multipart else []
         if self._storing is not None:
-            undo.append(self._objects.call("delete_object", self._key, seconds=CLEANUP_TIMEOUT))
+            # Wait for requests that store the object: one that arrived after its removal would leave it behind.
+            await asyncio.gather(self._storing, return_exceptions=True)
+            undo.append(self._objects.call("delete_object", self._key, seconds=_CLEANUP_TIMEOUT))
         # Each on its own: an upload that was completed, but whose answer was lost, cannot be aborted.
-        await asyncio.gather(*map(self._attempt, undo))
-
-    async def _attempt(self, undo: Awaitable[object]) -> None:
-        try:
-            await undo
-        except AppError:
-            log.warning("storage.left_behind", key=self._key)
+        for error in await asyncio.gather(*undo, return_exceptions=True):
+            if isinstance(error, BaseException):
+                log.warning("storage.left_behind", key=self._key, reason=type(error).__name__)
 
     async def _store(self) -> None:
         """Store the complete object under its key, once.
@@ -126,11 +126,7 @@ class S3Staged:
 
     async def _md5(self, body: bytes) -> str:
         """Return the Content-MD5 header, which every store checks."""
-
-        def digest() -> str:
-            return b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
-
-        return digest() if len(body) <= INLINE else await self._threads.run(digest)
+        return content_md5(body) if len(body) <= INLINE else await self._threads.run(content_md5, body)
 
 
 class _Multipart:
@@ -139,17 +135,12 @@ class _Multipart:
     def __init__(self, objects: Objects, key: str) -> None:
         self._objects = objects
         self._key = key
-        self._begun = time.monotonic()
+        self.begun = time.monotonic()
         self._parts: list[dict[str, Any]] = []
         self._sending: asyncio.Task[dict[str, Any]] | None = None
         self._completed = False
         # A task of its own: if the caller is cancelled, the id is still needed to abort the upload.
-        self._id = asyncio.create_task(self._create())
-
-    @property
-    def age(self) -> float:
-        """Seconds since the upload began."""
-        return time.monotonic() - self._begun
+        self._created = asyncio.create_task(objects.call("create_multipart_upload", key))
 
     async def send(self, body: bytes, md5: str) -> None:
         """Begin to send the next part, once the one before has been sent."""
@@ -175,14 +166,11 @@ class _Multipart:
         with suppress(AppError):
             await self.sent()
         if not self._completed:
-            await self._call("abort_multipart_upload", seconds=CLEANUP_TIMEOUT)
-
-    async def _create(self) -> str:
-        return str((await self._objects.call("create_multipart_upload", self._key))["UploadId"])
+            await self._call("abort_multipart_upload", seconds=_CLEANUP_TIMEOUT)
 
     async def _call(self, operation: str, **params: Any) -> dict[str, Any]:
-        upload_id = await asyncio.shield(self._id)
-        return await self._objects.call(operation, self._key, UploadId=upload_id, **params)
+        created = await asyncio.shield(self._created)
+        return await self._objects.call(operation, self._key, UploadId=created["UploadId"], **params)
 
 
 class _Reader(io.RawIOBase):
@@ -221,5 +209,5 @@ class _Reader(io.RawIOBase):
         return len(data)
 
     async def _fetch(self, length: int) -> bytes:
-        async with translated(REQUEST_TIMEOUT), self._objects.stream(self._key, self._position, length) as chunks:
-            return b"".join([chunk async for chunk in chunks])
+        async with translated(REQUEST_TIMEOUT):
+            return b"".join([chunk async for chunk in self._objects.read(self._key, self._position, length)])

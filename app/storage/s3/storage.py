@@ -2,7 +2,6 @@
 
 import asyncio
 import fcntl
-import hashlib
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -14,23 +13,22 @@ from typing import Any
 
 import structlog
 
-from app.errors import ConfigurationError, NotFound, PayloadTooLarge, StorageUnavailable
+from app.errors import AppError, ConfigurationError, NotFound, PayloadTooLarge, StorageUnavailable
 from app.settings.storage import MAX_PUT, Bucket
-from app.storage import scratch
 from app.storage.base import FOLDER, Announced, Presigned
-from app.storage.s3.errors import REQUEST_TIMEOUT, Refused, Unreachable, translated
+from app.storage.disk import Threads, clear
+from app.storage.s3.errors import REQUEST_TIMEOUT, Refused, Unreachable
 from app.storage.s3.objects import Objects
-from app.storage.s3.staged import S3Staged
-from app.storage.threads import Threads
+from app.storage.s3.staged import S3Staged, content_md5
 
 log = structlog.get_logger()
 
-Page = dict[str, Any]
+_Page = dict[str, Any]
 
 CHECK_TIMEOUT = 1.8  # seconds; must be less than what a readiness check may take
 MARK = f"{FOLDER}/mark"  # beside the files, whose names are ids, so that a policy for their folder allows it
-MARK_SIZE = 1024  # bytes of the mark that are read
-WHOLE = 2**62  # bytes; more than any object has
+_MARK_SIZE = 1024  # bytes of the mark that are read
+_WHOLE = 2**62  # bytes; more than any object has
 
 
 class S3Storage:
@@ -72,27 +70,20 @@ class S3Storage:
             # Shielded: a client that disconnects cancels this task, and must leave nothing behind.
             await asyncio.shield(staged.discard())
 
-    async def read(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
-        # For an empty span one byte is requested, to find out whether the file exists.
-        async with self._objects.stream(key, start, max(1, length)) as chunks:
-            async for chunk in chunks:
-                if length > 0:
-                    yield chunk
+    def read(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
+        return self._objects.read(key, start, length)
 
     @asynccontextmanager
     async def local_copy(self, key: str) -> AsyncIterator[Path]:
-        async with translated():
-            copy = NamedTemporaryFile(dir=self._copies)  # noqa: SIM115 - only errors of creating it are translated
+        copy = await self._threads.run(lambda: NamedTemporaryFile(dir=self._copies))  # noqa: SIM115 - it is closed below
         try:
             fcntl.flock(copy, fcntl.LOCK_EX)  # or `stale` would remove it as a dead process's
-            async for chunk in self.read(key, 0, WHOLE):
-                async with translated():
-                    await asyncio.shield(self._threads.run(copy.write, chunk))
-            async with translated():
-                await asyncio.shield(self._threads.run(copy.flush))
+            async for chunk in self.read(key, 0, _WHOLE):
+                await asyncio.shield(self._threads.run(copy.write, chunk))
+            await asyncio.shield(self._threads.run(copy.flush))
             yield Path(copy.name)
         finally:
-            with suppress(OSError):  # closing flushes again what a full disk refused
+            with suppress(AppError):  # closing flushes again what a full disk refused
                 await asyncio.shield(self._threads.run(copy.close))
 
     async def sync(self, key: str) -> None:
@@ -116,9 +107,9 @@ class S3Storage:
         return Presigned(self._objects.path(key), url, headers)
 
     async def stale(self, older_than: float) -> AsyncIterator[list[str]]:
-        await self._threads.run(scratch.clear, self._copies, older_than)
+        await self._threads.run(clear, self._copies, older_than)
         async for page in self._objects.pages("list_objects_v2"):
-            yield [key for key, each in self._files(page) if self._old(page, each, older_than)]
+            yield [key for key, found in self._files(page) if self._age(page, found) > older_than]
         async for page in self._objects.pages("list_multipart_uploads"):
             for upload in page.get("Uploads", []):
                 if age(page, upload["Initiated"]) > older_than + self._longest:
@@ -134,13 +125,13 @@ class S3Storage:
 
     async def read_mark(self) -> str | None:
         try:
-            return b"".join([chunk async for chunk in self.read(MARK, 0, MARK_SIZE)]).decode("utf-8", "replace")
+            return b"".join([chunk async for chunk in self.read(MARK, 0, _MARK_SIZE)]).decode("utf-8", "replace")
         except NotFound:
             return None
 
     async def write_mark(self, text: str) -> None:
-        md5 = b64encode(hashlib.md5(text.encode(), usedforsecurity=False).digest()).decode()
-        await self._objects.call("put_object", MARK, Body=text.encode(), ContentMD5=md5, ContentType="text/plain")
+        body = text.encode()
+        await self._objects.call("put_object", MARK, Body=body, ContentMD5=content_md5(body), ContentType="text/plain")
 
     async def check(self) -> None:
         """Raise unless the bucket answers. Only `open` tries whether it accepts a file, once."""
@@ -149,18 +140,18 @@ class S3Storage:
         except Unreachable as error:
             raise StorageUnavailable(error.reason) from error
 
-    def _files(self, page: Page) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _files(self, page: _Page) -> Iterator[tuple[str, dict[str, Any]]]:
         """The keys of a page, and what is said of each."""
         for each in page.get("Contents", []):
             if (key := self._objects.key(each["Key"])) != MARK:
                 yield key, each
 
-    def _old(self, page: Page, found: dict[str, Any], older_than: float) -> bool:
+    def _age(self, page: _Page, found: dict[str, Any]) -> float:
         of_parts = "-" in found["ETag"]  # https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
-        return age(page, found["LastModified"]) > older_than + (self._longest if of_parts else 0)
+        return age(page, found["LastModified"]) - (self._longest if of_parts else 0)
 
 
-def age(page: Page, written: datetime) -> float:
+def age(page: _Page, written: datetime) -> float:
     """Return an object's age in seconds by the storage's clock. S3 dates to the second, so this rounds down."""
     now = parsedate_to_datetime(page["ResponseMetadata"]["HTTPHeaders"]["date"])
     return (now - written).total_seconds() - 1

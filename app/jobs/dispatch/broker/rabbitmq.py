@@ -30,12 +30,12 @@ class RabbitBroker:
     """
 
     def __init__(self, queue: RabbitQueue) -> None:
-        self._name = queue.name
+        self._name = queue.queue
         # As previous versions declare it, or the server would refuse it. Nothing is dead-lettered any more.
         self._arguments: dict[str, Any] = {
             "x-queue-type": "quorum",
             "x-dead-letter-exchange": "",
-            "x-dead-letter-routing-key": f"{queue.name}-dead",
+            "x-dead-letter-routing-key": f"{queue.queue}-dead",
         }
         # Not `connect` or `connect_robust`: the first cannot be closed before it is connected, the other reconnects.
         self._connection = Connection(make_url(queue.url))

@@ -24,7 +24,7 @@ class RedisBroker:
     """Adapter of the Broker port. NOACK acknowledges each entry when it is read."""
 
     def __init__(self, stream: RedisStream) -> None:
-        self._name = stream.name
+        self._name = stream.queue
         # Without the SDK's retries: they would go on behind the back of who reconnects.
         self._redis = Redis.from_url(stream.url, socket_timeout=1.5 * WAIT, retry=Retry(NoBackoff(), 0))
 

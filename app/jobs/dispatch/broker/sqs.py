@@ -37,7 +37,7 @@ class SqsBroker:
         client = _session().create_client("sqs", endpoint_url=self._queue.endpoint, region_name=region)
         self._client = await self._opened.enter_async_context(client)
         try:
-            self._url = (await self._client.get_queue_url(QueueName=self._queue.name))["QueueUrl"]
+            self._url = (await self._client.get_queue_url(QueueName=self._queue.queue))["QueueUrl"]
         except NoCredentialsError:
             raise ConfigurationError("BROKER_URL: no AWS credentials were found") from None
         except ClientError as error:
@@ -60,7 +60,7 @@ class SqsBroker:
         pass
 
     async def check(self) -> None:
-        await self._client.get_queue_url(QueueName=self._queue.name)
+        await self._client.get_queue_url(QueueName=self._queue.queue)
 
     async def close(self) -> None:
         await self._opened.aclose()
