@@ -87,6 +87,13 @@ class Forbidden(AppError):
     status, title = 403, "Forbidden"
 
 
+class InsufficientScope(Forbidden):
+    """The access token is valid and does not allow this; `WWW-Authenticate` names the scope that does."""
+
+    title = "Insufficient scope"
+    headers: Mapping[str, str] = {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}
+
+
 class RegistrationClosed(Forbidden):
     """Registration is closed on this service; its operator creates the accounts."""
 

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from uuid_utils.compat import uuid7
 
 from app import events, idempotency
+from app.auth.principal import Principal
 from app.database import Database
 from app.documents import listing, repository
 from app.documents.lifecycle import Status
@@ -79,7 +80,7 @@ class DocumentService:
         self._downloads = Limiter(settings.download_slots, DOWNLOAD_TIMEOUT)
 
     async def upload(
-        self, owner_id: UUID, boundary: bytes, body: AsyncIterator[bytes], key: str | None
+        self, principal: Principal, boundary: bytes, body: AsyncIterator[bytes], key: str | None
     ) -> StoredResponse:
         """Receive one document: store its file, then commit its row. `key` is the Idempotency-Key, if there is one.
 
@@ -89,7 +90,7 @@ class DocumentService:
         ValidationFailed, RequestTimeout, RequestInProgress, IdempotencyKeyReused, TooBusy, StorageFull, Unavailable.
         """
         document_id = uuid7()
-        async with self._reserved(owner_id, key, document_id) as scope, self._uploads.limiter.acquire():
+        async with self._reserved(principal, key, document_id) as scope, self._uploads.limiter.acquire():
             async with self._storage.create(storage_key(document_id)) as staged:
                 form = await self._receive(staged, boundary, body)
                 metadata = _metadata(form.finish())
@@ -100,7 +101,7 @@ class DocumentService:
             arrived = time.time()
             values = {
                 "id": document_id,
-                "owner_id": owner_id,
+                "owner_id": principal.owner_id,
                 "filename": form.filename,
                 "content_type": content_type,
                 "size": stored.size,
@@ -109,45 +110,47 @@ class DocumentService:
             }
             return await self._record(values, metadata, scope, arrived)
 
-    async def get(self, owner_id: UUID, document_id: UUID) -> Document:
+    async def get(self, principal: Principal, document_id: UUID) -> Document:
         """Return a document. Raises NotFound."""
-        return await self._db.read(lambda conn: owned(conn, owner_id, document_id), brief=True)
+        return await self._db.read(lambda conn: owned(conn, principal.owner_id, document_id), brief=True)
 
-    async def stored(self, owner_id: UUID, document_id: UUID) -> Document:
+    async def stored(self, principal: Principal, document_id: UUID) -> Document:
         """Return a document whose file is stored. Raises NotFound, UploadIncomplete."""
-        document = await self.get(owner_id, document_id)
+        document = await self.get(principal, document_id)
         if document.status is Status.INITIATED:
             raise UploadIncomplete
         return document
 
-    async def find(self, owner_id: UUID, filters: Filters, limit: int, cursor: str | None) -> DocumentPage:
+    async def find(self, principal: Principal, filters: Filters, limit: int, cursor: str | None) -> DocumentPage:
         """Return a page of the documents that match the filters. Raises InvalidCursor."""
         after = pagination.decode(cursor, filters.sort, _SORT_TYPES[filters.sort_column]) if cursor else None
         brief = filters == Filters(sort=filters.sort)  # without filters, an index yields the page directly
-        rows = await self._db.read(lambda conn: listing.page(conn, owner_id, filters, after, limit + 1), brief=brief)
+        rows = await self._db.read(
+            lambda conn: listing.page(conn, principal.owner_id, filters, after, limit + 1), brief=brief
+        )
         items, last = pagination.page(rows, limit)
         return DocumentPage(items=items, next_cursor=_cursor(last, filters) if last else None)
 
     async def edit(
-        self, owner_id: UUID, document_id: UUID, versions: frozenset[int] | None, changes: dict[str, Any]
+        self, principal: Principal, document_id: UUID, versions: frozenset[int] | None, changes: dict[str, Any]
     ) -> Document:
         """Change metadata if the document has one of the versions. Raises NotFound, PreconditionFailed."""
 
         def work(conn: Connection) -> Document:
-            edited = repository.edit(conn, owner_id, document_id, versions, changes)
-            document = owned(conn, owner_id, document_id)
+            edited = repository.edit(conn, principal.owner_id, document_id, versions, changes)
+            document = owned(conn, principal.owner_id, document_id)
             if not edited:
                 raise PreconditionFailed
             return document
 
         return await self._db.write(work)
 
-    async def delete(self, owner_id: UUID, document_id: UUID) -> None:
+    async def delete(self, principal: Principal, document_id: UUID) -> None:
         """Delete a document, but not its file (see `discard_file`). Raises NotFound, DocumentProcessing."""
 
         def work(conn: Connection) -> None:
-            if not repository.remove(conn, owner_id, document_id):
-                owned(conn, owner_id, document_id)
+            if not repository.remove(conn, principal.owner_id, document_id):
+                owned(conn, principal.owner_id, document_id)
                 raise DocumentProcessing
 
         await self._db.write(work)
@@ -172,12 +175,12 @@ class DocumentService:
         first = await anext(chunks, b"")
         return _chained(first, chunks)
 
-    async def timeline(self, owner_id: UUID, document_id: UUID, limit: int, cursor: str | None) -> TimelinePage:
+    async def timeline(self, principal: Principal, document_id: UUID, limit: int, cursor: str | None) -> TimelinePage:
         """Return a page of a document's events, oldest first. Raises NotFound, InvalidCursor."""
         after = pagination.decode(cursor, "timeline", int).value if cursor else 0
 
         def work(conn: Connection) -> list[tuple[int, TimelineItem]]:
-            owned(conn, owner_id, document_id)
+            owned(conn, principal.owner_id, document_id)
             return events.timeline(conn, document_id, after=after, limit=limit + 1)
 
         items, last = pagination.page(await self._db.read(work), limit)
@@ -232,12 +235,12 @@ class DocumentService:
         return answer
 
     @asynccontextmanager
-    async def _reserved(self, owner_id: UUID, key: str | None, holder: UUID) -> AsyncIterator[KeyScope | None]:
+    async def _reserved(self, principal: Principal, key: str | None, holder: UUID) -> AsyncIterator[KeyScope | None]:
         """Reserve the Idempotency-Key, if there is one, while the body arrives. Raises RequestInProgress."""
         if key is None:
             yield None
             return
-        scope = KeyScope(owner_id, key, self._settings.idempotency_ttl)
+        scope = KeyScope(principal.owner_id, key, self._settings.idempotency_ttl)
         lease = self._settings.lease_seconds
         await self._db.write(lambda conn: idempotency.reserve(conn, scope, holder, lease))
         try:

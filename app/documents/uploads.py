@@ -21,6 +21,7 @@ from sqlalchemy import Connection
 from uuid_utils.compat import uuid7
 
 from app import idempotency
+from app.auth.principal import Principal
 from app.database import Database, after_commit
 from app.documents import repository
 from app.documents.lifecycle import Status
@@ -79,7 +80,7 @@ class UploadService:
         self._settings = settings
         self._completions = Limiter(settings.upload_slots, UPLOAD_TIMEOUT)
 
-    async def initiate(self, owner_id: UUID, wanted: NewUpload, base_url: str, key: str | None) -> StoredResponse:
+    async def initiate(self, principal: Principal, wanted: NewUpload, base_url: str, key: str | None) -> StoredResponse:
         """Announce a document: insert its row and return a URL for its file.
 
         `base_url` is the service's own as the client sees it, `key` the Idempotency-Key if there is one.
@@ -91,10 +92,10 @@ class UploadService:
         document_id, ttl = uuid7(), self._settings.upload_url_ttl
         upload = await self._upload(document_id, wanted, self._settings.public_url or base_url)
         values = wanted.model_dump(include={"filename", "content_type", "size", "sha256"})
-        values |= {"id": document_id, "owner_id": owner_id, "status": Status.INITIATED}
+        values |= {"id": document_id, "owner_id": principal.owner_id, "status": Status.INITIATED}
         answer = StoredResponse(201, upload.model_dump_json().encode(), f"/documents/{document_id}")
         # A replayed URL must still be valid; ours and S3's expire up to a second early.
-        scope = KeyScope(owner_id, key, min(self._settings.idempotency_ttl, ttl - 1)) if key else None
+        scope = KeyScope(principal.owner_id, key, min(self._settings.idempotency_ttl, ttl - 1)) if key else None
         fingerprint = idempotency.fingerprint("POST", "/documents/initiate-upload", wanted.model_dump(mode="json"))
 
         def work(conn: Connection) -> StoredResponse:
@@ -133,12 +134,12 @@ class UploadService:
             await staged.commit()
         faults.hit("put.after_link")
 
-    async def complete(self, owner_id: UUID, document_id: UUID) -> Document:
+    async def complete(self, principal: Principal, document_id: UUID) -> Document:
         """Verify the file that was sent and make the document UPLOADED. Returns a completed document unchanged.
 
         Raises NotFound, UploadMissing, UploadRejected, TooBusy, StorageFull, Unavailable.
         """
-        document = await self._owned(owner_id, document_id)
+        document = await self._owned(principal.owner_id, document_id)
         if _is_pending(document):
             async with self._completions.acquire():
                 document = await self._settle(document)

@@ -8,6 +8,7 @@ from app.errors import (
     AppError,
     DatabaseUnavailable,
     HeadersTooLarge,
+    InsufficientScope,
     InternalError,
     InvalidToken,
     PayloadTooLarge,
@@ -26,7 +27,7 @@ def raises(*errors: type[AppError], authenticated: bool = True, body: bool = Fal
     """The OpenAPI `responses` for the given errors, and for those that every route of this kind can answer with."""
     found: list[type[AppError]] = [*errors, HeadersTooLarge, InternalError]
     if authenticated:
-        found += [Unauthorized, InvalidToken, DatabaseUnavailable]
+        found += [Unauthorized, InvalidToken, InsufficientScope, DatabaseUnavailable]
     if body:
         found += [ValidationFailed, RequestTimeout, PayloadTooLarge, UnsupportedMediaType]
         found += [DatabaseUnavailable, StorageFull]  # a route that takes a body writes
