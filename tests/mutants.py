@@ -120,10 +120,10 @@ MUTANTS = (
     Mutant(
         "the authorisation of a replay",
         "app.processing.service:ProcessingService.process",
-        "document = owned(conn, owner_id, document_id)\n"
+        "document = owned(conn, principal.owner_id, document_id)\n"
         "if scope and (known := idempotency.lookup(conn, scope, fingerprint)):\n    return Accepted(known, None)\n",
         "if scope and (known := idempotency.lookup(conn, scope, fingerprint)):\n    return Accepted(known, None)\n"
-        "document = owned(conn, owner_id, document_id)\n",
+        "document = owned(conn, principal.owner_id, document_id)\n",
         ("tests/api/test_processing.py",),
     ),
     Mutant(
