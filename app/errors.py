@@ -74,6 +74,10 @@ class Forbidden(AppError, status=403):
     """The request is understood and refused."""
 
 
+class InsufficientScope(Forbidden, headers={"WWW-Authenticate": 'Bearer error="insufficient_scope"'}):
+    """The access token is valid and does not allow this; `WWW-Authenticate` names the scope that does."""
+
+
 class RegistrationClosed(Forbidden, title="Registration is closed"):
     """Registration is closed on this service; its operator creates the accounts."""
 

@@ -22,8 +22,11 @@ from app.web.middleware import RequestMiddleware
 # Routes are matched in this order.
 ROUTERS = (
     uploads.router,
-    documents.router,
-    processing.router,
+    documents.writing,
+    documents.reading,
+    documents.deleting,
+    processing.processing,
+    processing.reading,
     auth.authenticated,
     auth.router,
     uploads.public,

@@ -120,11 +120,11 @@ MUTANTS = (
     Mutant(
         "the authorisation of a replay",
         "app.processing.service:ProcessingService.process",
-        "document = owned(conn, owner_id, document_id)\n"
+        "document = owned(conn, principal.owner_id, document_id)\n"
         "answer = idempotency.once(conn, keyed, lambda conn: self._accept(conn, document, wish, job_id, "
         "force=request.force))\n",
-        "answer = idempotency.once(conn, keyed, lambda conn: self._accept(conn, owned(conn, owner_id, document_id), "
-        "wish, job_id, force=request.force))\npass\n",
+        "answer = idempotency.once(conn, keyed, lambda conn: self._accept(conn, "
+        "owned(conn, principal.owner_id, document_id), wish, job_id, force=request.force))\npass\n",
         ("tests/api/test_processing.py",),
     ),
     Mutant(

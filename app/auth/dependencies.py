@@ -1,25 +1,33 @@
-"""Authentication of requests, and the current user as an annotated parameter."""
+"""Authentication and authorisation of requests, and the principal as an annotated parameter."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import structlog
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Request, Response, Security
 from fastapi.security import HTTPBearer, OAuth2PasswordBearer
 
-from app.auth.schemas import User
+from app.auth.principal import Principal, Scope, current
 from app.auth.service import AuthService
-from app.errors import InvalidToken, Unauthorized
+from app.errors import InsufficientScope, InvalidToken, Unauthorized
 from app.telemetry import context
 from app.web.dependencies import service
 from app.web.route import Route
 
+_SCOPES: dict[str, str] = {
+    Scope.ACCOUNT_READ: "See the account.",
+    Scope.DOCUMENTS_READ: "List and fetch documents, their results and timelines, and jobs.",
+    Scope.DOCUMENTS_WRITE: "Upload documents, and edit their metadata.",
+    Scope.DOCUMENTS_DELETE: "Delete documents.",
+    Scope.DOCUMENTS_PROCESS: "Process documents, and cancel jobs.",
+}
+
 # Both only describe the API, so that either form of Authorize works in /docs.
 _bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="An access token from POST /auth/login.")
-_password = OAuth2PasswordBearer("auth/login", auto_error=False)
+_password = OAuth2PasswordBearer("auth/login", auto_error=False, scopes=_SCOPES)
 
 
-async def authenticate(request: Request) -> User:
-    """The user of the bearer token (RFC 6750 §2.1), who also becomes the actor of the context.
+async def _authenticate(request: Request) -> Principal:
+    """The principal of the bearer token (RFC 6750 §2.1).
 
     Raises Unauthorized without a token, InvalidToken for a token that is not valid.
     """
@@ -30,30 +38,42 @@ async def authenticate(request: Request) -> User:
     if len(sent) > 1:
         raise InvalidToken
     auth: AuthService = request.app.state.services.auth
-    user = await auth.authenticate(token)
-    context.actor.set(context.user(user.id))
-    structlog.contextvars.bind_contextvars(user_id=str(user.id))
-    return user
+    return await auth.authenticate(token)
 
 
 class AuthenticatedRoute(Route):
-    """A route that authenticates the request before it reads a byte of the body."""
+    """A route for principals with its scope. Others are refused before a byte of the body is read."""
+
+    needed: ClassVar[Scope]
 
     async def answer(self, request: Request) -> Response:
-        """Authenticate, then call the handler. Raises Unauthorized, InvalidToken, and what Route raises."""
-        request.state.user = await authenticate(request)
+        """Call the handler for the principal, who becomes the context's.
+
+        Raises Unauthorized, InvalidToken, InsufficientScope, and what Route raises.
+        """
+        principal = await _authenticate(request)
+        structlog.contextvars.bind_contextvars(user_id=str(principal.owner_id))
+        if self.needed not in principal.scopes:
+            challenge = f'Bearer error="insufficient_scope", scope="{self.needed}"'  # RFC 6750 §3.1
+            raise InsufficientScope(f"This needs the scope {self.needed}.", headers={"WWW-Authenticate": challenge})
+        context.actor.set(principal.actor)
+        current.set(principal)
         return await super().answer(request)
 
 
-def _current_user(request: Request) -> User:
-    user: User = request.state.user
-    return user
+def _current_principal() -> Principal:
+    return current.get()
 
 
 Service = Annotated[AuthService, service("auth")]
-CurrentUser = Annotated[User, Depends(_current_user)]
+CurrentPrincipal = Annotated[Principal, Depends(_current_principal)]
 
 
-def authenticated_router(**options: Any) -> APIRouter:
-    """A router whose routes all require an access token."""
-    return APIRouter(route_class=AuthenticatedRoute, dependencies=[Depends(_bearer), Depends(_password)], **options)
+def authenticated_router(scope: Scope, **options: Any) -> APIRouter:
+    """A router whose routes all need an access token with the scope."""
+
+    class ScopedRoute(AuthenticatedRoute):
+        needed = scope
+
+    schemes = [Security(scheme, scopes=[scope]) for scheme in (_bearer, _password)]
+    return APIRouter(route_class=ScopedRoute, dependencies=schemes, **options)

@@ -6,7 +6,8 @@ from urllib.parse import parse_qsl
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
-from app.auth.dependencies import CurrentUser, Service, authenticated_router
+from app.auth.dependencies import CurrentPrincipal, Service, authenticated_router
+from app.auth.principal import Scope
 from app.auth.schemas import Credentials, NewUser, RefreshRequest, TokenPair, User
 from app.errors import (
     EmailTaken,
@@ -22,7 +23,7 @@ from app.web.problems import invalid
 from app.web.route import Route
 
 router = APIRouter(prefix="/auth", tags=["auth"], route_class=Route)
-authenticated = authenticated_router(prefix="/auth", tags=["auth"])
+authenticated = authenticated_router(Scope.ACCOUNT_READ, prefix="/auth", tags=["auth"])
 
 _NO_STORE = {"Cache-Control": "no-store"}  # RFC 6749 §5.1
 _FORM = {
@@ -32,7 +33,7 @@ _FORM = {
         "grant_type": {"type": "string", "enum": ["password"]},
         "username": {"type": "string", "description": "The email.", "example": "ada@example.com"},
         "password": {"type": "string", "format": "password", "example": "correct horse battery staple"},
-        "scope": {"type": "string"},
+        "scope": {"type": "string", "description": "Not used: a login may do all that its user may."},
     },
 }
 _LOGIN_BODY = {
@@ -91,9 +92,9 @@ async def logout(body: RefreshRequest, service: Service) -> Response:
 
 
 @authenticated.get("/me", operation_id="me", response_model=User, responses=raises())
-async def me(user: CurrentUser) -> Response:
+async def me(principal: CurrentPrincipal, service: Service) -> Response:
     """The account that the access token belongs to."""
-    return json_response(user)
+    return json_response(await service.user(principal.owner_id))
 
 
 async def _credentials(request: Request) -> Credentials:

@@ -9,6 +9,7 @@ from uuid_utils.compat import uuid7
 from app import events
 from app.auth.models import refresh_tokens, token_families, users
 from app.auth.passwords import PasswordHasher
+from app.auth.principal import ALL_SCOPES, Principal
 from app.auth.schemas import TokenPair, User
 from app.auth.tokens import AccessTokens, new_refresh_token, refresh_token_hash
 from app.database import Database, Prepared, delete_batch, insert_on_conflict, now
@@ -65,9 +66,13 @@ class AuthService:
         """Revoke the token's family. An unknown token is ignored: it may have expired."""
         await self._db.write(lambda conn: _logout(conn, refresh_token_hash(refresh_token)))
 
-    async def authenticate(self, access_token: str) -> User:
-        """The active user behind an access token. Raises InvalidToken."""
-        user_id = self._tokens.verify(access_token)
+    async def authenticate(self, access_token: str) -> Principal:
+        """The principal of an access token, who may do all that its user may. Raises InvalidToken."""
+        user = await self.user(self._tokens.verify(access_token))
+        return Principal(user.id, context.user(user.id), ALL_SCOPES, via="jwt")
+
+    async def user(self, user_id: UUID) -> User:
+        """The active user whom an access token was issued to. Raises InvalidToken."""
         row = await self._db.read(lambda conn: _ACTIVE_USER.one(conn, {"id": user_id}), brief=True)
         if row is None:
             raise InvalidToken

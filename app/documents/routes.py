@@ -7,7 +7,8 @@ from fastapi import BackgroundTasks, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app import idempotency
-from app.auth.dependencies import CurrentUser, authenticated_router
+from app.auth.dependencies import CurrentPrincipal, authenticated_router
+from app.auth.principal import Scope
 from app.documents import describe
 from app.documents.dependencies import DocumentId, Service
 from app.documents.lifecycle import Status
@@ -44,7 +45,9 @@ from app.web.conditional import expected_versions, requested_span, unchanged
 from app.web.describe import accepts, header, raises
 from app.web.pagination import Cursor, Limit
 
-router = authenticated_router(prefix="/documents", tags=["documents"])
+writing = authenticated_router(Scope.DOCUMENTS_WRITE, prefix="/documents", tags=["documents"])
+reading = authenticated_router(Scope.DOCUMENTS_READ, prefix="/documents", tags=["documents"])
+deleting = authenticated_router(Scope.DOCUMENTS_DELETE, prefix="/documents", tags=["documents"])
 
 _ETAG = {"ETag": header("The document's version.", '"1"')}
 _WHILE_PROCESSING = {"Retry-After": header("Seconds; only while PROCESSING.", "1")}
@@ -80,7 +83,7 @@ _FILE_HEADERS = {
 _CONTENT_RANGE = {"Content-Range": header("The bytes sent, and the size of the file.", "bytes 0-99/1000")}
 
 
-@router.post(
+@writing.post(
     "",
     operation_id="uploadDocument",
     status_code=201,
@@ -107,24 +110,28 @@ _CONTENT_RANGE = {"Content-Range": header("The bytes sent, and the size of the f
     },
     openapi_extra=_UPLOAD_BODY,
 )
-async def upload(request: Request, user: CurrentUser, service: Service, key: IdempotencyKey) -> Response:
+async def upload(request: Request, principal: CurrentPrincipal, service: Service, key: IdempotencyKey) -> Response:
     """Upload a PDF or DOCX. Its type is decided by its structure, whatever the client declares."""
     form = Form(boundary_of(request, service.max_upload_bytes), service.max_upload_bytes)
-    answer = await service.upload(user.id, form, request.stream(), key)
+    answer = await service.upload(principal, form, request.stream(), key)
     return answer.response()
 
 
-@router.get(
+@reading.get(
     "", operation_id="listDocuments", response_model=DocumentPage, responses=raises(ValidationFailed, InvalidCursor)
 )
 async def list_documents(
-    user: CurrentUser, service: Service, filters: Annotated[Filters, Query()], limit: Limit = 20, cursor: Cursor = None
+    principal: CurrentPrincipal,
+    service: Service,
+    filters: Annotated[Filters, Query()],
+    limit: Limit = 20,
+    cursor: Cursor = None,
 ) -> Response:
     """The caller's documents that match every filter."""
-    return json_response(await service.find(user.id, filters, limit, cursor))
+    return json_response(await service.find(principal, filters, limit, cursor))
 
 
-@router.get(
+@reading.get(
     "/{document_id}",
     operation_id="getDocument",
     response_model=Document,
@@ -135,15 +142,17 @@ async def list_documents(
     },
     openapi_extra=accepts(If_None_Match="Versions that the client has: 304 if the document is at one of them."),
 )
-async def get_document(request: Request, document_id: DocumentId, user: CurrentUser, service: Service) -> Response:
+async def get_document(
+    request: Request, document_id: DocumentId, principal: CurrentPrincipal, service: Service
+) -> Response:
     """One document."""
-    document = await service.get(user.id, document_id)
+    document = await service.get(principal, document_id)
     if unchanged(request, document.etag):
         return Response(status_code=304, headers=_headers(document))
     return json_response(document, headers=_headers(document))
 
 
-@router.patch(
+@writing.patch(
     "/{document_id}",
     operation_id="editDocument",
     response_model=Document,
@@ -151,15 +160,15 @@ async def get_document(request: Request, document_id: DocumentId, user: CurrentU
     openapi_extra=accepts(If_Match="Versions that may be changed: 412 if the document is at another one."),
 )
 async def edit_document(
-    request: Request, document_id: DocumentId, body: MetadataChanges, user: CurrentUser, service: Service
+    request: Request, document_id: DocumentId, body: MetadataChanges, principal: CurrentPrincipal, service: Service
 ) -> Response:
     """Change metadata. With `If-Match`, only if the document is still at that version."""
     changes = body.model_dump(exclude_unset=True)
-    document = await service.edit(user.id, document_id, expected_versions(request), changes)
+    document = await service.edit(principal, document_id, expected_versions(request), changes)
     return json_response(document, headers=_headers(document))
 
 
-@router.get(
+@reading.get(
     "/{document_id}/content",
     operation_id="getDocumentContent",
     response_class=StreamingResponse,
@@ -175,9 +184,11 @@ async def edit_document(
         If_None_Match="ETags that the client has: 304 if the file has one of them.",
     ),
 )
-async def get_content(request: Request, document_id: DocumentId, user: CurrentUser, service: Service) -> Response:
+async def get_content(
+    request: Request, document_id: DocumentId, principal: CurrentPrincipal, service: Service
+) -> Response:
     """The file as it was uploaded."""
-    document, file = await service.stored(user.id, document_id)
+    document, file = await service.stored(principal, document_id)
     headers = _content_headers(document)
     if unchanged(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
@@ -189,32 +200,32 @@ async def get_content(request: Request, document_id: DocumentId, user: CurrentUs
     return StreamingResponse(chunks, 206 if span.partial else 200, headers, document.content_type)
 
 
-@router.delete(
+@deleting.delete(
     "/{document_id}",
     operation_id="deleteDocument",
     status_code=204,
     responses=raises(ValidationFailed, NotFound, DocumentProcessing, StorageFull),
 )
 async def delete_document(
-    document_id: DocumentId, user: CurrentUser, service: Service, background: BackgroundTasks
+    document_id: DocumentId, principal: CurrentPrincipal, service: Service, background: BackgroundTasks
 ) -> Response:
     """Delete a document, its jobs, its results and its file."""
-    key = await service.delete(user.id, document_id)
+    key = await service.delete(principal, document_id)
     background.add_task(service.remove_file, key)
     return Response(status_code=204)
 
 
-@router.get(
+@reading.get(
     "/{document_id}/timeline",
     operation_id="getDocumentTimeline",
     response_model=TimelinePage,
     responses=raises(ValidationFailed, NotFound, InvalidCursor),
 )
 async def get_timeline(
-    document_id: DocumentId, user: CurrentUser, service: Service, limit: Limit = 50, cursor: Cursor = None
+    document_id: DocumentId, principal: CurrentPrincipal, service: Service, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
     """Everything that happened to the document, oldest first."""
-    return json_response(await service.timeline(user.id, document_id, limit, cursor))
+    return json_response(await service.timeline(principal, document_id, limit, cursor))
 
 
 def _headers(document: Document) -> dict[str, str]:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from uuid_utils.compat import uuid7
 
 from app import events, idempotency
+from app.auth.principal import Principal
 from app.database import Database
 from app.documents import listing, repository
 from app.documents.lifecycle import Status
@@ -60,7 +61,9 @@ class DocumentService:
         self._in_progress = InProgress(db)
         self._downloads = Limiter(settings.download_slots, DOWNLOAD_TIMEOUT)
 
-    async def upload(self, owner_id: UUID, form: Form, body: AsyncIterator[bytes], key: str | None) -> StoredResponse:
+    async def upload(
+        self, principal: Principal, form: Form, body: AsyncIterator[bytes], key: str | None
+    ) -> StoredResponse:
         """Receive one document: store its file, then commit its row. `key` is the Idempotency-Key, if there is one.
 
         A failure leaves nothing behind, or at worst a file without a row, which upkeep removes.
@@ -69,7 +72,7 @@ class DocumentService:
         ValidationFailed, RequestTimeout, RequestInProgress, IdempotencyKeyReused, TooBusy, StorageFull, Unavailable.
         """
         file_id = uuid7()
-        async with self._in_progress.hold(owner_id, key):
+        async with self._in_progress.hold(principal.owner_id, key):
             async with self._receiver.receiving(key_of(file_id), form, body) as staged:
                 metadata = _metadata(form.finish())
                 content_type = await staged.inspect(sniff)
@@ -77,52 +80,54 @@ class DocumentService:
                 stored = await staged.commit()
             faults.hit("upload.after_rename")
             file = File(file_id, key_of(file_id), content_type, stored.size, stored.sha256)
-            return await self._record(owner_id, form.filename, metadata, file, key)
+            return await self._record(principal.owner_id, form.filename, metadata, file, key)
 
-    async def get(self, owner_id: UUID, document_id: UUID) -> Document:
+    async def get(self, principal: Principal, document_id: UUID) -> Document:
         """Return a document. Raises NotFound."""
-        return await self._db.read(lambda conn: owned(conn, owner_id, document_id), brief=True)
+        return await self._db.read(lambda conn: owned(conn, principal.owner_id, document_id), brief=True)
 
-    async def stored(self, owner_id: UUID, document_id: UUID) -> tuple[Document, File]:
+    async def stored(self, principal: Principal, document_id: UUID) -> tuple[Document, File]:
         """Return a document and its stored file. Raises NotFound, UploadIncomplete."""
 
         def work(conn: Connection) -> tuple[Document, File]:
-            return owned(conn, owner_id, document_id), repository.file_of(conn, document_id)
+            return owned(conn, principal.owner_id, document_id), repository.file_of(conn, document_id)
 
         document, file = await self._db.read(work, brief=True)
         if document.status is Status.INITIATED:
             raise UploadIncomplete
         return document, file
 
-    async def find(self, owner_id: UUID, filters: Filters, limit: int, cursor: str | None) -> DocumentPage:
+    async def find(self, principal: Principal, filters: Filters, limit: int, cursor: str | None) -> DocumentPage:
         """Return a page of the documents that match the filters. Raises InvalidCursor."""
         after = pagination.decode(cursor, filters.sort, _SORT_TYPES[filters.sort_column]) if cursor else None
         brief = filters == Filters(sort=filters.sort)  # without filters, an index yields the page directly
-        rows = await self._db.read(lambda conn: listing.page(conn, owner_id, filters, after, limit + 1), brief=brief)
+        rows = await self._db.read(
+            lambda conn: listing.page(conn, principal.owner_id, filters, after, limit + 1), brief=brief
+        )
         items, last = pagination.page(rows, limit)
         return DocumentPage(items=items, next_cursor=_cursor(last, filters) if last else None)
 
     async def edit(
-        self, owner_id: UUID, document_id: UUID, versions: frozenset[int] | None, changes: dict[str, Any]
+        self, principal: Principal, document_id: UUID, versions: frozenset[int] | None, changes: dict[str, Any]
     ) -> Document:
         """Change metadata if the document has one of the versions. Raises NotFound, PreconditionFailed."""
 
         def work(conn: Connection) -> Document:
-            edited = repository.edit(conn, owner_id, document_id, versions, changes)
-            document = owned(conn, owner_id, document_id)
+            edited = repository.edit(conn, principal.owner_id, document_id, versions, changes)
+            document = owned(conn, principal.owner_id, document_id)
             if not edited:
                 raise PreconditionFailed
             return document
 
         return await self._db.write(work)
 
-    async def delete(self, owner_id: UUID, document_id: UUID) -> str:
+    async def delete(self, principal: Principal, document_id: UUID) -> str:
         """Delete a document; return the key of its file (see `remove_file`). Raises NotFound, DocumentProcessing."""
 
         def work(conn: Connection) -> str:
-            key = repository.remove(conn, owner_id, document_id)
+            key = repository.remove(conn, principal.owner_id, document_id)
             if key is None:
-                owned(conn, owner_id, document_id)
+                owned(conn, principal.owner_id, document_id)
                 raise DocumentProcessing
             return key
 
@@ -149,12 +154,12 @@ class DocumentService:
         first = await anext(chunks, b"")
         return _chained(first, chunks)
 
-    async def timeline(self, owner_id: UUID, document_id: UUID, limit: int, cursor: str | None) -> TimelinePage:
+    async def timeline(self, principal: Principal, document_id: UUID, limit: int, cursor: str | None) -> TimelinePage:
         """Return a page of a document's events, oldest first. Raises NotFound, InvalidCursor."""
         after = pagination.decode(cursor, "timeline", int).value if cursor else 0
 
         def work(conn: Connection) -> list[tuple[int, TimelineItem]]:
-            owned(conn, owner_id, document_id)
+            owned(conn, principal.owner_id, document_id)
             return events.timeline(conn, document_id, after=after, limit=limit + 1)
 
         items, last = pagination.page(await self._db.read(work), limit)

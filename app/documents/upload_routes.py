@@ -7,7 +7,8 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.exceptions import HTTPException
 
 from app import idempotency
-from app.auth.dependencies import CurrentUser, authenticated_router
+from app.auth.dependencies import CurrentPrincipal, authenticated_router
+from app.auth.principal import Scope
 from app.documents import describe
 from app.documents.dependencies import DocumentId
 from app.documents.schemas import Document, NewUpload, Upload
@@ -39,7 +40,7 @@ from app.web.dependencies import service
 from app.web.describe import header, links, raises
 from app.web.route import Route
 
-router = authenticated_router(prefix="/documents", tags=["direct uploads"])
+router = authenticated_router(Scope.DOCUMENTS_WRITE, prefix="/documents", tags=["direct uploads"])
 public = APIRouter(prefix="/uploads", tags=["direct uploads"], route_class=Route)
 
 
@@ -71,10 +72,10 @@ _BYTES = {"schema": {"type": "string", "format": "binary"}}
     },
 )
 async def initiate_upload(
-    request: Request, body: NewUpload, user: CurrentUser, service: Service, key: IdempotencyKey
+    request: Request, body: NewUpload, principal: CurrentPrincipal, service: Service, key: IdempotencyKey
 ) -> Response:
     """Announce a file. The response says where to PUT it; the document is INITIATED until the upload is completed."""
-    answer = await service.initiate(user.id, body, str(request.base_url), key)
+    answer = await service.initiate(principal, body, str(request.base_url), key)
     return answer.response()
 
 
@@ -93,12 +94,12 @@ async def refuse_other_methods() -> None:
         **raises(ValidationFailed, NotFound, UploadMissing, UploadRejected, TooBusy, StorageUnavailable, StorageFull),
     },
 )
-async def complete_upload(document_id: DocumentId, user: CurrentUser, service: Service) -> Response:
+async def complete_upload(document_id: DocumentId, principal: CurrentPrincipal, service: Service) -> Response:
     """Verify the size, SHA-256 and structure of the file that was sent, and make the document UPLOADED.
 
     Safe to repeat. A rejected file is removed, and its upload has ended: announce another.
     """
-    document = await service.complete(user.id, document_id)
+    document = await service.complete(principal, document_id)
     return json_response(document, headers={"ETag": document.etag})
 
 

@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 from uuid_utils.compat import uuid7
 
 from app import idempotency
+from app.auth.principal import Principal
 from app.database import Database, after_commit
 from app.documents import repository
 from app.documents.lifecycle import Status
@@ -67,7 +68,7 @@ class UploadService:
         self._presigner = storage if isinstance(storage, Presigner) else urls
         self._settings = settings
 
-    async def initiate(self, owner_id: UUID, wanted: NewUpload, base_url: str, key: str | None) -> StoredResponse:
+    async def initiate(self, principal: Principal, wanted: NewUpload, base_url: str, key: str | None) -> StoredResponse:
         """Announce a document: insert its row and return a URL for its file.
 
         `base_url` is the service's own as the client sees it, `key` the Idempotency-Key if there is one.
@@ -82,11 +83,11 @@ class UploadService:
         # A replayed URL must still be valid; ours and S3's expire up to a second early.
         kept = min(self._settings.idempotency_ttl, ttl - 1)
         body = wanted.model_dump(mode="json")
-        keyed = idempotency.keyed(owner_id, key, kept, "POST", "/documents/initiate-upload", body)
+        keyed = idempotency.keyed(principal.owner_id, key, kept, "POST", "/documents/initiate-upload", body)
 
         def work(conn: Connection) -> StoredResponse:
             repository.announce(
-                conn, owner_id, wanted.filename, wanted.metadata, file, sha256=wanted.sha256, expires_in=ttl
+                conn, principal.owner_id, wanted.filename, wanted.metadata, file, sha256=wanted.sha256, expires_in=ttl
             )
             return StoredResponse(201, upload.model_dump_json().encode(), f"/documents/{upload.document_id}")
 
@@ -114,12 +115,12 @@ class UploadService:
             await staged.commit()
         faults.hit("put.after_link")
 
-    async def complete(self, owner_id: UUID, document_id: UUID) -> Document:
+    async def complete(self, principal: Principal, document_id: UUID) -> Document:
         """Verify the file that was sent and make the document UPLOADED. Returns a completed document unchanged.
 
         Raises NotFound, UploadMissing, UploadRejected, TooBusy, StorageFull, Unavailable.
         """
-        document, file = await self._owned(owner_id, document_id)
+        document, file = await self._owned(principal.owner_id, document_id)
         if _is_pending(document):
             document = await self._settle(document, file)
         if document.status is Status.INITIATED and document.error is not None:

@@ -6,7 +6,8 @@ from uuid import UUID
 from fastapi import BackgroundTasks, Path, Query, Response
 
 from app import idempotency
-from app.auth.dependencies import CurrentUser, authenticated_router
+from app.auth.dependencies import CurrentPrincipal, authenticated_router
+from app.auth.principal import Scope
 from app.documents.dependencies import DocumentId
 from app.errors import (
     IdempotencyKeyReused,
@@ -32,7 +33,8 @@ from app.web.describe import header, links, raises
 from app.web.fields import LINE
 from app.web.pagination import Cursor, Limit
 
-router = authenticated_router(tags=["processing"])
+processing = authenticated_router(Scope.DOCUMENTS_PROCESS, tags=["processing"])
+reading = authenticated_router(Scope.DOCUMENTS_READ, tags=["processing"])
 
 
 Service = Annotated[ProcessingService, service("processing")]
@@ -48,7 +50,7 @@ _OF_WORK = {
 _RETRY_AFTER = {"Retry-After": header("Seconds; only while the job is unfinished.", "1")}
 
 
-@router.post(
+@processing.post(
     "/documents/{document_id}/process",
     operation_id="processDocument",
     status_code=202,
@@ -81,67 +83,69 @@ _RETRY_AFTER = {"Retry-After": header("Seconds; only while the job is unfinished
 async def process(
     *,
     document_id: DocumentId,
-    user: CurrentUser,
+    principal: CurrentPrincipal,
     service: Service,
     key: IdempotencyKey,
     background: BackgroundTasks,
     body: ProcessRequest = DEFAULTS,
 ) -> Response:
     """Process the document. Safe to repeat: work that is running, or whose result is current, is not started again."""
-    accepted = await service.process(user.id, document_id, body, key)
+    accepted = await service.process(principal, document_id, body, key)
     if accepted.job_id:
         background.add_task(service.wake, accepted.job_id)
     return accepted.answer.response(RETRY_AFTER if accepted.answer.status == 202 else None)
 
 
-@router.get(
+@reading.get(
     "/documents/{document_id}/result",
     operation_id="getResult",
     response_model=Result,
     responses=raises(ValidationFailed, NotFound, ResultNotReady, ProcessingFailed),
 )
-async def get_result(document_id: DocumentId, user: CurrentUser, service: Service) -> Response:
+async def get_result(document_id: DocumentId, principal: CurrentPrincipal, service: Service) -> Response:
     """The current result of a COMPLETED document."""
-    return json_response(await service.result(user.id, document_id))
+    return json_response(await service.result(principal, document_id))
 
 
-@router.get(
+@reading.get(
     "/documents/{document_id}/results",
     operation_id="listResults",
     response_model=ResultList,
     responses=raises(ValidationFailed, NotFound),
 )
-async def list_results(document_id: DocumentId, user: CurrentUser, service: Service) -> Response:
+async def list_results(document_id: DocumentId, principal: CurrentPrincipal, service: Service) -> Response:
     """The last good result of each processor. A later job that fails, or is cancelled, takes none of them away."""
-    return json_response(await service.results(user.id, document_id))
+    return json_response(await service.results(principal, document_id))
 
 
-@router.get(
+@reading.get(
     "/documents/{document_id}/results/{processor}",
     operation_id="getProcessorResult",
     response_model=Result,
     responses=raises(ValidationFailed, NotFound),
 )
 async def get_processor_result(
-    document_id: DocumentId, processor: ProcessorName, user: CurrentUser, service: Service
+    document_id: DocumentId, processor: ProcessorName, principal: CurrentPrincipal, service: Service
 ) -> Response:
     """The last good result of one processor."""
-    return json_response(await service.result_of(user.id, document_id, processor))
+    return json_response(await service.result_of(principal, document_id, processor))
 
 
-@router.get("/jobs", operation_id="listJobs", response_model=JobPage, responses=raises(ValidationFailed, InvalidCursor))
+@reading.get(
+    "/jobs", operation_id="listJobs", response_model=JobPage, responses=raises(ValidationFailed, InvalidCursor)
+)
 async def list_jobs(
-    user: CurrentUser,
+    principal: CurrentPrincipal,
     service: Service,
     filters: Annotated[JobFilters, Query()],
     limit: Limit = 20,
     cursor: Cursor = None,
 ) -> Response:
     """The caller's jobs, newest first."""
-    return json_response(await service.jobs(user.id, filters, limit, cursor))
+    return json_response(await service.jobs(principal, filters, limit, cursor))
 
 
-@router.get(
+@reading.get(
     "/jobs/{job_id}",
     operation_id="getJob",
     response_model=Job,
@@ -149,22 +153,22 @@ async def list_jobs(
 )
 async def get_job(
     job_id: JobId,
-    user: CurrentUser,
+    principal: CurrentPrincipal,
     service: Service,
     wait: Annotated[float, Query(ge=0, le=30, description="Seconds to wait for the job to finish.")] = 0,
 ) -> Response:
     """One job. With `wait`, the response is sent when the job finishes, or after that many seconds."""
-    job = await service.job(user.id, job_id, wait)
+    job = await service.job(principal, job_id, wait)
     return json_response(job, headers=RETRY_AFTER if job.state.live else None)
 
 
-@router.post(
+@processing.post(
     "/jobs/{job_id}/cancel",
     operation_id="cancelJob",
     status_code=202,
     response_model=Job,
     responses=raises(ValidationFailed, NotFound, JobFinished, StorageFull),
 )
-async def cancel_job(job_id: JobId, user: CurrentUser, service: Service) -> Response:
+async def cancel_job(job_id: JobId, principal: CurrentPrincipal, service: Service) -> Response:
     """Cancel a queued or running job; its document goes back to the state before it."""
-    return json_response(await service.cancel(user.id, job_id), 202)
+    return json_response(await service.cancel(principal, job_id), 202)

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from uuid_utils.compat import uuid7
 
 from app import idempotency
+from app.auth.principal import Principal
 from app.database import Database, Retry
 from app.documents import repository as documents
 from app.documents.lifecycle import Status
@@ -83,7 +84,9 @@ class ProcessingService:
         self._settings = settings
         self.wake = wake
 
-    async def process(self, owner_id: UUID, document_id: UUID, request: ProcessRequest, key: str | None) -> Accepted:
+    async def process(
+        self, principal: Principal, document_id: UUID, request: ProcessRequest, key: str | None
+    ) -> Accepted:
         """Accept a document for processing, in one transaction: key, document, job and events, or nothing.
 
         Raises NotFound, UnknownProcessor, ValidationFailed, UploadIncomplete, JobInProgress, RequestInProgress,
@@ -91,12 +94,12 @@ class ProcessingService:
         """
         wish = self._requested(request)
         body, path = request.model_dump(mode="json"), f"/documents/{document_id}/process"
-        keyed = idempotency.keyed(owner_id, key, self._settings.idempotency_ttl, "POST", path, body)
+        keyed = idempotency.keyed(principal.owner_id, key, self._settings.idempotency_ttl, "POST", path, body)
 
         job_id = uuid7()
 
         def accept(conn: Connection) -> StoredResponse:
-            document = owned(conn, owner_id, document_id)  # before a replay: the right to it may be gone
+            document = owned(conn, principal.owner_id, document_id)  # before a replay: the right to it may be gone
             answer = idempotency.once(
                 conn, keyed, lambda conn: self._accept(conn, document, wish, job_id, force=request.force)
             )
@@ -109,11 +112,11 @@ class ProcessingService:
         started = answer.status == 202 and not answer.replayed
         return Accepted(answer, job_id if started else None)
 
-    async def result(self, owner_id: UUID, document_id: UUID) -> Result:
+    async def result(self, principal: Principal, document_id: UUID) -> Result:
         """The current result. Raises NotFound, ResultNotReady, ProcessingFailed."""
 
         def unit(conn: Connection) -> tuple[Document, Result | None]:
-            return owned(conn, owner_id, document_id), results.latest(conn, document_id)
+            return owned(conn, principal.owner_id, document_id), results.latest(conn, document_id)
 
         document, result = await self._db.read(unit)
         if document.status is Status.FAILED and document.error:
@@ -122,20 +125,20 @@ class ProcessingService:
             raise ResultNotReady(headers=RETRY_AFTER if document.status is Status.PROCESSING else None)
         return result
 
-    async def results(self, owner_id: UUID, document_id: UUID) -> ResultList:
+    async def results(self, principal: Principal, document_id: UUID) -> ResultList:
         """The last good result of each processor, whatever the document's state. Raises NotFound."""
 
         def unit(conn: Connection) -> list[Result]:
-            owned(conn, owner_id, document_id)
+            owned(conn, principal.owner_id, document_id)
             return results.of_document(conn, document_id)
 
         return ResultList(items=await self._db.read(unit))
 
-    async def result_of(self, owner_id: UUID, document_id: UUID, processor: str) -> Result:
+    async def result_of(self, principal: Principal, document_id: UUID, processor: str) -> Result:
         """The last good result of one processor, whatever the document's state. Raises NotFound."""
 
         def unit(conn: Connection) -> Result | None:
-            owned(conn, owner_id, document_id)
+            owned(conn, principal.owner_id, document_id)
             return results.of_processor(conn, document_id, processor)
 
         result = await self._db.read(unit)
@@ -143,11 +146,11 @@ class ProcessingService:
             raise NotFound
         return result
 
-    async def job(self, owner_id: UUID, job_id: UUID, wait: float = 0) -> Job:
+    async def job(self, principal: Principal, job_id: UUID, wait: float = 0) -> Job:
         """The job; up to `wait` seconds later if it is not finished before. Raises NotFound."""
         deadline = time.monotonic() + wait
         while True:
-            job = await self._db.read(lambda conn: jobs.get(conn, job_id, owner_id), brief=True)
+            job = await self._db.read(lambda conn: jobs.get(conn, job_id, principal.owner_id), brief=True)
             if job is None:
                 raise NotFound
             left = deadline - time.monotonic()
@@ -155,23 +158,23 @@ class ProcessingService:
                 return Job.of(job)
             await self._watch.wait(job_id, left)
 
-    async def jobs(self, owner_id: UUID, filters: JobFilters, limit: int, cursor: str | None) -> JobPage:
+    async def jobs(self, principal: Principal, filters: JobFilters, limit: int, cursor: str | None) -> JobPage:
         """The owner's jobs, newest first. Raises InvalidCursor."""
         after = pagination.decode(cursor, "jobs", datetime) if cursor else None
         prefix = queue_prefix(filters.processor) if filters.processor else None
         wanted = Filters(filters.state, filters.dead, filters.document_id, prefix)
-        rows = await self._db.read(lambda conn: jobs.page(conn, owner_id, wanted, after, limit + 1))
+        rows = await self._db.read(lambda conn: jobs.page(conn, principal.owner_id, wanted, after, limit + 1))
         page, last = pagination.page(rows, limit)
         end = pagination.encode("jobs", last.created_at, last.id) if last else None
         return JobPage(items=[Job.of(job) for job in page], next_cursor=end)
 
-    async def cancel(self, owner_id: UUID, job_id: UUID) -> Job:
+    async def cancel(self, principal: Principal, job_id: UUID) -> Job:
         """End a live job now; a worker that has it stops at its next heartbeat. Raises NotFound, JobFinished."""
 
         def unit(conn: Connection) -> Job:
-            job = transitions.cancel(conn, owner_id, job_id, self._kinds, _CANCELLED)
+            job = transitions.cancel(conn, principal.owner_id, job_id, self._kinds, _CANCELLED)
             if job is None:
-                raise JobFinished if jobs.get(conn, job_id, owner_id) else NotFound
+                raise JobFinished if jobs.get(conn, job_id, principal.owner_id) else NotFound
             settlement.cancel(conn, self._kinds[job.kind], job, _CANCELLED)
             return Job.of(job)
 

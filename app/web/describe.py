@@ -19,7 +19,7 @@ def raises(
     """
     found: list[type[errors.AppError]] = [*own, errors.HeadersTooLarge, errors.InternalError]
     if authenticated:
-        found += [errors.Unauthorized, errors.InvalidToken, errors.DatabaseUnavailable]
+        found += [errors.Unauthorized, errors.InvalidToken, errors.InsufficientScope, errors.DatabaseUnavailable]
     if body:
         found += [errors.ValidationFailed, errors.RequestTimeout, errors.PayloadTooLarge, errors.UnsupportedMediaType]
         found += [errors.DatabaseUnavailable, errors.StorageFull]

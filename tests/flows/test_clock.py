@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from app.auth.principal import ALL_SCOPES, Principal
 from app.database.sqlite import SqliteDatabase
 from app.documents.service import DocumentService
 from app.errors import StorageUnavailable
@@ -122,7 +123,7 @@ async def test_a_file_that_a_sweep_may_have_taken_for_an_orphan_gets_no_document
     claim = Claim(db, storage)
     service = DocumentService(JumpsFirst(db, monkeypatch), storage, Receiver(storage, Settings()), claim, Settings())
     with pytest.raises(StorageUnavailable):
-        await service.upload(uuid4(), Form(b"frontier", 10_000), body(), None)
+        await service.upload(Principal(uuid4(), "user:x", ALL_SCOPES, "jwt"), Form(b"frontier", 10_000), body(), None)
     await db.close()
 
 

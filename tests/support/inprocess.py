@@ -1,16 +1,20 @@
 """The app in this very process, one step at a time: nothing goes on in the background, and the clock is the test's."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import copy_context
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest.mock import patch
 from uuid import UUID
 
 import httpx2
 
 from app import events, wiring
+from app.auth.principal import Principal, Scope
 from app.events import Listener
 from app.jobs import repository, settlement
 from app.jobs.kinds import Outcome
@@ -75,6 +79,17 @@ class Process:
         """Disable an account, as the operator does."""
         with context.acting(context.OPERATOR):
             self._run(self._services.auth.disable(email))
+
+    @contextmanager
+    def limited(self, *scopes: Scope) -> Iterator[None]:
+        """Whoever authenticates meanwhile may do no more than this."""
+        authenticate = self._services.auth.authenticate
+
+        async def limited(access_token: str) -> Principal:
+            return replace(await authenticate(access_token), scopes=frozenset(scopes))
+
+        with patch.object(self._services.auth, "authenticate", limited):
+            yield
 
     @property
     def queues(self) -> Sequence[str]:

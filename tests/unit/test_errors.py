@@ -14,7 +14,7 @@ PROBLEM = "application/problem+json"
 CODES = {
     400: "bad-request malformed-idempotency-key",
     401: "invalid-credentials invalid-refresh-token invalid-token unauthorized",
-    403: "forbidden invalid-upload-url registration-closed",
+    403: "forbidden insufficient-scope invalid-upload-url registration-closed",
     404: "not-found",
     405: "method-not-allowed",
     408: "request-timeout",

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import insert
 
 from app.auth.models import users
+from app.auth.principal import ALL_SCOPES, Principal
 from app.database import now
 from app.database.sqlite import SqliteDatabase
 from app.documents.service import DocumentService
@@ -85,8 +86,9 @@ async def test_an_upload_with_a_key_is_one_commit(tmp_path: Path) -> None:
     counting = Counting(db)
     claim = Claim(db, storage)
     service = DocumentService(counting, storage, Receiver(storage, settings), claim, settings)  # type: ignore[arg-type]
+    principal = Principal(owner["id"], "user:x", ALL_SCOPES, "jwt")
     for commits, replayed in ((1, False), (2, True)):
-        with context.acting(context.user(owner["id"])):
-            answer = await service.upload(owner["id"], Form(b"x", 10_000), body(), "key")
+        with context.acting(principal.actor):
+            answer = await service.upload(principal, Form(b"x", 10_000), body(), "key")
         assert (counting.commits, answer.replayed) == (commits, replayed)
     await db.close()
