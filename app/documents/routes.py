@@ -6,36 +6,13 @@ from urllib.parse import quote
 from fastapi import BackgroundTasks, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app import idempotency
+from app import errors, idempotency
 from app.auth.dependencies import CurrentPrincipal, authenticated_router
 from app.auth.principal import Scope
 from app.documents import describe
 from app.documents.dependencies import DocumentId, Service
 from app.documents.lifecycle import Status
 from app.documents.schemas import Document, DocumentPage, Filters, MetadataChanges
-from app.errors import (
-    DocumentProcessing,
-    IdempotencyKeyReused,
-    InvalidCursor,
-    MacrosNotAllowed,
-    MalformedIdempotencyKey,
-    MalformedMultipart,
-    NotFound,
-    PayloadTooLarge,
-    PolyglotFile,
-    PreconditionFailed,
-    RangeNotSatisfiable,
-    RequestInProgress,
-    RequestTimeout,
-    StorageFull,
-    StorageUnavailable,
-    TooBusy,
-    UnsafeArchive,
-    UnsupportedDocument,
-    UnsupportedMediaType,
-    UploadIncomplete,
-    ValidationFailed,
-)
 from app.events import TimelinePage
 from app.files.multipart import Form, boundary_of
 from app.files.sniffing import DOCX, PDF
@@ -49,6 +26,14 @@ writing = authenticated_router(Scope.DOCUMENTS_WRITE, prefix="/documents", tags=
 reading = authenticated_router(Scope.DOCUMENTS_READ, prefix="/documents", tags=["documents"])
 deleting = authenticated_router(Scope.DOCUMENTS_DELETE, prefix="/documents", tags=["documents"])
 
+_RECEIVING = (
+    errors.RequestTimeout,
+    errors.PayloadTooLarge,
+    errors.TooBusy,
+    errors.StorageUnavailable,
+    errors.StorageFull,
+)
+_REFUSING = (errors.MalformedMultipart, errors.UnsupportedDocument, errors.MacrosNotAllowed, errors.PolyglotFile)
 _ETAG = {"ETag": header("The document's version.", '"1"')}
 _WHILE_PROCESSING = {"Retry-After": header("Seconds; only while PROCESSING.", "1")}
 _UPLOAD_BODY = {
@@ -91,21 +76,12 @@ _CONTENT_RANGE = {"Content-Range": header("The bytes sent, and the size of the f
     responses={
         201: {"headers": {**describe.LOCATION, **idempotency.HEADERS}, "links": describe.LINKS},
         **raises(
-            MalformedIdempotencyKey,
-            RequestTimeout,
-            RequestInProgress,
-            PayloadTooLarge,
-            UnsupportedMediaType,
-            UnsupportedDocument,
-            MacrosNotAllowed,
-            PolyglotFile,
-            MalformedMultipart,
-            UnsafeArchive,
-            ValidationFailed,
-            IdempotencyKeyReused,
-            TooBusy,
-            StorageUnavailable,
-            StorageFull,
+            *_RECEIVING,
+            *_REFUSING,
+            errors.UnsafeArchive,
+            errors.UnsupportedMediaType,
+            errors.ValidationFailed,
+            keyed=True,
         ),
     },
     openapi_extra=_UPLOAD_BODY,
@@ -118,7 +94,10 @@ async def upload(request: Request, principal: CurrentPrincipal, service: Service
 
 
 @reading.get(
-    "", operation_id="listDocuments", response_model=DocumentPage, responses=raises(ValidationFailed, InvalidCursor)
+    "",
+    operation_id="listDocuments",
+    response_model=DocumentPage,
+    responses=raises(errors.ValidationFailed, errors.InvalidCursor),
 )
 async def list_documents(
     principal: CurrentPrincipal,
@@ -138,7 +117,7 @@ async def list_documents(
     responses={
         200: {"headers": {**_ETAG, **_WHILE_PROCESSING}},
         304: {"description": "Unchanged since the version in If-None-Match.", "headers": _ETAG},
-        **raises(ValidationFailed, NotFound),
+        **raises(errors.ValidationFailed, errors.NotFound),
     },
     openapi_extra=accepts(If_None_Match="Versions that the client has: 304 if the document is at one of them."),
 )
@@ -156,7 +135,10 @@ async def get_document(
     "/{document_id}",
     operation_id="editDocument",
     response_model=Document,
-    responses={200: {"headers": _ETAG}, **raises(ValidationFailed, NotFound, PreconditionFailed, body=True)},
+    responses={
+        200: {"headers": _ETAG},
+        **raises(errors.ValidationFailed, errors.NotFound, errors.PreconditionFailed, body=True),
+    },
     openapi_extra=accepts(If_Match="Versions that may be changed: 412 if the document is at another one."),
 )
 async def edit_document(
@@ -176,7 +158,14 @@ async def edit_document(
         200: {"description": "The file.", "headers": _FILE_HEADERS, **_CONTENT},
         206: {"description": "The requested range.", "headers": _FILE_HEADERS | _CONTENT_RANGE, **_CONTENT},
         304: {"description": "Unchanged."},
-        **raises(ValidationFailed, NotFound, UploadIncomplete, RangeNotSatisfiable, TooBusy, StorageUnavailable),
+        **raises(
+            errors.ValidationFailed,
+            errors.NotFound,
+            errors.UploadIncomplete,
+            errors.RangeNotSatisfiable,
+            errors.TooBusy,
+            errors.StorageUnavailable,
+        ),
     },
     openapi_extra=accepts(
         Range="`bytes=` with one range; other forms are ignored.",
@@ -192,19 +181,16 @@ async def get_content(
     headers = _content_headers(document)
     if unchanged(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    span = requested_span(request, document.size, headers["ETag"])
-    headers["Content-Length"] = str(span.length)
-    if span.partial:
-        headers["Content-Range"] = span.content_range
+    span = requested_span(request, file.size, headers["ETag"])
     chunks = await service.content(file, span.start, span.length)
-    return StreamingResponse(chunks, 206 if span.partial else 200, headers, document.content_type)
+    return StreamingResponse(chunks, span.status, headers | span.headers, file.content_type)
 
 
 @deleting.delete(
     "/{document_id}",
     operation_id="deleteDocument",
     status_code=204,
-    responses=raises(ValidationFailed, NotFound, DocumentProcessing, StorageFull),
+    responses=raises(errors.ValidationFailed, errors.NotFound, errors.DocumentProcessing, errors.StorageFull),
 )
 async def delete_document(
     document_id: DocumentId, principal: CurrentPrincipal, service: Service, background: BackgroundTasks
@@ -219,7 +205,7 @@ async def delete_document(
     "/{document_id}/timeline",
     operation_id="getDocumentTimeline",
     response_model=TimelinePage,
-    responses=raises(ValidationFailed, NotFound, InvalidCursor),
+    responses=raises(errors.ValidationFailed, errors.NotFound, errors.InvalidCursor),
 )
 async def get_timeline(
     document_id: DocumentId, principal: CurrentPrincipal, service: Service, limit: Limit = 50, cursor: Cursor = None

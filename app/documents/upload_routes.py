@@ -6,33 +6,13 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 from starlette.exceptions import HTTPException
 
-from app import idempotency
+from app import errors, idempotency
 from app.auth.dependencies import CurrentPrincipal, authenticated_router
 from app.auth.principal import Scope
 from app.documents import describe
 from app.documents.dependencies import DocumentId
 from app.documents.schemas import Document, NewUpload, Upload
 from app.documents.uploads import Sent, UploadService
-from app.errors import (
-    AlreadyStored,
-    ContentTypeMismatch,
-    DatabaseUnavailable,
-    IdempotencyKeyReused,
-    InvalidUploadUrl,
-    LengthRequired,
-    MalformedIdempotencyKey,
-    NotFound,
-    RequestInProgress,
-    RequestTimeout,
-    Sha256Mismatch,
-    SizeMismatch,
-    StorageFull,
-    StorageUnavailable,
-    TooBusy,
-    UploadMissing,
-    UploadRejected,
-    ValidationFailed,
-)
 from app.files.sniffing import DOCX, PDF
 from app.idempotency import IdempotencyKey
 from app.web.body import json_response, media_type
@@ -48,6 +28,10 @@ Service = Annotated[UploadService, service("uploads")]
 Expires = Annotated[int, Query(ge=0, lt=2**53)]
 Signature = Annotated[str, Query(max_length=128)]
 
+_FINDING = (errors.ValidationFailed, errors.NotFound)
+_RECEIVING = (errors.InvalidUploadUrl, errors.RequestTimeout, errors.LengthRequired, errors.TooBusy)
+_COMPARING = (errors.AlreadyStored, errors.SizeMismatch, errors.ContentTypeMismatch, errors.Sha256Mismatch)
+_STORING = (errors.DatabaseUnavailable, errors.StorageUnavailable, errors.StorageFull)
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
 
 
@@ -61,14 +45,7 @@ _BYTES = {"schema": {"type": "string", "format": "binary"}}
             "headers": {**describe.LOCATION, **idempotency.HEADERS},
             "links": links("completeUpload", "getDocument", document_id="$response.body#/document_id"),
         },
-        **raises(
-            MalformedIdempotencyKey,
-            RequestInProgress,
-            ValidationFailed,
-            IdempotencyKeyReused,
-            StorageUnavailable,
-            body=True,
-        ),
+        **raises(errors.StorageUnavailable, body=True, keyed=True),
     },
 )
 async def initiate_upload(
@@ -91,7 +68,7 @@ async def refuse_other_methods() -> None:
     response_model=Document,
     responses={
         200: {"headers": {"ETag": header("The document's version.", '"2"')}, "links": describe.LINKS},
-        **raises(ValidationFailed, NotFound, UploadMissing, UploadRejected, TooBusy, StorageUnavailable, StorageFull),
+        **raises(*_FINDING, errors.UploadMissing, errors.UploadRejected, errors.TooBusy, *_STORING),
     },
 )
 async def complete_upload(document_id: DocumentId, principal: CurrentPrincipal, service: Service) -> Response:
@@ -109,23 +86,7 @@ async def complete_upload(document_id: DocumentId, principal: CurrentPrincipal, 
     response_class=Response,
     responses={
         200: {"description": "The file has arrived: complete the upload."},
-        **raises(
-            ValidationFailed,
-            InvalidUploadUrl,
-            NotFound,
-            RequestTimeout,
-            LengthRequired,
-            AlreadyStored,
-            SizeMismatch,
-            ContentTypeMismatch,
-            Sha256Mismatch,
-            UploadRejected,
-            TooBusy,
-            DatabaseUnavailable,
-            StorageUnavailable,
-            StorageFull,
-            authenticated=False,
-        ),
+        **raises(*_FINDING, *_RECEIVING, *_COMPARING, *_STORING, errors.UploadRejected, authenticated=False),
     },
     openapi_extra={"requestBody": {"required": True, "content": {PDF: _BYTES, DOCX: _BYTES}}},
 )

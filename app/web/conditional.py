@@ -21,9 +21,15 @@ class Span:
     partial: bool = True
 
     @property
-    def content_range(self) -> str:
-        """The value of the Content-Range header."""
-        return f"bytes {self.start}-{self.start + self.length - 1}/{self.total}"
+    def status(self) -> int:
+        """Partial Content or OK."""
+        return 206 if self.partial else 200
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Content-Length and, if it is partial, Content-Range."""
+        sent = {"Content-Range": f"bytes {self.start}-{self.start + self.length - 1}/{self.total}"}
+        return {"Content-Length": str(self.length), **(sent if self.partial else {})}
 
 
 def requested_span(request: Request, size: int, etag: str) -> Span:

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from app.storage.mark import FolderMark
 from pydantic import TypeAdapter
 from sqlalchemy import Connection, Row, select, update
 
@@ -17,7 +18,6 @@ from app.jobs import transitions
 from app.jobs.kinds import Released, Retryable, Succeeded
 from app.jobs.models import Job
 from app.jobs.transitions import EARLIEST
-from app.storage.mark import FolderMark
 from app.upkeep import Skipped
 from tests.support.factories import PDF_TYPE, pdf
 from tests.support.inprocess import Process
