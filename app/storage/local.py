@@ -55,7 +55,7 @@ class LocalStorage:
                 await asyncio.shield(self._threads.run(staged.discard))
 
     async def read(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
-        file = await self._threads.run(lambda: _Opened(self._existing(key)))
+        file = await self._threads.run(lambda: _Opened(os.open(self._existing(key), os.O_RDONLY)))
         while length > 0 and (chunk := await self._threads.run(file.read, start, min(_CHUNK, length))):
             start, length = start + len(chunk), length - len(chunk)
             yield chunk
@@ -161,8 +161,8 @@ class LocalStorage:
 class _Opened:
     """A file being read. Nobody closes it but the last reference: a cancelled reader's call goes on in its thread."""
 
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY)
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
 
     def __del__(self) -> None:
         os.close(self._descriptor)
