@@ -8,7 +8,7 @@ from pydantic import Field
 
 from app.processors.base import Params, Permanent, Report, Source, Transient
 
-STEP = 0.25  # seconds between progress reports
+_STEP = 0.25  # seconds between progress reports
 
 
 class SimulatedParams(Params):
@@ -35,7 +35,7 @@ class SimulatedProcessor:
     async def run(self, source: Source, params: SimulatedParams, report: Report) -> dict[str, Any]:
         worked = 0.0
         while worked < params.seconds:
-            step = min(STEP, params.seconds - worked)
+            step = min(_STEP, params.seconds - worked)
             await asyncio.sleep(step)
             worked += step
             report(worked / params.seconds)

@@ -14,9 +14,9 @@ from pydantic import BaseModel, Field, ValidationError
 
 from app.processors.base import Params, Permanent, ProcessingError, Report, Source, Transient
 
-SCRIPT = Path(__file__).with_name("text_child.py")
+_SCRIPT = Path(__file__).with_name("text_child.py")
 MAX_LINES = 1000  # lines of output; the child reports progress at most a hundred times
-OVERHEAD = 128 * 1024  # bytes of output besides the text; metadata takes at most a quarter of them
+_OVERHEAD = 128 * 1024  # bytes of output besides the text; metadata takes at most a quarter of them
 
 FAILURES = {
     "password-protected": "The document opens only with a password.",
@@ -27,9 +27,9 @@ FAILURES = {
     "text-too-large": "Reading the document gives more output than allowed.",
 }
 # PDFium aborts when it runs out of memory, and traps when it finds a bug of its own.
-SIGNALS: dict[int, str] = {SIGXCPU: "text-timeout", SIGABRT: "text-out-of-memory"}
+_SIGNALS: dict[int, str] = {SIGXCPU: "text-timeout", SIGABRT: "text-out-of-memory"}
 # A document does not cause these: an operator, a service manager, or the kernel short of memory sends them.
-OUTSIDE = {SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM}
+_OUTSIDE = {SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM}
 
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 
@@ -75,12 +75,7 @@ class TextProcessor:
     params = TextParams
 
     def __init__(
-        self,
-        *,
-        memory: int = 512 * 1024**2,
-        cpu_seconds: int = 60,
-        seconds: float = 120,
-        script: Path = SCRIPT,
+        self, *, memory: int = 512 * 1024**2, cpu_seconds: int = 60, seconds: float = 120, script: Path = _SCRIPT
     ) -> None:
         self._memory = memory
         self._cpu_seconds = cpu_seconds
@@ -117,7 +112,7 @@ class TextProcessor:
                     env={},  # the environment may hold secrets
                     cwd="/",
                     start_new_session=True,  # a process group that can be killed as one
-                    limit=4 * params.max_characters + OVERHEAD,
+                    limit=4 * params.max_characters + _OVERHEAD,
                 )
         except OSError as error:
             raise Transient("text-unavailable", "No process could be started to read the document.") from error
@@ -154,9 +149,9 @@ async def _end(child: Process) -> None:
 
 def _died(returncode: int) -> ProcessingError:
     """Return the error for a child that ended without a result. A negative return code is the signal's number."""
-    if returncode >= 0 or -returncode in OUTSIDE:
+    if returncode >= 0 or -returncode in _OUTSIDE:
         return Transient("text-unavailable", "The process that read the document was ended.")
-    return _permanent(SIGNALS.get(-returncode, "text-crashed"))
+    return _permanent(_SIGNALS.get(-returncode, "text-crashed"))
 
 
 def _permanent(code: str) -> Permanent:

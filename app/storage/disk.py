@@ -15,7 +15,7 @@ from typing import ParamSpec
 from app.errors import StorageFull, StorageUnavailable
 from app.storage.base import T
 
-P = ParamSpec("P")
+_P = ParamSpec("_P")
 
 
 class Threads:
@@ -24,7 +24,7 @@ class Threads:
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(8, thread_name_prefix="storage")
 
-    async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def run(self, call: Callable[_P, T], *args: _P.args, **kwargs: _P.kwargs) -> T:
         """Run a blocking call in a thread, where it goes on if its caller is cancelled.
 
         Raises StorageFull or StorageUnavailable for an OSError.

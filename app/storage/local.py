@@ -22,10 +22,10 @@ from app.errors import AlreadyStored, NotFound, StorageUnavailable
 from app.storage.base import FOLDER, Stored, T
 from app.storage.disk import Threads, clear, sync
 
-CHUNK = 512 * 1024  # bytes that a download reads per thread hop: 1.25x the throughput of 256 KiB; 1 MiB is no faster
-BATCH = 256 * 1024  # bytes that justify a thread hop of their own; fewer are buffered until the next one
-PAGE = 500  # keys listed in one thread hop
-READS = 100  # attempts to list a folder whose only entry is being renamed
+_CHUNK = 512 * 1024  # bytes that a download reads per thread hop: 1.25x the throughput of 256 KiB; 1 MiB is no faster
+_BATCH = 256 * 1024  # bytes that justify a thread hop of their own; fewer are buffered until the next one
+_PAGE = 500  # keys listed in one thread hop
+_READS = 100  # attempts to list a folder whose only entry is being renamed
 
 
 class LocalStorage:
@@ -55,8 +55,8 @@ class LocalStorage:
                 await asyncio.shield(self._threads.run(staged.discard))
 
     async def read(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
-        file = await self._threads.run(lambda: _Opened(self._existing(key)))
-        while length > 0 and (chunk := await self._threads.run(file.read, start, min(CHUNK, length))):
+        file = await self._threads.run(lambda: _Opened(os.open(self._existing(key), os.O_RDONLY)))
+        while length > 0 and (chunk := await self._threads.run(file.read, start, min(_CHUNK, length))):
             start, length = start + len(chunk), length - len(chunk)
             yield chunk
 
@@ -73,11 +73,11 @@ class LocalStorage:
     async def stale(self, older_than: float) -> AsyncIterator[list[str]]:
         await self._threads.run(clear, self._staging, older_than)
         keys = self._stale(time.time() - older_than)
-        while batch := await self._threads.run(lambda: list(islice(keys, PAGE))):
+        while batch := await self._threads.run(lambda: list(islice(keys, _PAGE))):
             yield batch
 
     async def sample(self) -> list[str]:
-        return await self._threads.run(lambda: [_key(path) for path in islice(self._files(), PAGE)])
+        return await self._threads.run(lambda: [_key(path) for path in islice(self._files(), _PAGE)])
 
     async def read_mark(self) -> str | None:
         return await self._threads.run(self._read_mark)
@@ -128,7 +128,7 @@ class LocalStorage:
 
     def _read_mark(self) -> str | None:
         _require_disk(self._staging)
-        for _ in range(READS):
+        for _ in range(_READS):
             try:
                 found = sorted(self._mark.iterdir(), key=lambda path: path.stat().st_ctime_ns)
             except FileNotFoundError:  # there is no mark, or it was renamed just now
@@ -161,8 +161,8 @@ class LocalStorage:
 class _Opened:
     """A file being read. Nobody closes it but the last reference: a cancelled reader's call goes on in its thread."""
 
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY)
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
 
     def __del__(self) -> None:
         os.close(self._descriptor)
@@ -196,7 +196,7 @@ class LocalStaged:
         return await self._run(lambda _: Stored(self._size, self._sha256.hexdigest()))
 
     async def write(self, chunks: Sequence[bytes | memoryview]) -> None:
-        if len(self._buffer) + sum(map(len, chunks)) < BATCH:
+        if len(self._buffer) + sum(map(len, chunks)) < _BATCH:
             self._buffer += b"".join(chunks)
         else:
             await self._run(lambda _: None, chunks)

@@ -35,17 +35,23 @@ def content_md5(body: bytes) -> str:
 
 
 class S3Staged:
-    """A Staged file, used by one task. `longest`: seconds that may pass from the first part to the commit."""
+    """A Staged file, used by one task. `longest`: seconds that may pass from the first part to the commit.
+
+    One part of a multipart upload is being sent while the next one arrives.
+    """
 
     def __init__(self, objects: Objects, key: str, threads: Threads, longest: float) -> None:
         self._objects = objects
         self._key = key
         self._threads = threads
         self._longest = longest
+        self._begun = time.monotonic()
         self._buffer = bytearray()
         self._sha256 = hashlib.sha256()
         self._size = 0
-        self._multipart: _Multipart | None = None
+        self._upload: asyncio.Task[dict[str, Any]] | None = None  # the multipart upload, if there is one
+        self._parts: list[dict[str, Any]] = []  # that have been sent
+        self._sending: asyncio.Task[dict[str, Any]] | None = None
         self._storing: asyncio.Task[object] | None = None
         self._committed = False
 
@@ -56,22 +62,20 @@ class S3Staged:
         if sum(map(len, chunks)) <= INLINE:
             parts = self._absorb(chunks)
         else:
-            parts = await self._threads.run(lambda: self._absorb(chunks))
+            parts = await self._threads.run(self._absorb, chunks)
         for part in parts:
-            if self._multipart is None:
-                self._multipart = _Multipart(self._objects, self._key)
-            await self._multipart.send(part, await self._md5(part))
+            await self._send(part)
 
     async def inspect(self, examine: Callable[[BinaryIO], T]) -> T:
-        if self._multipart is None:
-            return await self._threads.run(lambda: examine(io.BytesIO(self._buffer)))
+        if self._upload is None:
+            return await self._threads.run(examine, io.BytesIO(self._buffer))
         await self._store()
         reader = _Reader(self._objects, self._key, self._size, asyncio.get_running_loop())
-        return await self._threads.run(lambda: examine(cast("BinaryIO", io.BufferedReader(reader, _READ_AHEAD))))
+        return await self._threads.run(examine, cast("BinaryIO", io.BufferedReader(reader, _READ_AHEAD)))
 
     async def commit(self) -> Stored:
         await self._store()
-        if self._multipart and time.monotonic() - self._multipart.begun > self._longest:
+        if self._upload and time.monotonic() - self._begun > self._longest:
             raise StorageUnavailable  # S3 dates the object by its first part: upkeep could take it for an orphan
         found = await self._objects.call("head_object", self._key)
         if found["ContentLength"] != self._size:
@@ -84,11 +88,13 @@ class S3Staged:
         """Remove what was sent, unless it was committed. Safe to call in any state."""
         if self._committed:
             return
-        undo: list[Awaitable[object]] = [self._multipart.abort()] if self._multipart else []
+        undo: list[Awaitable[object]] = []
         if self._storing is not None:
             # Wait for requests that store the object: one that arrived after its removal would leave it behind.
             await asyncio.gather(self._storing, return_exceptions=True)
             undo.append(self._objects.call("delete_object", self._key, seconds=_CLEANUP_TIMEOUT))
+        if self._upload is not None and (self._storing is None or self._storing.exception()):
+            undo.append(self._abort())
         # Each on its own: an upload that was completed, but whose answer was lost, cannot be aborted.
         for error in await asyncio.gather(*undo, return_exceptions=True):
             if isinstance(error, BaseException):
@@ -102,13 +108,12 @@ class S3Staged:
         """
         if self._storing is None:
             body = bytes(self._buffer)
-            md5 = await self._md5(body)
-            if self._multipart is not None:
-                await self._multipart.send(body, md5)
-                await self._multipart.sent()
-                storing = self._multipart.complete()
+            if self._upload is None:
+                storing = self._objects.call("put_object", self._key, Body=body, ContentMD5=await self._md5(body))
             else:
-                storing = self._objects.call("put_object", self._key, Body=body, ContentMD5=md5)
+                await self._send(body)
+                await self._sent()
+                storing = self._call("complete_multipart_upload", MultipartUpload={"Parts": self._parts})
             self._storing = asyncio.create_task(storing)
         await asyncio.shield(self._storing)
 
@@ -128,49 +133,35 @@ class S3Staged:
         """Return the Content-MD5 header, which every store checks."""
         return content_md5(body) if len(body) <= INLINE else await self._threads.run(content_md5, body)
 
-
-class _Multipart:
-    """A multipart upload. One part is being sent while the next one arrives."""
-
-    def __init__(self, objects: Objects, key: str) -> None:
-        self._objects = objects
-        self._key = key
-        self.begun = time.monotonic()
-        self._parts: list[dict[str, Any]] = []
-        self._sending: asyncio.Task[dict[str, Any]] | None = None
-        self._completed = False
-        # A task of its own: if the caller is cancelled, the id is still needed to abort the upload.
-        self._created = asyncio.create_task(objects.call("create_multipart_upload", key))
-
-    async def send(self, body: bytes, md5: str) -> None:
+    async def _send(self, part: bytes) -> None:
         """Begin to send the next part, once the one before has been sent."""
-        await self.sent()
+        if self._upload is None:
+            self._begun = time.monotonic()
+            # A task of its own: if the caller is cancelled, the upload's id is still needed to abort it.
+            self._upload = asyncio.create_task(self._objects.call("create_multipart_upload", self._key))
+        md5 = await self._md5(part)
+        await self._sent()
         number = len(self._parts) + 1
-        self._sending = asyncio.create_task(self._call("upload_part", PartNumber=number, Body=body, ContentMD5=md5))
+        self._sending = asyncio.create_task(self._call("upload_part", PartNumber=number, Body=part, ContentMD5=md5))
 
-    async def sent(self) -> None:
+    async def _sent(self) -> None:
         """Wait until the part that is being sent has arrived."""
         if self._sending is not None:
             answer = await asyncio.shield(self._sending)
             self._sending = None
             self._parts.append({"PartNumber": len(self._parts) + 1, "ETag": answer["ETag"]})
 
-    async def complete(self) -> dict[str, Any]:
-        """Make the parts an object."""
-        answer = await self._call("complete_multipart_upload", MultipartUpload={"Parts": self._parts})
-        self._completed = True
-        return answer
-
-    async def abort(self) -> None:
-        """Remove the parts, unless the upload was completed."""
+    async def _abort(self) -> None:
+        """Remove the parts."""
         with suppress(AppError):
-            await self.sent()
-        if not self._completed:
-            await self._call("abort_multipart_upload", seconds=_CLEANUP_TIMEOUT)
+            await self._sent()
+        await self._call("abort_multipart_upload", seconds=_CLEANUP_TIMEOUT)
 
     async def _call(self, operation: str, **params: Any) -> dict[str, Any]:
-        created = await asyncio.shield(self._created)
-        return await self._objects.call(operation, self._key, UploadId=created["UploadId"], **params)
+        """Perform an operation on the multipart upload."""
+        assert self._upload is not None
+        upload = await asyncio.shield(self._upload)
+        return await self._objects.call(operation, self._key, UploadId=upload["UploadId"], **params)
 
 
 class _Reader(io.RawIOBase):

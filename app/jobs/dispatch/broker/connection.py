@@ -20,12 +20,12 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-OPEN_TIMEOUT = 2.0  # seconds for the first attempt to connect, for which the start of the process waits
-CONNECT_TIMEOUT = 5.0  # seconds for each attempt
-CALL_TIMEOUT = 2.0  # seconds for a message to be sent, a check or a disconnection
-CHECK_INTERVAL = 10.0  # seconds
-RETRY_INTERVALS = 0.5, 15.0  # seconds between attempts to connect: the first, and the longest
-SENDERS = 16  # messages that are sent at once
+_OPEN_TIMEOUT = 2.0  # seconds for the first attempt to connect, for which the start of the process waits
+_CONNECT_TIMEOUT = 5.0  # seconds for each attempt
+_CALL_TIMEOUT = 2.0  # seconds for a message to be sent, a check or a disconnection
+_CHECK_INTERVAL = 10.0  # seconds
+_RETRY_INTERVALS = 0.5, 15.0  # seconds between attempts to connect: the first, and the longest
+_SENDERS = 16  # messages that are sent at once
 
 
 class BrokerDispatcher:
@@ -39,9 +39,9 @@ class BrokerDispatcher:
         config: BrokerConfig,
         puller: Puller,
         *,
-        call_timeout: float = CALL_TIMEOUT,
-        check_interval: float = CHECK_INTERVAL,
-        retry_intervals: tuple[float, float] = RETRY_INTERVALS,
+        call_timeout: float = _CALL_TIMEOUT,
+        check_interval: float = _CHECK_INTERVAL,
+        retry_intervals: tuple[float, float] = _RETRY_INTERVALS,
     ) -> None:
         """All times are in seconds."""
         self._config = config
@@ -49,7 +49,7 @@ class BrokerDispatcher:
         self._call_timeout = call_timeout
         self._check_interval = check_interval
         self._retry_intervals = retry_intervals
-        self._senders = asyncio.Semaphore(SENDERS)
+        self._senders = asyncio.Semaphore(_SENDERS)
         self._broker: Broker | None = None
         self._lost: asyncio.Future[Exception]  # why the connection to `_broker` is of no more use
         self._receiving: asyncio.Task[bool] | None = None
@@ -62,7 +62,7 @@ class BrokerDispatcher:
 
     async def open(self) -> None:
         try:
-            async with asyncio.timeout(OPEN_TIMEOUT):
+            async with asyncio.timeout(_OPEN_TIMEOUT):
                 await self._connect()
         except ConfigurationError:
             raise
@@ -85,7 +85,8 @@ class BrokerDispatcher:
 
     async def send(self, job_id: UUID) -> None:
         async with self._senders:  # not part of the timeout: with the first message that fails, all that wait fail
-            if not await self._sent(job_id):
+            broker = self._broker if self._broker and not self._lost.done() else None
+            if broker is None or not await self._succeeds(self._in_time, broker.send, job_id):
                 metrics.wakeups_not_sent.inc()
                 self._puller.wake(job_id)
 
@@ -102,7 +103,7 @@ class BrokerDispatcher:
     async def _connect(self) -> Broker:
         broker = _adapter(self._config)
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
+            async with asyncio.timeout(_CONNECT_TIMEOUT):
                 await _called(broker.connect)
         except BaseException:
             await self._disconnect(broker)
@@ -158,11 +159,6 @@ class BrokerDispatcher:
         while True:
             await asyncio.sleep(self._check_interval)
             await self._in_time(broker.check)
-
-    async def _sent(self, job_id: UUID) -> bool:
-        if self._broker is None or self._lost.done():
-            return False
-        return await self._succeeds(self._in_time, self._broker.send, job_id)
 
     async def _in_time(self, call: Callable[..., Awaitable[None]], *args: Any) -> None:
         async with asyncio.timeout(self._call_timeout):

@@ -8,14 +8,7 @@ from uuid import UUID
 from aio_pika import Connection, DeliveryMode, Message
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 from aio_pika.connection import make_url
-from aiormq.exceptions import (
-    AuthenticationError,
-    ChannelAccessRefused,
-    ChannelPreconditionFailed,
-    ConnectionNotAllowed,
-    InvalidFrameError,
-    ProbableAuthenticationError,
-)
+from aiormq import exceptions as sdk
 
 from app.errors import ConfigurationError
 from app.jobs.dispatch.broker.base import WAIT
@@ -54,14 +47,14 @@ class RabbitBroker:
             receiving.close_callbacks.add(self._closed)
             await receiving.set_qos(prefetch_count=1)
             self._queue = await receiving.declare_queue(self._name, durable=True, arguments=self._arguments)
-        except (AuthenticationError, ProbableAuthenticationError):
+        except (sdk.AuthenticationError, sdk.ProbableAuthenticationError):
             raise ConfigurationError("BROKER_URL: the server refuses these credentials") from None
-        except InvalidFrameError as error:
+        except sdk.InvalidFrameError as error:
             if "Connection.OpenOk" not in str(error):
                 raise
             # The SDK drops the text of the answer that comes in place of OpenOk, which follows the choice of a vhost.
             raise ConfigurationError("BROKER_URL: the server has no such vhost, or not for this user") from None
-        except (ConnectionNotAllowed, ChannelAccessRefused, ChannelPreconditionFailed) as error:
+        except (sdk.ConnectionNotAllowed, sdk.ChannelAccessRefused, sdk.ChannelPreconditionFailed) as error:
             raise ConfigurationError(f"BROKER_URL: the server answers: {error}") from None
 
     async def send(self, job_id: UUID) -> None:

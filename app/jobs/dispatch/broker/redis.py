@@ -12,12 +12,12 @@ from app.errors import ConfigurationError
 from app.jobs.dispatch.broker.base import WAIT
 from app.settings.broker import RedisStream
 
-GROUP = "workers"
-CONSUMER = "worker"  # of every process: Redis keeps each name for ever, and nothing depends on who read an entry
+_GROUP = "workers"
+_CONSUMER = "worker"  # of every process: Redis keeps each name for ever, and nothing depends on who read an entry
 KEPT = 100_000  # entries, read or not: a stream forgets nothing by itself
-PERMANENT = "WRONGTYPE", "NOPERM", "DB index is out of range", "unknown command"  # answers that stay the same
+_PERMANENT = "WRONGTYPE", "NOPERM", "DB index is out of range", "unknown command"  # answers that stay the same
 
-Answer = list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]  # by stream, entries with their fields
+_Answer = list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]  # by stream, entries with their fields
 
 
 class RedisBroker:
@@ -30,12 +30,12 @@ class RedisBroker:
 
     async def connect(self) -> None:
         try:
-            await self._redis.xgroup_create(self._name, GROUP, id="0", mkstream=True)
+            await self._redis.xgroup_create(self._name, _GROUP, id="0", mkstream=True)
         except (AuthenticationError, AuthorizationError):
             raise ConfigurationError("BROKER_URL: the server refuses these credentials") from None
         except ResponseError as error:
             answer = str(error)
-            if answer.startswith(PERMANENT):
+            if answer.startswith(_PERMANENT):
                 raise ConfigurationError(f"BROKER_URL: the server answers: {answer}") from None
             if not answer.startswith("BUSYGROUP"):  # the group exists
                 raise
@@ -45,8 +45,8 @@ class RedisBroker:
 
     async def receive(self) -> bytes | None:
         streams: dict[Any, Any] = {self._name: ">"}
-        found = await self._redis.xreadgroup(GROUP, CONSUMER, streams, count=1, block=WAIT * 1000, noack=True)
-        for _, entries in cast("Answer", found):
+        found = await self._redis.xreadgroup(_GROUP, _CONSUMER, streams, count=1, block=WAIT * 1000, noack=True)
+        for _, entries in cast("_Answer", found):
             for _, fields in entries:
                 return fields.get(b"data", b"")
         return None
