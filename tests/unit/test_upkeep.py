@@ -21,8 +21,8 @@ from app.documents.models import documents
 from app.errors import StorageUnavailable
 from app.upkeep import Chore, Skipped, Upkeep
 from tests.support import databases
+from tests.support.databases import database
 from tests.support.logs import captured
-from tests.unit.test_transfer_rows import database
 
 assert wiring  # imports every module that defines a table
 
