@@ -83,6 +83,14 @@ class Life:
         assert [answer.status_code for answer in answers] == [200] * len(answers)
         return [answer.content for answer in answers]
 
+    @property
+    def sent_ids(self) -> set[UUID]:
+        return {UUID(each["document_id"]) for each in self.sent}
+
+    def uploads(self, data_dir: Path) -> list[tuple[UUID, Path]]:
+        """The files that are complete, by the ids of their documents."""
+        return sorted((id_, file) for id_, file in Ledger(data_dir).files().items() if id_ not in self.sent_ids)
+
     def goes_on(self, server: Server) -> None:
         user = server.log_in(self.user.email)
         assert self.look(user) == self.seen
@@ -160,12 +168,11 @@ def test_a_service_moves_and_goes_on(old: Life, tmp_path: Path) -> None:
     assert "users: 1 rows" in told
     assert ALL in told
     assert AGAIN in moved(tmp_path / "new", "--from-data-dir", tmp_path / "old")
-    files = Ledger(tmp_path / "new").files()
-    shorter, longer = files[UUID(old.completed)], files[UUID(old.sent[0]["document_id"])]
+    shorter, longer, _ = (file for _, file in old.uploads(tmp_path / "new"))
     shorter.write_bytes(b"half a fi")
     longer.write_bytes(longer.read_bytes() + b"more")
     told = moved(tmp_path / "new", "--from-data-dir", tmp_path / "old")
-    assert "files: 3 copied, 2 found there, 0 missing or damaged" in told
+    assert "files: 4 copied, 1 found there, 0 missing or damaged" in told
     with Server(tmp_path / "new") as server:
         old.goes_on(server)
         ledger = Ledger(tmp_path / "new")
@@ -228,17 +235,15 @@ def test_broken_off_anywhere_and_started_again(old: Life, tmp_path: Path) -> Non
 
 
 def test_missing_and_damaged_files_are_named_and_the_rest_is_copied(old: Life, tmp_path: Path) -> None:
-    files = Ledger(tmp_path / "old").files()
-    missing, damaged, _ = sorted(set(files) - {UUID(each["document_id"]) for each in old.sent})
-    files.pop(missing).unlink()
-    damaged_file = files.pop(damaged)
+    (missing, file), (damaged, damaged_file), (found, _) = old.uploads(tmp_path / "old")
+    file.unlink()
     damaged_file.write_bytes(damaged_file.read_bytes()[:-1] + b"?")
     done = transferred(tmp_path / "new", "--from-data-dir", tmp_path / "old")
     assert done.returncode == 1
     assert f"documents/{missing} is missing at the source" in done.stdout
     assert f"documents/{damaged} is damaged at the source" in done.stdout
     assert "3 copied, 0 found there, 2 missing or damaged" in done.stdout
-    assert Ledger(tmp_path / "new").files().keys() == files.keys()
+    assert Ledger(tmp_path / "new").files().keys() == {found, *old.sent_ids}
     assert not [*(tmp_path / "new/files/staging").iterdir()]
 
 
