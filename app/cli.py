@@ -141,8 +141,8 @@ def transfer(
     """Copy a stopped service's rows and files into the database and storage of this environment.
 
     Only what is named is copied, and the source is not changed. A transfer that was interrupted continues when it is
-    started again. Every row and every SHA-256 is verified at the target. Exit code 1: the copy is incomplete, or a
-    server has run meanwhile.
+    started again. Every row and every SHA-256 is verified at the target. Exit code 1: the copy is incomplete, or
+    something was written meanwhile.
     """
     rows, files = (bool(from_data_dir or url) for url in (from_database_url, from_storage_url))
     if not rows and not files:
@@ -157,11 +157,7 @@ def transfer(
     logs.configure("WARNING", as_json=target.logs_as_json)
 
     async def run() -> bool:
-        moving = wiring.build_transfer(source, target, rows=rows, files=files)
-        try:
-            return await moving.run(typer.echo)
-        finally:
-            await moving.close()
+        return await wiring.build_transfer(source, target, rows=rows, files=files).run(typer.echo)
 
     sys.exit(0 if asyncio.run(run()) else 1)
 

@@ -199,10 +199,10 @@ MUTANTS = (
     ),
     Mutant(
         "the second look of a transfer",
-        "app.transfer:Transfer.run",
-        "await self._refuse_changed(before)",
+        "app.transfer:Transfer._run",
+        "await _require_unchanged(source, target, before, report)",
         "None",
-        ("tests/unit/test_transfer_rows.py",),
+        ("tests/flows/test_transfer.py",),
     ),
 )
 

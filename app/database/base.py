@@ -19,8 +19,6 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
-    func,
-    select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
@@ -82,12 +80,6 @@ class Database(Protocol):
         not queue behind requests. Raises DatabaseUnavailable, StorageFull, OutcomeUnknown, and what the unit raises.
         """
 
-    async def is_in_use(self) -> bool:
-        """Return whether any other process is connected, as far as this one can see.
-
-        Closes our own connections first, so no other call may be in progress. Raises DatabaseUnavailable.
-        """
-
     async def check(self) -> None:
         """Raise DatabaseUnavailable or StorageFull unless something can be committed now."""
 
@@ -135,17 +127,6 @@ def insert_or_replace(table: Table, **values: Any) -> Mapping[str, Prepared]:
         rest = {column.name: row.excluded[column.name] for column in table.c if not column.primary_key}
         statements[dialect] = Prepared(row.on_conflict_do_update(index_elements=table.primary_key, set_=rest))
     return statements
-
-
-def reset_sequence(conn: Connection, table: Table) -> None:
-    """Continue the table's numbering after its highest row, which may have been inserted with its number given.
-
-    SQLite does so by itself.
-    """
-    column = table.autoincrement_column
-    if column is not None and conn.dialect.name == "postgresql":
-        sequence = func.pg_get_serial_sequence(table.name, column.name)
-        conn.execute(select(func.setval(sequence, func.max(column))))
 
 
 class UTCDateTime(TypeDecorator[datetime]):

@@ -94,14 +94,6 @@ class PostgresqlDatabase:
         task.add_done_callback(self._writing.discard)
         return await asyncio.shield(task)
 
-    async def is_in_use(self) -> bool:
-        await self._engine.dispose()
-        sessions = text(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-            " AND application_name = :name AND pid <> pg_backend_pid()"
-        )
-        return await self.read(lambda conn: bool(conn.scalar(sessions, {"name": _APPLICATION})))
-
     async def check(self) -> None:
         # A standby or a read-only server refuses to lock a row.
         await self.write(lambda conn: conn.execute(text("SELECT version_num FROM alembic_version FOR UPDATE")))

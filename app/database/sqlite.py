@@ -15,7 +15,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,25 +121,17 @@ class SqliteDatabase:
             timer.cancel()
             write.claim()  # if the caller was cancelled: a unit that has not begun must never begin
 
-    async def is_in_use(self) -> bool:
-        await self._disconnect()
-        return await asyncio.to_thread(_is_in_use, self._file)
-
     async def check(self) -> None:
         # The value means nothing, but only a commit that writes something notices a full disk.
         await self.write(lambda conn: conn.execute(text("PRAGMA user_version = 0")))
 
     async def close(self) -> None:
-        await self._disconnect()
-        os.close(self._lock)
-
-    async def _disconnect(self) -> None:
         if self._thread:
             asyncio.get_running_loop().call_soon(self._queue.put, None)  # behind the units already accepted
             await asyncio.to_thread(self._thread.join, CLOSE_TIMEOUT)
-            self._thread = None
         self._engine.dispose()
         await self._readers.close()
+        os.close(self._lock)
 
     def _start(self) -> None:
         if self._thread is None:
@@ -249,18 +241,6 @@ def _deliver_all(group: list[_Write[Any]]) -> None:
 def _deliver(group: list[_Write[Any]]) -> None:
     for write in group:
         write.deliver()
-
-
-def _is_in_use(file: Path) -> bool:
-    with closing(sqlite3.connect(file, timeout=0)) as connection:
-        connection.execute("PRAGMA locking_mode=EXCLUSIVE")  # fails while anybody else is connected
-        try:
-            connection.execute("SELECT count(*) FROM sqlite_master")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorname != "SQLITE_BUSY":
-                raise _translated(error) from error
-            return True
-    return False
 
 
 def _is_busy(error: Exception) -> bool:

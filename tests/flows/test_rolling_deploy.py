@@ -9,9 +9,9 @@ from sqlalchemy import text
 from app import migrations
 from app.errors import ConfigurationError
 from tests.support import databases
+from tests.support.databases import database
 from tests.support.server import Server
 from tests.support.zygote import run
-from tests.unit.test_transfer_rows import database
 
 EXPANDED = [
     "ALTER TABLE documents ADD COLUMN colour VARCHAR(10)",

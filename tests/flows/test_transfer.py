@@ -5,21 +5,28 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
-from sqlalchemy import make_url, select
+from sqlalchemy import Connection, delete, func, insert, make_url, select, update
+from uuid_utils.compat import uuid7
 
-from app import wiring
-from app.database import metadata
-from app.database.sqlite import SqliteDatabase
+from app import transfer, wiring
+from app.auth.models import token_families, users
+from app.database import Database, metadata, now
+from app.documents.models import document_tags, documents
+from app.events import append, events
+from app.events.catalogue import DocumentEdited, Event, UserRegistered
 from app.storage.local import LocalStorage
+from app.telemetry import context
 from app.transfer import Transfer, TransferError
 from tests.flows.test_object_storage import ENVIRONMENT
 from tests.support import databases
+from tests.support.databases import database
 from tests.support.direct_uploads import announce, complete, put, sha256
 from tests.support.factories import pdf
 from tests.support.invariants import Ledger
@@ -27,14 +34,15 @@ from tests.support.seaweed import Prefix
 from tests.support.server import Server
 from tests.support.user import User
 from tests.support.zygote import run
-from tests.unit.test_transfer_rows import database
 
 assert wiring  # imports every module that defines a table
 
-CONTENT = pdf("sent by itself")
 WORK = {"params": {"seconds": 0}}
 FAILURE = {"params": {"seconds": 0, "fail": "permanent"}}
 LATER = {"params": {"seconds": 0, "flaky": 1}}
+# Three documents, and two direct uploads that are not complete: there is nothing yet to tell whether they are correct.
+ALL = "stored files: 5 copied, 0 found there, 0 missing or damaged"
+AGAIN = "stored files: 2 copied, 3 found there, 0 missing or damaged"
 
 
 class Life:
@@ -51,10 +59,15 @@ class Life:
         user.finished(user.start(failed, **FAILURE)["id"])
         pair = user.http.post("/auth/refresh", json={"refresh_token": user.tokens["refresh_token"]}).json()
         self.refresh_token = pair["refresh_token"]
+        announced = {"sha256": sha256(self.content)}
+        self.unsent = announce(user, self.content)
+        self.sent = [announce(user, self.content), announce(user, self.content, **announced)]
+        assert [put(each, self.content) for each in self.sent] == [200, 200]
         # It fails at once and is tried again in two seconds, or later: it is moved as it waits.
         self.unfinished = user.start(unfinished, **LATER)["id"]
         while user.job(self.unfinished)["attempt"] == 0:
             pass
+        assert user.http.delete(f"/documents/{user.upload()['id']}").status_code == 204
         self.completed = completed
         self.seen = self.look(user)
 
@@ -73,6 +86,14 @@ class Life:
         assert [answer.status_code for answer in answers] == [200] * len(answers)
         return [answer.content for answer in answers]
 
+    @property
+    def sent_ids(self) -> set[UUID]:
+        return {UUID(each["document_id"]) for each in self.sent}
+
+    def uploads(self, data_dir: Path) -> list[tuple[UUID, Path]]:
+        """The files that are complete, by the ids of their documents."""
+        return sorted((id_, file) for id_, file in Ledger(data_dir).files().items() if id_ not in self.sent_ids)
+
     def goes_on(self, server: Server) -> None:
         user = server.log_in(self.user.email)
         assert self.look(user) == self.seen
@@ -88,6 +109,8 @@ class Life:
         assert again.headers["idempotent-replayed"] == "true"
         refreshed = user.http.post("/auth/refresh", json={"refresh_token": self.refresh_token})
         assert refreshed.status_code == 200
+        assert [complete(user, each).json()["sha256"] for each in self.sent] == [sha256(self.content)] * 2
+        assert complete(user, self.unsent).json()["code"] == "upload-missing"
         assert user.finished(self.unfinished)["state"] == "SUCCEEDED"
         user.finished(user.start(user.upload()["id"])["id"])
 
@@ -101,23 +124,28 @@ def on_sqlite(data_dir: Path, **settings: str) -> Server:
     return Server(data_dir, {"DATABASE_URL": sqlite(data_dir), **settings})
 
 
-def transfer(target: Path, *options: object, **settings: str) -> subprocess.CompletedProcess[str]:
+def transferred(target: Path, *options: object, **settings: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(target), **databases.settings(target), **settings}
     return run("transfer", *map(str, options), **environment)
 
 
 def moved(target: Path, *options: object, **settings: str) -> str:
-    done = transfer(target, *options, **settings)
+    done = transferred(target, *options, **settings)
     assert (done.returncode, done.stderr) == (0, ""), done
     return done.stdout
 
 
 def refused(target: Path, *options: object, **settings: str) -> str:
     """The one line that says why."""
-    done = transfer(target, *options, **settings)
+    done = transferred(target, *options, **settings)
     (line,) = done.stderr.splitlines()
     assert done.returncode == 1
     return line
+
+
+def contents(data_dir: Path) -> dict[str, set[Any]]:
+    ledger = Ledger(data_dir)
+    return {table.name: set(map(repr, ledger.rows(select(table)))) for table in metadata.sorted_tables}
 
 
 @pytest.fixture(scope="module")
@@ -138,30 +166,33 @@ def old(lived: tuple[Life, Path], tmp_path: Path) -> Life:
 
 
 def test_a_service_moves_and_goes_on(old: Life, tmp_path: Path) -> None:
-    told = moved(tmp_path / "new", "--from-data-dir", tmp_path / "old")
+    broker = {"BROKER_URL": "redis://127.0.0.1:1"} if databases.POSTGRESQL else {}
+    told = moved(tmp_path / "new", "--from-data-dir", tmp_path / "old", **broker)
     assert "users: 1 rows" in told
-    assert "files: 3 copied, 0 found there, 0 missing or damaged" in told
-    again = moved(tmp_path / "new", "--from-data-dir", tmp_path / "old")
-    assert "files: 0 copied, 3 found there" in again
+    assert ALL in told
+    assert AGAIN in moved(tmp_path / "new", "--from-data-dir", tmp_path / "old")
+    shorter, longer, _ = (file for _, file in old.uploads(tmp_path / "new"))
+    shorter.write_bytes(b"half a fi")
+    longer.write_bytes(longer.read_bytes() + b"more")
+    told = moved(tmp_path / "new", "--from-data-dir", tmp_path / "old")
+    assert "stored files: 4 copied, 1 found there, 0 missing or damaged" in told
     with Server(tmp_path / "new") as server:
         old.goes_on(server)
         ledger = Ledger(tmp_path / "new")
         ledger.settle()
         ledger.check()
-
-
-@pytest.mark.postgresql
-@pytest.mark.usefixtures("old")
-def test_where_it_moves_to_there_may_be_a_broker(tmp_path: Path) -> None:
-    told = moved(tmp_path / "new", "--from-data-dir", tmp_path / "old", BROKER_URL="redis://127.0.0.1:1")
-    assert "rows: every one compared" in told
-    assert "files: 3 copied" in told
+        assert server.stop() == 0
+    before = contents(tmp_path / "new")
+    line = refused(tmp_path / "new", "--from-data-dir", tmp_path / "old")
+    assert line.startswith("transfer: the target holds ")
+    assert "that the source has not, or has otherwise: it is another service's, or one of the two has served" in line
+    assert contents(tmp_path / "new") == before
 
 
 def test_there_and_back_by_way_of_a_bucket(old: Life, tmp_path: Path, prefix: Prefix) -> None:
     bucket = {"STORAGE_URL": prefix.url(), **ENVIRONMENT}
     moved(tmp_path / "new", "--from-data-dir", tmp_path / "old", **bucket)
-    assert len(prefix.objects()) == 3
+    assert len(prefix.objects()) == 5
     with Server(tmp_path / "new", bucket) as server:
         assert old.look(server.log_in(old.user.email)) == old.seen
         assert server.stop() == 0
@@ -172,28 +203,32 @@ def test_there_and_back_by_way_of_a_bucket(old: Life, tmp_path: Path, prefix: Pr
         old.goes_on(server)
 
 
-def test_only_the_files_move(old: Life, tmp_path: Path) -> None:
-    elsewhere = {"DATABASE_URL": sqlite(tmp_path / "old"), "STORAGE_URL": f"file://{tmp_path / 'files'}"}
-    told = moved(tmp_path / "old", "--from-storage-url", f"file://{tmp_path / 'old/files'}", **elsewhere)
-    assert "rows" not in told
-    with on_sqlite(tmp_path / "old", **elsewhere) as server:
+def test_first_only_the_files_move_then_only_the_rows(old: Life, tmp_path: Path) -> None:
+    elsewhere = {"STORAGE_URL": f"file://{tmp_path / 'files'}"}
+    settings = {"DATABASE_URL": sqlite(tmp_path / "old"), **elsewhere}
+    told = moved(tmp_path / "old", "--from-storage-url", f"file://{tmp_path / 'old/files'}", **settings)
+    assert told.splitlines() == [ALL]
+    shutil.rmtree(tmp_path / "old/files")
+    told = moved(tmp_path / "new", "--from-database-url", sqlite(tmp_path / "old"), **elsewhere)
+    assert "stored files" not in told
+    with Server(tmp_path / "new", elsewhere) as server:
         old.goes_on(server)
 
 
-def test_only_the_database_moves(old: Life, tmp_path: Path) -> None:
-    stay = {"STORAGE_URL": f"file://{tmp_path / 'old/files'}"}
-    told = moved(tmp_path / "new", "--from-database-url", sqlite(tmp_path / "old"), **stay)
-    assert "files" not in told
-    with Server(tmp_path / "new", stay) as server:
-        old.goes_on(server)
+# Of the ten tables all but two have rows.
+def test_broken_off_anywhere_and_started_again(old: Life, tmp_path: Path) -> None:
+    def killed(fault: str) -> bool:
+        done = transferred(tmp_path / "new", "--from-data-dir", tmp_path / "old", FAULT=fault)
+        return done.returncode == -signal.SIGKILL
 
-
-# Of the ten tables all but two have rows, and there are three files.
-@pytest.mark.parametrize("fault", [*(f"transfer.after_batch:{n}" for n in (1, 4, 8)), "transfer.after_file:2"])
-def test_killed_and_started_again(old: Life, tmp_path: Path, fault: str) -> None:
-    done = transfer(tmp_path / "new", "--from-data-dir", tmp_path / "old", FAULT=fault)
-    assert done.returncode == -signal.SIGKILL
-    moved(tmp_path / "new", "--from-data-dir", tmp_path / "old")
+    assert all(killed(f"transfer.after_batch:{n}") for n in (1, 4, 8))
+    in_the_way = tmp_path / "new/files/documents"
+    in_the_way.touch()
+    line = refused(tmp_path / "new", "--from-data-dir", tmp_path / "old")
+    assert line == "storage-unavailable: Storage unavailable"
+    in_the_way.unlink()
+    assert killed("transfer.after_file:2")
+    assert "0 missing or damaged" in moved(tmp_path / "new", "--from-data-dir", tmp_path / "old")
     # What was half received is an orphan like any other.
     with Server(tmp_path / "new", {"ORPHAN_GRACE_SECONDS": "1"}) as server:
         old.goes_on(server)
@@ -202,161 +237,147 @@ def test_killed_and_started_again(old: Life, tmp_path: Path, fault: str) -> None
         ledger.check()
 
 
-@pytest.mark.usefixtures("old")
-def test_missing_and_damaged_files_are_named_and_the_rest_is_copied(tmp_path: Path) -> None:
-    files = Ledger(tmp_path / "old").files()
-    missing, damaged, _ = sorted(files)
-    files[missing].unlink()
-    files[damaged].write_bytes(files[damaged].read_bytes()[:-1] + b"?")
-    done = transfer(tmp_path / "new", "--from-data-dir", tmp_path / "old")
+def test_missing_and_damaged_files_are_named_and_the_rest_is_copied(old: Life, tmp_path: Path) -> None:
+    (missing, file), (damaged, damaged_file), (found, _) = old.uploads(tmp_path / "old")
+    file.unlink()
+    damaged_file.write_bytes(damaged_file.read_bytes()[:-1] + b"?")
+    done = transferred(tmp_path / "new", "--from-data-dir", tmp_path / "old")
     assert done.returncode == 1
-    assert f"document {missing}: its file is missing at the source" in done.stdout
-    assert f"document {damaged}: its file is damaged at the source" in done.stdout
-    assert "1 copied, 0 found there, 2 missing or damaged" in done.stdout
-    assert list(Ledger(tmp_path / "new").files()) == sorted(files)[2:]
+    assert f"documents/{missing} is missing at the source" in done.stdout
+    assert f"documents/{damaged} is damaged at the source" in done.stdout
+    assert "3 copied, 0 found there, 2 missing or damaged" in done.stdout
+    assert Ledger(tmp_path / "new").files().keys() == {found, *old.sent_ids}
     assert not [*(tmp_path / "new/files/staging").iterdir()]
 
 
-@pytest.mark.parametrize("announced", [{}, {"sha256": sha256(CONTENT)}], ids=["unknown", "announced"])
-def test_what_was_sent_and_not_completed_is_completed_there(tmp_path: Path, announced: dict[str, str]) -> None:
-    with on_sqlite(tmp_path / "old") as server:
-        user = server.register()
-        sent, unsent = (announce(user, CONTENT, **announced) for _ in range(2))
-        assert put(sent, CONTENT) == 200
-        assert server.stop() == 0
-    assert "1 copied, 0 found there, 0 missing" in moved(tmp_path / "new", "--from-data-dir", tmp_path / "old")
-    (file,) = Ledger(tmp_path / "new").files().values()
-    file.write_bytes(b"half a fi")
-    assert "1 copied, 0 found there, 0 missing" in moved(tmp_path / "new", "--from-data-dir", tmp_path / "old")
-    assert "0 copied, 1 found there, 0 missing" in moved(tmp_path / "new", "--from-data-dir", tmp_path / "old")
-    with Server(tmp_path / "new") as server:
-        user = server.log_in(user.email)
-        assert complete(user, sent).json()["sha256"] == sha256(CONTENT)
-        assert complete(user, unsent).json()["code"] == "upload-missing"
+@pytest.mark.usefixtures("old")
+def test_files_are_not_brought_to_those_of_another_service(tmp_path: Path) -> None:
+    (tmp_path / f"other/mark/1 {uuid7()}").mkdir(parents=True)
+    others = {"STORAGE_URL": f"file://{tmp_path / 'other'}"}
+    line = refused(tmp_path / "new", "--from-data-dir", tmp_path / "old", **others)
+    assert line.startswith("transfer: the target storage is another service's")
+    assert not (tmp_path / "other/documents").exists()
+    assert ALL in moved(tmp_path / "new", "--from-data-dir", tmp_path / "old")
 
 
-def test_what_is_wrong_at_the_target_is_brought_again(old: Life, tmp_path: Path) -> None:
-    moved(tmp_path / "new", "--from-data-dir", tmp_path / "old")
-    first, second, _ = Ledger(tmp_path / "new").files().values()
-    first.write_bytes(b"half a fi")
-    second.write_bytes(second.read_bytes() + b"more")
-    assert "files: 2 copied, 1 found there" in moved(tmp_path / "new", "--from-data-dir", tmp_path / "old")
-    with Server(tmp_path / "new") as server:
-        old.goes_on(server)
-        Ledger(tmp_path / "new").settle()
-        Ledger(tmp_path / "new").check()
+@pytest.mark.usefixtures("old")
+def test_what_cannot_be_meant_is_refused_in_one_line(tmp_path: Path) -> None:
+    new, source = tmp_path / "new", ("--from-data-dir", tmp_path / "old")
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "old")
+    assert refused(new).startswith("transfer: say what to copy")
+    same = {"DATABASE_URL": sqlite(tmp_path / "old")}
+    assert "DATABASE_URL names what is to be transferred" in refused(link, *source, **same)
+    assert "STORAGE_URL names what is to be" in refused(new, *source, STORAGE_URL=f"file://{link}/files")
+    assert "there is nothing to transfer at" in refused(new, "--from-data-dir", tmp_path / "mistyped")
+    assert not (tmp_path / "mistyped").exists()
+    assert "DATABASE_URL: must be" in refused(new, "--from-database-url", "mysql://secret@db/name")
+    with databases.past(make_url(sqlite(tmp_path / "old"))).begin() as conn:
+        conn.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
+    assert "the source database is at revision 0000" in refused(new, *source)
+    (tmp_path / "locked/app.db.lock").mkdir(parents=True)
+    (tmp_path / "locked/app.db").touch()
+    line = refused(new, "--from-database-url", sqlite(tmp_path / "locked"))
+    assert line == f"configuration: DATABASE_URL: {tmp_path}/locked/app.db.lock: Is a directory"
 
 
-def test_a_target_that_fails_is_told_in_one_line_and_gone_on_with(old: Life, tmp_path: Path) -> None:
-    in_the_way = tmp_path / "new/files/documents"
-    in_the_way.parent.mkdir(parents=True)
-    in_the_way.touch()
-    line = refused(tmp_path / "new", "--from-data-dir", tmp_path / "old")
-    assert line == "storage-unavailable: Storage unavailable"
-    in_the_way.unlink()
-    assert "files: 3 copied" in moved(tmp_path / "new", "--from-data-dir", tmp_path / "old")
-    with Server(tmp_path / "new") as server:
-        old.goes_on(server)
-
-
-def test_a_service_that_runs_is_not_moved(tmp_path: Path) -> None:
-    with Server(tmp_path / "old"):
-        url = databases.url(tmp_path / "old")
-        line = refused(tmp_path / "new", "--from-database-url", url)
-        assert line == "transfer: the source database is in use: stop every process of the service, and begin anew"
-    with on_sqlite(tmp_path / "old 2") as stopped, Server(tmp_path / "new"):
-        stopped.stop()
-        line = refused(tmp_path / "new", "--from-data-dir", tmp_path / "old 2")
-        assert line == "transfer: the target database is in use: stop every process of the service, and begin anew"
+# What somebody does to a database when the transfer has reported that line, and then is gone again.
+CHANGES: dict[str, tuple[str, Callable[[Connection], Any]]] = {
+    "a value while rows are copied": (
+        metadata.sorted_tables[-1].name,
+        lambda conn: conn.execute(update(documents).values(version=9)),
+    ),
+    "a value while files are copied": ("stored files: ", lambda conn: conn.execute(update(users).values(active=False))),
+    "a row less after that": ("rows: every one", lambda conn: conn.execute(delete(token_families))),
+    "an event after that": ("rows: every one", lambda conn: appended(conn, UserRegistered())),
+}
 
 
 @pytest.mark.usefixtures("old")
 @pytest.mark.parametrize("where", ["old", "new"])
-@pytest.mark.parametrize("stopped", [True, False], ids=["and stops", "and stays"])
-def test_a_server_that_starts_meanwhile_is_noticed(tmp_path: Path, where: str, *, stopped: bool) -> None:
-    server = on_sqlite(tmp_path / "old") if where == "old" else Server(tmp_path / "new")
-    source, target = SqliteDatabase(tmp_path / "old/app.db"), database(tmp_path / "new")
-    storages = [LocalStorage(tmp_path / name / "files") for name in ("old", "new")]
-    transfer = Transfer(target, source, *storages)
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_is_written_meanwhile_is_noticed(tmp_path: Path, where: str, change: str) -> None:
+    begins, write = CHANGES[change]
 
-    def tell(line: str) -> None:
-        if line.startswith("rows: every one"):
-            server.start().register()
-            if stopped:
-                server.stop()
+    def report(line: str) -> None:
+        if line.startswith(begins):
+            url = sqlite(tmp_path / "old") if where == "old" else databases.url(tmp_path / "new")
+            with databases.past(make_url(url)).begin() as conn:
+                write(conn)
 
-    async def run() -> None:
-        try:
-            await transfer.run(tell)
-        finally:
-            await transfer.close()
-
-    told = "meanwhile" if stopped else f"the {'source' if where == 'old' else 'target'} database is in use"
-    with ExitStack() as stack:
-        stack.push(server)
-        with pytest.raises(TransferError, match=told):
-            asyncio.run(run())
-
-
-def test_a_source_that_cannot_be_locked_is_told_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "old/app.db.lock").mkdir(parents=True)
-    (tmp_path / "old/app.db").touch()
-    line = refused(tmp_path / "new", "--from-database-url", sqlite(tmp_path / "old"))
-    assert line == f"configuration: DATABASE_URL: {tmp_path}/old/app.db.lock: Is a directory"
+    with pytest.raises(TransferError, match="has changed meanwhile: stop every process"):
+        asyncio.run(in_this_process(tmp_path).run(report))
 
 
 @pytest.mark.usefixtures("old")
-def test_a_target_that_is_somebody_elses_is_refused_untouched(tmp_path: Path) -> None:
-    with Server(tmp_path / "new") as server:
-        server.register()
-        assert server.stop() == 0
-    before = contents(tmp_path / "new")
-    line = refused(tmp_path / "new", "--from-data-dir", tmp_path / "old")
-    assert line.startswith("transfer: the target holds 4 row(s) of events that the source has not")
-    assert contents(tmp_path / "new") == before
+def test_a_server_that_starts_and_stops_meanwhile_is_noticed(tmp_path: Path) -> None:
+    """Though nobody asked it for anything."""
+
+    def report(line: str) -> None:
+        if line.startswith("rows: every one"):
+            with Server(tmp_path / "new") as server:
+                server.stop()
+
+    with pytest.raises(TransferError, match="has changed meanwhile"):
+        asyncio.run(in_this_process(tmp_path).run(report))
 
 
-def test_a_target_that_has_served_is_refused(old: Life, tmp_path: Path) -> None:
-    moved(tmp_path / "new", "--from-data-dir", tmp_path / "old")
-    with Server(tmp_path / "new") as server:
-        server.log_in(old.user.email).upload()
-        assert server.stop() == 0
-    assert "has served meanwhile" in refused(tmp_path / "new", "--from-data-dir", tmp_path / "old")
+@pytest.mark.usefixtures("old")
+def test_a_file_that_the_target_does_not_give_back_is_noticed(tmp_path: Path) -> None:
+    class Forgetful(LocalStorage):
+        def read(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
+            return super().read(key, start, min(length, 9))
+
+    target = Forgetful(tmp_path / "new/files")
+    with pytest.raises(TransferError, match="the target does not give back what was written to it"):
+        asyncio.run(replace(in_this_process(tmp_path), target_storage=target).run(print))
 
 
-def test_files_are_not_brought_to_those_of_another_service(old: Life, tmp_path: Path) -> None:
-    with on_sqlite(tmp_path / "other") as server:
-        server.register().upload()
-        server.stop()
-    others = {"STORAGE_URL": f"file://{tmp_path / 'other/files'}"}
-    line = refused(tmp_path / "new", "--from-data-dir", tmp_path / "old", **others)
-    assert line.startswith("transfer: the target storage is another service's")
-    assert len(Ledger(tmp_path / "other").files()) == 1
-    moved(tmp_path / "new", "--from-data-dir", tmp_path / "old")
-    with Server(tmp_path / "new") as server:
-        old.goes_on(server)
+def in_this_process(folder: Path) -> Transfer:
+    storages = [LocalStorage(folder / name / "files") for name in ("old", "new")]
+    return Transfer(database(folder / "new"), database(folder / "old", of_this_run=False), *storages)
 
 
-def contents(data_dir: Path) -> dict[str, set[Any]]:
-    ledger = Ledger(data_dir)
-    return {table.name: set(map(repr, ledger.rows(select(table)))) for table in metadata.sorted_tables}
+def test_tables_of_many_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From SQLite to the engine of this run, and back: each sorts in its own way."""
+    monkeypatch.setattr(transfer, "BATCH", 7)
+    monkeypatch.setattr(transfer, "PROGRESS", 14)
+    told: list[str] = []
+
+    async def scenario() -> None:
+        old = database(tmp_path / "old", of_this_run=False)
+        await filled(old, 23)
+        assert await Transfer(source_db=old, target_db=database(tmp_path / "new")).run(told.append)
+        new, back = database(tmp_path / "new"), database(tmp_path / "back", of_this_run=False)
+        # What is numbered goes on after what was copied.
+        await new.write(lambda conn: appended(conn, UserRegistered()))
+        assert await new.read(lambda conn: conn.scalar(select(func.max(events.c.seq)))) == 24
+        assert await Transfer(source_db=new, target_db=back).run(told.append)
+
+    asyncio.run(scenario())
+    assert {"documents: 23 rows", "document_tags: 276 rows", "events: 14 rows so far", "events: 24 rows"} < set(told)
 
 
-def test_what_cannot_be_meant_is_refused_in_one_line(tmp_path: Path) -> None:
-    with on_sqlite(tmp_path / "old") as server:
-        server.stop()
-    same = {"DATABASE_URL": sqlite(tmp_path / "old")}
-    link = tmp_path / "link"
-    link.symlink_to(tmp_path / "old")
-    assert refused(tmp_path / "new").startswith("transfer: say what to copy")
-    assert "DATABASE_URL names what is to be transferred" in refused(link, "--from-data-dir", tmp_path / "old", **same)
-    elsewhere = {"STORAGE_URL": f"file://{link}/files"}
-    assert "STORAGE_URL names what is to be" in refused(
-        tmp_path / "new", "--from-data-dir", tmp_path / "old", **elsewhere
-    )
-    assert "there is nothing to transfer at" in refused(tmp_path / "new", "--from-data-dir", tmp_path / "mistyped")
-    assert not (tmp_path / "mistyped").exists()
-    assert "DATABASE_URL: must be" in refused(tmp_path / "new", "--from-database-url", "mysql://secret@db/name")
-    with databases.past(make_url(sqlite(tmp_path / "old"))).begin() as conn:
-        conn.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
-    assert "the source database is at revision 0000" in refused(tmp_path / "new", "--from-data-dir", tmp_path / "old")
+def appended(conn: Connection, event: Event, **subject: Any) -> None:
+    with context.acting(context.OPERATOR):
+        append(conn, event, **subject)
+
+
+async def filled(db: Database, count: int) -> None:
+    """With accounts, tags in every case, and the events of both."""
+    await asyncio.to_thread(db.migrate)
+
+    def fill(conn: Connection) -> None:
+        owner, ids = uuid7(), [uuid7() for _ in range(count)]
+        account = {"email": "a@example.com", "password_hash": "x", "active": True, "created_at": now()}
+        conn.execute(insert(users).values(id=owner, **account))
+        texts = {"filename": "É.pdf", "content_type": "application/pdf", "sha256": "0" * 64, "status": "UPLOADED"}
+        document = {"owner_id": owner, "size": 2**40, "version": 1, "tags": ["a"], **texts}
+        rows = [{"id": each, "file_id": each, **document} for each in ids]
+        conn.execute(insert(documents).values(created_at=now(), updated_at=now()), rows)
+        tags = ["a", "B", "b", "É", "é", "z", "Z", "_", "ß", "ss", "-", "\U0001f600"]
+        conn.execute(insert(document_tags), [{"tag": tag, "document_id": each} for tag in tags for each in ids])
+        for each in ids:
+            appended(conn, DocumentEdited(fields=["É", "\U0001f600"]), document_id=each)
+
+    await db.write(fill)

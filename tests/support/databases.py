@@ -18,7 +18,9 @@ from unittest.mock import patch
 
 from sqlalchemy import URL, Connection, Engine, NullPool, bindparam, create_engine, func, make_url, select, text
 
-from app.database import UTCDateTime, now
+from app.database import Database, UTCDateTime, now
+from app.database.postgresql import PostgresqlDatabase
+from app.database.sqlite import SqliteDatabase
 from tests.support.zygote import run
 
 # postgresql+asyncpg://user:password@host:port/name of somebody who may create databases.
@@ -45,6 +47,13 @@ def url(data_dir: Path) -> str:
 def engine(data_dir: Path) -> Engine:
     """For a look past the service."""
     return past(_address(data_dir))
+
+
+def database(data_dir: Path, *, of_this_run: bool = True) -> Database:
+    """The service's own adapter, in this process; SQLite's unless the database `of_this_run` is wanted."""
+    if of_this_run and POSTGRESQL:
+        return PostgresqlDatabase(url(data_dir), pool_size=2, statement_timeout=5)
+    return SqliteDatabase(data_dir / "app.db")
 
 
 def lock(conn: Connection) -> None:

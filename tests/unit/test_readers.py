@@ -57,9 +57,3 @@ async def test_a_file_that_stays_locked_is_told_of(db: SqliteDatabase, tmp_path:
         await db.read(revision, brief=True)
     other.close()
     assert await db.read(revision, brief=True)
-
-
-async def test_it_reads_again_after_everything_was_let_go_of(db: SqliteDatabase) -> None:
-    before = await db.read(revision, brief=True)
-    assert not await db.is_in_use()
-    assert await db.read(revision, brief=True) == before

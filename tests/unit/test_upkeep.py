@@ -25,8 +25,8 @@ from app.files.models import File, files, key_of
 from app.telemetry import context
 from app.upkeep import Chore, Skipped, Upkeep
 from tests.support import databases
+from tests.support.databases import database
 from tests.support.logs import captured
-from tests.unit.test_transfer_rows import database
 
 assert wiring  # imports every module that defines a table
 

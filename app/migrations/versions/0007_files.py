@@ -96,7 +96,7 @@ _SQLITE = (
     # By the event, and not by the row: one that goes behind the service's back leaves its file alone.
     f"""
     CREATE TRIGGER discard_file_of_0005 AFTER INSERT ON events WHEN NEW.{_DELETED} BEGIN
-        UPDATE files SET discarded_at = {_NOW} WHERE id = NEW.document_id;
+        UPDATE files SET discarded_at = {_NOW} WHERE id = NEW.document_id AND discarded_at IS NULL;
     END
     """,  # noqa: S608 - names of our own
 )
@@ -138,7 +138,8 @@ _POSTGRESQL = (
     """
     CREATE OR REPLACE FUNCTION discard_file_of_0005() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        UPDATE files SET discarded_at = statement_timestamp() WHERE id = NEW.document_id;
+        UPDATE files SET discarded_at = statement_timestamp()
+        WHERE id = NEW.document_id AND discarded_at IS NULL;
         RETURN NULL;
     END $$
     """,
