@@ -25,6 +25,7 @@ class AppError(Exception):
     code: ClassVar[str]
     title: ClassVar[str]
     headers: Mapping[str, str] = {}
+    by_code: ClassVar[dict[str, type["AppError"]]] = {}
 
     def __init_subclass__(
         cls, *, status: int | None = None, title: str | None = None, headers: Mapping[str, str] | None = None
@@ -35,6 +36,7 @@ class AppError(Exception):
         words = re.findall("[A-Z][^A-Z]*", cls.__name__)
         cls.code, cls.title = "-".join(words).lower(), title or " ".join(words).capitalize()
         cls.status, cls.headers = status or cls.status, headers or cls.headers
+        AppError.by_code[cls.code] = cls
 
     def __init__(self, detail: str | None = None, *, headers: Mapping[str, str] | None = None, **extra: Any) -> None:
         super().__init__(detail or self.title)

@@ -12,8 +12,7 @@ import httpx2
 import orjson
 import pytest
 
-from app.errors import DatabaseUnavailable
-from app.web import problems
+from app.errors import AppError, DatabaseUnavailable
 from tests.support.user import PASSWORD, User
 
 JSON = {"Content-Type": "application/json"}
@@ -254,9 +253,9 @@ def test_tampered_cursor(owner, document_id, path, key):
             assert_problem(answer, 422, "invalid-cursor")
 
 
-@pytest.mark.parametrize("code", sorted(problems.tree()))
+@pytest.mark.parametrize("code", sorted(AppError.by_code))
 def test_every_problem_has_a_page(server, code):
-    answer, error = server.client().get(f"/problems/{code}"), problems.tree()[code]
+    answer, error = server.client().get(f"/problems/{code}"), AppError.by_code[code]
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert f"<h1>{error.title}</h1>" in answer.text
     assert f"HTTP {error.status}" in answer.text
@@ -265,7 +264,7 @@ def test_every_problem_has_a_page(server, code):
 
 def test_the_page_is_about_the_error_and_not_about_a_special_case_of_it():
     assert DatabaseUnavailable.__subclasses__()
-    assert problems.tree()["database-unavailable"] is DatabaseUnavailable
+    assert AppError.by_code["database-unavailable"] is DatabaseUnavailable
 
 
 def test_no_secret_is_told(server):
