@@ -44,17 +44,17 @@ SEPARATORS = {"p": ("", "\n"), "tc": ("\n", "\t"), "tr": ("\t", "\n")}
 def main() -> None:
     """Read the task `{"memory", "seconds", "parent", "content_type", "characters", "pages"}` and print its result."""
     task = json.loads(sys.argv[1])
-    confine(task["memory"], task["seconds"], task["parent"])
-    read = read_pdf if task["content_type"] == "application/pdf" else read_docx
+    _confine(task["memory"], task["seconds"], task["parent"])
+    read = _read_pdf if task["content_type"] == "application/pdf" else _read_docx
     try:
-        emit({"result": read(sys.stdin.buffer, task["characters"], task["pages"])})
+        _emit({"result": read(sys.stdin.buffer, task["characters"], task["pages"])})
     except ImportError:  # the installation is broken, not the document
         raise
     except Exception as error:  # noqa: BLE001 - parsers raise anything
-        emit({"error": code(error)})
+        _emit({"error": _code(error)})
 
 
-def confine(memory: int, seconds: int, parent: int) -> None:
+def _confine(memory: int, seconds: int, parent: int) -> None:
     """Limit this process to `memory` bytes and `seconds` of processor time, and drop what reading does not need.
 
     Ends the process if `parent` is no longer its parent. Limits that the platform lacks are left out.
@@ -73,29 +73,29 @@ def confine(memory: int, seconds: int, parent: int) -> None:
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (limit, hard_limit))
 
 
-def emit(line: Mapping[str, Any]) -> None:
+def _emit(line: Mapping[str, Any]) -> None:
     """Print one line of output."""
     sys.stdout.buffer.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
     sys.stdout.buffer.flush()
 
 
-def code(error: Exception) -> str:
+def _code(error: Exception) -> str:
     """Return the code, known to the parent, for a parser's error."""
     if isinstance(error, MemoryError) or getattr(error, "code", None) == LIBXML2_NO_MEMORY:
         return "text-out-of-memory"
     return "password-protected" if getattr(error, "err_code", None) in PDFIUM_LOCKED else "malformed-document"
 
 
-def read_pdf(file: BinaryIO, characters: int, pages: int) -> dict[str, Any]:
+def _read_pdf(file: BinaryIO, characters: int, pages: int) -> dict[str, Any]:
     """Return the result for a PDF, of which at most `characters` of text on `pages` pages are read."""
     pdf = import_module("pypdfium2").PdfDocument(file)
     names = {"created": "CreationDate", "modified": "ModDate"}
     metadata = tidy(lambda name: pdf.get_metadata_value(names.get(name, name.title())), pdf_date)
-    text, truncated = collect(pdf_text(pdf, min(len(pdf), pages)), characters)
+    text, truncated = _collect(_pdf_text(pdf, min(len(pdf), pages)), characters)
     return {"text": text, "pages": len(pdf), "truncated": truncated or len(pdf) > pages, "metadata": metadata}
 
 
-def pdf_text(pdf: Any, pages: int) -> Iterator[str]:
+def _pdf_text(pdf: Any, pages: int) -> Iterator[str]:
     """Yield the text of the pages, with a form feed between each page and the next, up to the last that has text.
 
     Emits the progress whenever its whole percentage changes.
@@ -112,7 +112,7 @@ def pdf_text(pdf: Any, pages: int) -> Iterator[str]:
         done = index + 1
         if done * 100 // pages != percent:
             percent = done * 100 // pages
-            emit({"progress": done / pages})
+            _emit({"progress": done / pages})
 
 
 def pdf_date(value: str) -> datetime:
@@ -128,19 +128,19 @@ def pdf_date(value: str) -> datetime:
     return datetime.strptime(whole + (hours or "+00") + (minutes or "00"), "%Y%m%d%H%M%S%z")
 
 
-def read_docx(file: BinaryIO, characters: int, _: int) -> dict[str, Any]:
+def _read_docx(file: BinaryIO, characters: int, _: int) -> dict[str, Any]:
     """Return the result for a DOCX, of which at most `characters` of text are read."""
     with ZipFile(file) as package:
-        [main] = docx_parts(package, "/officeDocument")
-        core = docx_parts(package, "/core-properties")
+        [main] = _docx_parts(package, "/officeDocument")
+        core = _docx_parts(package, "/core-properties")
     properties = {str(item.tag).rpartition("}")[2]: item.text for part in core for item in part}
     properties["author"] = properties.pop("creator", None)
     metadata = tidy(properties.get, datetime.fromisoformat)
-    text, truncated = collect(docx_text(main.find("{*}body")), characters)
+    text, truncated = _collect(_docx_text(main.find("{*}body")), characters)
     return {"text": text, "pages": None, "truncated": truncated, "metadata": metadata}
 
 
-def docx_parts(package: ZipFile, kind: str) -> list[Any]:
+def _docx_parts(package: ZipFile, kind: str) -> list[Any]:
     """Return the parts, as XML, that the package has a relationship of this kind to (ECMA-376-2 §9.3).
 
     A relationship to a part that is missing is ignored, as viewers do.
@@ -153,7 +153,7 @@ def docx_parts(package: ZipFile, kind: str) -> list[Any]:
     return [parse(package.read(name)) for name in names if name in package.namelist()]
 
 
-def docx_text(body: Any) -> Iterator[str]:
+def _docx_text(body: Any) -> Iterator[str]:
     """Yield all visible text. Each paragraph and each row of a table is a line; tabs separate cells."""
     gap = ""
     walk = import_module("lxml.etree").iterwalk(body, events=("start", "end"))
@@ -169,7 +169,7 @@ def docx_text(body: Any) -> Iterator[str]:
             gap = ""
 
 
-def collect(parts: Iterable[str], characters: int) -> tuple[str, bool]:
+def _collect(parts: Iterable[str], characters: int) -> tuple[str, bool]:
     """Join parts up to so many characters, and return the text and whether any was cut off."""
     text = io.StringIO()
     for part in parts:
