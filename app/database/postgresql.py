@@ -25,8 +25,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from app import migrations
 from app.database.base import Effect, Retry, T, Unit, metadata, run_effects, run_unit
-from app.database.limiter import ConnectionLimiter
-from app.errors import ConfigurationError, DatabaseUnavailable, OutcomeUnknown, StorageFull
+from app.errors import ConfigurationError, DatabaseUnavailable, OutcomeUnknown, StorageFull, TooBusy
+from app.limiter import Limiter
 
 log = structlog.get_logger()
 
@@ -74,8 +74,8 @@ class PostgresqlDatabase:
         # Without BEGIN and ROLLBACK a read costs one round trip; each statement has a snapshot of its own.
         self._readers = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         # The pool's own queue lets newcomers overtake those that wait. One connection is kept for urgent writes.
-        self._connections = ConnectionLimiter(pool_size - 1, POOL_TIMEOUT)
-        self._urgent_connection = ConnectionLimiter(1, POOL_TIMEOUT)
+        self._connections = Limiter(pool_size - 1, POOL_TIMEOUT)
+        self._urgent_connection = Limiter(1, POOL_TIMEOUT)
         self._unit_timeout = RETRY_TIMEOUT + statement_timeout
         self._writing: set[asyncio.Task[Any]] = set()
 
@@ -129,12 +129,12 @@ class PostgresqlDatabase:
         async with _permit(self._connections), _connected(self._readers) as conn:
             return await conn.run_sync(unit)
 
-    async def _write(self, unit: Unit[T], connections: ConnectionLimiter) -> T:
+    async def _write(self, unit: Unit[T], connections: Limiter) -> T:
         outcome, effects = await self._retried(partial(self._commit, unit, connections))
         run_effects(effects)
         return outcome
 
-    async def _commit(self, unit: Unit[T], connections: ConnectionLimiter) -> tuple[T, list[Effect]]:
+    async def _commit(self, unit: Unit[T], connections: Limiter) -> tuple[T, list[Effect]]:
         async with _permit(connections), _connected(self._engine) as conn:
             outcome, effects = await conn.run_sync(run_unit, unit)
             try:
@@ -191,12 +191,12 @@ def _connect_args(*, statement_timeout: float, lock_timeout: float) -> dict[str,
 
 
 @asynccontextmanager
-async def _permit(connections: ConnectionLimiter) -> AsyncIterator[None]:
+async def _permit(connections: Limiter) -> AsyncIterator[None]:
     """Hold the right to a connection of the pool. Raises DatabaseUnavailable if none is released in time."""
     async with AsyncExitStack() as stack:
         try:
             await stack.enter_async_context(connections.acquire())
-        except TimeoutError:
+        except TooBusy:
             log.warning("database.unavailable", reason="pool")
             raise DatabaseUnavailable from None
         yield

@@ -27,10 +27,11 @@ from app.errors import (
     UploadIncomplete,
 )
 from app.events import TimelineItem, TimelinePage
-from app.files.limits import Limiter, UploadLimits
+from app.files.limits import UploadLimits
 from app.files.multipart import BATCH, Form
 from app.files.sniffing import sniff
 from app.idempotency import KeyScope, StoredResponse
+from app.limiter import Limiter
 from app.settings import Settings
 from app.storage.base import FOLDER, Staged, Storage
 from app.telemetry import faults, metrics
@@ -38,7 +39,7 @@ from app.upkeep import Skipped
 from app.web import pagination
 from app.web.problems import invalid
 
-DOWNLOAD_TIMEOUT = 5.0  # seconds that a download waits for capacity
+DOWNLOAD_TIMEOUT = 5.0  # seconds that a download waits while no other ends
 RELEASE_TIMEOUT = 0.5  # seconds that the answer to a failed upload waits for its Idempotency-Key to be released
 
 

@@ -42,12 +42,13 @@ from app.errors import (
     UploadMissing,
     UploadRejected,
 )
-from app.files.limits import UPLOAD_TIMEOUT, Limiter, UploadLimits
+from app.files.limits import UPLOAD_TIMEOUT, UploadLimits
 from app.files.multipart import BATCH
 from app.files.signed_urls import OwnUrls
 from app.files.sniffing import sniff
 from app.idempotency import KeyScope, StoredResponse
 from app.jobs.models import Failure
+from app.limiter import Limiter
 from app.settings import Settings
 from app.storage.base import Announced, Presigner, Storage
 from app.telemetry import faults, metrics

@@ -4,34 +4,13 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
-from app.errors import RequestTimeout, TooBusy
+from app.errors import RequestTimeout
+from app.limiter import Limiter
 from app.settings import Settings
 
 RATE_WINDOW = 10.0  # seconds over which the rate is measured: a fast beginning does not make up for a slow end
-UPLOAD_TIMEOUT = 60.0  # seconds that an upload waits for capacity
-
-
-class Limiter:
-    """At most `count` holders at the same time. The others wait in order of arrival, for `timeout` seconds each."""
-
-    def __init__(self, count: int, timeout: float) -> None:
-        self._permits = asyncio.Semaphore(count)
-        self._timeout = timeout
-
-    @asynccontextmanager
-    async def acquire(self) -> AsyncIterator[None]:
-        """Hold one unit of the capacity for as long as the block lasts. Raises TooBusy."""
-        try:
-            async with asyncio.timeout(self._timeout):
-                await self._permits.acquire()
-        except TimeoutError:
-            raise TooBusy from None
-        try:
-            yield
-        finally:
-            self._permits.release()
+UPLOAD_TIMEOUT = 60.0  # seconds that an upload waits while no other ends
 
 
 class UploadLimits:
