@@ -170,7 +170,6 @@ def test_only_wiring_names_adapters() -> None:
         ".mark",
         ".readers",
         ".scratch",
-        ".sqlite_engines",
         ".statements",
         ".threads",
     )

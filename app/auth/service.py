@@ -60,7 +60,7 @@ class AuthService:
     async def authenticate(self, access_token: str) -> User:
         """The active user behind an access token. Raises InvalidToken."""
         user_id = self._tokens.verify(access_token)
-        row = await self._db.read(lambda conn: _ACTIVE_USER.one(conn, {"id": user_id}), brief=True)
+        row = await self._db.read(lambda conn: _ACTIVE_USER.one(conn, {"id": user_id}))
         if row is None:
             raise InvalidToken
         return User.model_validate(row)

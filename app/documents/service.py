@@ -112,7 +112,7 @@ class DocumentService:
 
     async def get(self, owner_id: UUID, document_id: UUID) -> Document:
         """Return a document. Raises NotFound."""
-        return await self._db.read(lambda conn: owned(conn, owner_id, document_id), brief=True)
+        return await self._db.read(lambda conn: owned(conn, owner_id, document_id))
 
     async def stored(self, owner_id: UUID, document_id: UUID) -> Document:
         """Return a document whose file is stored. Raises NotFound, UploadIncomplete."""
@@ -124,8 +124,7 @@ class DocumentService:
     async def find(self, owner_id: UUID, filters: Filters, limit: int, cursor: str | None) -> DocumentPage:
         """Return a page of the documents that match the filters. Raises InvalidCursor."""
         after = pagination.decode(cursor, filters.sort, _SORT_TYPES[filters.sort_column]) if cursor else None
-        brief = filters == Filters(sort=filters.sort)  # without filters, an index yields the page directly
-        rows = await self._db.read(lambda conn: listing.page(conn, owner_id, filters, after, limit + 1), brief=brief)
+        rows = await self._db.read(lambda conn: listing.page(conn, owner_id, filters, after, limit + 1))
         items, last = pagination.page(rows, limit)
         return DocumentPage(items=items, next_cursor=_cursor(last, filters) if last else None)
 

@@ -122,7 +122,7 @@ class UploadService:
         if self._presigner is not self._urls:  # the URL was made for another storage
             raise InvalidUploadUrl
         self._urls.verify(key, expires, signature)
-        found = await self._db.read(lambda conn: repository.announced(conn, document_id), brief=True)
+        found = await self._db.read(lambda conn: repository.announced(conn, document_id))
         document = await self._expected(found, sent)
         # It must not be swept while it arrives: an upload that began in time must end within half the grace period.
         longest = expires - time.time() + self._settings.orphan_grace_seconds / 2
@@ -149,7 +149,7 @@ class UploadService:
         return document
 
     async def _owned(self, owner_id: UUID, document_id: UUID) -> Document:
-        return await self._db.read(lambda conn: owned(conn, owner_id, document_id), brief=True)
+        return await self._db.read(lambda conn: owned(conn, owner_id, document_id))
 
     async def _upload(self, document_id: UUID, wanted: NewUpload, base_url: str) -> Upload:
         key, ttl = storage_key(document_id), self._settings.upload_url_ttl
