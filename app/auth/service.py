@@ -73,7 +73,7 @@ class AuthService:
 
     async def user(self, user_id: UUID) -> User:
         """The active user whom an access token was issued to. Raises InvalidToken."""
-        row = await self._db.read(lambda conn: _ACTIVE_USER.one(conn, {"id": user_id}), brief=True)
+        row = await self._db.read(lambda conn: _ACTIVE_USER.one(conn, {"id": user_id}))
         if row is None:
             raise InvalidToken
         return User.model_validate(row)

@@ -66,18 +66,14 @@ class Database(Protocol):
         Raises DatabaseUnavailable, StorageFull, and ConfigurationError for what only another setting can fix.
         """
 
-    async def read(self, unit: Unit[T], *, brief: bool = False) -> T:
-        """Run a unit that only reads, on committed data.
-
-        `brief` promises that the unit finds a few small rows by an index, so that an adapter may run it on the event
-        loop. Raises DatabaseUnavailable.
-        """
+    async def read(self, unit: Unit[T]) -> T:
+        """Run a unit that only reads, on committed data. Raises DatabaseUnavailable, and what the unit raises."""
 
     async def write(self, unit: Unit[T], *, urgent: bool = False) -> T:
         """Run a unit in a transaction, then its `after_commit` effects in the caller's context.
 
-        `urgent` is for writes that keep a lease alive: an adapter with a pool keeps capacity for them, so that they do
-        not queue behind requests. Raises DatabaseUnavailable, StorageFull, OutcomeUnknown, and what the unit raises.
+        `urgent` is for what a lease depends on: it does not queue behind the units that are not. Raises
+        DatabaseUnavailable, StorageFull, OutcomeUnknown, and what the unit raises.
         """
 
     async def check(self) -> None:

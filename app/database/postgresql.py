@@ -25,8 +25,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from app import migrations
 from app.database.base import Effect, Retry, T, Unit, metadata, run_effects, run_unit
-from app.database.limiter import ConnectionLimiter
-from app.errors import ConfigurationError, DatabaseUnavailable, OutcomeUnknown, StorageFull
+from app.errors import ConfigurationError, DatabaseUnavailable, OutcomeUnknown, StorageFull, TooBusy
+from app.limiter import Limiter
 
 log = structlog.get_logger()
 
@@ -75,16 +75,17 @@ class PostgresqlDatabase:
         event.listen(self._engine.sync_engine, "invalidate", _terminate)
         # Without BEGIN and ROLLBACK a read costs one round trip; each statement has a snapshot of its own.
         self._readers = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        # The pool's own queue lets newcomers overtake those that wait. One connection is kept for urgent writes.
-        self._connections = ConnectionLimiter(pool_size - 1, POOL_TIMEOUT)
-        self._urgent_connection = ConnectionLimiter(1, POOL_TIMEOUT)
+        # The pool's own queue lets newcomers overtake those that wait. One connection is kept for urgent writes: while
+        # something locks a table for long, 20 requests/s that wait for it take all others for as long as a lease.
+        self._connections = Limiter(pool_size - 1, POOL_TIMEOUT)
+        self._urgent_connection = Limiter(1, POOL_TIMEOUT)
         self._unit_timeout = RETRY_TIMEOUT + statement_timeout
         self._writing: set[asyncio.Task[Any]] = set()
 
     def migrate(self) -> None:
         asyncio.run(self._migrate())
 
-    async def read(self, unit: Unit[T], *, brief: bool = False) -> T:
+    async def read(self, unit: Unit[T]) -> T:
         return await self._retried(partial(self._read, unit))
 
     async def write(self, unit: Unit[T], *, urgent: bool = False) -> T:
@@ -120,16 +121,16 @@ class PostgresqlDatabase:
             raise DatabaseUnavailable from None
 
     async def _read(self, unit: Unit[T]) -> T:
-        async with _permit(self._connections), _connected(self._readers) as conn:
+        async with _connected(self._readers, self._connections) as conn:
             return await conn.run_sync(unit)
 
-    async def _write(self, unit: Unit[T], connections: ConnectionLimiter) -> T:
+    async def _write(self, unit: Unit[T], connections: Limiter) -> T:
         outcome, effects = await self._retried(partial(self._commit, unit, connections))
         run_effects(effects)
         return outcome
 
-    async def _commit(self, unit: Unit[T], connections: ConnectionLimiter) -> tuple[T, list[Effect]]:
-        async with _permit(connections), _connected(self._engine) as conn:
+    async def _commit(self, unit: Unit[T], connections: Limiter) -> tuple[T, list[Effect]]:
+        async with _connected(self._engine, connections) as conn:
             outcome, effects = await conn.run_sync(run_unit, unit)
             try:
                 await conn.commit()
@@ -185,25 +186,15 @@ def _connect_args(*, statement_timeout: float, lock_timeout: float) -> dict[str,
 
 
 @asynccontextmanager
-async def _permit(connections: ConnectionLimiter) -> AsyncIterator[None]:
-    """Hold the right to a connection of the pool. Raises DatabaseUnavailable if none is released in time."""
-    async with AsyncExitStack() as stack:
-        try:
-            await stack.enter_async_context(connections.acquire())
-        except TimeoutError:
-            log.warning("database.unavailable", reason="pool")
-            raise DatabaseUnavailable from None
-        yield
-
-
-@asynccontextmanager
-async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+async def _connected(engine: AsyncEngine, connections: Limiter) -> AsyncIterator[AsyncConnection]:
     """Yield a connection, and roll back at the end what was not committed. Raises DatabaseUnavailable."""
     async with AsyncExitStack() as stack:
         try:
+            await stack.enter_async_context(connections.acquire())
             conn = await stack.enter_async_context(engine.connect())
-        except _UNCONNECTED as error:
-            log.warning("database.unavailable", reason=_sqlstate(error) or type(error).__name__)
+        except (TooBusy, *_UNCONNECTED) as error:
+            reason = "pool" if isinstance(error, TooBusy) else _sqlstate(error) or type(error).__name__
+            log.warning("database.unavailable", reason=reason)
             raise DatabaseUnavailable from error
         yield conn
 

@@ -1,59 +1,130 @@
-"""Reads on SQLite: brief ones on the event loop, the others in threads."""
+"""Reads on SQLite: short ones on the event loop, the others in threads."""
 
+import asyncio
+import sqlite3
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, exc
+from sqlalchemy import Connection, NullPool, create_engine, event, exc
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-from app.database import sqlite_engines
 from app.database.base import T, Unit
 from app.errors import AppError
+from app.limiter import Limiter
+
+READERS = 4  # threads
+READ_TIMEOUT = (
+    30.0  # seconds that a read waits while no other ends: no reader waits for a lock, so a queue is only load
+)
+BUSY_TIMEOUT = 0.5  # seconds that SQLite itself waits for a lock
+INTERRUPT_INTERVAL = 0.1  # seconds between interrupts of a unit that nobody waits for: each ends one statement
+
+# What a unit may take on the event loop. A list of 100 documents takes 2,000 to 9,000 steps, a search through all
+# documents 13 for each of them. 10,000 steps take 0.1 to 1 ms.
+STEPS = 1000  # steps of SQLite's virtual machine between two calls of the progress handler
+MAX_CALLS = 10
+MAX_LENGTH = 100_000  # bytes of a value: one step reads it, however long it is
+
+# Errors are logged, and what users store must not be.
+_OPTIONS: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "hide_parameters": True}
 
 
 class Readers:
-    """Runs units on connections that see what was committed before each statement."""
+    """Runs units on connections that see what was committed before each statement.
+
+    Each unit is first run on the event loop. In WAL mode a reader waits for nobody, and asking a thread for a few rows
+    takes longer than reading them: a whole request would cost 1.9 times the CPU. A unit that takes too many steps, or
+    that meets a lock, is run again in a thread.
+    """
 
     def __init__(self, file: Path) -> None:
         self._inline = _Inline(file)
-        self._threads = sqlite_engines.threaded_readers(file)
+        self._limiter = Limiter(READERS, READ_TIMEOUT)
+        self._threads = create_async_engine(
+            f"sqlite+aiosqlite:///{file}",
+            poolclass=AsyncAdaptedQueuePool,
+            pool_size=READERS,
+            max_overflow=0,
+            connect_args={"timeout": BUSY_TIMEOUT},
+            **_OPTIONS,
+        )
+        event.listen(self._threads.sync_engine, "connect", _prepare)
 
-    async def read(self, unit: Unit[T], *, brief: bool) -> T:
-        """Run a unit; `brief` asks for the event loop. Raises DBAPIError, SQLAlchemy's TimeoutError."""
-        if brief:
-            with suppress(exc.DBAPIError):  # on any driver error, a thread tries again, waits for the lock, or raises
-                return self._inline.read(unit)
-        async with self._threads.connect() as conn:
-            return await conn.run_sync(unit)
+    async def read(self, unit: Unit[T]) -> T:
+        """Run a unit. Raises DBAPIError, and TooBusy if no thread becomes free."""
+        with suppress(exc.DBAPIError):  # the thread finds the same error again, or none
+            return self._inline.read(unit)
+        async with self._limiter.acquire(), self._threads.connect() as conn:
+            return await _interruptible(conn, unit)
 
     async def close(self) -> None:
         self._inline.close()
         await self._threads.dispose()
 
 
-class _Inline:
-    """One connection that is kept open for reads on the event loop.
+async def _interruptible(conn: AsyncConnection, unit: Unit[T]) -> T:
+    """Run a unit in a thread. If the caller is cancelled, as at a shutdown, SQLite is told to stop."""
+    driver: Any = (await conn.get_raw_connection()).driver_connection
+    reading = asyncio.create_task(conn.run_sync(unit))
+    try:
+        return await asyncio.shield(reading)
+    except asyncio.CancelledError:
+        while not reading.done():
+            await driver.interrupt()
+            await asyncio.wait([reading], timeout=INTERRUPT_INTERVAL)
+        reading.exception()  # an error that nobody asks for would be logged
+        raise
 
-    In WAL mode a reader waits for nobody, and asking a thread for a few rows takes longer than reading them: a whole
-    request would cost 1.9 times the CPU.
-    """
+
+class _Inline:
+    """One connection that is kept open for reads on the event loop."""
 
     def __init__(self, file: Path) -> None:
-        self._engine = sqlite_engines.inline_reader(file)
+        self._engine = create_engine(f"sqlite:///{file}", poolclass=NullPool, connect_args={"timeout": 0}, **_OPTIONS)
+        event.listen(self._engine, "connect", self._prepare)
         self._conn: Connection | None = None
+        self._calls = 0
 
     def read(self, unit: Unit[T]) -> T:
-        """Run a unit. Raises DBAPIError, also for a lock. After an unexpected error the next unit reconnects."""
+        """Run a unit. Raises DBAPIError, also for a lock, and for what is too long for the event loop."""
+        self._calls = 0
         try:
             if self._conn is None:
                 self._conn = self._engine.connect()
             return unit(self._conn)
         except AppError:
             raise
-        except Exception:
-            self.close()  # a half-read statement would pin its snapshot for every later unit
+        except Exception as error:
+            if not _is_too_long(error):
+                self.close()  # a half-read statement would pin its snapshot for every later unit
             raise
 
     def close(self) -> None:
         if self._conn is not None:
             self._conn.close()
             self._conn = None
+
+    def _prepare(self, connection: Any, record: object) -> None:
+        _prepare(connection, record)
+        connection.set_progress_handler(self._has_run_too_long, STEPS)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_LENGTH)
+
+    def _has_run_too_long(self) -> bool:
+        """True makes SQLite stop. The first call may come early: it counts the steps of earlier runs, too."""
+        self._calls += 1
+        return self._calls > MAX_CALLS
+
+
+def _prepare(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA query_only=ON")
+    cursor.close()
+    # SQLite's own lower() knows only ASCII, so that a search without regard to case would not match É and é.
+    connection.create_function("lower", 1, lambda value: value and value.lower(), deterministic=True)
+
+
+def _is_too_long(error: Exception) -> bool:
+    name = getattr(getattr(error, "orig", None), "sqlite_errorname", None)
+    return name in ("SQLITE_INTERRUPT", "SQLITE_TOOBIG")

@@ -14,6 +14,7 @@ import queue
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import Context, copy_context
@@ -22,14 +23,13 @@ from pathlib import Path
 from typing import Any, Generic
 
 import structlog
-from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError, TimeoutError as PoolTimeoutError
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event, text
+from sqlalchemy.exc import DBAPIError
 
 from app import migrations
-from app.database import sqlite_engines
 from app.database.base import Effect, Retry, T, Unit, metadata, run_effects, run_unit
-from app.database.readers import Readers
-from app.errors import DatabaseUnavailable, OutcomeUnknown, StorageFull
+from app.database.readers import BUSY_TIMEOUT, Readers
+from app.errors import DatabaseUnavailable, OutcomeUnknown, StorageFull, TooBusy
 
 log = structlog.get_logger()
 
@@ -37,6 +37,9 @@ WRITE_TIMEOUT = 4.5  # seconds that a unit waits to begin before it fails with D
 CLOSE_TIMEOUT = 4.5  # seconds that closing waits for the writer thread: a frozen process may hold the lock
 GROUP = 128  # units that may share one commit
 ATTEMPTS = 3  # runs of a unit that raises Retry
+
+_LOCKED = ("SQLITE_BUSY", "SQLITE_LOCKED")
+_UNAVAILABLE = (*_LOCKED, "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_CORRUPT")
 
 
 @dataclass(slots=True, eq=False)
@@ -83,11 +86,13 @@ class SqliteDatabase:
         self._file = file
         file.parent.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(f"{file}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._engine = sqlite_engines.writer(file)
+        self._engine = _writer(file)
         self.listeners: list[Any] = []
         self._engine.update_execution_options(listeners=self.listeners)
         self._readers = Readers(file)
-        self._queue: queue.SimpleQueue[_Write[Any] | None] = queue.SimpleQueue()
+        self._waiting: deque[_Write[Any]] = deque()
+        self._signals: queue.SimpleQueue[None] = queue.SimpleQueue()  # one for each unit that waits, and one to stop
+        self._closing = False
         self._thread: threading.Thread | None = None
 
     def migrate(self) -> None:
@@ -102,18 +107,19 @@ class SqliteDatabase:
         except (DBAPIError, sqlite3.OperationalError) as error:
             raise _translated(error) from error
 
-    async def read(self, unit: Unit[T], *, brief: bool = False) -> T:
+    async def read(self, unit: Unit[T]) -> T:
         try:
-            return await self._readers.read(unit, brief=brief)
-        except (DBAPIError, PoolTimeoutError) as error:
+            return await self._readers.read(unit)
+        except (DBAPIError, TooBusy) as error:
             raise _translated(error) from error
 
     async def write(self, unit: Unit[T], *, urgent: bool = False) -> T:
         loop = asyncio.get_running_loop()
         write: _Write[T] = _Write(unit, loop.create_future())
         self._start()
-        # Units of one round of the event loop wake the writer once and share a commit (1.07x accepted/s).
-        loop.call_soon(self._queue.put, write)
+        (self._waiting.appendleft if urgent else self._waiting.append)(write)
+        # After all units of this round of the event loop, so that they share a commit (1.07x accepted/s).
+        loop.call_soon(self._signals.put, None)
         timer = loop.call_later(WRITE_TIMEOUT, write.expire)
         try:
             return await write.done
@@ -127,7 +133,8 @@ class SqliteDatabase:
 
     async def close(self) -> None:
         if self._thread:
-            asyncio.get_running_loop().call_soon(self._queue.put, None)  # behind the units already accepted
+            self._closing = True
+            self._signals.put(None)
             await asyncio.to_thread(self._thread.join, CLOSE_TIMEOUT)
         self._engine.dispose()
         await self._readers.close()
@@ -135,61 +142,55 @@ class SqliteDatabase:
 
     def _start(self) -> None:
         if self._thread is None:
+            self._closing = False
             self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
             self._thread.start()
 
     def _run(self) -> None:
-        """Serve the queue until it is closed. No error may end this thread; units that wait meanwhile time out."""
+        """Commit what waits, until closed. No error may end this thread; units that wait meanwhile time out."""
         while True:
             try:
                 with self._engine.connect() as conn:
-                    while first := self._queue.get():
-                        _deliver_all(self._attempt(conn, first))
+                    while self._waiting or not self._closing:
+                        self._signals.get()
+                        if self._waiting:
+                            _deliver_all(self._commit(conn))
             except Exception:
                 log.exception("database.writer_failed")
                 time.sleep(1)
             else:
                 return
 
-    def _attempt(self, conn: Connection, first: _Write[Any]) -> list[_Write[Any]]:
-        """Commit `first` together with what has queued by the time the lock is held. Return the units with an outcome.
+    def _commit(self, conn: Connection) -> list[_Write[Any]]:
+        """Commit up to GROUP units of those that wait by the time the lock is held. Return them, with their outcomes.
 
-        The list is empty if another process held SQLite's lock: `first` is queued again until its caller's timeout.
+        The list is empty if another process held SQLite's lock: they wait on, until their callers' timeouts.
         """
         group: list[_Write[Any]] = []
         committing = False
         try:
             with self._locked(), conn.begin():
                 # Units are claimed only once the lock is held, so that those that timed out meanwhile stay out.
-                group = self._gather(first)
+                group = self._claimed()
                 for write in group:
                     _run(conn, write)
                 committing = True
-        except (DBAPIError, sqlite3.Error) as error:
-            if not group and _is_busy(error):
-                self._queue.put(first)
+        except Exception as error:  # the thread must survive any error
+            if not group and _error_name(error).startswith(_LOCKED):
+                self._signals.put(None)
                 return []
-            group = group or self._gather(first)
+            if not isinstance(error, (DBAPIError, sqlite3.Error)):
+                log.exception("database.writer_failed")
+            group = group or self._claimed()
             for write in group:
                 write.error = _translated(error, committing=committing)
-        except Exception as error:  # the thread must survive any error
-            log.exception("database.writer_failed")
-            group = group or self._gather(first)
-            for write in group:
-                write.error = error
         return group
 
-    def _gather(self, first: _Write[Any]) -> list[_Write[Any]]:
-        """Claim `first` and up to GROUP units in all, without waiting for more."""
-        group = [first] if first.claim() else []
-        while len(group) < GROUP:
-            try:
-                write = self._queue.get_nowait()
-            except queue.Empty:
-                break
-            if write is None:
-                self._queue.put(None)
-                break
+    def _claimed(self) -> list[_Write[Any]]:
+        """Claim up to GROUP units, without waiting for more."""
+        group: list[_Write[Any]] = []
+        while self._waiting and len(group) < GROUP:
+            write = self._waiting.popleft()
             if write.claim():
                 group.append(write)
         return group
@@ -204,31 +205,41 @@ class SqliteDatabase:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
 
 
+def _writer(file: Path) -> Engine:
+    """Return an engine whose transactions begin by taking the write lock and are durable once committed."""
+    arguments = {"check_same_thread": False, "timeout": BUSY_TIMEOUT, "isolation_level": None}  # None: no BEGIN
+    engine = create_engine(f"sqlite:///{file}", poolclass=NullPool, connect_args=arguments, hide_parameters=True)
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: sqlite3.Connection, _record: object) -> None:
+        connection.executescript("PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON")
+
+    @event.listens_for(engine, "begin")
+    def begin(conn: Connection) -> None:
+        conn.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
 def _run(conn: Connection, write: _Write[Any]) -> None:
-    """Run one unit, again if it raises Retry. Raises DBAPIError if SQLite has rolled back the whole transaction."""
+    """Run one unit, again if it raises Retry, in a SAVEPOINT of its own, so that its failure undoes it alone.
+
+    Raises DBAPIError if SQLite has rolled back the whole transaction.
+    """
+    execute = conn.connection.cursor().execute  # on the driver: SQLAlchemy takes ten times as long
     for _ in range(ATTEMPTS):
-        write.error = _run_in_savepoint(conn, write)
+        execute("SAVEPOINT unit")
+        try:
+            write.outcome, write.effects = write.context.run(run_unit, conn, write.unit)
+            write.error = None
+        except Exception as error:
+            if isinstance(error, DBAPIError) and not getattr(conn.connection.dbapi_connection, "in_transaction", False):
+                raise  # disk full, I/O error
+            write.error = _translated(error)
+            execute("ROLLBACK TO unit")
+        execute("RELEASE unit")
         if not isinstance(write.error, Retry):
             return
-
-
-def _run_in_savepoint(conn: Connection, write: _Write[Any]) -> Exception | None:
-    """Run one unit in a SAVEPOINT, so that its failure undoes it alone, and return its error."""
-    execute = conn.connection.cursor().execute  # on the driver: SQLAlchemy takes ten times as long
-    failure: Exception | None = None
-    execute("SAVEPOINT unit")
-    try:
-        write.outcome, write.effects = write.context.run(run_unit, conn, write.unit)
-    except DBAPIError as error:
-        if not getattr(conn.connection.dbapi_connection, "in_transaction", False):
-            raise  # SQLite itself rolled everything back: disk full, I/O error
-        failure = _translated(error)
-    except Exception as error:  # noqa: BLE001 - any error of a unit is its caller's
-        failure = error
-    if failure is not None:
-        execute("ROLLBACK TO unit")
-    execute("RELEASE unit")
-    return failure
 
 
 def _deliver_all(group: list[_Write[Any]]) -> None:
@@ -243,20 +254,18 @@ def _deliver(group: list[_Write[Any]]) -> None:
         write.deliver()
 
 
-def _is_busy(error: Exception) -> bool:
-    name = getattr(getattr(error, "orig", error), "sqlite_errorname", "")
-    return bool(name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")))
-
-
 def _translated(error: Exception, *, committing: bool = False) -> Exception:
     """Return the port's error for a driver's error. Any other is a programming error and is returned as it is."""
-    name = getattr(getattr(error, "orig", error), "sqlite_errorname", "")
+    name = _error_name(error)
     if name.startswith("SQLITE_FULL"):
         return StorageFull()
-    if isinstance(error, PoolTimeoutError) or name.startswith(
-        ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_CORRUPT")
-    ):
+    if isinstance(error, TooBusy) or name.startswith(_UNAVAILABLE):
         log.warning("database.unavailable", reason=name or "pool")
         # A commit that was written but not synced may still be there after a crash.
         return OutcomeUnknown() if committing and name.startswith("SQLITE_IOERR") else DatabaseUnavailable()
     return error
+
+
+def _error_name(error: Exception) -> str:
+    """Return SQLite's name for an error, such as SQLITE_BUSY_SNAPSHOT, or "" for any other error."""
+    return getattr(getattr(error, "orig", error), "sqlite_errorname", "")

@@ -29,12 +29,12 @@ from app.errors import (
 )
 from app.events import TimelineItem, TimelinePage
 from app.files.claim import Claim
-from app.files.limits import Limiter
 from app.files.models import File, key_of
 from app.files.multipart import Form
 from app.files.receive import Receiver
 from app.files.sniffing import sniff
 from app.idempotency import InProgress, StoredResponse
+from app.limiter import Limiter
 from app.settings import Settings
 from app.storage.base import Storage
 from app.telemetry import faults, metrics
@@ -42,7 +42,7 @@ from app.upkeep import Skipped
 from app.web import pagination
 from app.web.problems import invalid
 
-DOWNLOAD_TIMEOUT = 5.0  # seconds that a download waits for capacity
+DOWNLOAD_TIMEOUT = 5.0  # seconds that a download waits while no other ends
 
 
 class DocumentService:
@@ -84,7 +84,7 @@ class DocumentService:
 
     async def get(self, principal: Principal, document_id: UUID) -> Document:
         """Return a document. Raises NotFound."""
-        return await self._db.read(lambda conn: owned(conn, principal.owner_id, document_id), brief=True)
+        return await self._db.read(lambda conn: owned(conn, principal.owner_id, document_id))
 
     async def stored(self, principal: Principal, document_id: UUID) -> tuple[Document, File]:
         """Return a document and its stored file. Raises NotFound, UploadIncomplete."""
@@ -92,7 +92,7 @@ class DocumentService:
         def work(conn: Connection) -> tuple[Document, File]:
             return owned(conn, principal.owner_id, document_id), repository.file_of(conn, document_id)
 
-        document, file = await self._db.read(work, brief=True)
+        document, file = await self._db.read(work)
         if document.status is Status.INITIATED:
             raise UploadIncomplete
         return document, file
@@ -100,10 +100,7 @@ class DocumentService:
     async def find(self, principal: Principal, filters: Filters, limit: int, cursor: str | None) -> DocumentPage:
         """Return a page of the documents that match the filters. Raises InvalidCursor."""
         after = pagination.decode(cursor, filters.sort, _SORT_TYPES[filters.sort_column]) if cursor else None
-        brief = filters == Filters(sort=filters.sort)  # without filters, an index yields the page directly
-        rows = await self._db.read(
-            lambda conn: listing.page(conn, principal.owner_id, filters, after, limit + 1), brief=brief
-        )
+        rows = await self._db.read(lambda conn: listing.page(conn, principal.owner_id, filters, after, limit + 1))
         items, last = pagination.page(rows, limit)
         return DocumentPage(items=items, next_cursor=_cursor(last, filters) if last else None)
 

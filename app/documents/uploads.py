@@ -106,7 +106,7 @@ class UploadService:
         if self._presigner is not self._urls:  # the URL was made for another storage
             raise InvalidUploadUrl
         self._urls.verify(document_id, expires, signature)
-        found = await self._db.read(lambda conn: repository.announced(conn, document_id), brief=True)
+        found = await self._db.read(lambda conn: repository.announced(conn, document_id))
         file = await self._expected(found, sent)
         # It must not be swept while it arrives: an upload that began in time must end within half the grace period.
         longest = expires - time.time() + self._settings.orphan_grace_seconds / 2
@@ -132,7 +132,7 @@ class UploadService:
         def work(conn: Connection) -> tuple[Document, File]:
             return owned(conn, owner_id, document_id), repository.file_of(conn, document_id)
 
-        return await self._db.read(work, brief=True)
+        return await self._db.read(work)
 
     async def _upload(self, file: File, sha256: str | None, base_url: str) -> Upload:
         ttl = self._settings.upload_url_ttl

@@ -107,7 +107,7 @@ class Claim:
     async def refresh(self, *, last: bool = False) -> None:
         """Have the mark name the latest event. Cheap while nothing happens. Raises Skipped while the files are not this
         database's."""
-        latest = await self._db.read(events.latest, brief=True)
+        latest = await self._db.read(events.latest)
         if (self._objection or latest == self._marked) and time.monotonic() - self._checked_at < CHECK:
             self._raise_objection()
             return
@@ -173,7 +173,7 @@ class Claim:
         return _Found(event=event, recent=recent)
 
     async def _happened(self, event: Reference) -> bool | None:
-        return await self._db.read(partial(events.happened_within, event=event, seconds=RECENT), brief=True)
+        return await self._db.read(partial(events.happened_within, event=event, seconds=RECENT))
 
     async def _objection_to_files(self) -> str:
         """Before there was a mark, the files themselves must do: those of a database have documents in it."""

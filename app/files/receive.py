@@ -24,14 +24,15 @@ from app.errors import (
     UnsupportedMediaType,
     UploadMissing,
 )
-from app.files.limits import Limiter, paced
 from app.files.models import File
+from app.files.pace import paced
 from app.files.sniffing import sniff
+from app.limiter import Limiter
 from app.settings import Settings
 from app.storage.base import Staged, Storage, Stored
 
 BATCH = 512 * 1024  # bytes that are passed to the storage at a time
-UPLOAD_TIMEOUT = 60.0  # seconds that an upload waits for capacity
+UPLOAD_TIMEOUT = 60.0  # seconds that an upload waits while no other ends
 SMALL = 4096  # bytes; an object for each smaller piece could take more memory than what it holds
 
 REJECTIONS = (SizeMismatch, ContentTypeMismatch, Sha256Mismatch, UnsafeArchive, UnsupportedMediaType)

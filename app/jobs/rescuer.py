@@ -75,8 +75,7 @@ class Rescuer:
                 queues=self._runner.queues,
                 due_since=self._due_since,
                 expired_since=self._expired_since,
-            ),
-            brief=True,
+            )
         )
         if found.at < self._polled_at:
             self._full_poll_at = 0.0

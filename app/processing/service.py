@@ -150,7 +150,7 @@ class ProcessingService:
         """The job; up to `wait` seconds later if it is not finished before. Raises NotFound."""
         deadline = time.monotonic() + wait
         while True:
-            job = await self._db.read(lambda conn: jobs.get(conn, job_id, principal.owner_id), brief=True)
+            job = await self._db.read(lambda conn: jobs.get(conn, job_id, principal.owner_id))
             if job is None:
                 raise NotFound
             left = deadline - time.monotonic()

@@ -85,7 +85,7 @@ class Settings(BaseSettings):
         "empty: `app.db` in DATA_DIR.",
     )
     database_pool_size: int = Field(
-        10, ge=2, description="Most PostgreSQL connections of one process; one is kept for heartbeats of jobs."
+        10, ge=2, description="Most PostgreSQL connections of one process; one is kept for the leases of jobs."
     )
     database_statement_timeout: float = Field(
         5, ge=0.1, le=300, description="PostgreSQL ends a statement after this long; 0.1 to 300."

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from app.files.limits import RATE_WINDOW
+from app.files.pace import RATE_WINDOW
 from app.server.protocol import HEADER_TIMEOUT
 from tests.api.test_uploads import END, FORM, LARGE, answered, begun, part
 from tests.flows.test_memory import MEGABYTE, PdfOf, upload

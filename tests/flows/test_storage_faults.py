@@ -18,7 +18,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
 
 from app.errors import NotFound, StorageUnavailable
-from app.files.limits import RATE_WINDOW
+from app.files.pace import RATE_WINDOW
 from app.storage.local import LocalStorage
 from tests.support.factories import PDF_TYPE, pdf
 from tests.support.inprocess import Process

@@ -17,8 +17,8 @@ from app.database.sqlite import SqliteDatabase
 from app.documents.service import DocumentService
 from app.errors import RequestTimeout
 from app.files.claim import Claim
-from app.files.limits import paced
 from app.files.multipart import Form
+from app.files.pace import paced
 from app.files.receive import Receiver
 from app.settings import Settings
 from app.storage.local import LocalStorage

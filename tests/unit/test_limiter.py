@@ -1,19 +1,20 @@
-"""The limiter of connections: a queue that moves may be long, one that is stuck fails."""
+"""The limiter: a queue that moves may be long, one that is stuck fails."""
 
 import asyncio
 
 import pytest
 
-from app.database.limiter import ConnectionLimiter
+from app.errors import TooBusy
+from app.limiter import Limiter
 
 
-async def hold(limiter: ConnectionLimiter, seconds: float) -> None:
+async def hold(limiter: Limiter, seconds: float) -> None:
     async with limiter.acquire():
         await asyncio.sleep(seconds)
 
 
 async def test_no_more_hold_a_permit_than_there_are() -> None:
-    limiter = ConnectionLimiter(2, 5)
+    limiter = Limiter(2, 5)
     most = now = 0
 
     async def work() -> None:
@@ -29,22 +30,22 @@ async def test_no_more_hold_a_permit_than_there_are() -> None:
 
 
 async def test_a_queue_that_moves_may_take_longer_than_the_timeout() -> None:
-    limiter = ConnectionLimiter(1, 0.3)
+    limiter = Limiter(1, 0.3)
     await asyncio.gather(*(hold(limiter, 0.1) for _ in range(10)))
 
 
 async def test_a_queue_that_is_stuck_fails() -> None:
-    limiter = ConnectionLimiter(1, 0.1)
+    limiter = Limiter(1, 0.1)
     holder = asyncio.create_task(hold(limiter, 1))
     await asyncio.sleep(0)
     waiters = await asyncio.gather(*(hold(limiter, 0) for _ in range(3)), return_exceptions=True)
-    assert [type(each) for each in waiters] == [TimeoutError] * 3
+    assert [type(each) for each in waiters] == [TooBusy] * 3
     await holder
     await hold(limiter, 0)
 
 
 async def test_permits_are_granted_in_the_order_of_asking() -> None:
-    limiter = ConnectionLimiter(1, 5)
+    limiter = Limiter(1, 5)
     served: list[int] = []
 
     async def work(number: int) -> None:
@@ -57,7 +58,7 @@ async def test_permits_are_granted_in_the_order_of_asking() -> None:
 
 
 async def test_a_cancelled_waiter_leaves_its_permit_to_others() -> None:
-    limiter = ConnectionLimiter(1, 5)
+    limiter = Limiter(1, 5)
     for pause in range(4):  # before, at and after the moment at which the permit is granted
         holder, waiter = (asyncio.create_task(hold(limiter, 0)) for _ in range(2))
         for _ in range(pause):

@@ -1,34 +1,12 @@
-"""Limits on the transfer of files: how many run at the same time, and how slow a client may be."""
+"""How slow a client may send a file."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
-from app.errors import RequestTimeout, TooBusy
+from app.errors import RequestTimeout
 
 RATE_WINDOW = 10.0  # seconds over which the rate is measured: a fast beginning does not make up for a slow end
-
-
-class Limiter:
-    """At most `count` holders at the same time. The others wait in order of arrival, for `timeout` seconds each."""
-
-    def __init__(self, count: int, timeout: float) -> None:
-        self._permits = asyncio.Semaphore(count)
-        self._timeout = timeout
-
-    @asynccontextmanager
-    async def acquire(self) -> AsyncIterator[None]:
-        """Hold one unit of the capacity for as long as the block lasts. Raises TooBusy."""
-        try:
-            async with asyncio.timeout(self._timeout):
-                await self._permits.acquire()
-        except TimeoutError:
-            raise TooBusy from None
-        try:
-            yield
-        finally:
-            self._permits.release()
 
 
 async def paced(stream: AsyncIterator[bytes], idle: float, min_rate: float, longest: float) -> AsyncIterator[bytes]:
