@@ -26,6 +26,7 @@ _CHUNK = 512 * 1024  # bytes that a download reads per thread hop: 1.25x the thr
 _BATCH = 256 * 1024  # bytes that justify a thread hop of their own; fewer are buffered until the next one
 _PAGE = 500  # keys listed in one thread hop
 _READS = 100  # attempts to list a folder whose only entry is being renamed
+_IOV = min(os.sysconf("SC_IOV_MAX"), 1024)  # pieces that one call writes
 
 
 class LocalStorage:
@@ -218,11 +219,15 @@ class LocalStaged:
             if self._file is None:
                 self._file = self._temporary.open("x+b", buffering=0)
                 fcntl.flock(self._file, fcntl.LOCK_EX)
-            data = memoryview(b"".join(chunks))
-            self._sha256.update(data)
-            self._size += len(data)
-            while data:
-                data = data[os.write(self._file.fileno(), data) :]
+            pieces = chunks if len(chunks) <= _IOV else [b"".join(chunks)]
+            for piece in pieces:
+                self._sha256.update(piece)
+            size = sum(map(len, pieces))
+            self._size += size
+            if (written := os.writev(self._file.fileno(), pieces)) < size:  # rare: the disk is almost full
+                rest = memoryview(b"".join(pieces))[written:]
+                while rest:
+                    rest = rest[os.write(self._file.fileno(), rest) :]
             return then(self._file)
 
     def discard(self) -> None:
