@@ -1,5 +1,6 @@
 """The table of files, and a file as the code sees it. A file knows no document: a document points to its file."""
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 from uuid import UUID
@@ -11,6 +12,7 @@ from app.storage.base import FOLDER
 
 ContentType = Literal["application/pdf", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"]
 
+_OWN = re.compile(f"{FOLDER}/[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}")
 _DISCARDED = text("discarded_at IS NOT NULL")
 
 files = Table(
@@ -33,6 +35,11 @@ files = Table(
 def key_of(file_id: UUID) -> str:
     """The key of a new file. It is made of the id alone, never of anything that a client sent."""
     return f"{FOLDER}/{file_id}"
+
+
+def is_own(key: str) -> bool:
+    """Whether this service has made the key. What others put beside its files is left alone."""
+    return _OWN.fullmatch(key) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from app.database import Database
 from app.errors import AppError
 from app.files import repository
 from app.files.claim import Claim
+from app.files.models import is_own
 from app.storage.base import Storage
 from app.upkeep import Skipped
 
@@ -102,7 +103,8 @@ class Orphans:
 
     async def _pages(self) -> AsyncIterator[tuple[list[str], list[str], list[str]]]:
         """The keys of old files; those of them that were discarded; those that are unknown."""
-        async for keys in self.storage.stale(self.grace):
+        async for page in self.storage.stale(self.grace):
+            keys = list(filter(is_own, page))
             known = await self.db.read(partial(repository.known, keys=keys))
             yield keys, [key for key in keys if known.get(key)], [key for key in keys if key not in known]
 

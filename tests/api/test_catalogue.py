@@ -1,12 +1,12 @@
 """Whatever happens is an event of the catalogue, with the data that the catalogue says."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from app.storage.mark import FolderMark
 from pydantic import TypeAdapter
 from sqlalchemy import Connection, Row, select, update
 
@@ -18,6 +18,7 @@ from app.jobs import transitions
 from app.jobs.kinds import Released, Retryable, Succeeded
 from app.jobs.models import Job
 from app.jobs.transitions import EARLIEST
+from app.storage.local import LocalStorage
 from app.upkeep import Skipped
 from tests.support.factories import PDF_TYPE, pdf
 from tests.support.inprocess import Process
@@ -108,7 +109,7 @@ def live(life: Life, data_dir: Path) -> None:
     life.post("/auth/refresh", 401, json=refresh)
     life.post("/auth/logout", json={"refresh_token": life.post("/auth/login", json=ACCOUNT)["refresh_token"]})
     life.process.disable(ACCOUNT["email"])
-    FolderMark(data_dir / "files" / "mark").write(f"{10**6} {uuid4()}")
+    asyncio.run(LocalStorage(data_dir / "files").write_mark(f"{10**6} {uuid4()}"))
     with pytest.raises(Skipped):
         life.process.tick()
 

@@ -166,8 +166,9 @@ def test_a_data_folder_that_takes_no_writes(tmp_path: Path) -> None:
         jobs = [at_work, user.start(waiting, params={"seconds": 0})["id"]]
         with unwritable(server):
             before = read_everywhere(user, document_id, jobs[1])
-            for write in user.writes(document_id, jobs[1]).values():
-                assert_refused(write(), 503, "database-unavailable")
+            for name, write in user.writes(document_id, jobs[1]).items():
+                part = "storage" if name == "post /documents" else "database"
+                assert_refused(write(), 503, f"{part}-unavailable")
             until(lambda: readiness(user) == (503, {"database", "storage"}), timeout=5)
             assert read_everywhere(user, document_id, jobs[1]) == before
         until(lambda: readiness(user) == (200, set()), timeout=5)

@@ -19,7 +19,8 @@ from sqlalchemy import Connection, Engine, event
 
 from app.database import metadata, statements
 from app.database.statements import execute
-from app.documents import listing, repository as documents
+from app.documents import listing
+from app.files import repository as files
 from app.jobs import repository, transitions
 from app.jobs.transitions import EARLIEST
 from app.main import create_app
@@ -113,7 +114,7 @@ class Driver:
     def sweep(self) -> None:
         self.cause = "the upkeep"
         self.process.tick()
-        self.process.write(documents.without_document, [self.owner])
+        self.process.write(files.known, ["documents/x"])
 
     def work(self, job_id: str) -> None:
         self.cause = "the runner"
