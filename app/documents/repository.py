@@ -25,6 +25,7 @@ from app.database import Prepared, delete_batch, now, usual
 from app.documents.lifecycle import SOURCES, Status
 from app.documents.models import document_tags, documents
 from app.documents.schemas import Document, Metadata
+from app.errors import NotFound
 from app.events.catalogue import (
     DocumentDeleted,
     DocumentEdited,
@@ -58,9 +59,10 @@ _FILE_OF = Prepared(
 
 
 def file_of(conn: Connection, document_id: UUID) -> File:
-    """Return the file that a document of the current snapshot points to."""
+    """Return the file that a document points to. Raises NotFound if the document was deleted just now."""
     row = _FILE_OF.one(conn, {"document": document_id})
-    assert row is not None, "every document points to a file"
+    if row is None:
+        raise NotFound
     return File.of(row)
 
 

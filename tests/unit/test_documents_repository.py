@@ -13,6 +13,7 @@ from app.documents import repository
 from app.documents.lifecycle import Status
 from app.documents.models import documents
 from app.documents.schemas import Document, Metadata
+from app.errors import NotFound
 from app.events.catalogue import Failure
 from app.files.models import File, files, key_of
 from app.telemetry import context
@@ -84,3 +85,11 @@ def test_only_uploads_that_are_late_and_not_complete_expire(conn: Connection) ->
     assert found_files == {key_of(timely.id): None, key_of(completed.id): SHA256}
     assert set(conn.scalars(select(documents.c.id))) == {timely.id, completed.id}
     assert repository.complete(conn, late, File(late.id, key_of(late.id), "application/pdf", 1, SHA256)) is None
+
+
+def test_a_document_that_was_deleted_just_now_has_no_file(conn: Connection) -> None:
+    """A reader sees each statement's own snapshot, so that it may find the document and not its file."""
+    document = add(conn, Status.UPLOADED)
+    assert repository.remove(conn, OWNER, document.id) == key_of(document.id)
+    with pytest.raises(NotFound):
+        repository.file_of(conn, document.id)
