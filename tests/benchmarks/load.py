@@ -198,6 +198,11 @@ def patch(path: str, token: str, **body: Any) -> bytes:
     return _request("PATCH", path, token, json.dumps(body).encode())
 
 
+def with_key(request: bytes, key: str) -> bytes:
+    """The request with an Idempotency-Key."""
+    return request.replace(b"\r\n", f"\r\nIdempotency-Key: {key}\r\n".encode(), 1)
+
+
 def upload(size: int, token: str) -> bytes:
     """POST /documents with a PDF of so many bytes, which compress as little as those of real ones."""
     start, end = b"%PDF-1.7\n", b"\nstartxref\n9\n%%EOF\n"

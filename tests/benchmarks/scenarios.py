@@ -5,7 +5,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from itertools import repeat
+from itertools import count, repeat
 from multiprocessing import Pool
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -67,6 +67,18 @@ def upload_1mb(kind: str) -> Figures:
 @scenario("product textbook limit", Row("upload 20 KB, durable", "uploads/s", "textbook", 1.0, 1.5))
 def upload_20kb(kind: str) -> Figures:
     return {"uploads/s": _uploads_per_second(kind, 20 * KB, connections=32)}
+
+
+@scenario(
+    "product", Row("upload 20 KB with an Idempotency-Key, of without", "uploads/s", "uploads/s without", 0.8, 0.95)
+)
+def upload_with_key(_kind: str) -> Figures:
+    with running("product") as server:
+        request = load.upload(20 * KB, server.login())
+        load.drive(server.port, repeat(request, 32), 32)
+        without = server.drive(repeat(request), 32, SECONDS).rate
+        keyed = (load.with_key(request, str(number)) for number in count())
+        return {"uploads/s": server.drive(keyed, 32, SECONDS).rate, "uploads/s without": without}
 
 
 def _uploads_per_second(kind: str, size: int, connections: int) -> float:
