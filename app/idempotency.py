@@ -104,7 +104,7 @@ def reserve(conn: Connection, scope: KeyScope, holder: UUID, seconds: float) -> 
     The reservation only spares work: `lookup` and `store` decide, in the transaction of the work itself. A finished
     record is left as it is. Raises RequestInProgress while another holder has the key.
     """
-    insert = insert_on_conflict(conn, records).values(
+    insert = insert_on_conflict(records).values(
         user_id=scope.user_id, key=scope.key, holder=holder, expires_at=now(seconds)
     )
     insert = insert.on_conflict_do_update(
@@ -161,7 +161,7 @@ def store(conn: Connection, scope: KeyScope, fingerprint: str, response: StoredR
         "body": response.body,
         "ttl": scope.ttl,
     }
-    _STORE[conn.dialect.name].count(conn, values)
+    _STORE.count(conn, values)
 
 
 async def forget_expired(db: Database) -> None:

@@ -109,7 +109,7 @@ class Upkeep:
 
 def _begin(conn: Connection, chore: Chore) -> bool:
     """Whether the chore is due, and from now on this process's."""
-    insert = insert_on_conflict(conn, chores).values(name=chore.name, until=now(chore.every))
+    insert = insert_on_conflict(chores).values(name=chore.name, until=now(chore.every))
     due = insert.on_conflict_do_update(
         index_elements=["name"],
         set_={"until": insert.excluded.until},

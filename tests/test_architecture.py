@@ -100,6 +100,16 @@ PRIVATE = (
         "orig",  # has asyncpg's own error as its cause
         "tests/flows/test_postgresql.py::test_a_schema_that_changes_meanwhile_goes_unnoticed",
     ),
+    Private(
+        "sqlalchemy.dialects.postgresql:Insert",
+        "on_conflict_do_nothing",  # compiles for SQLite as well
+        "tests/contracts/test_database.py::test_an_insert_may_give_way",
+    ),
+    Private(
+        "sqlalchemy.dialects.postgresql:Insert",
+        "on_conflict_do_update",  # as above
+        "tests/contracts/test_database.py::test_an_insert_may_replace_what_is_there",
+    ),
     Private("sqlalchemy.sql.compiler:SQLCompiler", "binds positiontup", CANARIES + "test_a_compiled_statement"),
     Private("sqlalchemy.sql.elements:BindParameter", "effective_value", CANARIES + "test_a_compiled_statement"),
     Private(

@@ -155,7 +155,7 @@ def _forget_some(conn: Connection) -> bool:
 
 def _create_user(conn: Connection, email: str, password_hash: str, actor: str | None) -> User:
     row = conn.execute(
-        insert_on_conflict(conn, users)
+        insert_on_conflict(users)
         .values(id=uuid7(), email=email, password_hash=password_hash, active=True, created_at=now())
         .on_conflict_do_nothing(index_elements=["email"])
         .returning(*users.c)

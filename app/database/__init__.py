@@ -16,7 +16,7 @@ from app.database.base import (
     usual,
     without_index,
 )
-from app.database.batches import delete_batch
+from app.database.batches import delete_batch, in_batch
 from app.database.statements import Prepared
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "binary_text",
     "case_insensitive",
     "delete_batch",
+    "in_batch",
     "insert_on_conflict",
     "insert_or_replace",
     "metadata",

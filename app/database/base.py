@@ -5,7 +5,7 @@ database, it is committed whole when `write` returns, and it may be run more tha
 therefore go through `after_commit`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
@@ -22,7 +22,7 @@ from sqlalchemy import (
     func,
     select,
 )
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -109,25 +109,18 @@ def run_effects(effects: Iterable[Effect]) -> None:
             log.exception("database.effect_failed")
 
 
-_INSERT: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+# An INSERT with the `on_conflict_…` clauses, which SQLAlchemy's core lacks. It compiles for SQLite, too.
+insert_on_conflict = postgresql.insert
 
 
-def insert_on_conflict(conn: Connection, table: Table) -> Any:
-    """Return an INSERT with the `on_conflict_…` clauses, which both engines have and SQLAlchemy's core lacks."""
-    return _INSERT[conn.dialect.name](table)
-
-
-def insert_or_replace(table: Table, **values: Any) -> Mapping[str, Prepared]:
-    """Return, by the dialect's name, an INSERT that replaces any row with the same primary key.
+def insert_or_replace(table: Table, **values: Any) -> Prepared:
+    """Return an INSERT that replaces any row with the same primary key.
 
     `values` are part of the statement; the other columns are its parameters.
     """
-    statements = {}
-    for dialect, insert in _INSERT.items():
-        row = insert(table).values(**values)
-        rest = {column.name: row.excluded[column.name] for column in table.c if not column.primary_key}
-        statements[dialect] = Prepared(row.on_conflict_do_update(index_elements=table.primary_key, set_=rest))
-    return statements
+    row = insert_on_conflict(table).values(**values)
+    rest = {column.name: row.excluded[column.name] for column in table.c if not column.primary_key}
+    return Prepared(row.on_conflict_do_update(index_elements=table.primary_key, set_=rest))
 
 
 def reset_sequence(conn: Connection, table: Table) -> None:
@@ -159,7 +152,20 @@ def binary_text(length: int) -> String:
     return String(length).with_variant(String(length, collation="C"), "postgresql")
 
 
-class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function that it is
+class _ByEngine(FunctionElement[Any]):
+    """A function that each engine spells in its own way: by a template, in which {0} and {1} are the arguments."""
+
+    inherit_cache = True
+    postgresql = sqlite = "{0}"
+
+
+@compiles(_ByEngine)
+def _compile(element: _ByEngine, compiler: SQLCompiler, **kw: Any) -> str:
+    template: str = getattr(element, compiler.dialect.name)
+    return template.format(*(compiler.process(argument, **kw) for argument in element.clauses))
+
+
+class now(_ByEngine):  # noqa: N801 - reads as the SQL function that it is
     """The time by the database's clock, plus `seconds` (a number or a parameter).
 
     Leases and expiries must not depend on the clock of the host that asks.
@@ -167,103 +173,46 @@ class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function 
 
     type = UTCDateTime()
     inherit_cache = True
-    name = "now"
+    # now() is when the transaction began; clock_timestamp() is volatile, so no index can be searched by it.
+    postgresql = "(statement_timestamp() + make_interval(secs => {0}))"
+    # SQLAlchemy stores a DateTime as text in this layout, so that comparing the text compares the times.
+    sqlite = "strftime('%Y-%m-%d %H:%M:%f000', 'now', printf('%.3f seconds', {0}))"
 
     def __init__(self, seconds: float | ColumnElement[float] = 0) -> None:
         super().__init__(seconds)
 
 
-@compiles(now, "postgresql")
-def _postgresql_now(element: now, compiler: SQLCompiler, **kw: Any) -> str:
-    # now() is when the transaction began; clock_timestamp() is volatile, so no index can be searched by it.
-    return f"(statement_timestamp() + make_interval(secs => {compiler.process(element.clauses, **kw)}))"
-
-
-@compiles(now, "sqlite")
-def _sqlite_now(element: now, compiler: SQLCompiler, **kw: Any) -> str:
-    # SQLAlchemy stores a DateTime as text in this layout, so that comparing the text compares the times.
-    offset = compiler.process(element.clauses, **kw)
-    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', printf('%.3f seconds', {offset}))"
-
-
-class seconds_between(FunctionElement[float]):  # noqa: N801 - as `now`
+class seconds_between(_ByEngine):  # noqa: N801 - as `now`
     """Seconds from one moment to another."""
 
     type = Float()
     inherit_cache = True
-    name = "seconds_between"
-
-    def __init__(self, start: ColumnElement[datetime], end: ColumnElement[datetime]) -> None:
-        super().__init__(start, end)
+    postgresql = "extract(epoch FROM {1} - {0})"
+    sqlite = "((julianday({1}) - julianday({0})) * 86400.0)"
 
 
-@compiles(seconds_between, "postgresql")
-def _postgresql_seconds_between(element: seconds_between, compiler: SQLCompiler, **kw: Any) -> str:
-    start, end = (compiler.process(each, **kw) for each in element.clauses)
-    return f"extract(epoch FROM {end} - {start})"
-
-
-@compiles(seconds_between, "sqlite")
-def _sqlite_seconds_between(element: seconds_between, compiler: SQLCompiler, **kw: Any) -> str:
-    start, end = (compiler.process(each, **kw) for each in element.clauses)
-    return f"((julianday({end}) - julianday({start})) * 86400.0)"
-
-
-class case_insensitive(FunctionElement[str]):  # noqa: N801 - as `now`
+class case_insensitive(_ByEngine):  # noqa: N801 - as `now`
     """A text to be searched without regard to case, so that É matches é, whatever the locale of the database."""
 
     type = String()
     inherit_cache = True
-    name = "case_insensitive"
+    postgresql = '({0} COLLATE "und-x-icu")'
 
 
-@compiles(case_insensitive)
-def _case_insensitive(element: case_insensitive, compiler: SQLCompiler, **kw: Any) -> str:
-    return compiler.process(element.clauses, **kw)
-
-
-@compiles(case_insensitive, "postgresql")
-def _postgresql_case_insensitive(element: case_insensitive, compiler: SQLCompiler, **kw: Any) -> str:
-    return f'({compiler.process(element.clauses, **kw)} COLLATE "und-x-icu")'
-
-
-class without_index(FunctionElement[Any]):  # noqa: N801 - as `now`
+class without_index(_ByEngine):  # noqa: N801 - as `now`
     """A column that SQLite must not look up in an index. PostgreSQL chooses its indexes by statistics instead."""
 
     inherit_cache = True
-    name = "without_index"
+    sqlite = "+{0}"
 
     def __init__(self, column: ColumnElement[Any]) -> None:
         super().__init__(column)
         self.type = column.type
 
 
-@compiles(without_index)
-def _without_index(element: without_index, compiler: SQLCompiler, **kw: Any) -> str:
-    return compiler.process(element.clauses, **kw)
-
-
-@compiles(without_index, "sqlite")
-def _sqlite_without_index(element: without_index, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"+{compiler.process(element.clauses, **kw)}"
-
-
-class usual(FunctionElement[Any]):  # noqa: N801 - as `now`
+class usual(_ByEngine):  # noqa: N801 - as `now`
     """A condition that SQLite shall take to hold for most rows: it then prefers a partial index of just those rows,
     sorted by another column, to an index of the column that the condition is about."""
 
     inherit_cache = True
-    name = "usual"
-
-    def __init__(self, condition: ColumnElement[bool]) -> None:
-        super().__init__(condition)
-
-
-@compiles(usual)
-def _usual(element: usual, compiler: SQLCompiler, **kw: Any) -> str:
-    return compiler.process(element.clauses, **kw)
-
-
-@compiles(usual, "sqlite")
-def _sqlite_usual(element: usual, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"likelihood({compiler.process(element.clauses, **kw)}, 0.99)"
+    sqlite = "likelihood({0}, 0.99)"

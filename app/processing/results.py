@@ -48,4 +48,4 @@ def publish(conn: Connection, document_id: UUID, job_id: UUID, work: Work, data:
         "input_sha256": work.file.sha256,
         "data": data,
     }
-    _PUBLISH[conn.dialect.name].count(conn, values)
+    _PUBLISH.count(conn, values)

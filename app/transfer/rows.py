@@ -104,7 +104,7 @@ def _same_keys(conn: Connection, table: Table, rows: Sequence[Row]) -> dict[tupl
 
 
 def _insert(conn: Connection, table: Table, rows: Sequence[Row]) -> None:
-    conn.execute(insert_on_conflict(conn, table).on_conflict_do_nothing(), rows)
+    conn.execute(insert_on_conflict(table).on_conflict_do_nothing(), rows)
     reset_sequence(conn, table)
 
 
