@@ -15,7 +15,7 @@ from app.database.base import (
     usual,
     without_index,
 )
-from app.database.batches import delete_batch, delete_expired
+from app.database.batches import delete_batch, delete_expired, in_batch
 from app.database.statements import Prepared
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "case_insensitive",
     "delete_batch",
     "delete_expired",
+    "in_batch",
     "insert_on_conflict",
     "insert_or_replace",
     "metadata",

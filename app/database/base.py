@@ -143,7 +143,20 @@ def binary_text(length: int) -> String:
     return String(length).with_variant(String(length, collation="C"), "postgresql")
 
 
-class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function that it is
+class _ByEngine(FunctionElement[Any]):
+    """A function that each engine spells in its own way: by a template, in which {0} and {1} are the arguments."""
+
+    inherit_cache = True
+    postgresql = sqlite = "{0}"
+
+
+@compiles(_ByEngine)
+def _compile(element: _ByEngine, compiler: SQLCompiler, **kw: Any) -> str:
+    template: str = getattr(element, compiler.dialect.name)
+    return template.format(*(compiler.process(argument, **kw) for argument in element.clauses))
+
+
+class now(_ByEngine):  # noqa: N801 - reads as the SQL function that it is
     """The time by the database's clock, plus `seconds` (a number or a parameter).
 
     Leases and expiries must not depend on the clock of the host that asks.
@@ -151,103 +164,46 @@ class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function 
 
     type = UTCDateTime()
     inherit_cache = True
-    name = "now"
+    # now() is when the transaction began; clock_timestamp() is volatile, so no index can be searched by it.
+    postgresql = "(statement_timestamp() + make_interval(secs => {0}))"
+    # SQLAlchemy stores a DateTime as text in this layout, so that comparing the text compares the times.
+    sqlite = "strftime('%Y-%m-%d %H:%M:%f000', 'now', printf('%.3f seconds', {0}))"
 
     def __init__(self, seconds: float | ColumnElement[float] = 0) -> None:
         super().__init__(seconds)
 
 
-@compiles(now, "postgresql")
-def _postgresql_now(element: now, compiler: SQLCompiler, **kw: Any) -> str:
-    # now() is when the transaction began; clock_timestamp() is volatile, so no index can be searched by it.
-    return f"(statement_timestamp() + make_interval(secs => {compiler.process(element.clauses, **kw)}))"
-
-
-@compiles(now, "sqlite")
-def _sqlite_now(element: now, compiler: SQLCompiler, **kw: Any) -> str:
-    # SQLAlchemy stores a DateTime as text in this layout, so that comparing the text compares the times.
-    offset = compiler.process(element.clauses, **kw)
-    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', printf('%.3f seconds', {offset}))"
-
-
-class seconds_between(FunctionElement[float]):  # noqa: N801 - as `now`
+class seconds_between(_ByEngine):  # noqa: N801 - as `now`
     """Seconds from one moment to another."""
 
     type = Float()
     inherit_cache = True
-    name = "seconds_between"
-
-    def __init__(self, start: ColumnElement[datetime], end: ColumnElement[datetime]) -> None:
-        super().__init__(start, end)
+    postgresql = "extract(epoch FROM {1} - {0})"
+    sqlite = "((julianday({1}) - julianday({0})) * 86400.0)"
 
 
-@compiles(seconds_between, "postgresql")
-def _postgresql_seconds_between(element: seconds_between, compiler: SQLCompiler, **kw: Any) -> str:
-    start, end = (compiler.process(each, **kw) for each in element.clauses)
-    return f"extract(epoch FROM {end} - {start})"
-
-
-@compiles(seconds_between, "sqlite")
-def _sqlite_seconds_between(element: seconds_between, compiler: SQLCompiler, **kw: Any) -> str:
-    start, end = (compiler.process(each, **kw) for each in element.clauses)
-    return f"((julianday({end}) - julianday({start})) * 86400.0)"
-
-
-class case_insensitive(FunctionElement[str]):  # noqa: N801 - as `now`
+class case_insensitive(_ByEngine):  # noqa: N801 - as `now`
     """A text to be searched without regard to case, so that É matches é, whatever the locale of the database."""
 
     type = String()
     inherit_cache = True
-    name = "case_insensitive"
+    postgresql = '({0} COLLATE "und-x-icu")'
 
 
-@compiles(case_insensitive)
-def _case_insensitive(element: case_insensitive, compiler: SQLCompiler, **kw: Any) -> str:
-    return compiler.process(element.clauses, **kw)
-
-
-@compiles(case_insensitive, "postgresql")
-def _postgresql_case_insensitive(element: case_insensitive, compiler: SQLCompiler, **kw: Any) -> str:
-    return f'({compiler.process(element.clauses, **kw)} COLLATE "und-x-icu")'
-
-
-class without_index(FunctionElement[Any]):  # noqa: N801 - as `now`
+class without_index(_ByEngine):  # noqa: N801 - as `now`
     """A column that SQLite must not look up in an index. PostgreSQL chooses its indexes by statistics instead."""
 
     inherit_cache = True
-    name = "without_index"
+    sqlite = "+{0}"
 
     def __init__(self, column: ColumnElement[Any]) -> None:
         super().__init__(column)
         self.type = column.type
 
 
-@compiles(without_index)
-def _without_index(element: without_index, compiler: SQLCompiler, **kw: Any) -> str:
-    return compiler.process(element.clauses, **kw)
-
-
-@compiles(without_index, "sqlite")
-def _sqlite_without_index(element: without_index, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"+{compiler.process(element.clauses, **kw)}"
-
-
-class usual(FunctionElement[Any]):  # noqa: N801 - as `now`
+class usual(_ByEngine):  # noqa: N801 - as `now`
     """A condition that SQLite shall take to hold for most rows: it then prefers a partial index of just those rows,
     sorted by another column, to an index of the column that the condition is about."""
 
     inherit_cache = True
-    name = "usual"
-
-    def __init__(self, condition: ColumnElement[bool]) -> None:
-        super().__init__(condition)
-
-
-@compiles(usual)
-def _usual(element: usual, compiler: SQLCompiler, **kw: Any) -> str:
-    return compiler.process(element.clauses, **kw)
-
-
-@compiles(usual, "sqlite")
-def _sqlite_usual(element: usual, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"likelihood({compiler.process(element.clauses, **kw)}, 0.99)"
+    sqlite = "likelihood({0}, 0.99)"

@@ -153,6 +153,9 @@ class PostgresqlDatabase:
                     return  # without the lock: a pooler would pass it on with the session
                 await _lock_migration(conn)
                 await conn.run_sync(migrations.upgrade, metadata)
+                # The next plans are made before autovacuum has seen what was built, or filled in.
+                await conn.execute(text(f"ANALYZE {', '.join(metadata.tables)}"))
+                await conn.commit()
         except _UNCONNECTED as error:
             raise _startup_error(error, self._url) from error
         finally:

@@ -44,12 +44,9 @@ class Prepared:
 
     def one(self, conn: Connection, values: Values) -> Row | None:
         """Return the one row that was found or returned, by column name, or None. Raises DBAPIError."""
-        if conn.dialect.driver != "pysqlite":
-            found = conn.execute(self._statement, values).mappings().one_or_none()
-            return dict(found) if found is not None else None
-        compiled = self._compiled(conn.dialect, values)
-        rows = execute(conn, compiled.sql, compiled.bind(values)).fetchall()
-        return compiled.row(*rows) if rows else None
+        rows = self.all(conn, values)
+        assert len(rows) <= 1
+        return rows[0] if rows else None
 
     def all(self, conn: Connection, values: Values) -> list[Row]:
         """Return the rows that were found or returned, each by column name. Raises DBAPIError."""

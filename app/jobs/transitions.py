@@ -31,7 +31,7 @@ from sqlalchemy import (
     update,
 )
 
-from app.database import Prepared, now, seconds_between
+from app.database import Prepared, in_batch, now, seconds_between
 from app.events.catalogue import Failure, JobStarted
 from app.jobs import repository
 from app.jobs.models import IS_HELD, IS_QUEUED, LIVE, Job, JobState, jobs
@@ -247,17 +247,9 @@ def discard_exhausted(conn: Connection, kinds: Collection[str], error: Failure) 
 
 def _rescued(conn: Connection, which: ColumnElement[bool], values: Mapping[str, Any]) -> list[Job]:
     expired = (IS_HELD, jobs.c.locked_until <= now(), which)
-    batch = (
-        select(jobs.c.id)
-        .where(*expired)
-        .order_by(jobs.c.locked_until)
-        .limit(BATCH)
-        .with_for_update(skip_locked=True)
-        .cte("expired")
-        .prefix_with("MATERIALIZED")
-    )
-    rescued = update(jobs).where(jobs.c.id.in_(select(batch.c.id)), *expired).values(**values).returning(jobs)
-    return [Job.of(row) for row in conn.execute(rescued).mappings()]
+    batch = in_batch(conn, jobs, *expired, oldest=jobs.c.locked_until, limit=BATCH)
+    rescued = conn.execute(update(jobs).where(batch).values(**values).returning(jobs))
+    return [Job.of(row) for row in rescued.mappings()]
 
 
 def clock_was_put_back(conn: Connection) -> bool:
@@ -280,9 +272,8 @@ def follow_clock(conn: Connection) -> bool:
 
 
 def _set_anew(conn: Connection, ahead: ColumnElement[bool], values: Mapping[str, Any]) -> bool:
-    batch = select(jobs.c.id).where(ahead).limit(BATCH).with_for_update(skip_locked=True).cte("ahead")
-    some = select(batch.prefix_with("MATERIALIZED").c.id)
-    return conn.execute(update(jobs).where(jobs.c.id.in_(some)).values(**values)).rowcount == BATCH
+    batch = in_batch(conn, jobs, ahead, limit=BATCH)
+    return conn.execute(update(jobs).where(batch).values(**values)).rowcount == BATCH
 
 
 def cancel(conn: Connection, owner_id: UUID, job_id: UUID, kinds: Collection[str], error: Failure) -> Job | None:

@@ -22,6 +22,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Uuid,
+    bindparam,
     func,
     insert,
     select,
@@ -39,6 +40,7 @@ from app.database import (
     binary_text,
     case_insensitive,
     insert_on_conflict,
+    insert_or_replace,
     metadata,
     now,
 )
@@ -287,6 +289,13 @@ async def test_an_insert_may_give_way(db: Database) -> None:
     for n in (1, 2):
         await db.write(lambda conn, n=n: put(conn, n))
     assert await db.read(count) == 1
+
+
+async def test_an_insert_may_replace_what_is_there(db: Database) -> None:
+    replace = insert_or_replace(counters, n=bindparam("number") + 1)
+    for number in (1, 2):
+        assert await db.write(lambda conn, number=number: replace[conn.dialect.name].count(conn, {"id": 1, "number": number})) == 1
+        assert await db.read(count) == number + 1
 
 
 async def test_the_clock_is_the_database_s_and_goes_forward(db: Database) -> None:

@@ -141,19 +141,17 @@ def drop(name: str | None) -> None:
 def clock(read: Callable[[], datetime]) -> Iterator[None]:
     """Have the statements of this process take the time from here, not from the database's clock."""
 
-    def compiled(template: str) -> Callable[..., str]:
-        def compile_(element: now, compiler: Any, **kw: Any) -> str:
-            time = bindparam(None, callable_=read, type_=UTCDateTime(), unique=True)
-            return template.format(compiler.process(time, **kw), compiler.process(element.clauses, **kw))
+    def compiled(element: now, compiler: Any, **kw: Any) -> str:
+        time = bindparam(None, callable_=read, type_=UTCDateTime(), unique=True)
+        return templates[compiler.dialect.name].format(
+            compiler.process(time, **kw), compiler.process(element.clauses, **kw)
+        )
 
-        return compile_
-
-    specs: dict[str, Any] = vars(now)["_compiler_dispatcher"].specs
     templates = {
         "sqlite": "strftime('%Y-%m-%d %H:%M:%f000', {}, printf('%.3f seconds', {}))",
         "postgresql": "({} + make_interval(secs => {}))",
     }
-    with patch.dict(specs, {name: compiled(template) for name, template in templates.items()}):
+    with patch.object(now, "_compiler_dispatch", compiled):
         yield
 
 
