@@ -136,14 +136,14 @@ MUTANTS = (
     ),
     Mutant(
         "the refund of a try",
-        "app.jobs.transitions:Change.released",
+        "app.jobs.settlement:_move",
         "refund=1",
         "refund=0",
         ("tests/flows/test_shutdown.py",),
     ),
     Mutant(
         "the expiry of a lease",
-        "app.jobs.transitions:_rescued",
+        "app.jobs.transitions:rescue",
         "jobs.c.locked_until <= now()",
         "",
         ("tests/flows/test_crashes.py", "tests/flows/test_state_machine.py"),

@@ -230,6 +230,7 @@ def test_events_are_named_in_the_catalogue_only() -> None:
         if name != "app.events.catalogue":
             assert not [text for text in strings(tree) if text in CATALOGUE or text in ("document.", "job.")], name
             words |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+            words |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert {event.__name__ for event in CATALOGUE.values()} <= words
 
 

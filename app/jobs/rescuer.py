@@ -12,8 +12,8 @@ import structlog
 from app.database import Database
 from app.errors import AppError
 from app.jobs import repository, settlement, transitions
+from app.jobs.kinds import Kinds
 from app.jobs.runner import Runner
-from app.jobs.settlement import Kinds
 from app.jobs.transitions import EARLIEST
 from app.jobs.watch import JobWatch
 from app.telemetry import metrics
@@ -93,8 +93,8 @@ class Rescuer:
 
     async def rescue(self) -> None:
         """Give every job whose lease has expired back to the queue, or end it if it has no try left."""
-        for rescue in (settlement.requeue_expired, partial(settlement.discard_exhausted, kinds=self._kinds)):
-            while rescued := await self._db.write(rescue):
+        for exhausted in (False, True):
+            while rescued := await self._db.write(partial(settlement.rescue, kinds=self._kinds, exhausted=exhausted)):
                 for job in rescued:
                     self._watch.notify(job.id)
         self._runner.wake()

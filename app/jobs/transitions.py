@@ -4,14 +4,12 @@ Whatever a holder writes is fenced: it matches the job only while the holder's o
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
-    Boolean,
     ColumnElement,
     Connection,
     Float,
@@ -19,7 +17,6 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
-    case,
     exists,
     func,
     literal,
@@ -144,88 +141,60 @@ def _due(queue: str) -> Select[Any]:
 
 
 _HELD_BY_CLAIM = update(jobs).where(jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("claim"), IS_HELD)
-_LEASE_FROM_NOW = {"locked_at": now(), "locked_until": now(bindparam("lease", type_=Float))}
-_RENEW = Prepared(_HELD_BY_CLAIM.values(progress=bindparam("done"), **_LEASE_FROM_NOW))
-
-
-def heartbeat(conn: Connection, job: Job, lease: float, progress: float) -> bool:
-    """Renew the lease for `lease` seconds. False: it is lost, and the work must stop."""
-    return _RENEW.count(conn, {"job": job.id, "claim": job.fence, "lease": lease, "done": progress}) == 1
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What a holder may do with a job: the parameters of the one statement that writes a held job."""
-
-    state: JobState
-    delay: float = 0.0
-    refund: int = 0
-    error: Failure | None = None
-    dead: bool = False
-
-    @classmethod
-    def succeeded(cls) -> Self:
-        return cls(JobState.SUCCEEDED)
-
-    @classmethod
-    def failed(cls, error: Failure, *, dead: bool) -> Self:
-        """`dead`: it used up its tries."""
-        return cls(JobState.FAILED, error=error, dead=dead)
-
-    @classmethod
-    def retry(cls, error: Failure, delay: float) -> Self:
-        """Back to the queue, to be claimed after `delay` seconds."""
-        return cls(JobState.QUEUED, delay=delay, error=error)
-
-    @classmethod
-    def released(cls, error: Failure | None) -> Self:
-        """Back to the queue, due now, with the try given back. `error` is that of the attempt before, which stays."""
-        return cls(JobState.QUEUED, refund=1, error=error)
-
-    @classmethod
-    def waiting(cls, seconds: float) -> Self:
-        """Held for `seconds` by somebody outside, under the same fence."""
-        return cls(JobState.WAITING, delay=seconds)
-
-
 _LATER = now(bindparam("delay", type_=Float))
-_BACK_IN_QUEUE, _OUTSIDE, _OVER, _DONE = (
-    bindparam(name, type_=Boolean) for name in ("back_in_queue", "outside", "over", "done")
+_SETTLED = {"settled_fence": jobs.c.fence, **_UNLOCKED}
+_RENEW = Prepared(_HELD_BY_CLAIM.values(progress=bindparam("done"), locked_at=now(), locked_until=_LATER))
+_WAIT = Prepared(_HELD_BY_CLAIM.values(state=JobState.WAITING, error=null(), locked_at=now(), locked_until=_LATER))
+_SUCCEED = Prepared(
+    _HELD_BY_CLAIM.values(state=JobState.SUCCEEDED, error=null(), progress=1.0, finished_at=now(), **_SETTLED)
 )
-_CHANGE = Prepared(
+_FAIL = Prepared(
     _HELD_BY_CLAIM.values(
-        state=bindparam("new"),
-        tries=jobs.c.tries - bindparam("refund", type_=Integer),
-        run_at=case((_BACK_IN_QUEUE, _LATER), else_=jobs.c.run_at),
-        queued_at=case((_BACK_IN_QUEUE, now()), else_=jobs.c.queued_at),
-        locked_by=case((_OUTSIDE, jobs.c.locked_by), else_=null()),
-        locked_at=case((_OUTSIDE, now()), else_=null()),
-        locked_until=case((_OUTSIDE, _LATER), else_=null()),
-        settled_fence=case((_OUTSIDE, jobs.c.settled_fence), else_=jobs.c.fence),
-        finished_at=case((_OVER, now()), else_=null()),
-        progress=case((_DONE, 1.0), else_=jobs.c.progress),
+        state=JobState.FAILED, error=bindparam("error"), dead=bindparam("dead"), finished_at=now(), **_SETTLED
+    )
+)
+_REQUEUE = Prepared(
+    _HELD_BY_CLAIM.values(
+        state=JobState.QUEUED,
         error=bindparam("error"),
-        dead=bindparam("dead"),
+        tries=jobs.c.tries - bindparam("refund", type_=Integer),
+        run_at=_LATER,
+        queued_at=now(),
+        **_SETTLED,
     )
 )
 
 
-def change(conn: Connection, job: Job, to: Change) -> bool:
-    """Write to a held job under its fence. False: the lease was lost, and the job is somebody else's, or has ended."""
-    values = {
-        "job": job.id,
-        "claim": job.fence,
-        "new": to.state,
-        "back_in_queue": to.state is JobState.QUEUED,
-        "outside": to.state is JobState.WAITING,
-        "over": not to.state.live,
-        "done": to.state is JobState.SUCCEEDED,
-        "delay": to.delay,
-        "refund": to.refund,
-        "error": to.error.model_dump() if to.error else None,
-        "dead": to.dead,
-    }
-    return _CHANGE.count(conn, values) == 1
+def _change(conn: Connection, statement: Prepared, job: Job, **values: Any) -> bool:
+    return statement.count(conn, {"job": job.id, "claim": job.fence, **values}) == 1
+
+
+def heartbeat(conn: Connection, job: Job, lease: float, progress: float) -> bool:
+    """Renew the lease for `lease` seconds. False: it is lost, and the work must stop."""
+    return _change(conn, _RENEW, job, delay=lease, done=progress)
+
+
+def wait(conn: Connection, job: Job, seconds: float) -> bool:
+    """Leave a job for `seconds` to somebody outside, under the same fence. False: the lease was lost."""
+    return _change(conn, _WAIT, job, delay=seconds)
+
+
+def succeed(conn: Connection, job: Job) -> bool:
+    """End a job that has done what it was to do. False: the lease was lost."""
+    return _change(conn, _SUCCEED, job)
+
+
+def fail(conn: Connection, job: Job, error: Failure, *, dead: bool) -> bool:
+    """End a job that gives up; `dead`: it used up its tries. False: the lease was lost."""
+    return _change(conn, _FAIL, job, error=error.model_dump(), dead=dead)
+
+
+def requeue(conn: Connection, job: Job, error: Failure | None, *, delay: float = 0.0, refund: int = 0) -> bool:
+    """Put a job back into the queue, to be claimed after `delay` seconds, with `refund` tries given back.
+
+    `error` is that of its last attempt. False: the lease was lost.
+    """
+    return _change(conn, _REQUEUE, job, error=error and error.model_dump(), delay=delay, refund=refund)
 
 
 def was_settled(conn: Connection, job: Job) -> bool:
@@ -233,20 +202,16 @@ def was_settled(conn: Connection, job: Job) -> bool:
     return conn.scalar(select(jobs.c.settled_fence).where(jobs.c.id == job.id)) == job.fence
 
 
-def requeue_expired(conn: Connection) -> list[Job]:
-    """Put jobs whose lease has expired back into the queue, due now, while they have tries left. BATCH at the most."""
-    values = {"state": JobState.QUEUED, "run_at": now(), "queued_at": now(), **_UNLOCKED}
-    return _rescued(conn, jobs.c.tries < jobs.c.max_tries, values)
-
-
-def discard_exhausted(conn: Connection, kinds: Collection[str], error: Failure) -> list[Job]:
-    """End jobs of these kinds whose lease has expired on their last try. BATCH at the most."""
-    values = {"state": JobState.FAILED, "dead": True, "error": error.model_dump(), **_ENDS}
-    return _rescued(conn, and_(jobs.c.tries >= jobs.c.max_tries, jobs.c.kind.in_(kinds)), values)
-
-
-def _rescued(conn: Connection, which: ColumnElement[bool], values: Mapping[str, Any]) -> list[Job]:
-    expired = (IS_HELD, jobs.c.locked_until <= now(), which)
+def rescue(conn: Connection, kinds: Collection[str], error: Failure | None) -> list[Job]:
+    """Put jobs whose lease has expired back into the queue, due now, while they have tries left; with an `error`, end
+    those of these kinds that have none. BATCH at the most."""
+    expired = [IS_HELD, jobs.c.locked_until <= now()]
+    values: dict[str, Any] = {"state": JobState.QUEUED, "run_at": now(), "queued_at": now(), **_UNLOCKED}
+    if error:
+        expired += [jobs.c.tries >= jobs.c.max_tries, jobs.c.kind.in_(kinds)]
+        values = {"state": JobState.FAILED, "dead": True, "error": error.model_dump(), **_ENDS}
+    else:
+        expired += [jobs.c.tries < jobs.c.max_tries]
     batch = (
         select(jobs.c.id)
         .where(*expired)

@@ -29,10 +29,10 @@ from app.errors import (
     UploadIncomplete,
     ValidationFailed,
 )
-from app.events.catalogue import Failure, JobQueued
+from app.events.catalogue import JobQueued
 from app.files.models import File
 from app.idempotency import StoredResponse
-from app.jobs import repository as jobs, settlement, transitions
+from app.jobs import repository as jobs, settlement
 from app.jobs.kinds import Kind
 from app.jobs.repository import Filters, NewJob
 from app.jobs.watch import JobWatch
@@ -45,8 +45,6 @@ from app.telemetry import faults
 from app.web import pagination
 from app.web.body import RETRY_AFTER
 from app.web.problems import invalid
-
-_CANCELLED = Failure(code="job-cancelled", detail="The job was cancelled.")
 
 
 class Accepted(NamedTuple):
@@ -172,10 +170,9 @@ class ProcessingService:
         """End a live job now; a worker that has it stops at its next heartbeat. Raises NotFound, JobFinished."""
 
         def unit(conn: Connection) -> Job:
-            job = transitions.cancel(conn, principal.owner_id, job_id, self._kinds, _CANCELLED)
+            job = settlement.cancel(conn, self._kinds, principal.owner_id, job_id)
             if job is None:
                 raise JobFinished if jobs.get(conn, job_id, principal.owner_id) else NotFound
-            settlement.cancel(conn, self._kinds[job.kind], job, _CANCELLED)
             return Job.of(job)
 
         job = await self._db.write(unit)
