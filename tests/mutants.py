@@ -129,7 +129,7 @@ MUTANTS = (
     ),
     Mutant(
         "the abort by the heartbeat",
-        "app.jobs.runner:Runner._keep_lease",
+        "app.jobs.attempt:Attempt._keep_lease",
         "break",
         "continue",
         ("tests/flows/test_crashes.py", "tests/api/test_jobs.py"),
