@@ -121,10 +121,10 @@ MUTANTS = (
         "the authorisation of a replay",
         "app.processing.service:ProcessingService.process",
         "document = owned(conn, principal.owner_id, document_id)\n"
-        "answer = idempotency.once(conn, keyed, lambda conn: self._accept(conn, document, wish, job_id, "
+        "answer = idempotency.once(conn, keyed, lambda conn: self._accept(conn, document, wanted, job_id, "
         "force=request.force))\n",
         "answer = idempotency.once(conn, keyed, lambda conn: self._accept(conn, "
-        "owned(conn, principal.owner_id, document_id), wish, job_id, force=request.force))\npass\n",
+        "owned(conn, principal.owner_id, document_id), wanted, job_id, force=request.force))\npass\n",
         ("tests/api/test_processing.py",),
     ),
     Mutant(

@@ -79,7 +79,7 @@ class ProcessKind:
 
     async def run(self, job: Job, report: Report) -> Outcome:
         """Run the processor over a local copy of the file."""
-        work = Work.of(job.args)
+        work = Work.model_validate(job.args)
         processor, file = self._processors[work.processor], work.file
         try:
             params = processor.params.model_validate(work.params)
@@ -102,7 +102,7 @@ class ProcessKind:
         state: JobState | None = end.state
         error = end.error
         if end.state is JobState.SUCCEEDED:
-            results.publish(conn, job.document_id, job.id, Work.of(job.args), end.value)
+            results.publish(conn, job.document_id, job.id, Work.model_validate(job.args), end.value)
         elif end.state is JobState.CANCELLED:
             latest = jobs.last_settled(conn, job.document_id, KIND)
             state, error = (latest.state, latest.error) if latest else (None, None)

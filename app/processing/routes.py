@@ -5,25 +5,10 @@ from uuid import UUID
 
 from fastapi import BackgroundTasks, Path, Query, Response
 
-from app import idempotency
+from app import errors, idempotency
 from app.auth.dependencies import CurrentPrincipal, authenticated_router
 from app.auth.principal import Scope
 from app.documents.dependencies import DocumentId
-from app.errors import (
-    IdempotencyKeyReused,
-    InvalidCursor,
-    JobFinished,
-    JobInProgress,
-    MalformedIdempotencyKey,
-    NotFound,
-    ProcessingFailed,
-    RequestInProgress,
-    ResultNotReady,
-    StorageFull,
-    UnknownProcessor,
-    UploadIncomplete,
-    ValidationFailed,
-)
 from app.idempotency import IdempotencyKey
 from app.processing.schemas import Job, JobFilters, JobPage, ProcessRequest, ProcessResponse, Result, ResultList
 from app.processing.service import ProcessingService
@@ -68,15 +53,12 @@ _RETRY_AFTER = {"Retry-After": header("Seconds; only while the job is unfinished
             "links": _OF_WORK,
         },
         **raises(
-            MalformedIdempotencyKey,
-            ValidationFailed,
-            NotFound,
-            JobInProgress,
-            UploadIncomplete,
-            RequestInProgress,
-            UnknownProcessor,
-            IdempotencyKeyReused,
+            errors.NotFound,
+            errors.JobInProgress,
+            errors.UploadIncomplete,
+            errors.UnknownProcessor,
             body=True,
+            keyed=True,
         ),
     },
 )
@@ -90,17 +72,17 @@ async def process(
     body: ProcessRequest = DEFAULTS,
 ) -> Response:
     """Process the document. Safe to repeat: work that is running, or whose result is current, is not started again."""
-    accepted = await service.process(principal, document_id, body, key)
-    if accepted.job_id:
-        background.add_task(service.wake, accepted.job_id)
-    return accepted.answer.response(RETRY_AFTER if accepted.answer.status == 202 else None)
+    answer, job_id = await service.process(principal, document_id, body, key)
+    if job_id:
+        background.add_task(service.wake, job_id)
+    return answer.response(RETRY_AFTER if answer.status == 202 else None)
 
 
 @reading.get(
     "/documents/{document_id}/result",
     operation_id="getResult",
     response_model=Result,
-    responses=raises(ValidationFailed, NotFound, ResultNotReady, ProcessingFailed),
+    responses=raises(errors.ValidationFailed, errors.NotFound, errors.ResultNotReady, errors.ProcessingFailed),
 )
 async def get_result(document_id: DocumentId, principal: CurrentPrincipal, service: Service) -> Response:
     """The current result of a COMPLETED document."""
@@ -111,7 +93,7 @@ async def get_result(document_id: DocumentId, principal: CurrentPrincipal, servi
     "/documents/{document_id}/results",
     operation_id="listResults",
     response_model=ResultList,
-    responses=raises(ValidationFailed, NotFound),
+    responses=raises(errors.ValidationFailed, errors.NotFound),
 )
 async def list_results(document_id: DocumentId, principal: CurrentPrincipal, service: Service) -> Response:
     """The last good result of each processor. A later job that fails, or is cancelled, takes none of them away."""
@@ -122,7 +104,7 @@ async def list_results(document_id: DocumentId, principal: CurrentPrincipal, ser
     "/documents/{document_id}/results/{processor}",
     operation_id="getProcessorResult",
     response_model=Result,
-    responses=raises(ValidationFailed, NotFound),
+    responses=raises(errors.ValidationFailed, errors.NotFound),
 )
 async def get_processor_result(
     document_id: DocumentId, processor: ProcessorName, principal: CurrentPrincipal, service: Service
@@ -132,7 +114,10 @@ async def get_processor_result(
 
 
 @reading.get(
-    "/jobs", operation_id="listJobs", response_model=JobPage, responses=raises(ValidationFailed, InvalidCursor)
+    "/jobs",
+    operation_id="listJobs",
+    response_model=JobPage,
+    responses=raises(errors.ValidationFailed, errors.InvalidCursor),
 )
 async def list_jobs(
     principal: CurrentPrincipal,
@@ -149,7 +134,7 @@ async def list_jobs(
     "/jobs/{job_id}",
     operation_id="getJob",
     response_model=Job,
-    responses={200: {"headers": _RETRY_AFTER}, **raises(ValidationFailed, NotFound)},
+    responses={200: {"headers": _RETRY_AFTER}, **raises(errors.ValidationFailed, errors.NotFound)},
 )
 async def get_job(
     job_id: JobId,
@@ -167,7 +152,7 @@ async def get_job(
     operation_id="cancelJob",
     status_code=202,
     response_model=Job,
-    responses=raises(ValidationFailed, NotFound, JobFinished, StorageFull),
+    responses=raises(errors.ValidationFailed, errors.NotFound, errors.JobFinished, errors.StorageFull),
 )
 async def cancel_job(job_id: JobId, principal: CurrentPrincipal, service: Service) -> Response:
     """Cancel a queued or running job; its document goes back to the state before it."""

@@ -1,14 +1,16 @@
 """What a job of the kind `process` is to do: its args, and the queue that they belong to."""
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
 
 KIND = "process"
 
 
-@dataclass(frozen=True, slots=True)
-class InputFile:
+class InputFile(BaseModel):
     """The file that a job reads: where it is stored, and what it was when the job was accepted."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     key: str
     content_type: str
@@ -16,9 +18,11 @@ class InputFile:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """A processor's name and version, its complete params, and the file to read."""
+class Work(BaseModel):
+    """The args of a job: a processor's name and version, its complete params, and the file to read.
+
+    A newer version may have put more into them, which is passed over; what an older one lacks needs a default.
+    """
 
     processor: str
     version: str
@@ -29,21 +33,6 @@ class Work:
     def queue(self) -> str:
         """Where jobs for this work wait: a process serves it if it has the processor at this version."""
         return f"{queue_prefix(self.processor)}{self.version}"
-
-    @property
-    def args(self) -> dict[str, Any]:
-        """As a job holds it."""
-        return asdict(self)
-
-    @classmethod
-    def of(cls, args: dict[str, Any]) -> Self:
-        """The work in the args of a job.
-
-        A newer version may have put more into them, which is passed over; what an older one lacks needs a default.
-        """
-        known = {each.name: args[each.name] for each in fields(cls) if each.name in args}
-        file = {each.name: args["file"][each.name] for each in fields(InputFile) if each.name in args["file"]}
-        return cls(**known | {"file": InputFile(**file)})
 
 
 def queue_prefix(processor: str) -> str:
