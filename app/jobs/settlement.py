@@ -91,4 +91,4 @@ def rescue(conn: Connection, kinds: Kinds, *, exhausted: bool) -> list[Job]:
 def _follow(conn: Connection, kind: Kind, job: Job, end: End) -> None:
     """Let the kind of a job do what follows from its end, and count it."""
     kind.ended(conn, job, end)
-    after_commit(conn, lambda: metrics.jobs_finished.labels(end.state.lower()).inc())
+    after_commit(conn, metrics.jobs_finished.labels(end.state.lower()).inc)

@@ -24,11 +24,11 @@ from app.events.catalogue import JobQueued
 from app.idempotency import StoredResponse
 from app.jobs import repository as jobs, settlement
 from app.jobs.kinds import Kinds
-from app.jobs.repository import Filters, NewJob
+from app.jobs.repository import NewJob
 from app.jobs.watch import JobWatch
 from app.processing import results
+from app.processing.kind import KIND, InputFile, Work, queue_of
 from app.processing.schemas import Job, JobFilters, JobPage, ProcessRequest, ProcessResponse, Result, ResultList
-from app.processing.work import KIND, InputFile, Work, queue_prefix
 from app.processors.base import Processor
 from app.settings import Settings
 from app.telemetry import faults
@@ -137,9 +137,9 @@ class ProcessingService:
     async def jobs(self, principal: Principal, filters: JobFilters, limit: int, cursor: str | None) -> JobPage:
         """The owner's jobs, newest first. Raises InvalidCursor."""
         after = pagination.decode(cursor, "jobs", datetime) if cursor else None
-        prefix = queue_prefix(filters.processor) if filters.processor else None
-        wanted = Filters(filters.state, filters.dead, filters.document_id, prefix)
-        rows = await self._db.read(lambda conn: jobs.page(conn, principal.owner_id, wanted, after, limit + 1))
+        wanted = filters.model_dump(exclude={"processor"})
+        wanted["queue_prefix"] = queue_of(filters.processor) if filters.processor else None
+        rows = await self._db.read(lambda conn: jobs.page(conn, principal.owner_id, after, limit + 1, **wanted))
         page, last = pagination.page(rows, limit)
         end = pagination.encode("jobs", last.created_at, last.id) if last else None
         return JobPage(items=[Job.of(job) for job in page], next_cursor=end)
@@ -190,7 +190,7 @@ class ProcessingService:
         new = NewJob(
             id=job_id,
             kind=KIND,
-            queue=work.queue,
+            queue=queue_of(work.processor, work.version),
             args=work.model_dump(),
             owner_id=document.owner_id,
             max_tries=self._settings.job_max_tries,
