@@ -25,7 +25,7 @@ from app.telemetry import context, faults
 log = structlog.get_logger()
 
 CANCEL_TIMEOUT = 5.0  # seconds that work has to end in, once it is cancelled
-INTERVAL = 1.0  # seconds between checks of progress, and between attempts to settle
+_INTERVAL = 1.0  # seconds between checks of progress, and between attempts to settle
 
 _TIMED_OUT = Retryable(Failure(code="job-timeout", detail="The attempt exceeded its time limit."))
 
@@ -41,7 +41,7 @@ class Attempt:
         self._kind = kind
         self._lease = lease
         self._lease_ends_at = claimed_at + lease  # for all that this process knows; 0: it was lost
-        self._beat = min(INTERVAL, lease / 3)  # seconds between checks of lease and progress
+        self._beat = min(_INTERVAL, lease / 3)  # seconds between checks of lease and progress
         self._progress = 0.0
         self._stopping = False
 
@@ -95,7 +95,7 @@ class Attempt:
     async def _outcome(self) -> Outcome:
         """Run the kind once; whatever it raises becomes an outcome."""
         limit = asyncio.timeout(self._kind.timeout)
-        containment.contain()
+        containment.contained.set(True)
         try:
             async with limit:
                 return await self._kind.run(self.job, self._report)
@@ -157,7 +157,7 @@ class Attempt:
                 unsure = unsure or isinstance(error, OutcomeUnknown)
                 if time.monotonic() > self._lease_ends_at:
                     raise
-                await asyncio.sleep(INTERVAL)
+                await asyncio.sleep(_INTERVAL)
             else:
                 faults.hit("finish.after_commit")
                 return

@@ -22,7 +22,7 @@ from app.telemetry import faults, metrics
 
 log = structlog.get_logger()
 
-PAUSE = 0.005  # seconds between claims: one takes all that is accepted meanwhile, for hardly more than one job costs
+_PAUSE = 0.005  # seconds between claims: one takes all that is accepted meanwhile, for hardly more than one job costs
 
 
 class Runner:
@@ -83,7 +83,7 @@ class Runner:
             await asyncio.shield(self._pulling)  # what it has claimed must be begun, or given back by `drain`
             self._pulling = None
             self._capacity_changed.set()
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(_PAUSE)
 
     async def pull(self) -> None:
         """Claim as many due jobs as there is capacity for, and begin to work on them. Raises nothing."""

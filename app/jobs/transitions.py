@@ -34,13 +34,13 @@ from app.jobs import repository
 from app.jobs.models import IS_HELD, IS_QUEUED, LIVE, Job, JobState, jobs
 from app.telemetry import context
 
-BATCH = 500  # jobs that are rescued in one transaction
+_BATCH = 500  # jobs that are rescued in one transaction
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-CLOCK_TOLERANCE = 5.0  # seconds by which a moment may lie ahead of the clock that it was taken from
+_CLOCK_TOLERANCE = 5.0  # seconds by which a moment may lie ahead of the clock that it was taken from
 
 # True of rows that were written before the clock was put back.
-_QUEUED_AHEAD = jobs.c.queued_at > now(CLOCK_TOLERANCE)
-_LOCKED_AHEAD = jobs.c.locked_at > now(CLOCK_TOLERANCE)
+_QUEUED_AHEAD = jobs.c.queued_at > now(_CLOCK_TOLERANCE)
+_LOCKED_AHEAD = jobs.c.locked_at > now(_CLOCK_TOLERANCE)
 _UNLOCKED = {"locked_by": None, "locked_at": None, "locked_until": None}
 _ENDS = {"finished_at": now(), **_UNLOCKED}
 
@@ -204,7 +204,7 @@ def was_settled(conn: Connection, job: Job) -> bool:
 
 def rescue(conn: Connection, kinds: Collection[str], error: Failure | None) -> list[Job]:
     """Put jobs whose lease has expired back into the queue, due now, while they have tries left; with an `error`, end
-    those of these kinds that have none. BATCH at the most."""
+    those of these kinds that have none. A batch at the most."""
     expired = [IS_HELD, jobs.c.locked_until <= now()]
     values: dict[str, Any] = {"state": JobState.QUEUED, "run_at": now(), "queued_at": now(), **_UNLOCKED}
     if error:
@@ -216,7 +216,7 @@ def rescue(conn: Connection, kinds: Collection[str], error: Failure | None) -> l
         select(jobs.c.id)
         .where(*expired)
         .order_by(jobs.c.locked_until)
-        .limit(BATCH)
+        .limit(_BATCH)
         .with_for_update(skip_locked=True)
         .cte("expired")
         .prefix_with("MATERIALIZED")
@@ -234,8 +234,8 @@ def clock_was_put_back(conn: Connection) -> bool:
 def follow_clock(conn: Connection) -> bool:
     """Set moments anew that were set before the clock was put back: as far ahead as each was meant to be.
 
-    Otherwise a retry would wait, and the lease of a dead worker last, for as long as the clock was put back. BATCH jobs
-    at the most; True: there may be more.
+    Otherwise a retry would wait, and the lease of a dead worker last, for as long as the clock was put back. A batch
+    of jobs at the most; True: there may be more.
     """
     waits = {"run_at": now(seconds_between(jobs.c.queued_at, jobs.c.run_at)), "queued_at": now()}
     leases = {"locked_until": now(seconds_between(jobs.c.locked_at, jobs.c.locked_until)), "locked_at": now()}
@@ -245,9 +245,9 @@ def follow_clock(conn: Connection) -> bool:
 
 
 def _set_anew(conn: Connection, ahead: ColumnElement[bool], values: Mapping[str, Any]) -> bool:
-    batch = select(jobs.c.id).where(ahead).limit(BATCH).with_for_update(skip_locked=True).cte("ahead")
+    batch = select(jobs.c.id).where(ahead).limit(_BATCH).with_for_update(skip_locked=True).cte("ahead")
     some = select(batch.prefix_with("MATERIALIZED").c.id)
-    return conn.execute(update(jobs).where(jobs.c.id.in_(some)).values(**values)).rowcount == BATCH
+    return conn.execute(update(jobs).where(jobs.c.id.in_(some)).values(**values)).rowcount == _BATCH
 
 
 def cancel(conn: Connection, owner_id: UUID, job_id: UUID, kinds: Collection[str], error: Failure) -> Job | None:

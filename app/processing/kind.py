@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from random import uniform
 from typing import Any
@@ -25,10 +25,10 @@ from app.storage.base import Storage
 log = structlog.get_logger()
 
 KIND = "process"
-MAX_BACKOFF = 300.0  # seconds
-MAX_CODE, MAX_DETAIL = 100, 2000  # characters of a failure
-MAX_DEPTH = 100  # levels of a result
-INLINE = 64 * 1024  # bytes of a result that are encoded on the event loop: a thread hop takes longer
+_MAX_BACKOFF = 300.0  # seconds
+_MAX_CODE, _MAX_DETAIL = 100, 2000  # characters of a failure
+_MAX_DEPTH = 100  # levels of a result
+_INLINE = 64 * 1024  # bytes of a result that are encoded on the event loop: a thread hop takes longer
 
 
 class InputFile(BaseModel):
@@ -65,21 +65,18 @@ def _failure(error: ProcessingError | AppError) -> Failure:
     def clean(text: str, length: int) -> str:
         return text[:length].encode("utf-8", "replace").decode().replace("\0", "?")
 
-    return Failure(code=clean(error.code, MAX_CODE), detail=clean(error.detail, MAX_DETAIL))
+    return Failure(code=clean(error.code, _MAX_CODE), detail=clean(error.detail, _MAX_DETAIL))
 
 
 def _is_deeper(value: object, limit: int) -> bool:
     """Whether a JSON value has more levels than the limit."""
     level: list[object] = [value]
     for _ in range(limit):
-        level = [each for parent in level for each in _children(parent)]
+        parents = (each for each in level if isinstance(each, dict | list | tuple))
+        level = [each for parent in parents for each in (parent.values() if isinstance(parent, dict) else parent)]
         if not level:
             return False
     return True
-
-
-def _children(value: object) -> Iterable[object]:
-    return value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
 
 
 # A document's status by the end of its last job that was not cancelled, or of those that all were.
@@ -108,7 +105,7 @@ class ProcessKind:
 
     def backoff(self, attempt: int) -> float:
         """2, 4, 8 … seconds, at the most 300, each up to half shorter so that not all come back at once."""
-        return min(2.0 ** min(attempt, 9), MAX_BACKOFF) * uniform(0.5, 1)  # noqa: S311 - spreads load, keeps no secret
+        return min(2.0 ** min(attempt, 9), _MAX_BACKOFF) * uniform(0.5, 1)  # noqa: S311 - spreads load, keeps no secret
 
     async def run(self, job: Job, report: Report) -> Outcome:
         """Run the processor over a local copy of the file."""
@@ -163,15 +160,15 @@ class ProcessKind:
             raise Permanent("invalid-output", f"The processor returned {type(data).__name__}, not a JSON object.")
         chunks = encoder.iterencode(data)
         try:
-            whole = encode(min(INLINE, self._max_result_bytes))
+            whole = encode(min(_INLINE, self._max_result_bytes))
             if not whole:
                 loop = asyncio.get_running_loop()
                 whole = await loop.run_in_executor(self._encoders, encode, self._max_result_bytes)
         except (TypeError, ValueError, RecursionError) as error:
             log.warning("job.invalid_output", reason=str(error)[:200])
             raise Permanent("invalid-output", "The processor returned what JSON cannot hold.") from None
-        if _is_deeper(data, MAX_DEPTH):
-            raise Permanent("invalid-output", f"The processor returned JSON of more than {MAX_DEPTH} levels.")
+        if _is_deeper(data, _MAX_DEPTH):
+            raise Permanent("invalid-output", f"The processor returned JSON of more than {_MAX_DEPTH} levels.")
         if not whole or size > self._max_result_bytes:
             detail = f"The result is larger than {self._max_result_bytes} bytes."
             raise Permanent("output-too-large", detail)

@@ -23,10 +23,10 @@ reading = authenticated_router(Scope.DOCUMENTS_READ, tags=["processing"])
 
 
 Service = Annotated[ProcessingService, service("processing")]
-JobId = Annotated[UUID, bound("job_id")]
-ProcessorName = Annotated[str, Path(max_length=50, pattern=LINE)]
+_JobId = Annotated[UUID, bound("job_id")]
+_ProcessorName = Annotated[str, Path(max_length=50, pattern=LINE)]
 
-DEFAULTS = ProcessRequest()
+_DEFAULTS = ProcessRequest()
 _LOCATION = {"Location": header("The job.", "/jobs/01939f3e-5c00-7000-8000-000000000002")}
 _OF_WORK = {
     **links("getJob", "cancelJob", job_id="$response.body#/job/id"),
@@ -69,7 +69,7 @@ async def process(
     service: Service,
     key: IdempotencyKey,
     background: BackgroundTasks,
-    body: ProcessRequest = DEFAULTS,
+    body: ProcessRequest = _DEFAULTS,
 ) -> Response:
     """Process the document. Safe to repeat: work that is running, or whose result is current, is not started again."""
     answer, job_id = await service.process(principal, document_id, body, key)
@@ -107,7 +107,7 @@ async def list_results(document_id: DocumentId, principal: CurrentPrincipal, ser
     responses=raises(errors.ValidationFailed, errors.NotFound),
 )
 async def get_processor_result(
-    document_id: DocumentId, processor: ProcessorName, principal: CurrentPrincipal, service: Service
+    document_id: DocumentId, processor: _ProcessorName, principal: CurrentPrincipal, service: Service
 ) -> Response:
     """The last good result of one processor."""
     return json_response(await service.result_of(principal, document_id, processor))
@@ -137,7 +137,7 @@ async def list_jobs(
     responses={200: {"headers": _RETRY_AFTER}, **raises(errors.ValidationFailed, errors.NotFound)},
 )
 async def get_job(
-    job_id: JobId,
+    job_id: _JobId,
     principal: CurrentPrincipal,
     service: Service,
     wait: Annotated[float, Query(ge=0, le=30, description="Seconds to wait for the job to finish.")] = 0,
@@ -154,6 +154,6 @@ async def get_job(
     response_model=Job,
     responses=raises(errors.ValidationFailed, errors.NotFound, errors.JobFinished, errors.StorageFull),
 )
-async def cancel_job(job_id: JobId, principal: CurrentPrincipal, service: Service) -> Response:
+async def cancel_job(job_id: _JobId, principal: CurrentPrincipal, service: Service) -> Response:
     """Cancel a queued or running job; its document goes back to the state before it."""
     return json_response(await service.cancel(principal, job_id), 202)

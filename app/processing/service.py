@@ -176,29 +176,33 @@ class ProcessingService:
     def _accept(
         self, conn: Connection, document: Document, wanted: _RequestedWork, job_id: UUID, *, force: bool
     ) -> StoredResponse:
-        response = _current(conn, document, wanted, force=force) or self._start(conn, document, wanted, job_id)
-        body = response.model_dump_json().encode()
-        return StoredResponse(202 if response.started else 200, body, f"/jobs/{response.job.id}")
+        """Move the document on and create its job, unless the work is under way or done.
 
-    def _start(self, conn: Connection, document: Document, wanted: _RequestedWork, job_id: UUID) -> ProcessResponse:
-        """Move the document on and create its job. Raises Retry when another transaction moved it first."""
+        Raises Retry when another transaction moved the document first, and what `_current` raises.
+        """
+        if current := _current(conn, document, wanted, force=force):
+            return _stored(current)
         moved = documents.move(conn, document.id, document.status, Status.PROCESSING, job_id=job_id)
         if moved is None:
             raise Retry
         file = InputFile.model_validate(documents.file_of(conn, document.id))
-        work = Work(**wanted._asdict(), file=file)
         new = NewJob(
             id=job_id,
             kind=KIND,
-            queue=queue_of(work.processor, work.version),
-            args=work.model_dump(),
+            queue=queue_of(wanted.processor, wanted.version),
+            args=Work(**wanted._asdict(), file=file).model_dump(),
             owner_id=document.owner_id,
             max_tries=self._settings.job_max_tries,
             key=f"document:{document.id}",
             document_id=document.id,
         )
-        job = jobs.enqueue(conn, new, JobQueued(processor=work.processor))
-        return ProcessResponse(document=moved, job=Job.of(job), started=True)
+        job = jobs.enqueue(conn, new, JobQueued(processor=wanted.processor))
+        return _stored(ProcessResponse(document=moved, job=Job.of(job), started=True))
+
+
+def _stored(response: ProcessResponse) -> StoredResponse:
+    body = response.model_dump_json().encode()
+    return StoredResponse(202 if response.started else 200, body, f"/jobs/{response.job.id}")
 
 
 def _current(conn: Connection, document: Document, wanted: _RequestedWork, *, force: bool) -> ProcessResponse | None:
