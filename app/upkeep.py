@@ -99,10 +99,11 @@ class Upkeep:
 
     async def _hold(self, chore: Chore) -> None:
         """Keep others from a chore that takes long."""
+        holding = chores.update().where(chores.c.name == chore.name).values(until=now(chore.every))
         while True:
             await asyncio.sleep(chore.every / 3)
             try:
-                await self._db.write(partial(_go_on, chore=chore))
+                await self._db.write(lambda conn: conn.execute(holding))
             except AppError as error:
                 log.warning("upkeep.not_held", chore=chore.name, reason=error.code)
 
@@ -116,7 +117,3 @@ def _begin(conn: Connection, chore: Chore) -> bool:
         where=or_(chores.c.until <= now(), chores.c.until > now(chore.every)),
     )
     return bool(conn.execute(due).rowcount)
-
-
-def _go_on(conn: Connection, chore: Chore) -> None:
-    conn.execute(chores.update().where(chores.c.name == chore.name).values(until=now(chore.every)))

@@ -121,15 +121,15 @@ MUTANTS = (
         "the authorisation of a replay",
         "app.processing.service:ProcessingService.process",
         "document = owned(conn, principal.owner_id, document_id)\n"
-        "answer = idempotency.once(conn, keyed, lambda conn: self._accept(conn, document, wish, job_id, "
+        "answer = idempotency.once(conn, keyed, lambda conn: self._accept(conn, document, wanted, job_id, "
         "force=request.force))\n",
         "answer = idempotency.once(conn, keyed, lambda conn: self._accept(conn, "
-        "owned(conn, principal.owner_id, document_id), wish, job_id, force=request.force))\npass\n",
+        "owned(conn, principal.owner_id, document_id), wanted, job_id, force=request.force))\npass\n",
         ("tests/api/test_processing.py",),
     ),
     Mutant(
         "the abort by the heartbeat",
-        "app.jobs.runner:Runner._keep_lease",
+        "app.jobs.attempt:Attempt._keep_lease",
         "break",
         "continue",
         ("tests/flows/test_crashes.py", "tests/api/test_jobs.py"),
@@ -143,7 +143,7 @@ MUTANTS = (
     ),
     Mutant(
         "the expiry of a lease",
-        "app.jobs.transitions:_rescued",
+        "app.jobs.transitions:rescue",
         "jobs.c.locked_until <= now()",
         "",
         ("tests/flows/test_crashes.py", "tests/flows/test_state_machine.py"),

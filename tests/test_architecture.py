@@ -208,7 +208,10 @@ def strings(tree: ast.AST) -> Iterator[str]:
     """Every text in the code, those that an f-string is made of too, but for what is logged, and examples."""
     for node in ast.iter_child_nodes(tree):
         match node:
-            case ast.Call(func=ast.Attribute(value=ast.Name(id="log"))) | ast.keyword(arg="json_schema_extra"):
+            case (
+                ast.Call(func=ast.Attribute(value=ast.Name(id="log")))
+                | ast.keyword(arg="json_schema_extra" | "examples")
+            ):
                 continue
             case ast.Constant(value=str(text)):
                 yield text
@@ -228,6 +231,7 @@ def test_events_are_named_in_the_catalogue_only() -> None:
         if name != "app.events.catalogue":
             assert not [text for text in strings(tree) if text in CATALOGUE or text in ("document.", "job.")], name
             words |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+            words |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert {event.__name__ for event in CATALOGUE.values()} <= words
 
 

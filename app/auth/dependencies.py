@@ -41,7 +41,7 @@ async def _authenticate(request: Request) -> Principal:
     return await auth.authenticate(token)
 
 
-class AuthenticatedRoute(Route):
+class _AuthenticatedRoute(Route):
     """A route for principals with its scope. Others are refused before a byte of the body is read."""
 
     needed: ClassVar[Scope]
@@ -72,7 +72,7 @@ CurrentPrincipal = Annotated[Principal, Depends(_current_principal)]
 def authenticated_router(scope: Scope, **options: Any) -> APIRouter:
     """A router whose routes all need an access token with the scope."""
 
-    class ScopedRoute(AuthenticatedRoute):
+    class ScopedRoute(_AuthenticatedRoute):
         needed = scope
 
     schemes = [Security(scheme, scopes=[scope]) for scheme in (_bearer, _password)]

@@ -10,18 +10,12 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any
 
 from passlib.hash import argon2
 
-T = TypeVar("T")
-
 # OWASP Password Storage Cheat Sheet: argon2id, m=46 MiB, t=1, p=1.
 ARGON2 = argon2.using(type="ID", memory_cost=46 * 1024, time_cost=1, parallelism=1)
-
-
-def _hash(password: str) -> str:
-    return str(ARGON2.hash(password))
 
 
 def _dummy_hash() -> str:
@@ -45,19 +39,16 @@ class PasswordHasher:
 
     async def hash(self, password: str) -> str:
         """The argon2id hash, with a new salt, in the PHC string format."""
-        return await self._run(lambda: _hash(password))
+        return str(await self._run(lambda: ARGON2.hash(password)))
 
     async def verify(self, password: str, hashed: str | None) -> bool:
         """Whether the password matches. Without a hash (no such user) it takes as long and is False."""
-        return await self._run(lambda: self._verify(password, hashed))
+        matches = await self._run(lambda: ARGON2.verify(password, hashed or self._dummy))
+        return bool(matches) and hashed is not None
 
     def close(self) -> None:
         """Cancel what has not started; do not wait for the rest."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _verify(self, password: str, hashed: str | None) -> bool:
-        matches = bool(ARGON2.verify(password, hashed or self._dummy))
-        return matches and hashed is not None
-
-    async def _run(self, call: Callable[[], T]) -> T:
+    async def _run(self, call: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)

@@ -1,22 +1,14 @@
 """/auth: register, login, refresh, logout, me."""
 
-from typing import Any
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
+from app import errors
 from app.auth.dependencies import CurrentPrincipal, Service, authenticated_router
 from app.auth.principal import Scope
 from app.auth.schemas import Credentials, NewUser, RefreshRequest, TokenPair, User
-from app.errors import (
-    EmailTaken,
-    InvalidCredentials,
-    InvalidRefreshToken,
-    RegistrationClosed,
-    UnsupportedMediaType,
-    ValidationFailed,
-)
 from app.web.body import json_response, media_type
 from app.web.describe import raises
 from app.web.problems import invalid
@@ -52,7 +44,7 @@ _LOGIN_BODY = {
     operation_id="register",
     status_code=201,
     response_model=User,
-    responses=raises(EmailTaken, RegistrationClosed, authenticated=False, body=True),
+    responses=raises(errors.EmailTaken, errors.RegistrationClosed, authenticated=False, body=True),
 )
 async def register(body: NewUser, service: Service) -> Response:
     """Create an account."""
@@ -63,7 +55,7 @@ async def register(body: NewUser, service: Service) -> Response:
     "/login",
     operation_id="login",
     response_model=TokenPair,
-    responses=raises(InvalidCredentials, authenticated=False, body=True),
+    responses=raises(errors.InvalidCredentials, authenticated=False, body=True),
     openapi_extra=_LOGIN_BODY,
 )
 async def login(request: Request, service: Service) -> Response:
@@ -77,7 +69,7 @@ async def login(request: Request, service: Service) -> Response:
     "/refresh",
     operation_id="refresh",
     response_model=TokenPair,
-    responses=raises(InvalidRefreshToken, authenticated=False, body=True),
+    responses=raises(errors.InvalidRefreshToken, authenticated=False, body=True),
 )
 async def refresh(body: RefreshRequest, service: Service) -> Response:
     """Exchange a refresh token for a new pair. Each works once; using it again later revokes all of the same login."""
@@ -99,35 +91,23 @@ async def me(principal: CurrentPrincipal, service: Service) -> Response:
 
 async def _credentials(request: Request) -> Credentials:
     kind = media_type(request)
-    if kind == "application/json":
-        return _validated(await _json(request))
-    if kind == "application/x-www-form-urlencoded":
-        return _validated(_form(await request.body()))
-    raise UnsupportedMediaType
-
-
-async def _json(request: Request) -> Any:
+    if kind not in {"application/json", "application/x-www-form-urlencoded"}:
+        raise errors.UnsupportedMediaType
     try:
-        return await request.json()
-    except ValueError:
-        raise ValidationFailed("The body is not valid JSON.") from None
-
-
-def _form(body: bytes) -> dict[str, str]:
-    try:
-        fields = dict(parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=True, max_num_fields=20))
-    except ValueError:
-        raise ValidationFailed("The body is not a valid form.") from None
-    # The other fields of RFC 6749 §4.3.2 are not used.
-    if fields.get("grant_type", "password") != "password":
-        raise ValidationFailed("The only grant type is `password`.")
-    return {
-        "email" if name == "username" else name: fields[name] for name in ("username", "password") if name in fields
-    }
-
-
-def _validated(data: Any) -> Credentials:
-    try:
+        data = await request.json() if kind == "application/json" else _form(await request.body())
         return Credentials.model_validate(data)
     except ValidationError as error:
         raise invalid(error) from None
+    except ValueError:
+        wanted = "valid JSON" if kind == "application/json" else "a valid form"
+        raise errors.ValidationFailed(f"The body is not {wanted}.") from None
+
+
+def _form(body: bytes) -> dict[str, str]:
+    """The email and the password in a form. The other fields of RFC 6749 §4.3.2 are not used."""
+    fields = dict(parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=True, max_num_fields=20))
+    if fields.get("grant_type", "password") != "password":
+        raise errors.ValidationFailed("The only grant type is `password`.")
+    return {
+        "email" if name == "username" else name: fields[name] for name in ("username", "password") if name in fields
+    }

@@ -36,7 +36,7 @@ Password = Annotated[
     str,
     Field(min_length=8, max_length=256, pattern=LINE, examples=["correct horse battery staple"]),
 ]
-RefreshToken = Annotated[str, Field(min_length=1, max_length=512)]
+_RefreshToken = Annotated[str, Field(min_length=1, max_length=512)]
 
 
 class Strict(BaseModel):
@@ -62,7 +62,7 @@ class Credentials(Strict):
 class RefreshRequest(Strict):
     """The refresh token to be exchanged or revoked."""
 
-    refresh_token: RefreshToken
+    refresh_token: _RefreshToken
 
 
 class User(BaseModel):

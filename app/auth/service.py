@@ -1,29 +1,28 @@
 """Accounts, logins, and the rotation of refresh tokens."""
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, update
 from uuid_utils.compat import uuid7
 
-from app import events
+from app import errors, events
 from app.auth.models import refresh_tokens, token_families, users
 from app.auth.passwords import PasswordHasher
 from app.auth.principal import ALL_SCOPES, Principal
 from app.auth.schemas import TokenPair, User
 from app.auth.tokens import AccessTokens, new_refresh_token, refresh_token_hash
 from app.database import Database, Prepared, delete_batch, insert_on_conflict, now
-from app.errors import EmailTaken, InvalidCredentials, InvalidRefreshToken, InvalidToken, NotFound, RegistrationClosed
-from app.events.catalogue import (
-    Event,
-    UserDisabled,
-    UserLoggedIn,
-    UserLoggedOut,
-    UserRefreshTokenReused,
-    UserRegistered,
-)
+from app.events import catalogue
+from app.events.catalogue import Event
 from app.settings import Settings
 from app.telemetry import context, faults
+
+_ACTIVE = Prepared(select(users.c.id).where(users.c.id == bindparam("id"), users.c.active))
+_USER = Prepared(
+    select(users.c.id, users.c.email, users.c.created_at).where(users.c.id == bindparam("id"), users.c.active)
+)
 
 
 class AuthService:
@@ -38,7 +37,7 @@ class AuthService:
     async def register(self, email: str, password: str) -> User:
         """Create an account for a client. Raises RegistrationClosed, EmailTaken."""
         if self._settings.registration == "closed":
-            raise RegistrationClosed
+            raise errors.RegistrationClosed
         return await self.create_user(email, password)
 
     async def create_user(self, email: str, password: str) -> User:
@@ -51,7 +50,7 @@ class AuthService:
         row = await self._db.read(lambda conn: conn.execute(select(users).where(users.c.email == email)).one_or_none())
         matches = await self._hasher.verify(password, row.password_hash if row else None)
         if row is None or not matches or not row.active:
-            raise InvalidCredentials
+            raise errors.InvalidCredentials
         return await self._db.write(lambda conn: self._begin_family(conn, row.id))
 
     async def refresh(self, refresh_token: str) -> TokenPair:
@@ -59,23 +58,25 @@ class AuthService:
         pair = await self._db.write(lambda conn: self._rotate(conn, refresh_token_hash(refresh_token)))
         faults.hit("refresh.after_commit")
         if pair is None:
-            raise InvalidRefreshToken
+            raise errors.InvalidRefreshToken
         return pair
 
     async def logout(self, refresh_token: str) -> None:
         """Revoke the token's family. An unknown token is ignored: it may have expired."""
-        await self._db.write(lambda conn: _logout(conn, refresh_token_hash(refresh_token)))
+        await self._db.write(lambda conn: _revoke(conn, refresh_token_hash(refresh_token), catalogue.UserLoggedOut))
 
     async def authenticate(self, access_token: str) -> Principal:
         """The principal of an access token, who may do all that its user may. Raises InvalidToken."""
-        user = await self.user(self._tokens.verify(access_token))
-        return Principal(user.id, context.user(user.id), ALL_SCOPES, via="jwt")
+        user_id = self._tokens.verify(access_token)
+        if await self._db.read(partial(_ACTIVE.one, values={"id": user_id})) is None:
+            raise errors.InvalidToken
+        return Principal(user_id, context.user(user_id), ALL_SCOPES, via="jwt")
 
     async def user(self, user_id: UUID) -> User:
         """The active user whom an access token was issued to. Raises InvalidToken."""
-        row = await self._db.read(lambda conn: _ACTIVE_USER.one(conn, {"id": user_id}))
+        row = await self._db.read(partial(_USER.one, values={"id": user_id}))
         if row is None:
-            raise InvalidToken
+            raise errors.InvalidToken
         return User.model_validate(row)
 
     async def disable(self, email: str) -> None:
@@ -92,7 +93,7 @@ class AuthService:
         family_id = uuid7()
         expiry = now(self._settings.refresh_family_ttl)
         conn.execute(insert(token_families).values(id=family_id, user_id=user_id, expires_at=expiry))
-        _record(conn, UserLoggedIn(), user_id)
+        _record(conn, catalogue.UserLoggedIn(), user_id)
         return self._issue(conn, user_id, family_id, None)
 
     def _rotate(self, conn: Connection, token_hash: bytes) -> TokenPair | None:
@@ -127,7 +128,7 @@ class AuthService:
             .returning(refresh_tokens.c.id, refresh_tokens.c.family_id)
         ).one_or_none()
         if rotated is None:
-            _revoke_if_reused(conn, token_hash)
+            _revoke(conn, token_hash, catalogue.UserRefreshTokenReused, if_rotated=True)
             return None
         user_id = conn.scalar(select(token_families.c.user_id).where(token_families.c.id == rotated.family_id))
         assert user_id is not None
@@ -174,53 +175,42 @@ def _create_user(conn: Connection, email: str, password_hash: str) -> User:
         .returning(*users.c)
     ).one_or_none()
     if row is None:
-        raise EmailTaken
-    _record(conn, UserRegistered(), row.id)
+        raise errors.EmailTaken
+    _record(conn, catalogue.UserRegistered(), row.id)
     return User.model_validate(row)
 
 
 def _disable(conn: Connection, email: str) -> None:
     user_id = conn.scalar(update(users).where(users.c.email == email).values(active=False).returning(users.c.id))
     if user_id is None:
-        raise NotFound("There is no such user.")
+        raise errors.NotFound("There is no such user.")
     conn.execute(update(token_families).where(token_families.c.user_id == user_id).values(revoked_at=now()))
-    _record(conn, UserDisabled(), user_id)
+    _record(conn, catalogue.UserDisabled(), user_id)
 
 
-def _logout(conn: Connection, token_hash: bytes) -> None:
-    token = _token(conn, token_hash)
-    if token is not None:
-        _revoke(conn, token, UserLoggedOut(family_id=str(token.family_id)))
-
-
-def _revoke_if_reused(conn: Connection, token_hash: bytes) -> None:
-    token = _token(conn, token_hash)
-    if token is not None and token.rotated_at is not None:
-        _revoke(conn, token, UserRefreshTokenReused(family_id=str(token.family_id)))
-
-
-def _revoke(conn: Connection, token: Row[Any, Any, Any], event: Event) -> None:
+def _revoke(
+    conn: Connection,
+    token_hash: bytes,
+    event: Callable[..., Event],
+    *,
+    if_rotated: bool = False,
+) -> None:
+    """Revoke the family of a token that is known and, `if_rotated`, was used before."""
+    query = select(refresh_tokens.c.family_id, refresh_tokens.c.rotated_at, token_families.c.user_id)
+    query = query.join(token_families, token_families.c.id == refresh_tokens.c.family_id)
+    token = conn.execute(query.where(refresh_tokens.c.token_hash == token_hash)).one_or_none()
+    if token is None or (if_rotated and token.rotated_at is None):
+        return
     revoked = conn.execute(
         update(token_families)
         .where(token_families.c.id == token.family_id, token_families.c.revoked_at.is_(None))
         .values(revoked_at=now())
     )
     if revoked.rowcount:
-        _record(conn, event, token.user_id)
+        _record(conn, event(family_id=str(token.family_id)), token.user_id)
 
 
 def _record(conn: Connection, event: Event, user_id: UUID) -> None:
     """Append an event of an account. Unless the operator acts, the user does, who has no access token for it."""
     with context.acting(context.actor.get() or context.user(user_id)):
         events.append(conn, event, user_id=user_id)
-
-
-def _token(conn: Connection, token_hash: bytes) -> Row[Any, Any, Any] | None:
-    query = select(refresh_tokens.c.family_id, refresh_tokens.c.rotated_at, token_families.c.user_id)
-    query = query.join(token_families, token_families.c.id == refresh_tokens.c.family_id)
-    return conn.execute(query.where(refresh_tokens.c.token_hash == token_hash)).one_or_none()
-
-
-_ACTIVE_USER = Prepared(
-    select(users.c.id, users.c.email, users.c.created_at).where(users.c.id == bindparam("id"), users.c.active)
-)

@@ -22,7 +22,7 @@ from app.errors import ConfigurationError, InvalidToken
 from app.settings import MIN_SECRET_BYTES
 
 MAX_TOKEN_BYTES = 4096
-CACHED_TOKENS = 4096
+_CACHED_TOKENS = 4096
 LEEWAY_SECONDS = 10  # by which the clocks of hosts may differ
 _PART = re.compile(r"[A-Za-z0-9_-]+")
 _REQUIRED = {f"require_{claim}": True for claim in ("aud", "iat", "exp", "iss", "sub", "jti")}
@@ -45,7 +45,7 @@ class AccessTokens:
         # As a key object: python-jose takes a secret that happens to be JSON for a key set.
         self._key = jwk.construct(secret, "HS256")
         # Only the time changes the outcome for a token that was verified before. A third of the cost of a request.
-        self._verified = lru_cache(CACHED_TOKENS)(self._verify)
+        self._verified = lru_cache(_CACHED_TOKENS)(self._verify)
         self._issuer = issuer
         self._audience = audience
         self.ttl = ttl

@@ -6,6 +6,7 @@ through SQLAlchemy.
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import BindParameter, Connection, Dialect, Select, UpdateBase
@@ -22,13 +23,14 @@ class _Compiled(NamedTuple):
 
     sql: str
     parameters: list[Callable[[Values], Any]]
-    columns: list[tuple[str, Convert]]
+    columns: Sequence[tuple[str, Convert | None]]
 
     def bind(self, values: Values) -> list[Any]:
         return [parameter(values) for parameter in self.parameters]
 
     def row(self, found: Sequence[Any]) -> Row:
-        return {name: convert(value) for (name, convert), value in zip(self.columns, found, strict=True)}
+        columns = zip(self.columns, found, strict=True)
+        return {name: convert(value) if convert else value for (name, convert), value in columns}
 
 
 class Prepared:
@@ -83,8 +85,8 @@ def execute(conn: Connection, sql: str, parameters: list[Any]) -> sqlite3.Cursor
 def _compile(statement: Statement, dialect: Dialect, names: tuple[str, ...]) -> _Compiled:
     compiled = statement.compile(dialect=dialect, column_keys=list(names))
     parameters = [_parameter(compiled.binds[name], dialect, given=name in names) for name in compiled.positiontup or ()]
-    columns: list[tuple[str, Convert]] = [
-        (str(column.key), column.type.dialect_impl(dialect).result_processor(dialect, None) or _identity)
+    columns = [
+        (str(column.key), column.type.dialect_impl(dialect).result_processor(dialect, None))
         for column in statement.exported_columns
     ]
     return _Compiled(str(compiled), parameters, columns)
@@ -92,9 +94,7 @@ def _compile(statement: Statement, dialect: Dialect, names: tuple[str, ...]) -> 
 
 def _parameter(parameter: BindParameter[Any], dialect: Dialect, *, given: bool) -> Callable[[Values], Any]:
     """Return what computes a parameter's value: from the caller's values if it is `given`, else from the statement."""
-    name, convert = parameter.key, parameter.type.dialect_impl(dialect).bind_processor(dialect) or _identity
-    return lambda values: convert(values[name] if given else parameter.effective_value)
-
-
-def _identity(value: Any) -> Any:
-    return value
+    convert = parameter.type.dialect_impl(dialect).bind_processor(dialect)
+    if convert is None:
+        return itemgetter(parameter.key) if given else lambda _: parameter.effective_value
+    return lambda values: convert(values[parameter.key] if given else parameter.effective_value)

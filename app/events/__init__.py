@@ -62,37 +62,33 @@ def append(
 ) -> None:
     """Insert an event of the context's actor and request in the current transaction. Its log line follows the
     commit."""
-    record = _record(event, user_id, document_id, job_id)
-    _APPEND.count(conn, _row(record))
-    _announce(conn, record)
+    row = _row(event, user_id, document_id, job_id)
+    _APPEND.count(conn, row)
+    _announce(conn, event, row)
 
 
 def append_each(conn: Connection, event: Event, documents: Iterable[tuple[UUID, UUID]]) -> None:
     """As `append`, for each of many documents, given as pairs of the user's id and the document's, in one round
     trip."""
-    records = [_record(event, user_id, document_id) for user_id, document_id in documents]
-    if records:
-        conn.execute(_APPEND_EACH, [_row(record) for record in records])
-    for record in records:
-        _announce(conn, record)
+    rows = [_row(event, *document) for document in documents]
+    if rows:
+        conn.execute(_APPEND_EACH, rows)
+    for row in rows:
+        _announce(conn, event, row)
 
 
-def _record(event: Event, user_id: UUID | None, document_id: UUID | None, job_id: UUID | None = None) -> Record:
+def _row(event: Event, user_id: UUID | None, document_id: UUID | None, job_id: UUID | None = None) -> dict[str, Any]:
     actor = context.actor.get()
     assert actor is not None, "an event without an actor"
-    return Record(uuid7(), event, actor, event.data, user_id, document_id, job_id, context.request_id.get())
+    subject = {"user_id": user_id, "document_id": document_id, "job_id": job_id, "request_id": context.request_id.get()}
+    return {"id": uuid7(), "event": event.name, "actor": actor, "data": event.data, **subject}
 
 
-def _row(record: Record) -> dict[str, Any]:
-    return {**record._asdict(), "event": record.event.name}
-
-
-def _announce(conn: Connection, record: Record) -> None:
-    """Call the listeners, and log the event after the commit."""
+def _announce(conn: Connection, event: Event, row: dict[str, Any]) -> None:
     for listener in conn.get_execution_options().get("listeners", ()):
-        listener(conn, record)
-    subject = {name: str(value) for name in _SUBJECT if (value := getattr(record, name)) is not None}
-    after_commit(conn, partial(log.info, record.event.name, actor=record.actor, **subject, **record.data))
+        listener(conn, Record(**row | {"event": event}))
+    subject = {name: str(row[name]) for name in _SUBJECT if row[name] is not None}
+    after_commit(conn, partial(log.info, event.name, actor=row["actor"], **subject, **row["data"]))
 
 
 class Reference(NamedTuple):

@@ -4,8 +4,8 @@ Each class is an event, and its fields are the event's `data`. Events are read a
 of this catalogue wrote them: a field may be added, but none may change its meaning.
 """
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, ClassVar, dataclass_transform
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
@@ -22,34 +22,38 @@ CATALOGUE: dict[str, type["Event"]] = {}
 """Every event by its name."""
 
 
-@dataclass(frozen=True, kw_only=True)
+# Frozen to the type checker only: at run time, that would double the cost of making one.
+@dataclass_transform(frozen_default=True, kw_only_default=True)
 class Event:
-    """Something that happened. An optional field is not in its `data` while it has its default."""
+    """Something that happened. Each subclass is a dataclass by itself."""
 
     name: ClassVar[str]
     __pydantic_config__: ClassVar[ConfigDict]
+    _optional: ClassVar[list[str]] = []
 
     def __init_subclass__(cls) -> None:
+        dataclass(kw_only=True)(cls)
+        cls._optional = [field.name for field in fields(cls) if field.default is not MISSING]  # type: ignore[arg-type]
         if "name" in vars(cls):
             cls.__pydantic_config__ = ConfigDict(title=cls.name)
             CATALOGUE[cls.name] = cls
 
     @property
     def data(self) -> dict[str, Any]:
-        """What is recorded of the event, as JSON can hold it."""
-        defaults = vars(type(self))
-        return {
-            name: value.model_dump() if isinstance(value, Failure) else value
-            for name, value in vars(self).items()
-            if name not in defaults or value != defaults[name]
-        }
+        """What is recorded of the event, as JSON can hold it. An optional field is left out while it is None."""
+        data = vars(self).copy()
+        for name in self._optional:
+            if data[name] is None:
+                del data[name]
+        if "error" in data:
+            data["error"] = data["error"].model_dump()
+        return data
 
 
 class TimelineEvent(Event):
     """An event that the timeline of its document shows."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class DocumentInitiated(TimelineEvent):
     """A direct upload was announced."""
 
@@ -59,7 +63,6 @@ class DocumentInitiated(TimelineEvent):
     content_type: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class DocumentUploaded(TimelineEvent):
     """The file is stored and verified."""
 
@@ -69,7 +72,6 @@ class DocumentUploaded(TimelineEvent):
     content_type: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class DocumentStatusChanged(TimelineEvent):
     """The document went from one status to another."""
 
@@ -78,7 +80,6 @@ class DocumentStatusChanged(TimelineEvent):
     new: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class DocumentUploadRejected(TimelineEvent):
     """The file that was sent is not the one announced, or not acceptable. It was removed."""
 
@@ -86,7 +87,6 @@ class DocumentUploadRejected(TimelineEvent):
     error: Failure
 
 
-@dataclass(frozen=True, kw_only=True)
 class DocumentEdited(TimelineEvent):
     """Metadata was changed: these fields of it."""
 
@@ -106,7 +106,6 @@ class DocumentUploadExpired(Event):
     name = "document.upload_expired"
 
 
-@dataclass(frozen=True, kw_only=True)
 class JobQueued(TimelineEvent):
     """A job was accepted. `processor` is what it is to run, if it is to process a document."""
 
@@ -114,7 +113,6 @@ class JobQueued(TimelineEvent):
     processor: str | SkipJsonSchema[None] = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class _AttemptEvent(TimelineEvent):
     """`attempt` counts from 1, without those that a shutdown ended. `fence` rises with every attempt."""
 
@@ -140,7 +138,6 @@ class JobReleased(_AttemptEvent):
     name = "job.released"
 
 
-@dataclass(frozen=True, kw_only=True)
 class JobRetried(_AttemptEvent):
     """The attempt failed. The next one begins after `delay` seconds."""
 
@@ -149,7 +146,6 @@ class JobRetried(_AttemptEvent):
     error: Failure
 
 
-@dataclass(frozen=True, kw_only=True)
 class JobFenced(TimelineEvent):
     """An outcome was refused, because the worker no longer held the job."""
 
@@ -163,7 +159,6 @@ class JobSucceeded(_AttemptEvent):
     name = "job.succeeded"
 
 
-@dataclass(frozen=True, kw_only=True)
 class JobFailed(TimelineEvent):
     """The job gave up. `dead`: it used up its tries.
 
@@ -177,7 +172,6 @@ class JobFailed(TimelineEvent):
     error: Failure
 
 
-@dataclass(frozen=True, kw_only=True)
 class JobCancelled(TimelineEvent):
     """The job's owner cancelled it."""
 
@@ -203,7 +197,6 @@ class UserDisabled(Event):
     name = "user.disabled"
 
 
-@dataclass(frozen=True, kw_only=True)
 class _LoginEvent(Event):
     """`family_id` identifies the login and all refresh tokens that descend from it."""
 

@@ -8,16 +8,12 @@ from collections.abc import Coroutine, Generator
 from contextvars import ContextVar
 from typing import Any
 
-_contained: ContextVar[bool] = ContextVar("contained", default=False)
+contained: ContextVar[bool] = ContextVar("contained", default=False)
+"""Where it is set, tasks made by the current task, and by those, raise Exited where they would end the process."""
 
 
 class Exited(Exception):
     """The work raised SystemExit or KeyboardInterrupt. The message names which."""
-
-
-def contain() -> None:
-    """From here on, tasks made by the current task, and by those, raise Exited where they would end the process."""
-    _contained.set(True)
 
 
 def install(loop: asyncio.AbstractEventLoop) -> None:
@@ -30,7 +26,7 @@ def _task(
     coroutine: Coroutine[Any, Any, Any] | Generator[Any, None, Any],
     **options: Any,
 ) -> "asyncio.Task[Any]":
-    if _contained.get():
+    if contained.get():
         coroutine = _guarded(coroutine)  # type: ignore[arg-type]  # a generator here would be of before asyncio's 3.11
     return asyncio.Task(coroutine, loop=loop, **options)
 

@@ -95,3 +95,7 @@ class Kind(Protocol):
 
     def ended(self, conn: Connection, job: Job, end: End) -> None:
         """Do what follows from the end of a job, in the transaction that ends it."""
+
+
+Kinds = Mapping[str, Kind]
+"""The kinds of job that this process knows, by name."""

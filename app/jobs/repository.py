@@ -38,34 +38,36 @@ class NewJob(NamedTuple):
     document_id: UUID | None = None
 
 
-class Filters(NamedTuple):
-    """What jobs to list. `queue_prefix` is the beginning of the queue's name."""
-
-    state: JobState | None = None
-    dead: bool | None = None
-    document_id: UUID | None = None
-    queue_prefix: str | None = None
-
-
 def get(conn: Connection, job_id: UUID, owner_id: UUID | None = None) -> Job | None:
     """A job; only of this owner, if one is given."""
     row = (_BY_ID if owner_id is None else _OF_OWNER).one(conn, {"id": job_id, "owner": owner_id})
     return Job.of(row) if row else None
 
 
-def page(conn: Connection, owner_id: UUID, filters: Filters, after: Keyset | None, limit: int) -> list[Job]:
-    """Up to `limit` jobs of the owner that follow `after`, newest first."""
+def page(
+    conn: Connection,
+    owner_id: UUID,
+    after: Keyset | None,
+    limit: int,
+    *,
+    state: JobState | None = None,
+    dead: bool | None = None,
+    document_id: UUID | None = None,
+    queue_prefix: str | None = None,
+) -> list[Job]:
+    """Up to `limit` jobs of the owner that follow `after`, newest first; only those that all given conditions hold
+    for. `queue_prefix` is the beginning of the queue's name."""
     query = select(jobs).where(jobs.c.owner_id == owner_id)
-    if filters.state is not None:
+    if state is not None:
         # The index of the dead holds fewer than that of any state.
-        query = query.where((without_index(jobs.c.state) if filters.dead else jobs.c.state) == filters.state)
-    if filters.dead is not None:
-        query = query.where(jobs.c.dead.is_(filters.dead))
-    if filters.document_id is not None:
-        query = query.where(jobs.c.document_id == filters.document_id)
-    if filters.queue_prefix is not None:
-        beginning = func.substr(jobs.c.queue, 1, len(filters.queue_prefix))  # LIKE ignores case on SQLite
-        query = query.where(beginning == filters.queue_prefix)
+        query = query.where((without_index(jobs.c.state) if dead else jobs.c.state) == state)
+    if dead is not None:
+        query = query.where(jobs.c.dead.is_(dead))
+    if document_id is not None:
+        query = query.where(jobs.c.document_id == document_id)
+    if queue_prefix is not None:
+        beginning = func.substr(jobs.c.queue, 1, len(queue_prefix))  # LIKE ignores case on SQLite
+        query = query.where(beginning == queue_prefix)
     if after is not None:
         end = tuple_(bindparam("at", after.value, jobs.c.created_at.type), bindparam("last", after.id, jobs.c.id.type))
         query = query.where(tuple_(jobs.c.created_at, jobs.c.id) < end)

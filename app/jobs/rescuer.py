@@ -12,8 +12,8 @@ import structlog
 from app.database import Database
 from app.errors import AppError
 from app.jobs import repository, settlement, transitions
+from app.jobs.kinds import Kinds
 from app.jobs.runner import Runner
-from app.jobs.settlement import Kinds
 from app.jobs.transitions import EARLIEST
 from app.jobs.watch import JobWatch
 from app.telemetry import metrics
@@ -21,13 +21,13 @@ from app.telemetry import metrics
 log = structlog.get_logger()
 
 INTERVAL = 1.0  # seconds between two polls; a shorter lease makes it shorter
-FULL_INTERVAL = 60.0  # seconds between two polls of the whole table
-UNSERVED_INTERVAL = 5.0  # seconds between two counts of the jobs that this process cannot run
+_FULL_INTERVAL = 60.0  # seconds between two polls of the whole table
+_UNSERVED_INTERVAL = 5.0  # seconds between two counts of the jobs that this process cannot run
 UNSERVED_SECONDS = 5.0  # for which a job may be due in a queue that this process does not serve
-UNSERVED_SHARE = 0.02  # of the time may be spent on counting them
+_UNSERVED_SHARE = 0.02  # of the time may be spent on counting them
 # A transaction has ended so long after the database read the clock for it, because statements and idleness have
 # timeouts. One that takes longer, such as a commit that waits for a standby, is found by the next full poll.
-COMMIT_MARGIN = timedelta(seconds=10)
+_COMMIT_MARGIN = timedelta(seconds=10)
 
 
 class Rescuer:
@@ -62,13 +62,13 @@ class Rescuer:
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._repeat(self.poll, self._interval))
             loops.create_task(self._repeat(self._follow_clock, 0))
-            loops.create_task(self._repeat(self._count_unserved, UNSERVED_INTERVAL))
+            loops.create_task(self._repeat(self._count_unserved, _UNSERVED_INTERVAL))
 
     async def poll(self) -> None:
         """Wake the runner if something is due, and rescue what has expired."""
         if time.monotonic() >= self._full_poll_at:
             self._due_since = self._expired_since = self._runner.due_since = EARLIEST
-            self._full_poll_at = time.monotonic() + FULL_INTERVAL
+            self._full_poll_at = time.monotonic() + _FULL_INTERVAL
         found = await self._db.read(
             partial(
                 transitions.poll,
@@ -81,7 +81,7 @@ class Rescuer:
             self._full_poll_at = 0.0
             self._clock_suspect.set()
         self._polled_at = found.at
-        committed = found.at - COMMIT_MARGIN
+        committed = found.at - _COMMIT_MARGIN
         self._due_since = self._runner.due_since = min(found.due or committed, committed)
         if found.due:
             self._runner.wake()
@@ -92,8 +92,8 @@ class Rescuer:
 
     async def rescue(self) -> None:
         """Give every job whose lease has expired back to the queue, or end it if it has no try left."""
-        for rescue in (settlement.requeue_expired, partial(settlement.discard_exhausted, kinds=self._kinds)):
-            while rescued := await self._db.write(rescue):
+        for exhausted in (False, True):
+            while rescued := await self._db.write(partial(settlement.rescue, kinds=self._kinds, exhausted=exhausted)):
                 for job in rescued:
                     self._watch.notify(job.id)
         self._runner.wake()
@@ -106,14 +106,14 @@ class Rescuer:
             self._full_poll_at = 0.0
         self._clock_suspect.clear()
         with suppress(TimeoutError):
-            async with asyncio.timeout(FULL_INTERVAL):
+            async with asyncio.timeout(_FULL_INTERVAL):
                 await self._clock_suspect.wait()
 
     async def _count_unserved(self) -> None:
         began = time.monotonic()
         count = partial(repository.unserved, queues=self._runner.queues, seconds=UNSERVED_SECONDS)
         self._unserved = await self._db.read(count)
-        await asyncio.sleep((time.monotonic() - began) / UNSERVED_SHARE)
+        await asyncio.sleep((time.monotonic() - began) / _UNSERVED_SHARE)
 
     async def _repeat(self, step: Callable[[], Awaitable[None]], interval: float) -> None:
         while True:

@@ -4,7 +4,6 @@ Whatever a holder writes is fenced: it matches the job only while the holder's o
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, NamedTuple, Self
@@ -37,13 +36,13 @@ from app.jobs import repository
 from app.jobs.models import IS_HELD, IS_QUEUED, LIVE, Job, JobState, jobs
 from app.telemetry import context
 
-BATCH = 500  # jobs that are rescued in one transaction
+_BATCH = 500  # jobs that are rescued in one transaction
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-CLOCK_TOLERANCE = 5.0  # seconds by which a moment may lie ahead of the clock that it was taken from
+_CLOCK_TOLERANCE = 5.0  # seconds by which a moment may lie ahead of the clock that it was taken from
 
 # True of rows that were written before the clock was put back.
-_QUEUED_AHEAD = jobs.c.queued_at > now(CLOCK_TOLERANCE)
-_LOCKED_AHEAD = jobs.c.locked_at > now(CLOCK_TOLERANCE)
+_QUEUED_AHEAD = jobs.c.queued_at > now(_CLOCK_TOLERANCE)
+_LOCKED_AHEAD = jobs.c.locked_at > now(_CLOCK_TOLERANCE)
 _UNLOCKED = {"locked_by": None, "locked_at": None, "locked_until": None}
 _ENDS = {"finished_at": now(), **_UNLOCKED}
 
@@ -144,17 +143,16 @@ def _due(queue: str) -> Select[Any]:
 
 
 _HELD_BY_CLAIM = update(jobs).where(jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("claim"), IS_HELD)
-_LEASE_FROM_NOW = {"locked_at": now(), "locked_until": now(bindparam("lease", type_=Float))}
-_RENEW = Prepared(_HELD_BY_CLAIM.values(progress=bindparam("done"), **_LEASE_FROM_NOW))
+_LATER = now(bindparam("delay", type_=Float))
+_RENEW = Prepared(_HELD_BY_CLAIM.values(progress=bindparam("done"), locked_at=now(), locked_until=_LATER))
 
 
 def heartbeat(conn: Connection, job: Job, lease: float, progress: float) -> bool:
     """Renew the lease for `lease` seconds. False: it is lost, and the work must stop."""
-    return _RENEW.count(conn, {"job": job.id, "claim": job.fence, "lease": lease, "done": progress}) == 1
+    return _RENEW.count(conn, {"job": job.id, "claim": job.fence, "delay": lease, "done": progress}) == 1
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What a holder may do with a job: the parameters of the one statement that writes a held job."""
 
     state: JobState
@@ -188,7 +186,6 @@ class Change:
         return cls(JobState.WAITING, delay=seconds)
 
 
-_LATER = now(bindparam("delay", type_=Float))
 _BACK_IN_QUEUE, _OUTSIDE, _OVER, _DONE = (
     bindparam(name, type_=Boolean) for name in ("back_in_queue", "outside", "over", "done")
 )
@@ -233,21 +230,17 @@ def was_settled(conn: Connection, job: Job) -> bool:
     return conn.scalar(select(jobs.c.settled_fence).where(jobs.c.id == job.id)) == job.fence
 
 
-def requeue_expired(conn: Connection) -> list[Job]:
-    """Put jobs whose lease has expired back into the queue, due now, while they have tries left. BATCH at the most."""
-    values = {"state": JobState.QUEUED, "run_at": now(), "queued_at": now(), **_UNLOCKED}
-    return _rescued(conn, jobs.c.tries < jobs.c.max_tries, values)
-
-
-def discard_exhausted(conn: Connection, kinds: Collection[str], error: Failure) -> list[Job]:
-    """End jobs of these kinds whose lease has expired on their last try. BATCH at the most."""
-    values = {"state": JobState.FAILED, "dead": True, "error": error.model_dump(), **_ENDS}
-    return _rescued(conn, and_(jobs.c.tries >= jobs.c.max_tries, jobs.c.kind.in_(kinds)), values)
-
-
-def _rescued(conn: Connection, which: ColumnElement[bool], values: Mapping[str, Any]) -> list[Job]:
-    expired = (IS_HELD, jobs.c.locked_until <= now(), which)
-    batch = in_batch(conn, jobs, *expired, oldest=jobs.c.locked_until, limit=BATCH)
+def rescue(conn: Connection, kinds: Collection[str], error: Failure | None) -> list[Job]:
+    """Put jobs whose lease has expired back into the queue, due now, while they have tries left; with an `error`, end
+    those of these kinds that have none. A batch at the most."""
+    expired = [IS_HELD, jobs.c.locked_until <= now()]
+    values: dict[str, Any] = {"state": JobState.QUEUED, "run_at": now(), "queued_at": now(), **_UNLOCKED}
+    if error:
+        expired += [jobs.c.tries >= jobs.c.max_tries, jobs.c.kind.in_(kinds)]
+        values = {"state": JobState.FAILED, "dead": True, "error": error.model_dump(), **_ENDS}
+    else:
+        expired += [jobs.c.tries < jobs.c.max_tries]
+    batch = in_batch(conn, jobs, *expired, oldest=jobs.c.locked_until, limit=_BATCH)
     rescued = conn.execute(update(jobs).where(batch).values(**values).returning(jobs))
     return [Job.of(row) for row in rescued.mappings()]
 
@@ -261,8 +254,8 @@ def clock_was_put_back(conn: Connection) -> bool:
 def follow_clock(conn: Connection) -> bool:
     """Set moments anew that were set before the clock was put back: as far ahead as each was meant to be.
 
-    Otherwise a retry would wait, and the lease of a dead worker last, for as long as the clock was put back. BATCH jobs
-    at the most; True: there may be more.
+    Otherwise a retry would wait, and the lease of a dead worker last, for as long as the clock was put back. A batch
+    of jobs at the most; True: there may be more.
     """
     waits = {"run_at": now(seconds_between(jobs.c.queued_at, jobs.c.run_at)), "queued_at": now()}
     leases = {"locked_until": now(seconds_between(jobs.c.locked_at, jobs.c.locked_until)), "locked_at": now()}
@@ -272,8 +265,8 @@ def follow_clock(conn: Connection) -> bool:
 
 
 def _set_anew(conn: Connection, ahead: ColumnElement[bool], values: Mapping[str, Any]) -> bool:
-    batch = in_batch(conn, jobs, ahead, limit=BATCH)
-    return conn.execute(update(jobs).where(batch).values(**values)).rowcount == BATCH
+    batch = in_batch(conn, jobs, ahead, limit=_BATCH)
+    return conn.execute(update(jobs).where(batch).values(**values)).rowcount == _BATCH
 
 
 def cancel(conn: Connection, owner_id: UUID, job_id: UUID, kinds: Collection[str], error: Failure) -> Job | None:

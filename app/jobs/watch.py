@@ -1,7 +1,6 @@
 """Waiting for jobs to finish, at one query a second however many wait."""
 
 import asyncio
-from contextlib import suppress
 from functools import partial
 from uuid import UUID
 
@@ -13,8 +12,8 @@ from app.jobs import repository
 
 log = structlog.get_logger()
 
-POLL = 1.0  # seconds; what this process settles itself is known at once
-BATCH = 500
+_POLL = 1.0  # seconds; what this process settles itself is known at once
+_BATCH = 500
 
 
 class JobWatch:
@@ -33,14 +32,11 @@ class JobWatch:
 
     async def wait(self, job_id: UUID, seconds: float) -> bool:
         """Return True when the job may have ended, and False after `seconds`."""
-        waiter = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(job_id, set()).add(waiter)
         try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await waiter
-                    return True
-            return False
+            done, _ = await asyncio.wait([waiter], timeout=seconds)
+            return bool(done)
         finally:
             waiters = self._waiting[job_id]
             waiters.discard(waiter)
@@ -56,11 +52,11 @@ class JobWatch:
     async def run(self) -> None:
         """Look for jobs that ended elsewhere, until cancelled."""
         while True:
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(_POLL)
             waiting = list(self._waiting)
             try:
-                for start in range(0, len(waiting), BATCH):
-                    some = waiting[start : start + BATCH]
+                for start in range(0, len(waiting), _BATCH):
+                    some = waiting[start : start + _BATCH]
                     for job_id in await self._db.read(partial(repository.finished, job_ids=some)):
                         self.notify(job_id)
             except AppError as error:

@@ -2,12 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from random import uniform
 from typing import Any
 
 import structlog
+from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Connection
 
 from app.documents import repository as documents
@@ -18,16 +19,44 @@ from app.jobs import repository as jobs
 from app.jobs.kinds import End, Failed, Outcome, Report, Retryable, Succeeded
 from app.jobs.models import Job, JobState
 from app.processing import results
-from app.processing.work import KIND, Work, queue_prefix
 from app.processors.base import Permanent, ProcessingError, Processor, Source, Transient
 from app.storage.base import Storage
 
 log = structlog.get_logger()
 
-MAX_BACKOFF = 300.0  # seconds
-MAX_CODE, MAX_DETAIL = 100, 2000  # characters of a failure
-MAX_DEPTH = 100  # levels of a result
-INLINE = 64 * 1024  # bytes of a result that are encoded on the event loop: a thread hop takes longer
+KIND = "process"
+_MAX_BACKOFF = 300.0  # seconds
+_MAX_CODE, _MAX_DETAIL = 100, 2000  # characters of a failure
+_MAX_DEPTH = 100  # levels of a result
+_INLINE = 64 * 1024  # bytes of a result that are encoded on the event loop: a thread hop takes longer
+
+
+class InputFile(BaseModel):
+    """The file that a job reads: where it is stored, and what it was when the job was accepted."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    key: str
+    content_type: str
+    size: int
+    sha256: str
+
+
+class Work(BaseModel):
+    """The args of a job: a processor's name and version, its complete params, and the file to read.
+
+    A newer version may have put more into them, which is passed over; what an older one lacks needs a default.
+    """
+
+    processor: str
+    version: str
+    params: dict[str, Any]
+    file: InputFile
+
+
+def queue_of(processor: str, version: str = "") -> str:
+    """Where jobs for a processor at this version wait. Without a version: what all its queues begin with."""
+    return f"{KIND}/{processor}@{version}"
 
 
 def _failure(error: ProcessingError | AppError) -> Failure:
@@ -36,25 +65,26 @@ def _failure(error: ProcessingError | AppError) -> Failure:
     def clean(text: str, length: int) -> str:
         return text[:length].encode("utf-8", "replace").decode().replace("\0", "?")
 
-    return Failure(code=clean(error.code, MAX_CODE), detail=clean(error.detail, MAX_DETAIL))
+    return Failure(code=clean(error.code, _MAX_CODE), detail=clean(error.detail, _MAX_DETAIL))
 
 
 def _is_deeper(value: object, limit: int) -> bool:
     """Whether a JSON value has more levels than the limit."""
     level: list[object] = [value]
     for _ in range(limit):
-        level = [each for parent in level for each in _children(parent)]
+        parents = (each for each in level if isinstance(each, dict | list | tuple))
+        level = [each for parent in parents for each in (parent.values() if isinstance(parent, dict) else parent)]
         if not level:
             return False
     return True
 
 
-def _children(value: object) -> Iterable[object]:
-    return value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-
-
-# A document's status by the end of the last job that succeeded or failed.
-_STATUS_AFTER = {None: Status.UPLOADED, JobState.SUCCEEDED: Status.COMPLETED, JobState.FAILED: Status.FAILED}
+# A document's status by the end of its last job that was not cancelled, or of those that all were.
+_STATUS_AFTER = {
+    JobState.SUCCEEDED: Status.COMPLETED,
+    JobState.FAILED: Status.FAILED,
+    JobState.CANCELLED: Status.UPLOADED,
+}
 
 
 class ProcessKind:
@@ -66,7 +96,7 @@ class ProcessKind:
         self, storage: Storage, processors: Mapping[str, Processor[Any]], *, timeout: float, max_result_bytes: int
     ) -> None:
         self.timeout = timeout
-        self.queues = {f"{queue_prefix(each.name)}{each.version}": each.at_once for each in processors.values()}
+        self.queues = {queue_of(each.name, each.version): each.at_once for each in processors.values()}
         self._storage = storage
         self._processors = processors
         self._max_result_bytes = max_result_bytes
@@ -75,11 +105,11 @@ class ProcessKind:
 
     def backoff(self, attempt: int) -> float:
         """2, 4, 8 … seconds, at the most 300, each up to half shorter so that not all come back at once."""
-        return min(2.0 ** min(attempt, 9), MAX_BACKOFF) * uniform(0.5, 1)  # noqa: S311 - spreads load, keeps no secret
+        return min(2.0 ** min(attempt, 9), _MAX_BACKOFF) * uniform(0.5, 1)  # noqa: S311 - spreads load, keeps no secret
 
     async def run(self, job: Job, report: Report) -> Outcome:
         """Run the processor over a local copy of the file."""
-        work = Work.of(job.args)
+        work = Work.model_validate(job.args)
         processor, file = self._processors[work.processor], work.file
         try:
             params = processor.params.model_validate(work.params)
@@ -99,27 +129,18 @@ class ProcessKind:
         """Publish the result of a success, and move the document on; a cancellation puts it back."""
         assert job.document_id is not None, "a job of this kind has a document"
         latest: Job | None = job
-        state: JobState | None = end.state
-        error = end.error
-        if end.state is JobState.SUCCEEDED:
-            results.publish(conn, job.document_id, job.id, Work.of(job.args), end.value)
-        elif end.state is JobState.CANCELLED:
+        state, error = end.state, end.error
+        if state is JobState.SUCCEEDED:
+            results.publish(conn, job, end.value)
+        elif state is JobState.CANCELLED:
             latest = jobs.last_settled(conn, job.document_id, KIND)
-            state, error = (latest.state, latest.error) if latest else (None, None)
+            state, error = (latest.state, latest.error) if latest else (JobState.CANCELLED, None)
+        facts = {"job_id": latest and latest.id}
         moved = documents.move(
-            conn,
-            job.document_id,
-            Status.PROCESSING,
-            _STATUS_AFTER[state],
-            job_id=job.id,
-            error=error,
-            facts={"job_id": latest and latest.id},
+            conn, job.document_id, Status.PROCESSING, _STATUS_AFTER[state], job_id=job.id, error=error, facts=facts
         )
         if moved is None:
             raise AssertionError("a live job's document is PROCESSING")
-
-    async def _encode_in_thread(self, encode: Callable[[int], bool]) -> bool:
-        return await asyncio.get_running_loop().run_in_executor(self._encoders, encode, self._max_result_bytes)
 
     async def _validate_output(self, data: object) -> None:
         """Raise Permanent for what is no JSON object, or is too large for a result."""
@@ -139,13 +160,15 @@ class ProcessKind:
             raise Permanent("invalid-output", f"The processor returned {type(data).__name__}, not a JSON object.")
         chunks = encoder.iterencode(data)
         try:
-            whole = encode(min(INLINE, self._max_result_bytes))
-            whole = whole or await self._encode_in_thread(encode)
+            whole = encode(min(_INLINE, self._max_result_bytes))
+            if not whole:
+                loop = asyncio.get_running_loop()
+                whole = await loop.run_in_executor(self._encoders, encode, self._max_result_bytes)
         except (TypeError, ValueError, RecursionError) as error:
             log.warning("job.invalid_output", reason=str(error)[:200])
             raise Permanent("invalid-output", "The processor returned what JSON cannot hold.") from None
-        if _is_deeper(data, MAX_DEPTH):
-            raise Permanent("invalid-output", f"The processor returned JSON of more than {MAX_DEPTH} levels.")
+        if _is_deeper(data, _MAX_DEPTH):
+            raise Permanent("invalid-output", f"The processor returned JSON of more than {_MAX_DEPTH} levels.")
         if not whole or size > self._max_result_bytes:
             detail = f"The result is larger than {self._max_result_bytes} bytes."
             raise Permanent("output-too-large", detail)

@@ -6,9 +6,9 @@ from uuid import UUID
 from sqlalchemy import Connection, bindparam, select
 
 from app.database import Prepared, insert_or_replace, now
+from app.jobs.models import Job
 from app.processing.models import results
 from app.processing.schemas import Result
-from app.processing.work import Work
 
 _OF_DOCUMENT = select(results).where(results.c.document_id == bindparam("document"))
 _OF_PROCESSOR = Prepared(_OF_DOCUMENT.where(results.c.processor == bindparam("name")))
@@ -37,15 +37,15 @@ def of_document(conn: Connection, document_id: UUID) -> list[Result]:
 _PUBLISH = insert_or_replace(results, created_at=now())
 
 
-def publish(conn: Connection, document_id: UUID, job_id: UUID, work: Work, data: dict[str, Any]) -> None:
-    """Put a result in the place of the processor's last one."""
+def publish(conn: Connection, job: Job, data: dict[str, Any]) -> None:
+    """Put the result of a job in the place of its processor's last one."""
     values = {
-        "document_id": document_id,
-        "processor": work.processor,
-        "job_id": job_id,
-        "processor_version": work.version,
-        "params": work.params,
-        "input_sha256": work.file.sha256,
+        "document_id": job.document_id,
+        "processor": job.args["processor"],
+        "job_id": job.id,
+        "processor_version": job.args["version"],
+        "params": job.args["params"],
+        "input_sha256": job.args["file"]["sha256"],
         "data": data,
     }
     _PUBLISH[conn.dialect.name].count(conn, values)

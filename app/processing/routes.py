@@ -5,25 +5,10 @@ from uuid import UUID
 
 from fastapi import BackgroundTasks, Path, Query, Response
 
-from app import idempotency
+from app import errors, idempotency
 from app.auth.dependencies import CurrentPrincipal, authenticated_router
 from app.auth.principal import Scope
 from app.documents.dependencies import DocumentId
-from app.errors import (
-    IdempotencyKeyReused,
-    InvalidCursor,
-    JobFinished,
-    JobInProgress,
-    MalformedIdempotencyKey,
-    NotFound,
-    ProcessingFailed,
-    RequestInProgress,
-    ResultNotReady,
-    StorageFull,
-    UnknownProcessor,
-    UploadIncomplete,
-    ValidationFailed,
-)
 from app.idempotency import IdempotencyKey
 from app.processing.schemas import Job, JobFilters, JobPage, ProcessRequest, ProcessResponse, Result, ResultList
 from app.processing.service import ProcessingService
@@ -38,10 +23,10 @@ reading = authenticated_router(Scope.DOCUMENTS_READ, tags=["processing"])
 
 
 Service = Annotated[ProcessingService, service("processing")]
-JobId = Annotated[UUID, bound("job_id")]
-ProcessorName = Annotated[str, Path(max_length=50, pattern=LINE)]
+_JobId = Annotated[UUID, bound("job_id")]
+_ProcessorName = Annotated[str, Path(max_length=50, pattern=LINE)]
 
-DEFAULTS = ProcessRequest()
+_DEFAULTS = ProcessRequest()
 _LOCATION = {"Location": header("The job.", "/jobs/01939f3e-5c00-7000-8000-000000000002")}
 _OF_WORK = {
     **links("getJob", "cancelJob", job_id="$response.body#/job/id"),
@@ -68,15 +53,12 @@ _RETRY_AFTER = {"Retry-After": header("Seconds; only while the job is unfinished
             "links": _OF_WORK,
         },
         **raises(
-            MalformedIdempotencyKey,
-            ValidationFailed,
-            NotFound,
-            JobInProgress,
-            UploadIncomplete,
-            RequestInProgress,
-            UnknownProcessor,
-            IdempotencyKeyReused,
+            errors.NotFound,
+            errors.JobInProgress,
+            errors.UploadIncomplete,
+            errors.UnknownProcessor,
             body=True,
+            keyed=True,
         ),
     },
 )
@@ -87,20 +69,20 @@ async def process(
     service: Service,
     key: IdempotencyKey,
     background: BackgroundTasks,
-    body: ProcessRequest = DEFAULTS,
+    body: ProcessRequest = _DEFAULTS,
 ) -> Response:
     """Process the document. Safe to repeat: work that is running, or whose result is current, is not started again."""
-    accepted = await service.process(principal, document_id, body, key)
-    if accepted.job_id:
-        background.add_task(service.wake, accepted.job_id)
-    return accepted.answer.response(RETRY_AFTER if accepted.answer.status == 202 else None)
+    answer, job_id = await service.process(principal, document_id, body, key)
+    if job_id:
+        background.add_task(service.wake, job_id)
+    return answer.response(RETRY_AFTER if answer.status == 202 else None)
 
 
 @reading.get(
     "/documents/{document_id}/result",
     operation_id="getResult",
     response_model=Result,
-    responses=raises(ValidationFailed, NotFound, ResultNotReady, ProcessingFailed),
+    responses=raises(errors.ValidationFailed, errors.NotFound, errors.ResultNotReady, errors.ProcessingFailed),
 )
 async def get_result(document_id: DocumentId, principal: CurrentPrincipal, service: Service) -> Response:
     """The current result of a COMPLETED document."""
@@ -111,7 +93,7 @@ async def get_result(document_id: DocumentId, principal: CurrentPrincipal, servi
     "/documents/{document_id}/results",
     operation_id="listResults",
     response_model=ResultList,
-    responses=raises(ValidationFailed, NotFound),
+    responses=raises(errors.ValidationFailed, errors.NotFound),
 )
 async def list_results(document_id: DocumentId, principal: CurrentPrincipal, service: Service) -> Response:
     """The last good result of each processor. A later job that fails, or is cancelled, takes none of them away."""
@@ -122,17 +104,20 @@ async def list_results(document_id: DocumentId, principal: CurrentPrincipal, ser
     "/documents/{document_id}/results/{processor}",
     operation_id="getProcessorResult",
     response_model=Result,
-    responses=raises(ValidationFailed, NotFound),
+    responses=raises(errors.ValidationFailed, errors.NotFound),
 )
 async def get_processor_result(
-    document_id: DocumentId, processor: ProcessorName, principal: CurrentPrincipal, service: Service
+    document_id: DocumentId, processor: _ProcessorName, principal: CurrentPrincipal, service: Service
 ) -> Response:
     """The last good result of one processor."""
     return json_response(await service.result_of(principal, document_id, processor))
 
 
 @reading.get(
-    "/jobs", operation_id="listJobs", response_model=JobPage, responses=raises(ValidationFailed, InvalidCursor)
+    "/jobs",
+    operation_id="listJobs",
+    response_model=JobPage,
+    responses=raises(errors.ValidationFailed, errors.InvalidCursor),
 )
 async def list_jobs(
     principal: CurrentPrincipal,
@@ -149,10 +134,10 @@ async def list_jobs(
     "/jobs/{job_id}",
     operation_id="getJob",
     response_model=Job,
-    responses={200: {"headers": _RETRY_AFTER}, **raises(ValidationFailed, NotFound)},
+    responses={200: {"headers": _RETRY_AFTER}, **raises(errors.ValidationFailed, errors.NotFound)},
 )
 async def get_job(
-    job_id: JobId,
+    job_id: _JobId,
     principal: CurrentPrincipal,
     service: Service,
     wait: Annotated[float, Query(ge=0, le=30, description="Seconds to wait for the job to finish.")] = 0,
@@ -167,8 +152,8 @@ async def get_job(
     operation_id="cancelJob",
     status_code=202,
     response_model=Job,
-    responses=raises(ValidationFailed, NotFound, JobFinished, StorageFull),
+    responses=raises(errors.ValidationFailed, errors.NotFound, errors.JobFinished, errors.StorageFull),
 )
-async def cancel_job(job_id: JobId, principal: CurrentPrincipal, service: Service) -> Response:
+async def cancel_job(job_id: _JobId, principal: CurrentPrincipal, service: Service) -> Response:
     """Cancel a queued or running job; its document goes back to the state before it."""
     return json_response(await service.cancel(principal, job_id), 202)

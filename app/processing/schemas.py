@@ -30,34 +30,15 @@ class ProcessRequest(BaseModel):
 class Job(BaseModel):
     """One accepted request for work on a document."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "id": "01939f3e-5c00-7000-8000-000000000002",
-                "document_id": "01939f3e-5c00-7000-8000-000000000001",
-                "kind": "process",
-                "processor": "simulated",
-                "params": {"seconds": 2.0, "fail": None, "flaky": 0},
-                "state": "SUCCEEDED",
-                "attempt": 1,
-                "max_attempts": 5,
-                "progress": 1.0,
-                "error": None,
-                "dead": False,
-                "run_at": "2026-11-21T12:00:00.000Z",
-                "created_at": "2026-11-21T12:00:00.000Z",
-                "started_at": "2026-11-21T12:00:00.010Z",
-                "finished_at": "2026-11-21T12:00:02.000Z",
-                "result_url": "/documents/01939f3e-5c00-7000-8000-000000000001/results/simulated",
-            }
-        },
-    )
-
     id: UUID
     document_id: UUID | None
-    kind: str = Field(description="What kind of work it is: `process` runs a processor over a document.")
-    processor: str | None
-    params: dict[str, Any] | None = Field(description="The processor's, complete with defaults.")
+    kind: str = Field(
+        description="What kind of work it is: `process` runs a processor over a document.", examples=["process"]
+    )
+    processor: str | None = Field(examples=["simulated"])
+    params: dict[str, Any] | None = Field(
+        description="The processor's, complete with defaults.", examples=[{"seconds": 2.0, "fail": None, "flaky": 0}]
+    )
     state: JobState
     attempt: int = Field(description="Attempts begun.")
     max_attempts: int
@@ -73,31 +54,16 @@ class Job(BaseModel):
     @classmethod
     def of(cls, job: jobs.Job) -> Self:
         """The job as its owner sees it."""
-        return cls(
-            id=job.id,
-            document_id=job.document_id,
-            kind=job.kind,
-            processor=job.args.get("processor"),
-            params=job.args.get("params"),
-            state=job.state,
-            attempt=job.tries,
-            max_attempts=job.max_tries,
-            progress=job.progress,
-            error=job.error,
-            dead=job.dead,
-            run_at=job.run_at,
-            created_at=job.created_at,
-            started_at=job.started_at,
-            finished_at=job.finished_at,
-            result_url=_result_url(job),
-        )
-
-
-def _result_url(job: jobs.Job) -> str | None:
-    processor = job.args.get("processor")
-    if job.state is not JobState.SUCCEEDED or processor is None:
-        return None
-    return f"/documents/{job.document_id}/results/{processor}"
+        processor = job.args.get("processor")
+        succeeded = job.state is JobState.SUCCEEDED and processor
+        shown = {
+            "processor": processor,
+            "params": job.args.get("params"),
+            "attempt": job.tries,
+            "max_attempts": job.max_tries,
+            "result_url": f"/documents/{job.document_id}/results/{processor}" if succeeded else None,
+        }
+        return cls(**{name: getattr(job, name) for name in job.__slots__} | shown)
 
 
 class JobPage(Page[Job]):
@@ -124,29 +90,15 @@ class ProcessResponse(BaseModel):
 class Result(BaseModel):
     """What a processor made of a document: the data, and what it was made by and of."""
 
-    model_config = ConfigDict(
-        from_attributes=True,
-        json_schema_extra={
-            "example": {
-                "document_id": "01939f3e-5c00-7000-8000-000000000001",
-                "job_id": "01939f3e-5c00-7000-8000-000000000002",
-                "processor": "text",
-                "processor_version": "1",
-                "input_sha256": "3f9b679170b66ad38bb61c6c60af72eccc93ea1e7966215452ceec06e3a1d7bc",
-                "params": {"max_characters": 1000000, "max_pages": 10000},
-                "data": {"text": "Invoice 42", "pages": 1, "characters": 10, "truncated": False, "metadata": {}},
-                "created_at": "2026-11-21T12:00:02.000Z",
-            }
-        },
-    )
+    model_config = ConfigDict(from_attributes=True)
 
     document_id: UUID
     job_id: UUID
-    processor: str
-    processor_version: str = Field(description="The version of the processor that ran.")
+    processor: str = Field(examples=["text"])
+    processor_version: str = Field(description="The version of the processor that ran.", examples=["1"])
     input_sha256: str = Field(description="SHA-256 of the file that was read, in hex.")
-    params: dict[str, Any]
-    data: dict[str, Any]
+    params: dict[str, Any] = Field(examples=[{"max_characters": 1_000_000, "max_pages": 10_000}])
+    data: dict[str, Any] = Field(examples=[{"text": "Invoice 42", "pages": 1, "characters": 10, "truncated": False}])
     created_at: datetime
 
 

@@ -10,16 +10,16 @@ import structlog
 
 log = structlog.get_logger()
 
-INTERVAL = 0.25  # seconds between two beats of the loop, and between two looks at them
-LIMIT = 1.0  # seconds without a beat that are logged
+_INTERVAL = 0.25  # seconds between two beats of the loop, and between two looks at them
+_LIMIT = 1.0  # seconds without a beat that are logged
 
-Describe = Callable[[asyncio.Task[Any] | None], Mapping[str, Any]]
+_Describe = Callable[[asyncio.Task[Any] | None], Mapping[str, Any]]
 
 
 class LoopWatch:
     """A thread that watches the event loop from outside: while the loop is blocked, nothing in it can tell."""
 
-    def __init__(self, describe: Describe) -> None:
+    def __init__(self, describe: _Describe) -> None:
         """`describe` gives the log line's keys for the task that the loop has been running since."""
         self._describe = describe
         self._beat = 0.0
@@ -33,20 +33,20 @@ class LoopWatch:
         thread.start()
         try:
             while True:
-                await asyncio.sleep(INTERVAL)
+                await asyncio.sleep(_INTERVAL)
                 self._beat = time.monotonic()
         finally:
             self._stopped.set()
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         reported, looked_at, busy_at = 0.0, time.monotonic(), time.process_time()
-        while not self._stopped.wait(INTERVAL):
+        while not self._stopped.wait(_INTERVAL):
             waited, worked = time.monotonic() - looked_at, time.process_time() - busy_at
             looked_at, busy_at = time.monotonic(), time.process_time()
             # This thread waited, too: either something kept the interpreter to itself, or the process was paused.
-            paused = waited > LIMIT and worked < waited / 2
+            paused = waited > _LIMIT and worked < waited / 2
             seconds = looked_at - self._beat
-            if seconds > LIMIT and reported < self._beat and not paused:
+            if seconds > _LIMIT and reported < self._beat and not paused:
                 reported = looked_at
                 at_work = self._describe(asyncio.current_task(loop))
                 log.warning("event_loop.blocked", seconds=round(seconds, 2), **at_work)

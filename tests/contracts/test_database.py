@@ -294,7 +294,9 @@ async def test_an_insert_may_give_way(db: Database) -> None:
 async def test_an_insert_may_replace_what_is_there(db: Database) -> None:
     replace = insert_or_replace(counters, n=bindparam("number") + 1)
     for number in (1, 2):
-        assert await db.write(lambda conn, number=number: replace[conn.dialect.name].count(conn, {"id": 1, "number": number})) == 1
+        values = {"id": 1, "number": number}
+        put = lambda conn, values=values: replace[conn.dialect.name].count(conn, values)  # noqa: E731
+        assert await db.write(put) == 1
         assert await db.read(count) == number + 1
 
 
