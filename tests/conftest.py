@@ -1,7 +1,9 @@
 """Fixtures: one real server for each test process, and users of it."""
 
 from collections.abc import Iterator
+from functools import cache
 
+import httpcore2
 import pytest
 
 from tests.support import brokers, databases, seaweed as seaweedfs
@@ -9,6 +11,9 @@ from tests.support.brokers import Queue, Sqs
 from tests.support.seaweed import Prefix, Seaweed
 from tests.support.server import Server
 from tests.support.user import User
+
+# Every client would read the certificates of all authorities anew: 20 ms of computing, and there are thousands.
+httpcore2.default_ssl_context = cache(httpcore2.default_ssl_context)
 
 ENGINE, OTHER = ("postgresql", "sqlite") if databases.POSTGRESQL else ("sqlite", "postgresql")
 
