@@ -15,17 +15,16 @@ from app.errors import AppError
 from app.limiter import Limiter
 
 READERS = 4  # threads
-READ_TIMEOUT = (
-    30.0  # seconds that a read waits while no other ends: no reader waits for a lock, so a queue is only load
-)
 BUSY_TIMEOUT = 0.5  # seconds that SQLite itself waits for a lock
-INTERRUPT_INTERVAL = 0.1  # seconds between interrupts of a unit that nobody waits for: each ends one statement
+_READ_TIMEOUT = 30.0  # seconds that a read waits for a thread while none becomes free
+_INTERRUPT_INTERVAL = 0.1  # seconds between interrupts of a unit that nobody waits for: each ends one statement
 
 # What a unit may take on the event loop. A list of 100 documents takes 2,000 to 9,000 steps, a search through all
-# documents 13 for each of them. 10,000 steps take 0.1 to 1 ms.
-STEPS = 1000  # steps of SQLite's virtual machine between two calls of the progress handler
-MAX_CALLS = 10
-MAX_LENGTH = 100_000  # bytes of a value: one step reads it, however long it is
+# documents 13 for each of them. 10,000 steps take 0.1 to 1 ms, but for two kinds of a step that may be long: one reads a
+# whole value, so its length is limited, too, and one counts a whole table, which no request does.
+_STEPS = 1000  # steps of SQLite's virtual machine between two calls of the progress handler
+_MAX_CALLS = 10
+_MAX_LENGTH = 100_000  # bytes of a value
 
 # Errors are logged, and what users store must not be.
 _OPTIONS: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "hide_parameters": True}
@@ -41,7 +40,7 @@ class Readers:
 
     def __init__(self, file: Path) -> None:
         self._inline = _Inline(file)
-        self._limiter = Limiter(READERS, READ_TIMEOUT)
+        self._limiter = Limiter(READERS, _READ_TIMEOUT)
         self._threads = create_async_engine(
             f"sqlite+aiosqlite:///{file}",
             poolclass=AsyncAdaptedQueuePool,
@@ -73,7 +72,7 @@ async def _interruptible(conn: AsyncConnection, unit: Unit[T]) -> T:
     except asyncio.CancelledError:
         while not reading.done():
             await driver.interrupt()
-            await asyncio.wait([reading], timeout=INTERRUPT_INTERVAL)
+            await asyncio.wait([reading], timeout=_INTERRUPT_INTERVAL)
         reading.exception()  # an error that nobody asks for would be logged
         raise
 
@@ -108,13 +107,13 @@ class _Inline:
 
     def _prepare(self, connection: Any, record: object) -> None:
         _prepare(connection, record)
-        connection.set_progress_handler(self._has_run_too_long, STEPS)
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_LENGTH)
+        connection.set_progress_handler(self._has_run_too_long, _STEPS)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_LENGTH)
 
     def _has_run_too_long(self) -> bool:
         """True makes SQLite stop. The first call may come early: it counts the steps of earlier runs, too."""
         self._calls += 1
-        return self._calls > MAX_CALLS
+        return self._calls > _MAX_CALLS
 
 
 def _prepare(connection: Any, _record: object) -> None:

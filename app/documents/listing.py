@@ -27,7 +27,7 @@ FEW = 10_000  # documents; to find out whether there are more takes 0.5 ms
 
 _EQUAL = ("status", "folder", "sha256")  # each has an index, after `owner_id` and before `created_at`
 
-Comparison = tuple[str, Callable[[Any, Any], ColumnElement[bool]], Any]  # a column's name, an operator, and a value
+_Comparison = tuple[str, Callable[[Any, Any], ColumnElement[bool]], Any]  # a column's name, an operator, and a value
 
 
 def page(conn: Connection, owner_id: UUID, filters: Filters, after: Keyset | None, limit: int) -> list[Document]:
@@ -55,14 +55,14 @@ def page(conn: Connection, owner_id: UUID, filters: Filters, after: Keyset | Non
     return [Document.model_validate(row) for row in conn.execute(query.order_by(*order).limit(limit))]
 
 
-def _comparisons(owner_id: UUID, filters: Filters) -> list[Comparison]:
-    given: list[Comparison] = [("owner_id", eq, owner_id)]
+def _comparisons(owner_id: UUID, filters: Filters) -> list[_Comparison]:
+    given: list[_Comparison] = [("owner_id", eq, owner_id)]
     given += [(name, eq, getattr(filters, name)) for name in (*_EQUAL, "content_type")]
     given += [("created_at", gt, filters.created_after), ("created_at", lt, filters.created_before)]
     return [comparison for comparison in given if comparison[2] is not None]
 
 
-def _rare(conn: Connection, filters: Filters, comparisons: list[Comparison]) -> str | None:
+def _rare(conn: Connection, filters: Filters, comparisons: list[_Comparison]) -> str | None:
     """Return a filter that matches at most FEW documents, or None if there is none or the database chooses itself."""
     if conn.dialect.name == "postgresql":
         return None
