@@ -3,13 +3,20 @@
 import json
 import socket
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
 import pytest
 
-from app.server.protocol import HEADER_TIMEOUT
+from tests.support.impatient import HEADER_TIMEOUT
 from tests.support.server import Server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("impatient") / "var", module="tests.support.impatient") as server:
+        yield server
 
 
 def connected(server: Server) -> socket.socket:

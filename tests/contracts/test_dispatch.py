@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from uuid import UUID
@@ -221,16 +222,15 @@ def not_sent() -> float:
     return REGISTRY.get_sample_value("wakeups_not_sent_total") or 0
 
 
-@pytest.mark.parametrize("capacity", [0, 1])
-async def test_a_broker_that_goes_unused_is_missed_once(capacity: int, queue: Queue) -> None:
+async def test_a_broker_that_goes_unused_is_missed_once(queue: Queue) -> None:
     with captured(connection) as logs:
-        async with at_work(worker(queue, Jobs(capacity))) as dispatcher:
+        async with at_work(api(queue)) as sender, at_work(worker(queue, Jobs())) as at_worker:
             queue.relay.cut()
-            await eventually(lambda: dispatcher.alarm)
-            await asyncio.sleep(2)  # and some attempts
+            await eventually(lambda: sender.alarm and at_worker.alarm)
+            await asyncio.sleep(1)  # and some attempts
             queue.relay.mend()
-            await eventually(lambda: dispatcher.alarm is None)
-    assert [each["event"] for each in logs] == ["broker.away", "broker.back"]
+            await eventually(lambda: sender.alarm is None and at_worker.alarm is None)
+    assert Counter(each["event"] for each in logs) == {"broker.away": 2, "broker.back": 2}, "once each"
 
 
 async def test_a_broker_that_is_away_at_the_start_is_waited_for(queue: Queue) -> None:
@@ -272,19 +272,17 @@ async def test_running_jobs_outlive_the_connection(queue: Queue) -> None:
         await eventually(lambda: jobs.finish() or job_ids[1] in jobs.woken)
 
 
-@pytest.mark.parametrize("capacity", [0, 4])
-async def test_connections_do_not_outlive_their_use(capacity: int, queue: Queue) -> None:
-    async with at_work(worker(queue, Jobs(capacity))) as dispatcher:
-        await dispatcher.send(uuid7())
+async def test_connections_do_not_outlive_their_use(queue: Queue) -> None:
+    async with at_work(api(queue)) as sender, at_work(worker(queue, Jobs())) as at_worker:
+        await asyncio.gather(sender.send(uuid7()), at_worker.send(uuid7()))
         await asyncio.sleep(CHECK_INTERVAL)
         used = queue.relay.connections
-        for _ in range(2):
-            queue.relay.freeze()
-            await eventually(lambda: dispatcher.alarm)
-            await asyncio.sleep(2 * CALL_TIMEOUT)  # and some attempts
-            queue.relay.thaw()
-            await eventually(lambda: dispatcher.alarm is None)
-            await eventually(lambda: queue.relay.connections <= used, seconds=5)
+        queue.relay.freeze()
+        await eventually(lambda: sender.alarm and at_worker.alarm)
+        await asyncio.sleep(2 * CALL_TIMEOUT)  # and some attempts
+        queue.relay.thaw()
+        await eventually(lambda: sender.alarm is None and at_worker.alarm is None)
+        await eventually(lambda: queue.relay.connections <= used, seconds=5)
     await eventually(lambda: not queue.relay.connections, seconds=5)
 
 

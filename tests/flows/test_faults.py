@@ -75,8 +75,12 @@ def put(server: Server, upload: dict[str, Any]) -> httpx2.Response:
     return httpx2.put(f"{server.url}{url.path}?{url.query}", content=CONTENT, headers=upload["headers"])
 
 
+def serving(data_dir: Path, **settings: str) -> Server:
+    return Server(data_dir, SETTINGS | settings, module="tests.support.impatient")
+
+
 def armed(data_dir: Path, fault: str) -> Server:
-    return Server(data_dir, SETTINGS | {"FAULT": fault})
+    return serving(data_dir, FAULT=fault)
 
 
 def outlive(server: Server, life: Life, *, stop: bool) -> None:
@@ -113,7 +117,7 @@ def test_killed_at(
         life = Life(server)
         outlive(server, life, stop=stop)
     restarted_at = time.monotonic()
-    with Server(tmp_path / "var", SETTINGS) as server:
+    with serving(tmp_path / "var") as server:
         life.live(server)
         ledger.settle()
         record_property("fault", f"{fault}: all settled {time.monotonic() - restarted_at:.1f} s after the restart")
@@ -124,14 +128,14 @@ def test_killed_at(
 def test_killed_in_the_middle_of_a_sweep(tmp_path: Path) -> None:
     """Two lives: the first leaves a lost lease behind, the second dies while taking it back."""
     ledger = Ledger(tmp_path / "var")
-    with Server(tmp_path / "var", SETTINGS) as server:
+    with serving(tmp_path / "var") as server:
         life = Life(server)
         job = life.user.start(life.user.upload()["id"], params={"seconds": 30})
         until(lambda: life.user.job(job["id"])["state"] == "RUNNING")
         server.kill()
     assert armed(tmp_path / "var", "rescue.midway:1").launch().wait(20) == -signal.SIGKILL
     assert ledger.rows(select(jobs))[0].state == "RUNNING", "the sweep was one transaction"
-    with Server(tmp_path / "var", SETTINGS) as server:
+    with serving(tmp_path / "var") as server:
         user = life.user.at(server)
         until(lambda: user.job(job["id"])["attempt"] == 2)
         assert user.http.post(f"/jobs/{job['id']}/cancel").status_code == 202

@@ -123,7 +123,7 @@ def test_orphans_and_abandoned_uploads_are_swept(prefix: Prefix, tmp_path: Path)
         kept = server.register().upload()
         left = keys(kept) | {"documents/README"}
         until(lambda: (prefix.objects().keys(), prefix.uploads()) == (left, []))
-        time.sleep(3)
+        time.sleep(2)  # and one more sweep
         assert prefix.objects().keys() == left
 
 

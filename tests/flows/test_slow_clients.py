@@ -12,11 +12,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from app.files.pace import RATE_WINDOW
-from app.server.protocol import HEADER_TIMEOUT
 from tests.api.test_uploads import END, FORM, LARGE, answered, begun, part
 from tests.flows.test_memory import MEGABYTE, PdfOf, upload
 from tests.support.factories import pdf
+from tests.support.impatient import HEADER_TIMEOUT, RATE_WINDOW
 from tests.support.invariants import Ledger
 from tests.support.server import Server
 from tests.support.user import User
@@ -146,7 +145,7 @@ def p99(calls: Iterable[Callable[[], httpx2.Response]]) -> float:
 
 @pytest.mark.long
 def test_slow_clients_are_cut_off_and_hardly_slow_the_others_down(tmp_path: Path) -> None:
-    with Server(tmp_path / "var", {"UPLOAD_IDLE_SECONDS": "5"}) as server:
+    with Server(tmp_path / "var", {"UPLOAD_IDLE_SECONDS": "3"}, module="tests.support.impatient") as server:
         user, small = server.register(), pdf()
 
         def measure() -> tuple[float, float]:

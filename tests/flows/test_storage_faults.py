@@ -18,9 +18,9 @@ from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
 
 from app.errors import NotFound, StorageUnavailable
-from app.files.pace import RATE_WINDOW
 from app.storage.local import LocalStorage
 from tests.support.factories import PDF_TYPE, pdf
+from tests.support.impatient import RATE_WINDOW
 from tests.support.inprocess import Process
 from tests.support.server import Server
 from tests.support.user import PASSWORD
@@ -28,14 +28,14 @@ from tests.support.user import PASSWORD
 
 def test_a_slow_upload_is_not_taken_for_an_abandoned_one(tmp_path: Path) -> None:
     """The metadata part trickles in for longer than the grace, while the file waits in staging."""
-    with Server(tmp_path / "var", {"ORPHAN_GRACE_SECONDS": "0.8"}) as server:
+    with Server(tmp_path / "var", {"ORPHAN_GRACE_SECONDS": "0.5"}) as server:
         user = server.register()
         file = pdf("x" * 600_000)
         head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="slow.pdf"\r\n\r\n' + file
 
         def trickle() -> Iterator[bytes]:
             yield head + b'\r\n--b\r\nContent-Disposition: form-data; name="metadata"\r\n\r\n{'
-            for _ in range(15):
+            for _ in range(7):
                 time.sleep(0.2)
                 yield b" " * 1000
             yield b"}\r\n--b--\r\n"
@@ -43,7 +43,7 @@ def test_a_slow_upload_is_not_taken_for_an_abandoned_one(tmp_path: Path) -> None
         kind = {"Content-Type": "multipart/form-data; boundary=b"}
         answer = user.http.post("/documents", content=trickle(), headers=kind)
         assert answer.status_code == 201, answer.text
-        time.sleep(2)
+        time.sleep(1.2)
         assert user.http.get(f"/documents/{answer.json()['id']}/content").content == file
 
 
@@ -117,10 +117,9 @@ def away(root: Path, *, mount_point: bool) -> None:
         root.mkdir()
 
 
-@pytest.mark.long
 def test_a_fast_beginning_earns_no_slow_end(tmp_path: Path) -> None:
     """The minimum rate holds over each window: 500 KB at once do not pay for a trickle afterwards."""
-    with Server(tmp_path / "var", {"UPLOAD_MIN_RATE": "10000"}) as server:
+    with Server(tmp_path / "var", {"UPLOAD_MIN_RATE": "10000"}, module="tests.support.impatient") as server:
         user = server.register()
         head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="slow.pdf"\r\n\r\n%PDF-1.7\n'
         request = (

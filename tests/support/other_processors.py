@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from app import wiring
+from app.jobs import rescuer
 from app.processors.base import Params, Permanent, Report, Source
+from app.server import lifespan
 
 VARIABLE = "PROCESSORS_OF_TEST"
 
@@ -96,5 +98,7 @@ OUTPUTS: dict[str | None, Any] = {
 }
 
 if __name__ == "__main__":
+    rescuer.UNSERVED_SECONDS = wiring.UNSERVED_SECONDS = 1.0
+    lifespan.EXIT_SECONDS = 3.0
     wiring.PROCESSORS = tuple(map(Processor, os.environ[VARIABLE].split()))
     runpy.run_module("app", run_name="__main__", alter_sys=True)
