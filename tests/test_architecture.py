@@ -210,7 +210,10 @@ def strings(tree: ast.AST) -> Iterator[str]:
     """Every text in the code, those that an f-string is made of too, but for what is logged, and examples."""
     for node in ast.iter_child_nodes(tree):
         match node:
-            case ast.Call(func=ast.Attribute(value=ast.Name(id="log"))) | ast.keyword(arg="json_schema_extra" | "examples"):
+            case (
+                ast.Call(func=ast.Attribute(value=ast.Name(id="log")))
+                | ast.keyword(arg="json_schema_extra" | "examples")
+            ):
                 continue
             case ast.Constant(value=str(text)):
                 yield text
