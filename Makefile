@@ -11,6 +11,9 @@ UV := .venv/uv-$(UV_VERSION)/bin/uv
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 
+# Or every process that tests start would compile all modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install run demo up down test torture mutants bench growth soak measure lint lock clean
 

@@ -234,6 +234,7 @@ def test_processes_of_one_service_do_not_dispute_each_other(place: Place, tmp_pa
         for user in users:
             user.upload()
         marks.add(place.mark())
+        time.sleep(0.1)
     for server in servers:
         assert alarms(server) == {}
         assert not server.logs("storage.disputed")
