@@ -29,7 +29,7 @@ class Skipped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Chore:
-    """A piece of maintenance that is run `every` so many seconds, for the first time that long after the start.
+    """A piece of maintenance that is run every `every` seconds, first that long after the start.
 
     If it is `shared`, one process does it for all that use the database.
     """

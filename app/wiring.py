@@ -130,7 +130,7 @@ class Services:
         await self.runner.drain(seconds)
 
     async def close(self) -> None:
-        """Last thing, after `run` was cancelled: let go of everything."""
+        """Close all connections. Call it last, after `run` was cancelled."""
         await self.drain(0)
         await self.dispatcher.close()
         await self.claim.end()
@@ -188,15 +188,14 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
 
 
 def _chores(db: Database, claim: Claim, orphans: Orphans, settings: Settings) -> tuple[Chore, ...]:
-    expire = partial(expire_uploads, db, orphans, grace=settings.orphan_grace_seconds)
-    often = settings.lease_seconds / 2
+    often, grace = settings.lease_seconds / 2, settings.orphan_grace_seconds
     return (
         Chore("mark", REFRESH, claim.refresh),
         Chore("idempotency-keys", often, partial(idempotency.forget_expired, db)),
         Chore("logins", often, partial(forget_expired_logins, db)),
-        Chore("uploads", often, expire),
-        Chore("discarded-files", settings.orphan_grace_seconds, partial(files.forget_discarded, db), shared=True),
-        Chore("orphan-files", settings.orphan_grace_seconds, orphans.sweep, shared=True),
+        Chore("uploads", often, partial(expire_uploads, db, orphans, grace=grace)),
+        Chore("discarded-files", grace, partial(files.forget_discarded, db, grace), shared=True),
+        Chore("orphan-files", grace, orphans.sweep, shared=True),
     )
 
 
@@ -265,7 +264,7 @@ def _database(settings: Settings, *, statement_timeout: float | None = None) -> 
 
 @contextmanager
 def _writable(variable: str) -> Iterator[None]:
-    """A folder must take what the adapter makes in it at once."""
+    """Turn an OSError into a ConfigurationError that names the variable."""
     try:
         yield
     except OSError as error:

@@ -8,9 +8,8 @@ from sqlalchemy import Column, ColumnElement, Connection, Row, Table, delete, li
 
 from app.database.base import Database, now
 
-BATCH = (
-    2000  # rows; some 10 ms of a statement, so a small part of its timeout and of the time that SQLite's lock is held
-)
+# Rows. They take some 10 ms: a small part of a statement's timeout, and of the time that SQLite's lock is held.
+BATCH = 2000
 
 _ROW_ADDRESS = {"postgresql": "ctid", "sqlite": "rowid"}
 

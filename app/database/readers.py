@@ -20,8 +20,8 @@ _READ_TIMEOUT = 30.0  # seconds that a read waits for a thread while none become
 _INTERRUPT_INTERVAL = 0.1  # seconds between interrupts of a unit that nobody waits for: each ends one statement
 
 # What a unit may take on the event loop. A list of 100 documents takes 2,000 to 9,000 steps, a search through all
-# documents 13 for each of them. 10,000 steps take 0.1 to 1 ms, but for two kinds of a step that may be long: one reads
-# a whole value, so its length is limited, too, and one counts a whole table, which no request does.
+# documents 13 for each of them. 10,000 steps take 0.1 to 1 ms where values are short. One step reads a whole value, so
+# its length is limited, too; and no request counts a whole table, or reads thousands of values of nearly that length.
 _STEPS = 1000  # steps of SQLite's virtual machine between two calls of the progress handler
 _MAX_CALLS = 10
 _MAX_LENGTH = 100_000  # bytes of a value

@@ -183,12 +183,14 @@ def complete(conn: Connection, document: Document, file: File) -> Document | Non
 
 
 def reject(conn: Connection, document: Document, error: Failure) -> bool:
-    """Reject an upload for good, and discard its file, unless it is complete or already rejected. Return whether."""
+    """Reject an upload for good unless it is complete or already rejected, and return whether it was.
+
+    From then on its bytes may be removed. The file's row stays for as long as the document.
+    """
     at = (documents.c.id == document.id, documents.c.status == Status.INITIATED, documents.c.error.is_(null()))
     values = {"error": error.model_dump(), "version": documents.c.version + 1, "updated_at": now()}
     rejected = conn.execute(update(documents).where(*at).values(**values)).rowcount == 1
     if rejected:
-        files_repository.discard(conn, [file_of(conn, document.id).id])
         _record(conn, document, DocumentUploadRejected(error=error))
     return rejected
 

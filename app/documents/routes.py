@@ -78,6 +78,7 @@ _CONTENT_RANGE = {"Content-Range": header("The bytes sent, and the size of the f
         **raises(
             *_RECEIVING,
             *_REFUSING,
+            errors.RequestInProgress,
             errors.UnsafeArchive,
             errors.UnsupportedMediaType,
             errors.ValidationFailed,

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+import structlog
 from pydantic import ValidationError
 from sqlalchemy import Connection
 from uuid_utils.compat import uuid7
@@ -41,6 +42,8 @@ from app.telemetry import faults, metrics
 from app.upkeep import Skipped
 from app.web import pagination
 from app.web.problems import invalid
+
+log = structlog.get_logger()
 
 DOWNLOAD_TIMEOUT = 5.0  # seconds that a download waits while no other ends
 
@@ -185,14 +188,21 @@ class DocumentService:
         except OutcomeUnknown:
             raise  # the document may exist and need its file; if it does not, upkeep removes the file
         except AppError:
-            await self._storage.delete(file.key)
+            await self._remove_unused(file)
             raise
         faults.hit("upload.after_commit")
         if answer.replayed:
-            await self._storage.delete(file.key)
+            await self._remove_unused(file)
         else:
             metrics.uploaded_bytes.inc(file.size)
         return answer
+
+    async def _remove_unused(self, file: File) -> None:
+        """Remove a file that got no document. Where that fails, upkeep does so, and the answer stays what it is."""
+        try:
+            await self._storage.delete(file.key)
+        except AppError as error:
+            log.warning("storage.left_behind", key=file.key, reason=error.code)
 
     async def _sent(self, file: File, start: int, length: int) -> AsyncIterator[bytes]:
         """Yield the file's chunks, limited until the last one is sent or the client disconnects."""

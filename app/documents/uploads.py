@@ -73,7 +73,7 @@ class UploadService:
 
         `base_url` is the service's own as the client sees it, `key` the Idempotency-Key if there is one.
 
-        Raises PayloadTooLarge, RequestInProgress, IdempotencyKeyReused.
+        Raises PayloadTooLarge, IdempotencyKeyReused.
         """
         if wanted.size > self._settings.max_upload_bytes:
             raise PayloadTooLarge

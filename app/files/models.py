@@ -26,7 +26,7 @@ files = Table(
     # NULL until the bytes are here and verified; size and content type are then what was announced.
     Column("sha256", String(64)),
     Column("created_at", UTCDateTime, nullable=False),
-    # When the last that referred to it was deleted. The row is kept for a while: its bytes are known to be removable.
+    # When its document was deleted. The row is kept for a while, so that a sweep knows that the bytes may be removed.
     Column("discarded_at", UTCDateTime),
     Index("ix_files_discarded", "discarded_at", sqlite_where=_DISCARDED, postgresql_where=_DISCARDED),
 )

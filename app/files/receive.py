@@ -91,8 +91,7 @@ class Receiver:
         """Feed the whole stream to the body, for up to `longest` seconds, and the file in it to the storage.
 
         In the block all bytes are here: verify them, then commit. Leaving it otherwise, for any reason, leaves nothing
-        behind. Raises RequestTimeout, TooBusy,
-        StorageFull, StorageUnavailable, and what the body raises.
+        behind. Raises RequestTimeout, TooBusy, StorageFull, StorageUnavailable, and what the body raises.
         """
         limits = self._settings
         longest = min(longest, limits.upload_max_seconds)

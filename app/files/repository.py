@@ -26,7 +26,7 @@ def verify(conn: Connection, file: File) -> None:
 
 
 def discard(conn: Connection, file_ids: Collection[UUID]) -> list[str]:
-    """Say that nothing refers to these files any more. Returns their keys: the bytes may be removed."""
+    """Mark files that nothing refers to any more. Returns their keys: the bytes may be removed."""
     discarded = update(files).where(files.c.id.in_(file_ids)).values(discarded_at=now()).returning(files.c.key)
     return list(conn.scalars(discarded))
 
@@ -37,6 +37,9 @@ def known(conn: Connection, keys: Sequence[str]) -> dict[str, bool]:
     return dict(conn.execute(query).all())
 
 
-async def forget_discarded(db: Database) -> None:
-    """Delete the rows of files that were discarded long ago, however many."""
-    await delete_expired(db, files.c.discarded_at, kept=KEPT_SECONDS)
+async def forget_discarded(db: Database, grace: float) -> None:
+    """Delete the rows of files that were discarded long ago, however many, and never before two sweeps have seen them.
+
+    `grace`: the age in seconds at which sweeps look at a file, and their interval.
+    """
+    await delete_expired(db, files.c.discarded_at, kept=max(KEPT_SECONDS, 3 * grace))

@@ -6,7 +6,6 @@ run ─┬─ kind.run ──> outcome ──> settle (fenced)
 
 import asyncio
 import time
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -125,10 +124,15 @@ class Attempt:
             asked_at = time.monotonic()
             if ended or asked_at >= renew_at or self._progress != shown:
                 progress = self._progress
-                with suppress(AppError):
-                    beat = partial(transitions.heartbeat, job=self.job, lease=self._lease, progress=progress)
+                beat = partial(transitions.heartbeat, job=self.job, lease=self._lease, progress=progress)
+                try:
                     if not await self._db.write(beat, urgent=True):
                         break
+                except AppError as error:  # the lease is ours until its end
+                    log.warning("job.lease_not_renewed", reason=error.code)
+                except Exception:
+                    log.exception("job.lease_not_renewed")
+                else:
                     self._lease_ends_at, renew_at = asked_at + self._lease, asked_at + self._lease / 3
                     shown = progress
             ended = await self._watch.wait(self.job.id, self._beat)

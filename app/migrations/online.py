@@ -28,8 +28,8 @@ def run(*statements: str) -> None:
 def change(*statements: str) -> None:
     """Run statements that lock a table against everybody, as `run` does.
 
-    Whoever comes after waits behind a lock that is only asked for. So this asks briefly, again and again, until the
-    reader that is in the way has ended. Raises DBAPIError after CHANGE_TIMEOUT.
+    A lock that is waited for blocks everybody who asks later. So this waits briefly, again and again, until the reader
+    that is in the way has ended. Raises DBAPIError after CHANGE_TIMEOUT.
     """
     run(f"SET lock_timeout = '{LOCK_TIMEOUT}s'")
     for statement in statements:

@@ -60,7 +60,7 @@ def queue_of(processor: str, version: str = "") -> str:
 
 
 def _failure(error: ProcessingError | AppError) -> Failure:
-    """What is told of an error: of bounded length, and without what no database or JSON can hold."""
+    """The recorded form of an error: truncated, with NUL and surrogates replaced."""
 
     def clean(text: str, length: int) -> str:
         return text[:length].encode("utf-8", "replace").decode().replace("\0", "?")

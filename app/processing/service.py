@@ -73,8 +73,7 @@ class ProcessingService:
         """Accept a document for processing, in one transaction: key, document, job and events, or nothing.
 
         Returns the answer, and the job to `wake` a worker for if this call has created one.
-        Raises NotFound, UnknownProcessor, ValidationFailed, UploadIncomplete, JobInProgress, RequestInProgress,
-        IdempotencyKeyReused.
+        Raises NotFound, UnknownProcessor, ValidationFailed, UploadIncomplete, JobInProgress, IdempotencyKeyReused.
         """
         wanted = self._requested(request)
         body, path = request.model_dump(mode="json"), f"/documents/{document_id}/process"

@@ -16,10 +16,14 @@ class Target(BaseModel):
     @classmethod
     def of(cls, query: str, **named: str) -> Self:
         """Return the target. Raises ValueError for an option that is unknown, repeated or wrong."""
-        pairs = [*named.items(), *parse_qsl(query, keep_blank_values=True)]
-        if len(dict(pairs)) < len(pairs):
-            raise ValueError("says something twice")
-        return cls.model_validate(dict(pairs))
+        options = parse_qsl(query, keep_blank_values=True)
+        known = sorted(cls.model_fields.keys() - named.keys())
+        for name, _ in options:
+            if name not in known:
+                raise ValueError(f"has an unknown option: {name!r:.40}; it may have: {', '.join(known)}")
+        if len(dict(options)) < len(options):
+            raise ValueError("has an option twice")
+        return cls.model_validate(named | dict(options))
 
 
 def split(url: str) -> tuple[str, str]:

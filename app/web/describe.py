@@ -24,7 +24,7 @@ def raises(
         found += [errors.ValidationFailed, errors.RequestTimeout, errors.PayloadTooLarge, errors.UnsupportedMediaType]
         found += [errors.DatabaseUnavailable, errors.StorageFull]
     if keyed:
-        found += [errors.MalformedIdempotencyKey, errors.RequestInProgress, errors.IdempotencyKeyReused]
+        found += [errors.MalformedIdempotencyKey, errors.IdempotencyKeyReused]
     responses: dict[int | str, dict[str, Any]] = {}
     for error in sorted(found, key=attrgetter("status")):
         response = responses.setdefault(error.status, _response(error.status))

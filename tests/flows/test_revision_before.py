@@ -4,8 +4,10 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -17,6 +19,7 @@ from sqlalchemy import JSON, Connection, MetaData, Table, delete, insert, text, 
 
 from app import migrations
 from app.auth.passwords import ARGON2
+from app.migrations import online
 from tests.support import databases
 from tests.support.factories import PDF_TYPE, pdf
 from tests.support.server import Server, until
@@ -271,6 +274,54 @@ def test_a_key_that_the_other_has_only_reserved_is_free(old: Before) -> None:
             conn.execute(insert(keys).values(row | {"expires_at": now() + timedelta(seconds=30)}))
         again = user.upload(CONTENT, key="second")
         assert user.upload(CONTENT, key="second")["id"] == again["id"]
+
+
+@pytest.mark.postgresql
+def test_an_upload_that_is_completed_while_files_get_their_rows(old: Before, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner_id = old.register("ada@example.com")
+    announced = old.initiate(owner_id)
+    fill = online.by_batch
+
+    def fill_meanwhile(*arguments: str) -> None:
+        with old.engine.connect() as conn, ThreadPoolExecutor(1) as thread:
+            documents = old.table("documents")
+            completed = {"status": "UPLOADED", "version": 2, "sha256": SHA256}
+            conn.execute(update(documents).where(documents.c.id == announced.hex).values(completed))
+            commit = thread.submit(lambda: (time.sleep(0.5), conn.commit()))
+            fill(*arguments)
+            commit.result()
+
+    monkeypatch.setattr(online, "by_batch", fill_meanwhile)
+    databases.database(old.data_dir).migrate()
+    with old.engine.connect() as conn:
+        assert conn.execute(text("SELECT sha256, discarded_at FROM files")).all() == [(SHA256, None)]
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("step", ["change", "by_batch", "run", "build_index"])
+def test_a_migration_that_dies_between_two_steps_is_run_again(
+    old: Before, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step commits by itself."""
+    documents = {old.upload(old.register("ada@example.com")) for _ in range(1)}
+    revision = import_module("app.migrations.versions.0007_files")
+
+    class Dies:
+        def __getattr__(self, name: str) -> Any:
+            if name == step:
+                raise RuntimeError("killed")
+            return getattr(online, name)
+
+    with monkeypatch.context() as dying:
+        dying.setattr(revision, "online", Dies())
+        with pytest.raises(RuntimeError):
+            databases.database(old.data_dir).migrate()
+    databases.database(old.data_dir).migrate()
+    with old.engine.connect() as conn:
+        found = conn.execute(text("SELECT d.id FROM documents d JOIN files f ON f.id = d.file_id")).scalars()
+        assert {UUID(str(each)) for each in found} == documents
+        indexes = conn.execute(text("SELECT indexname FROM pg_indexes WHERE tablename = 'files'")).scalars()
+        assert set(indexes) == {"pk_files", "uq_files_key", "ix_files_discarded"}
 
 
 @pytest.mark.postgresql

@@ -55,7 +55,7 @@ class Ledger:
         current = {(row.document_id, row.job_id) for row in self.rows(select(results))}
         kept = {row.id: row for row in self.rows(select(models.files).where(models.files.c.discarded_at.is_(None)))}
         assert {row.key for row in kept.values()} >= {f"documents/{name}" for name in files}
-        assert {row.file_id for row in rows if not row.error or row.status != "INITIATED"} == set(kept)
+        assert {row.file_id for row in rows} == set(kept)
         for row in rows:
             assert ((row.id, row.job_id) in current) == (row.status == "COMPLETED")
             _check_story(row, stories["document_id"][row.id])

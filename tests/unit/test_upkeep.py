@@ -188,7 +188,7 @@ async def test_what_has_expired_goes_in_bounded_batches_and_nothing_else(
     with context.acting("worker:w"):
         await db.write(announce)
     await db.write(discard)
-    await files_repository.forget_discarded(db)
+    await files_repository.forget_discarded(db, 60.0)
     assert await count(db, files) == 480
     await idempotency.forget_expired(db)
     await auth.forget_expired(db)

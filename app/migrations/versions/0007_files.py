@@ -13,7 +13,7 @@ revision = "0007"
 down_revision = "0006"
 
 _KEPT_DAYS = 30  # that a deleted document's file is remembered
-_DISCARDED = sa.text("discarded_at IS NOT NULL")
+_DISCARDED = "discarded_at IS NOT NULL"
 _FACTS = "id, key, content_type, size, sha256, created_at"
 _VERIFIED = "CASE WHEN {0}.status <> 'INITIATED' THEN {0}.sha256 END"
 _DELETED = "event IN ('document.deleted', 'document.upload_expired')"
@@ -22,6 +22,7 @@ _DELETED = "event IN ('document.deleted', 'document.upload_expired')"
 def upgrade() -> None:
     if op.get_context().dialect.name == "sqlite":
         _create_files()
+        op.create_index("ix_files_discarded", "files", ["discarded_at"], unique=False, sqlite_where=sa.text(_DISCARDED))
         op.add_column("documents", sa.Column("file_id", sa.Uuid(), nullable=True))
         for statement in _SQLITE:
             op.execute(statement)
@@ -31,7 +32,8 @@ def upgrade() -> None:
             _create_files()
         online.change("ALTER TABLE documents ADD COLUMN IF NOT EXISTS file_id UUID", *_POSTGRESQL)
         online.by_batch("documents", "id", _FILL)
-        online.run(_DISCARD_DELETED_MEANWHILE, _REMEMBER_DELETED)
+        online.run(_VERIFY_COMPLETED_MEANWHILE, _DISCARD_DELETED_MEANWHILE, _REMEMBER_DELETED)
+        online.build_index("ix_files_discarded", "files", ["discarded_at"], _DISCARDED)
 
 
 def _create_files() -> None:
@@ -46,14 +48,6 @@ def _create_files() -> None:
         sa.Column("discarded_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_files")),
         sa.UniqueConstraint("key", name=op.f("uq_files_key")),
-    )
-    op.create_index(
-        "ix_files_discarded",
-        "files",
-        ["discarded_at"],
-        unique=False,
-        sqlite_where=_DISCARDED,
-        postgresql_where=_DISCARDED,
     )
 
 
@@ -93,7 +87,7 @@ _SQLITE = (
         UPDATE files SET size = NEW.size, sha256 = NEW.sha256 WHERE id = NEW.file_id;
     END
     """,
-    # By the event, and not by the row: one that goes behind the service's back leaves its file alone.
+    # By the event, and not by the row: if an operator deletes a document's row by hand, its file is left alone.
     f"""
     CREATE TRIGGER discard_file_of_0005 AFTER INSERT ON events WHEN NEW.{_DELETED} BEGIN
         UPDATE files SET discarded_at = {_NOW} WHERE id = NEW.document_id AND discarded_at IS NULL;
@@ -106,7 +100,7 @@ _SQLITE = (
 
 
 def _postgresql_file(row: str) -> str:
-    """As `_sqlite_file`."""
+    """The same for PostgreSQL."""
     return f"{row}.id, 'documents/' || {row}.id, {row}.content_type, {row}.size, {_VERIFIED.format(row)}"
 
 
@@ -156,6 +150,11 @@ _FILL = f"""
     )
     UPDATE documents SET file_id = id WHERE file_id IS NULL AND id > :after AND id <= :last
 """  # noqa: S608 - names of our own
+# Uploads whose completion had begun before the triggers were there, and ended after their row was read.
+_VERIFY_COMPLETED_MEANWHILE = """
+    UPDATE files f SET sha256 = d.sha256, size = d.size FROM documents d
+    WHERE d.file_id = f.id AND f.sha256 IS NULL AND d.status <> 'INITIATED'
+"""
 _DISCARD_DELETED_MEANWHILE = """
     UPDATE files f SET discarded_at = statement_timestamp()
     WHERE discarded_at IS NULL AND NOT EXISTS (SELECT FROM documents d WHERE d.id = f.id)
