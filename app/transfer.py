@@ -22,6 +22,7 @@ from app.errors import ConfigurationError, NotFound
 from app.events import events
 from app.files.claim import Claim
 from app.files.models import File, files
+from app.files.repository import known
 from app.storage.base import Storage
 from app.telemetry import faults
 from app.upkeep import Skipped
@@ -80,6 +81,7 @@ class Transfer:
         if self.source_storage is not None and self.target_storage is not None:
             await self.source_storage.open()
             await self.target_storage.open()
+            await _require_known_files(target, self.source_storage)
             await _require_own_files(target, self.target_storage)
             complete = await _copy_files(target, self.source_storage, self.target_storage, report)
         await _require_unchanged(source, target, before, report)
@@ -169,6 +171,13 @@ async def _require_own_files(db: Database, storage: Storage) -> None:
         await claim.refresh(last=True)
     except (ConfigurationError, Skipped) as error:
         raise TransferError(f"the target storage is another service's ({error}). Transfer into an empty one") from None
+
+
+async def _require_known_files(db: Database, source: Storage) -> None:
+    """Raise TransferError if the database knows none of the files: nothing would be copied."""
+    keys = await source.sample()
+    if keys and not await db.read(partial(known, keys=keys)):
+        raise TransferError("the source storage has files, and the database of the target knows none of them")
 
 
 async def _files(db: Database) -> AsyncIterator[list[File]]:

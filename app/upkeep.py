@@ -1,4 +1,4 @@
-"""Maintenance as named chores: what runs now and then in every process, and never as a job."""
+"""Maintenance as named chores: what runs now and then in every process, and never as a job. `wiring` lists them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence

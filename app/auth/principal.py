@@ -1,4 +1,4 @@
-"""Who makes a request, and what it may do."""
+"""Who makes a request, and what it may do: each router names the scope that it needs."""
 
 from contextvars import ContextVar
 from dataclasses import dataclass

@@ -55,7 +55,12 @@ class Prepared:
         if conn.dialect.driver != "pysqlite":
             return [dict(row) for row in conn.execute(self._statement, values).mappings()]
         compiled = self._compiled(conn.dialect, values)
-        return [compiled.row(row) for row in execute(conn, compiled.sql, compiled.bind(values)).fetchall()]
+        cursor = execute(conn, compiled.sql, compiled.bind(values))
+        try:
+            found = cursor.fetchall()
+        except sqlite3.Error as error:
+            raise _translated(compiled.sql, error) from error
+        return [compiled.row(row) for row in found]
 
     def count(self, conn: Connection, values: Values) -> int:
         """Execute the statement and return how many rows it changed. Raises DBAPIError."""
@@ -78,8 +83,12 @@ def execute(conn: Connection, sql: str, parameters: list[Any]) -> sqlite3.Cursor
     try:
         cursor: sqlite3.Cursor = driver.execute(sql, parameters)
     except sqlite3.Error as error:
-        raise DBAPIError.instance(sql, parameters, error, sqlite3.Error, hide_parameters=True) from error
+        raise _translated(sql, error) from error
     return cursor
+
+
+def _translated(sql: str, error: sqlite3.Error) -> Exception:
+    return DBAPIError.instance(sql, None, error, sqlite3.Error, hide_parameters=True)
 
 
 def _compile(statement: Statement, dialect: Dialect, names: tuple[str, ...]) -> _Compiled:

@@ -142,7 +142,7 @@ class DocumentService:
         """
         with suppress(Skipped):
             await self._claim.confirm_deletion()
-            await self._storage.delete(key)
+            await self._remove(key)
 
     async def content(self, file: File, start: int, length: int) -> AsyncIterator[bytes]:
         """Return up to `length` bytes of a stored file from `start` on, in chunks.
@@ -188,21 +188,21 @@ class DocumentService:
         except OutcomeUnknown:
             raise  # the document may exist and need its file; if it does not, upkeep removes the file
         except AppError:
-            await self._remove_unused(file)
+            await self._remove(file.key)
             raise
         faults.hit("upload.after_commit")
         if answer.replayed:
-            await self._remove_unused(file)
+            await self._remove(file.key)
         else:
             metrics.uploaded_bytes.inc(file.size)
         return answer
 
-    async def _remove_unused(self, file: File) -> None:
-        """Remove a file that got no document. Where that fails, upkeep does so, and the answer stays what it is."""
+    async def _remove(self, key: str) -> None:
+        """Remove a file that has no document. Where that fails, upkeep does so, and the answer stays what it is."""
         try:
-            await self._storage.delete(file.key)
+            await self._storage.delete(key)
         except AppError as error:
-            log.warning("storage.left_behind", key=file.key, reason=error.code)
+            log.warning("storage.left_behind", key=key, reason=error.code)
 
     async def _sent(self, file: File, start: int, length: int) -> AsyncIterator[bytes]:
         """Yield the file's chunks, limited until the last one is sent or the client disconnects."""

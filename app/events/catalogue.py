@@ -5,7 +5,7 @@ of this catalogue wrote them: a field may be added, but none may change its mean
 """
 
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, ClassVar, dataclass_transform
+from typing import Annotated, Any, ClassVar, dataclass_transform
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
@@ -17,6 +17,8 @@ class Failure(BaseModel):
     code: str = Field(examples=["password-protected"])
     detail: str = Field(examples=["The file is protected with a password."])
 
+
+_Fence = Annotated[int, Field(description="Rises with every attempt.")]
 
 CATALOGUE: dict[str, type["Event"]] = {}
 """Every event by its name."""
@@ -114,10 +116,8 @@ class JobQueued(TimelineEvent):
 
 
 class _AttemptEvent(TimelineEvent):
-    """`attempt` counts from 1, without those that a shutdown ended. `fence` rises with every attempt."""
-
-    attempt: int
-    fence: int
+    attempt: Annotated[int, Field(description="Counts from 1, without those that a shutdown ended.")]
+    fence: _Fence
 
 
 class JobStarted(_AttemptEvent):
@@ -150,7 +150,7 @@ class JobFenced(TimelineEvent):
     """An outcome was refused, because the worker no longer held the job."""
 
     name = "job.fenced"
-    fence: int
+    fence: _Fence
 
 
 class JobSucceeded(_AttemptEvent):

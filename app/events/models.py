@@ -47,17 +47,29 @@ class _AnyData:
 class TimelineItem(BaseModel):
     """One event of a document."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "example": {
+                "id": "01939f3e-5c00-7000-8000-000000000003",
+                "event": "document.status_changed",
+                "at": "2026-11-21T12:00:00.000Z",
+                "actor": "user:01939f3e-5c00-7000-8000-000000000009",
+                "request_id": "01939f3e-5c00-7000-8000-000000000004",
+                "job_id": "01939f3e-5c00-7000-8000-000000000002",
+                "data": {"old": "UPLOADED", "new": "PROCESSING"},
+            }
+        },
+    )
 
     id: UUID
     event: Annotated[str, WithJsonSchema({"type": "string", "enum": list(_SHOWN)})]
     at: datetime
-    actor: str = Field(examples=["user:01939f3e-5c00-7000-8000-000000000009"])
+    actor: str
     request_id: str | None
     job_id: UUID | None
     data: Annotated[dict[str, Any], _AnyData] = Field(
-        description="By the event, whose name each alternative has as its title.",
-        examples=[{"old": "UPLOADED", "new": "PROCESSING"}],
+        description="By the event, whose name each alternative has as its title."
     )
 
 

@@ -1,4 +1,7 @@
-"""What the URLs in settings share. Errors are ValueErrors that do not repeat a value, which may hold a password."""
+"""What `storage`, `database` and `broker` share, which parse the URLs in settings.
+
+Errors are ValueErrors that do not repeat a value, which may hold a password.
+"""
 
 import re
 from pathlib import Path

@@ -48,7 +48,7 @@ def shape(code: Code) -> Iterable[str]:
     files, functions = code.file_lines, code.function_lines
     private, untested = code.private_names
     names, thousands = code.public_names, code.lines_counted / 1000
-    yield f"{'':58}{'now':>8}{'limit':>8}"
+    yield f"{'':58}{'now':>8}{'limit':>8}   (!: beyond it)"
     yield _row("lines of app", code.lines, 10_400)
     yield _row("lines of its core", code.core_lines, 6_900)
     yield _row("public functions and classes per 1,000 lines", round(len(names) / thousands, 1), 18)

@@ -203,6 +203,13 @@ def test_there_and_back_by_way_of_a_bucket(old: Life, tmp_path: Path, prefix: Pr
         old.goes_on(server)
 
 
+@pytest.mark.usefixtures("old")
+def test_files_that_the_database_does_not_know_are_not_left_behind_in_silence(tmp_path: Path) -> None:
+    elsewhere = {"STORAGE_URL": f"file://{tmp_path / 'files'}"}
+    line = refused(tmp_path / "new", "--from-storage-url", f"file://{tmp_path / 'old/files'}", **elsewhere)
+    assert line == "transfer: the source storage has files, and the database of the target knows none of them"
+
+
 def test_first_only_the_files_move_then_only_the_rows(old: Life, tmp_path: Path) -> None:
     elsewhere = {"STORAGE_URL": f"file://{tmp_path / 'files'}"}
     settings = {"DATABASE_URL": sqlite(tmp_path / "old"), **elsewhere}

@@ -74,4 +74,4 @@ def test_the_example_in_the_description_is_what_is_sent(error: type[AppError]) -
 
 def test_a_route_with_an_idempotency_key_describes_how_one_is_refused() -> None:
     codes = {code for each in raises(keyed=True).values() for code in each["content"][PROBLEM]["examples"]}
-    assert {"malformed-idempotency-key", "request-in-progress", "idempotency-key-reused"} <= codes
+    assert {"malformed-idempotency-key", "idempotency-key-reused"} <= codes

@@ -15,7 +15,7 @@ from app.auth.principal import ALL_SCOPES, Principal
 from app.database import now
 from app.database.sqlite import SqliteDatabase
 from app.documents.service import DocumentService
-from app.errors import RequestTimeout
+from app.errors import RequestTimeout, StorageUnavailable
 from app.files.claim import Claim
 from app.files.multipart import Form
 from app.files.pace import paced
@@ -75,11 +75,18 @@ class Counting:
         return await self._db.write(unit)
 
 
-async def test_an_upload_with_a_key_is_one_commit(tmp_path: Path) -> None:
+class KeepsAll(LocalStorage):
+    """A storage that removes nothing."""
+
+    async def delete(self, key: str) -> None:
+        raise StorageUnavailable
+
+
+async def test_an_upload_with_a_key_is_one_commit_and_its_replay_needs_no_storage(tmp_path: Path) -> None:
     async def body() -> AsyncIterator[bytes]:
         yield HEAD.removesuffix(b"%PDF-1.7\n") + pdf() + b"\r\n--x--\r\n"
 
-    db, storage, settings = SqliteDatabase(tmp_path / "app.db"), LocalStorage(tmp_path / "files"), Settings()
+    db, storage, settings = SqliteDatabase(tmp_path / "app.db"), KeepsAll(tmp_path / "files"), Settings()
     db.migrate()
     owner: dict[str, Any] = {"id": uuid4(), "email": "a@b.c", "password_hash": "", "active": True}
     await db.write(lambda conn: conn.execute(insert(users).values(**owner, created_at=now())))
