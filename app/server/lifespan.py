@@ -19,7 +19,7 @@ from app.wiring import Services
 
 log = structlog.get_logger()
 
-_EXIT_SECONDS = 10.0  # that a process has to end after DRAIN_SECONDS
+EXIT_SECONDS = 10.0  # that a process has to end after DRAIN_SECONDS
 
 
 def lifespan(build: Callable[[], Services]) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
@@ -95,7 +95,7 @@ class _DrainOnSignal:
         faults.hit("shutdown.draining")
         seconds = self._services.settings.drain_seconds
         # The process ends then, whatever is in flight: a thread of somebody's work may go on for ever.
-        forced = threading.Timer(seconds + _EXIT_SECONDS, os._exit, [1])
+        forced = threading.Timer(seconds + EXIT_SECONDS, os._exit, [1])
         forced.daemon = True
         forced.start()
         await self._services.drain(seconds)
