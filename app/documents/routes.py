@@ -183,8 +183,7 @@ async def get_content(
     if unchanged(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     span = requested_span(request, file.size, headers["ETag"])
-    chunks = await service.content(file, span.start, span.length)
-    return StreamingResponse(chunks, span.status, headers | span.headers, file.content_type)
+    return StreamingResponse(await service.content(file, span), span.status, headers | span.headers, file.content_type)
 
 
 @deleting.delete(

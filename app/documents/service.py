@@ -41,6 +41,7 @@ from app.storage.base import Storage
 from app.telemetry import faults, metrics
 from app.upkeep import Skipped
 from app.web import pagination
+from app.web.conditional import Span
 from app.web.problems import invalid
 
 log = structlog.get_logger()
@@ -144,13 +145,13 @@ class DocumentService:
             await self._claim.confirm_deletion()
             await self._remove(key)
 
-    async def content(self, file: File, start: int, length: int) -> AsyncIterator[bytes]:
-        """Return up to `length` bytes of a stored file from `start` on, in chunks.
+    async def content(self, file: File, span: Span) -> AsyncIterator[bytes]:
+        """Return a span of a stored file, in chunks.
 
         Fetches the first chunk before it returns, so that errors come before the response begins. Raises NotFound,
         TooBusy, Unavailable.
         """
-        chunks = self._sent(file, start, length)
+        chunks = self._sent(file, span)
         first = await anext(chunks, b"")
         return _chained(first, chunks)
 
@@ -204,10 +205,10 @@ class DocumentService:
         except AppError as error:
             log.warning("storage.left_behind", key=key, reason=error.code)
 
-    async def _sent(self, file: File, start: int, length: int) -> AsyncIterator[bytes]:
-        """Yield the file's chunks, limited until the last one is sent or the client disconnects."""
+    async def _sent(self, file: File, span: Span) -> AsyncIterator[bytes]:
+        """Yield the span's chunks, limited until the last one is sent or the client disconnects."""
         async with self._downloads.acquire():
-            async for chunk in self._storage.read(file.key, start, length):
+            async for chunk in self._storage.read(file.key, span.start, span.length):
                 yield chunk
 
 
