@@ -38,7 +38,7 @@ MUTANTS = (
         "app.jobs.transitions:_HELD_BY_CLAIM",
         'jobs.c.fence == bindparam("claim")',
         "",
-        ("tests/flows/test_crashes.py", "tests/flows/test_state_machine.py"),
+        ("tests/flows/test_pull.py", "tests/flows/test_state_machine.py"),
     ),
     Mutant(
         "being held as a condition of finish",

@@ -15,8 +15,9 @@ from sqlalchemy import bindparam, func, insert, select, update
 
 from app.database import now
 from app.documents.models import documents
+from app.events.catalogue import Failure
 from app.jobs import repository, transitions
-from app.jobs.kinds import Waiting
+from app.jobs.kinds import Failed, Released, Succeeded, Waiting
 from app.jobs.models import jobs
 from app.jobs.transitions import EARLIEST
 from app.processors.simulated import SimulatedProcessor
@@ -105,6 +106,24 @@ def test_a_waiting_job_is_held_by_its_fence_until_its_time_is_over(idle: tuple[P
     assert not process.settle(job, Waiting(60)) or taken_over.fence == job.fence
     assert claimed(process, 1) == [job.id]
     assert not process.settle(job, Waiting(60)), "the fence has risen"
+
+
+def test_what_a_worker_writes_after_it_has_lost_its_job_to_another_counts_for_nothing(
+    idle: tuple[Process, Accept],
+) -> None:
+    process, accept = idle
+    accept()
+    one = dict.fromkeys(process.queues, 1)
+    (lost,) = process.write(transitions.claim_due, one, 1, -1.0, EARLIEST)
+    process.tick()
+    (held,) = process.write(transitions.claim_due, one, 1, 30.0, EARLIEST)
+    assert (held.id, held.fence) == (lost.id, lost.fence + 1)
+    assert not process.write(transitions.heartbeat, lost, 30.0, 0.5)
+    for outcome in (Succeeded({"by": "the first"}), Failed(Failure(code="x", detail="x")), Released(), Waiting(60)):
+        assert not process.settle(lost, outcome)
+        assert process.write(repository.get, held.id) == held
+    assert process.settle(held, Succeeded({"by": "the second"}))
+    assert process.write(repository.get, held.id).state == "SUCCEEDED"
 
 
 def test_a_processor_that_runs_one_at_a_time_leaves_the_others_queued(tmp_path: Path) -> None:
