@@ -146,7 +146,7 @@ MUTANTS = (
         "app.jobs.transitions:rescue",
         "jobs.c.locked_until <= now()",
         "",
-        ("tests/flows/test_crashes.py", "tests/flows/test_state_machine.py"),
+        ("tests/flows/test_pull.py", "tests/flows/test_state_machine.py"),
     ),
     Mutant(
         "a process pulls only from the queues that it serves",

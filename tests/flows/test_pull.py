@@ -126,6 +126,18 @@ def test_what_a_worker_writes_after_it_has_lost_its_job_to_another_counts_for_no
     assert process.write(repository.get, held.id).state == "SUCCEEDED"
 
 
+def test_a_lease_that_has_not_expired_is_left_alone_beside_one_that_has(idle: tuple[Process, Accept]) -> None:
+    process, accept = idle
+    for _ in range(2):
+        accept()
+    one = dict.fromkeys(process.queues, 1)
+    (silent,) = process.write(transitions.claim_due, one, 1, -1.0, EARLIEST)
+    (alive,) = process.write(transitions.claim_due, one, 1, 30.0, EARLIEST)
+    process.tick()
+    assert process.write(repository.get, silent.id).state == "QUEUED"
+    assert process.write(repository.get, alive.id) == alive
+
+
 def test_a_processor_that_runs_one_at_a_time_leaves_the_others_queued(tmp_path: Path) -> None:
     with (
         patch.object(SimulatedProcessor, "at_once", 1),
