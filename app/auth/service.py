@@ -211,6 +211,6 @@ def _revoke(
 
 
 def _record(conn: Connection, event: Event, user_id: UUID) -> None:
-    """Append an event of an account. Unless the operator acts, the user does, who has no access token for it."""
+    """Append an event of an account. Its actor is the context's, such as the operator; without one, the user."""
     with context.acting(context.actor.get() or context.user(user_id)):
         events.append(conn, event, user_id=user_id)

@@ -75,8 +75,8 @@ class PostgresqlDatabase:
         event.listen(self._engine.sync_engine, "invalidate", _terminate)
         # Without BEGIN and ROLLBACK a read costs one round trip; each statement has a snapshot of its own.
         self._readers = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        # The pool's own queue lets newcomers overtake those that wait. One connection is kept for urgent writes: while
-        # something locks a table for long, 20 requests/s that wait for it take all others for as long as a lease.
+        # The pool's own queue lets newcomers overtake those that wait. One connection is kept for urgent writes: when a
+        # table is locked for long, 20 requests/s that wait for it hold all the others for longer than a lease may last.
         self._connections = Limiter(pool_size - 1, POOL_TIMEOUT)
         self._urgent_connection = Limiter(1, POOL_TIMEOUT)
         self._unit_timeout = RETRY_TIMEOUT + statement_timeout

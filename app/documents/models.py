@@ -26,7 +26,7 @@ documents = Table(
     Column("id", Uuid, primary_key=True),
     Column("owner_id", Uuid, ForeignKey("users.id"), nullable=False),
     Column("filename", binary_text(255), nullable=False),
-    # No foreign key: without an index here, which every upload would pay for, it would be searched for in all rows.
+    # No foreign key: to delete a file would then read all documents, or every upload would pay for an index.
     Column("file_id", Uuid),
     # What the file's row says, for the list to filter and sort by. `sha256` may be announced and not verified.
     Column("content_type", String(100), nullable=False),

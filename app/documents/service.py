@@ -92,11 +92,7 @@ class DocumentService:
 
     async def stored(self, principal: Principal, document_id: UUID) -> tuple[Document, File]:
         """Return a document and its stored file. Raises NotFound, UploadIncomplete."""
-
-        def work(conn: Connection) -> tuple[Document, File]:
-            return owned(conn, principal.owner_id, document_id), repository.file_of(conn, document_id)
-
-        document, file = await self._db.read(work)
+        document, file = await self._db.read(lambda conn: owned_with_file(conn, principal.owner_id, document_id))
         if document.status is Status.INITIATED:
             raise UploadIncomplete
         return document, file
@@ -218,6 +214,11 @@ def owned(conn: Connection, owner_id: UUID, document_id: UUID) -> Document:
     if document is None:
         raise NotFound
     return document
+
+
+def owned_with_file(conn: Connection, owner_id: UUID, document_id: UUID) -> tuple[Document, File]:
+    """Return the owner's document and its file. Raises NotFound as `owned` does."""
+    return owned(conn, owner_id, document_id), repository.file_of(conn, document_id)
 
 
 def _metadata(sent: bytes) -> Metadata:

@@ -24,7 +24,7 @@ from app.database import Database, after_commit
 from app.documents import repository
 from app.documents.lifecycle import Status
 from app.documents.schemas import Document, NewUpload, Upload
-from app.documents.service import owned
+from app.documents.service import owned, owned_with_file
 from app.errors import (
     AlreadyStored,
     ContentTypeMismatch,
@@ -129,10 +129,7 @@ class UploadService:
         return document
 
     async def _owned(self, owner_id: UUID, document_id: UUID) -> tuple[Document, File]:
-        def work(conn: Connection) -> tuple[Document, File]:
-            return owned(conn, owner_id, document_id), repository.file_of(conn, document_id)
-
-        return await self._db.read(work)
+        return await self._db.read(lambda conn: owned_with_file(conn, owner_id, document_id))
 
     async def _upload(self, file: File, sha256: str | None, base_url: str) -> Upload:
         ttl = self._settings.upload_url_ttl

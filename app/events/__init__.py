@@ -60,16 +60,18 @@ def append(
     document_id: UUID | None = None,
     job_id: UUID | None = None,
 ) -> None:
-    """Insert an event of the context's actor and request in the current transaction. Its log line follows the
-    commit."""
+    """Insert an event in the current transaction, with the actor and the request id of the context.
+
+    It is logged after the commit.
+    """
     row = _row(event, user_id, document_id, job_id)
     _APPEND.count(conn, row)
     _announce(conn, event, row)
 
 
 def append_each(conn: Connection, event: Event, documents: Iterable[tuple[UUID, UUID]]) -> None:
-    """As `append`, for each of many documents, given as pairs of the user's id and the document's, in one round
-    trip."""
+    """Append the same event for each of many documents in one round trip. `documents`: pairs of user id and document
+    id."""
     rows = [_row(event, *document) for document in documents]
     if rows:
         conn.execute(_APPEND_EACH, rows)

@@ -1,8 +1,8 @@
 """Receiving a file: stream, staged, verified, published.
 
 There are three ways in. A multipart form and a PUT bring the bytes here (`receiving`); with a presigned URL they are in
-the storage already (`stored`). Whichever it is, a file has been verified, and survives a power cut, before its row is
-committed.
+the storage already (`stored`). Whichever it is, the file is verified, and survives a power cut, before its document is
+UPLOADED.
 """
 
 import asyncio

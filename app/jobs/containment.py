@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from typing import Any
 
 contained: ContextVar[bool] = ContextVar("contained", default=False)
-"""Where it is set, tasks made by the current task, and by those, raise Exited where they would end the process."""
+"""While it is set, the tasks that the current task makes, and theirs, raise Exited instead of ending the process."""
 
 
 class Exited(Exception):
@@ -17,7 +17,7 @@ class Exited(Exception):
 
 
 def install(loop: asyncio.AbstractEventLoop) -> None:
-    """Have the loop make its tasks so. The tasks of anybody else stay as they are."""
+    """Have the loop contain such tasks. Others are made as usual."""
     loop.set_task_factory(_task)
 
 

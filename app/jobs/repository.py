@@ -55,8 +55,10 @@ def page(
     document_id: UUID | None = None,
     queue_prefix: str | None = None,
 ) -> list[Job]:
-    """Up to `limit` jobs of the owner that follow `after`, newest first; only those that all given conditions hold
-    for. `queue_prefix` is the beginning of the queue's name."""
+    """Up to `limit` jobs of the owner that follow `after` and match every filter that is given, newest first.
+
+    `queue_prefix` is the beginning of the queue's name.
+    """
     query = select(jobs).where(jobs.c.owner_id == owner_id)
     if state is not None:
         # The index of the dead holds fewer than that of any state.
@@ -141,5 +143,5 @@ def unserved(conn: Connection, queues: Sequence[str], seconds: float) -> dict[st
 
 
 def record(conn: Connection, event: Event, job: Job) -> None:
-    """Append an event of this job. The caller's context has the actor, and the request that it is to be found under."""
+    """Append an event of this job. Actor and request id are those of the context."""
     events.append(conn, event, user_id=job.owner_id, document_id=job.document_id, job_id=job.id)

@@ -231,8 +231,10 @@ def was_settled(conn: Connection, job: Job) -> bool:
 
 
 def rescue(conn: Connection, kinds: Collection[str], error: Failure | None) -> list[Job]:
-    """Put jobs whose lease has expired back into the queue, due now, while they have tries left; with an `error`, end
-    those of these kinds that have none. A batch at the most."""
+    """Requeue jobs whose lease has expired and that have tries left, due now. A batch at the most.
+
+    With an `error`: end those of these kinds that have no tries left, with this error.
+    """
     expired = [IS_HELD, jobs.c.locked_until <= now()]
     values: dict[str, Any] = {"state": JobState.QUEUED, "run_at": now(), "queued_at": now(), **_UNLOCKED}
     if error:

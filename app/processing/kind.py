@@ -79,7 +79,7 @@ def _is_deeper(value: object, limit: int) -> bool:
     return True
 
 
-# A document's status by the end of its last job that was not cancelled, or of those that all were.
+# A document's status by the state of its latest job that was not cancelled; CANCELLED: all of its jobs were.
 _STATUS_AFTER = {
     JobState.SUCCEEDED: Status.COMPLETED,
     JobState.FAILED: Status.FAILED,
