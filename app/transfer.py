@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Select, Table, func, literal, select, tuple_
+from sqlalchemy import JSON, Connection, Select, String, Table, bindparam, func, literal, select, tuple_
 
 from app import migrations
-from app.database import Database, insert_on_conflict, metadata
+from app.database import Database, as_json, insert_on_conflict, json_text, metadata
 from app.errors import ConfigurationError, NotFound
 from app.events import events
 from app.files.claim import Claim
@@ -88,15 +88,20 @@ class Transfer:
         return complete
 
 
+def _tables() -> list[Table]:
+    """The tables to copy. What is derived from others, the database of the target derives itself."""
+    return [table for table in metadata.sorted_tables if not table.info.get("derived")]
+
+
 async def _copy_rows(source: Database, target: Database, report: _Report) -> None:
     """Copy all rows. Raises TransferError if the target already holds others."""
-    for table in metadata.sorted_tables:
+    for table in _tables():
         if foreign := await _missing(target, source, table):
             raise TransferError(
                 f"the target holds {foreign} row(s) of {table.name} that the source has not, or has otherwise: "
                 "it is another service's, or one of the two has served meanwhile. Transfer into an empty database"
             )
-    for table in metadata.sorted_tables:
+    for table in _tables():
         count = 0
         async for rows in _batches(source, table):
             await target.write(partial(_insert, table=table, rows=rows))
@@ -111,7 +116,7 @@ async def _require_unchanged(source: Database, target: Database, before: _Finger
     """Raise TransferError unless each row of the source is in the target, and both have the fingerprint of before."""
     missing = 0
     if source is not target:
-        missing = sum([await _missing(source, target, table) for table in metadata.sorted_tables])
+        missing = sum([await _missing(source, target, table) for table in _tables()])
         report(f"rows: every one compared with the source's, {missing} are missing or differ")
     if missing or [await db.read(_fingerprint) for db in (source, target)] != [before, before]:
         raise TransferError(
@@ -123,7 +128,7 @@ async def _missing(these: Database, those: Database, table: Table) -> int:
     """Return how many rows of `these` are missing in `those`, or differ there."""
     missing = 0
     async for rows in _batches(these, table):
-        same_keys = select(table).where(tuple_(*table.primary_key).in_([_key(table, row) for row in rows]))
+        same_keys = _all(table).where(tuple_(*table.primary_key).in_([_key(table, row) for row in rows]))
         others = {_key(table, row): row for row in await those.read(partial(_rows, query=same_keys))}
         missing += sum(others.get(_key(table, row)) != row for row in rows)
     return missing
@@ -132,11 +137,16 @@ async def _missing(these: Database, those: Database, table: Table) -> int:
 async def _batches(db: Database, table: Table) -> AsyncIterator[list[_Row]]:
     """Yield the rows of a table in batches, in the order of its primary key by the database's own collation."""
     key = table.primary_key.columns
-    query = first = select(table).order_by(*key).limit(BATCH)
+    query = first = _all(table).order_by(*key).limit(BATCH)
     while rows := await db.read(partial(_rows, query=query)):
         yield rows
         last = [literal(value, column.type) for value, column in zip(_key(table, rows[-1]), key, strict=True)]
         query = first.where(tuple_(*key) > tuple_(*last))
+
+
+def _all(table: Table) -> Select[Any]:
+    """Select the rows of a table, JSON as the text that it is: decoded and encoded again it would be another."""
+    return select(*(json_text(each).label(each.name) if isinstance(each.type, JSON) else each for each in table.c))
 
 
 def _rows(conn: Connection, query: Select[Any]) -> list[_Row]:
@@ -148,7 +158,8 @@ def _key(table: Table, row: _Row) -> tuple[Any, ...]:
 
 
 def _insert(conn: Connection, table: Table, rows: list[_Row]) -> None:
-    conn.execute(insert_on_conflict(conn, table).on_conflict_do_nothing(), rows)
+    json = {each.name: as_json(bindparam(each.name, type_=String)) for each in table.c if isinstance(each.type, JSON)}
+    conn.execute(insert_on_conflict(conn, table).values(json).on_conflict_do_nothing(), rows)
     column = table.autoincrement_column
     if column is not None and conn.dialect.name == "postgresql":  # SQLite continues after the highest by itself
         conn.execute(select(func.setval(func.pg_get_serial_sequence(table.name, column.name), func.max(column))))
@@ -159,7 +170,7 @@ def _fingerprint(conn: Connection) -> _Fingerprint:
 
     Every change by a user and every start of a process appends an event, so any of them alters it.
     """
-    counts = [select(func.count()).select_from(table) for table in metadata.sorted_tables]
+    counts = [select(func.count()).select_from(table) for table in _tables()]
     return [conn.scalar(query) for query in (*counts, select(func.max(events.c.seq)))]
 
 

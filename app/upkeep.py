@@ -1,4 +1,7 @@
-"""Maintenance as named chores: what runs now and then in every process, and never as a job. `wiring` lists them."""
+"""Maintenance as named chores: what runs now and then in every process, and never as a job.
+
+`app/wiring/chores.py` lists them.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -56,17 +59,19 @@ class Upkeep:
         """Run every chore again and again, until cancelled."""
         async with asyncio.TaskGroup() as loops:
             for chore in self._chores:
+                metrics.upkeep_interval.labels(chore.name).set(chore.every)
+                metrics.upkeep_succeeded.labels(chore.name).set_to_current_time()
                 loops.create_task(self._repeat(chore))
 
     async def once(self) -> None:
         """Run every chore now, also those that another process may be at. Raises Skipped when one was skipped."""
         for chore in self._chores:
-            await self._guarded(chore.name, chore.run)
+            await self._guarded(chore.name, partial(_do, chore))
         if reason := self.alarm():
             raise Skipped(reason)
 
     async def _repeat(self, chore: Chore) -> None:
-        run = partial(self._run_shared, chore) if chore.shared else chore.run
+        run = partial(self._run_shared if chore.shared else _do, chore)
         while True:
             await asyncio.sleep(chore.every)
             await self._guarded(chore.name, run)
@@ -93,7 +98,7 @@ class Upkeep:
             return
         holding = asyncio.create_task(self._hold(chore))
         try:
-            await chore.run()
+            await _do(chore)
         finally:
             holding.cancel()
 
@@ -106,6 +111,11 @@ class Upkeep:
                 await self._db.write(lambda conn: conn.execute(holding))
             except AppError as error:
                 log.warning("upkeep.not_held", chore=chore.name, reason=error.code)
+
+
+async def _do(chore: Chore) -> None:
+    await chore.run()
+    metrics.upkeep_succeeded.labels(chore.name).set_to_current_time()
 
 
 def _begin(conn: Connection, chore: Chore) -> bool:

@@ -11,30 +11,45 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest, multiprocess
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from app.errors import AppError, NotReady
+from app.errors import AppError, NotFound, NotReady
+from app.server.operators import is_operator
+from app.telemetry.metrics import forget_dead_processes
 from app.web.body import json_response
 from app.web.describe import raises
 from app.web.route import Route
 
 log = structlog.get_logger()
-router = APIRouter(tags=["health"], route_class=Route)
+
+
+class _Probe(Route):
+    """A route without a rate limit, so that monitoring works during a flood. Its many requests are logged quietly."""
+
+    quiet = True
+
+    async def admit(self, request: Request) -> None:
+        pass
+
+
+router = APIRouter(tags=["health"], route_class=_Probe)
 
 CHECK_TIMEOUT = 2.0  # seconds
-CHECK_CACHE_SECONDS = 1.0  # a check costs a commit, and anybody may ask as often as they like
-_GAUGES_SHARE = 0.05  # largest share of the time spent on reading gauges, which takes 0.2 s with a million documents
-_GAUGES_CACHE_SECONDS = 15.0  # upper limit, so that one slow reading is not served for minutes
+CHECK_CACHE_SECONDS = 1.0  # a check costs a commit on SQLite, and anybody may ask as often as they like
+_METRICS_SHARE = 0.05  # largest share of the time spent on metrics: 8 ms, or 0.2 s with a million documents
+_METRICS_CACHE_SECONDS = 15.0  # upper limit, so that one slow reading is not served for minutes
 
 
 class Liveness(BaseModel):
     """The answer of /livez."""
 
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
     status: str = "ok"
 
 
 class Readiness(Liveness):
-    """The answer of /readyz."""
+    """The answer of /readyz to an operator."""
 
     checks: dict[str, str]
     alarms: dict[str, str] = Field(description="What an operator should look into. This process serves nevertheless.")
@@ -54,8 +69,8 @@ class Health:
     draining: bool = False
     _checking: "asyncio.Task[dict[str, str]] | None" = None
     _checked_at: float = 0
-    _reading: "asyncio.Task[Sequence[Metric]] | None" = None
-    _gauges_fresh_until: float = 0
+    _reading: "asyncio.Task[bytes] | None" = None
+    _metrics_fresh_until: float = 0
 
     async def report(self) -> Readiness:
         """Every check as `ok` or why it failed, and the alarms that have a text.
@@ -72,59 +87,70 @@ class Health:
             checks = checks | {"shutdown": "draining"}
         return Readiness(checks=checks, alarms={name: text for name, alarm in self.alarms.items() if (text := alarm())})
 
-    async def gauges(self) -> Sequence[Metric]:
-        """The gauges as they are now or, if they take long to read, as they were recently."""
-        if self._reading is None or (self._reading.done() and time.monotonic() > self._gauges_fresh_until):
+    async def metrics(self) -> bytes:
+        """Prometheus text: the counters and gauges as they are now or, if that takes long, as they were recently."""
+        if self._reading is None or (self._reading.done() and time.monotonic() > self._metrics_fresh_until):
             self._reading = asyncio.create_task(self._read())
         return await asyncio.shield(self._reading)
 
-    async def _read(self) -> Sequence[Metric]:
+    async def _read(self) -> bytes:
         began = time.monotonic()
-        gauges = await self.read_gauges()
+        gauges = CollectorRegistry()
+        gauges.register(_Gauges(await self.read_gauges()))
+        text = generate_latest(_counters()) + generate_latest(gauges)
         ended = time.monotonic()
-        self._gauges_fresh_until = ended + min((ended - began) / _GAUGES_SHARE, _GAUGES_CACHE_SECONDS)
-        return gauges
+        self._metrics_fresh_until = ended + min((ended - began) / _METRICS_SHARE, _METRICS_CACHE_SECONDS)
+        return text
 
     async def _check(self) -> dict[str, str]:
         states = await asyncio.gather(*(_state(name, check) for name, check in self.checks.items()))
         return dict(zip(self.checks, states, strict=True))
 
 
-@router.get("/livez", operation_id="livez", response_model=Liveness, responses=raises(authenticated=False))
+@router.get(
+    "/livez", operation_id="livez", response_model=Liveness, responses=raises(authenticated=False, limited=False)
+)
 async def livez() -> Response:
     """The process is alive: its event loop answers."""
     return json_response(Liveness())
 
 
-@router.get("/readyz", operation_id="readyz", response_model=Readiness, responses=raises(NotReady, authenticated=False))
+@router.get(
+    "/readyz",
+    operation_id="readyz",
+    response_model=Readiness | Liveness,
+    responses=raises(NotReady, authenticated=False, limited=False),
+)
 async def readyz(request: Request) -> Response:
-    """The process can serve: its database and storage answer, and it is not shutting down."""
+    """The process can serve: its database and storage answer, and it is not shutting down. Operators see why not."""
     health: Health = request.app.state.health
     report = await health.report()
+    told = is_operator(request)
     if wrong := [name for name, state in report.checks.items() if state != "ok"]:
-        raise NotReady("Not in order: " + ", ".join(wrong), checks=report.checks, alarms=report.alarms)
-    return json_response(report)
+        details = {"checks": report.checks, "alarms": report.alarms}
+        raise NotReady("Not in order: " + ", ".join(wrong), **details) if told else NotReady
+    return json_response(report if told else Liveness())
 
 
 @router.get(
     "/metrics",
     operation_id="metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}}, **raises(authenticated=False)},
+    responses={200: {"content": {"text/plain": {}}}, **raises(NotFound, authenticated=False, limited=False)},
 )
 async def metrics(request: Request) -> Response:
-    """Prometheus text: this server's counters, and gauges that are read from the database."""
+    """Prometheus text, for operators: this server's counters, and gauges that are read from the database."""
     health: Health = request.app.state.health
-    gauges = CollectorRegistry()
-    gauges.register(_Gauges(await health.gauges()))
-    text = generate_latest(_counters()) + generate_latest(gauges)
-    return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+    if not is_operator(request):
+        raise NotFound
+    return Response(await health.metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 def _counters() -> CollectorRegistry:
     """The counters of all processes of this server."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return REGISTRY
+    forget_dead_processes()
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return registry
@@ -136,7 +162,7 @@ async def _state(name: str, check: Callable[[], Awaitable[None]]) -> str:
             await check()
     except AppError as error:
         log.warning("readiness.failed", check=name, reason=error.detail)
-        return "failed" if error.detail == error.title else f"failed: {error.detail}"
+        return "failed" if error.detail == error.explanation else f"failed: {error.detail}"
     except Exception:
         log.exception("readiness.failed", check=name)
         return "failed"

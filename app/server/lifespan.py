@@ -4,45 +4,84 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from types import FrameType
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
 
+from app import VERSION
+from app.server.connections import Connections, connections_allowed
 from app.server.health import Health
+from app.server.signals import STOPPING, exiting_at_once
+from app.settings import Settings
 from app.telemetry import faults
 from app.wiring import Services
 
 log = structlog.get_logger()
 
-EXIT_SECONDS = 10.0  # that a process has to end after DRAIN_SECONDS
+QUEUE_SECONDS = 60.0  # that an upload may wait for its turn, beside the time that it may take
+SECRETS = ("JWT_SECRET", "DATABASE_URL", "BROKER_URL", "LIMITS_URL", "METRICS_TOKEN")
+EXIT_SECONDS = 10.0  # that a process has to end after DRAIN_SECONDS or SHUTDOWN_DELAY_SECONDS, whichever is longer
 
 
-def lifespan(build: Callable[[], Services]) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """A lifespan for FastAPI: the services are open and run in the background while requests are served."""
+def lifespan(build: Callable[[], Services]) -> Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any]]]:
+    """A lifespan for FastAPI: the services are open and run in the background while requests are served.
+
+    Its state are the limits of `BoundedHttp`.
+    """
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
         services = build()
-        await services.open()
+        with exiting_at_once():
+            await services.open()
+        _forget_secrets()
         background = asyncio.create_task(services.run())
         health = Health(services.checks, services.alarms, services.gauges)
         health.checks["background"] = partial(_still_running, background)
         app.state.services, app.state.health = services, health
         _DrainOnSignal(services, health)
         _stop_with_parent()
-        log.info("server.started", environment=services.settings.environment)
-        yield
+        for name in services.alarms:
+            if alarm := services.alarms[name]():
+                log.warning("server.alarm", alarm=name, detail=alarm)
+        log.info(
+            "server.started",
+            environment=services.settings.environment,
+            version=VERSION,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+        )
+        yield _limits(services.settings)
         background.cancel()
         await asyncio.wait([background])
         await services.close()
         log.info("server.stopped")
 
     return lifespan
+
+
+def _limits(settings: Settings) -> dict[str, Any]:
+    return {
+        "connections": Connections(min(settings.max_connections, connections_allowed())),
+        "body_timeout": settings.upload_max_seconds + QUEUE_SECONDS,
+    }
+
+
+def _forget_secrets() -> None:
+    """Take the secrets out of the environment, which every process that this one starts would inherit.
+
+    The parent of several server processes keeps them for those that it starts later, and the keys of AWS stay: its SDK
+    reads them when it needs them.
+    """
+    for name in [name for name in os.environ if name.upper() in SECRETS]:
+        del os.environ[name]
 
 
 async def _still_running(background: asyncio.Task[None]) -> None:
@@ -66,15 +105,15 @@ def _stop_with_parent() -> None:
 class _DrainOnSignal:
     """Drains on SIGTERM and SIGINT, then calls the handler that it replaced. A second signal ends the wait.
 
-    Drains before uvicorn's own shutdown, which waits for background tasks but cannot end them. While jobs drain,
-    requests are still served, so a load balancer has time to see /readyz fail.
+    Drains before uvicorn's own shutdown, which waits for background tasks but cannot end them. Requests are served
+    meanwhile, and for SHUTDOWN_DELAY_SECONDS at least, so a load balancer has time to see /readyz fail.
     """
 
     def __init__(self, services: Services, health: Health) -> None:
         self._services = services
         self._health = health
         self._loop = asyncio.get_running_loop()
-        self._replaced = {n: each for n in (signal.SIGTERM, signal.SIGINT) if callable(each := signal.getsignal(n))}
+        self._replaced = {n: each for n in STOPPING if callable(each := signal.getsignal(n))}
         self._task: asyncio.Task[None] | None = None
         if threading.current_thread() is threading.main_thread():
             for number in self._replaced:
@@ -94,9 +133,10 @@ class _DrainOnSignal:
         log.info("server.draining", signal=number.name)
         faults.hit("shutdown.draining")
         seconds = self._services.settings.drain_seconds
+        delay = self._services.settings.shutdown_delay_seconds
         # The process ends then, whatever is in flight: a thread of somebody's work may go on for ever.
-        forced = threading.Timer(seconds + EXIT_SECONDS, os._exit, [1])
+        forced = threading.Timer(max(seconds, delay) + EXIT_SECONDS, os._exit, [1])
         forced.daemon = True
         forced.start()
-        await self._services.drain(seconds)
+        await self._services.drain(seconds, delay)
         self._replaced[number](number, None)

@@ -21,7 +21,11 @@ def create_app(settings: Settings) -> FastAPI:
     if settings.job_concurrency == 0:
         raise ConfigurationError("JOB_CONCURRENCY: a worker with 0 would run nothing; set it, or --concurrency")
     logs.configure(settings.log_level, as_json=settings.logs_as_json)
-    app = FastAPI(openapi_url=None, lifespan=lifespan(lambda: wiring.build(settings, worker=True)))
+    app = FastAPI(
+        openapi_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan(lambda: wiring.build(settings, worker=True)),
+    )
     app.add_middleware(RequestMiddleware)
     problems.install(app)
     app.include_router(health.router)

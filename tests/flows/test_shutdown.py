@@ -1,12 +1,18 @@
 """Servers that are told to stop, under load too: what they accepted is finished, or given back at once."""
 
+import json
+import os
+import re
 import signal
+import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,6 +21,7 @@ import pytest
 from sqlalchemy import select
 
 from app.events import events
+from tests.flows.test_shares import DOCUMENTS, fill
 from tests.support import databases
 from tests.support.factories import pdf
 from tests.support.invariants import Ledger
@@ -124,6 +131,23 @@ def test_sigterm_during_uploads_and_jobs(tmp_path: Path) -> None:
     ledger.check()
 
 
+def test_searches_in_flight_do_not_keep_a_server_from_stopping(tmp_path: Path) -> None:
+    with Server(tmp_path / "var", {"DRAIN_SECONDS": "0.5"}) as server, ThreadPoolExecutor(20) as threads:
+        user = server.register()
+        fill(server, user, DOCUMENTS)
+
+        def search(client: httpx2.Client) -> None:
+            with suppress(httpx2.TransportError):
+                client.get("/documents?q=zq")
+
+        for each in [user.at(server) for _ in range(20)]:
+            threads.submit(search, each.http)
+        time.sleep(0.5)
+        asked_at = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - asked_at < 0.5 + GRACE
+
+
 def test_a_request_on_its_way_to_a_stopping_server_is_answered(tmp_path: Path) -> None:
     """Over a connection that was idle when the server began to close its connections."""
     with Server(tmp_path / "var") as server:
@@ -178,3 +202,133 @@ def test_a_rolling_restart_under_load_loses_nothing(tmp_path: Path) -> None:
     ledger.check()
     workers = {row.actor for row in ledger.rows(select(events).where(events.c.event == "job.started"))}
     assert len(workers) > 2, "both the old and the new ones were at work"
+
+
+class Balancer:
+    """The plainest there is: asks for /readyz now and then, hands requests to who is ready, and never retries."""
+
+    def __init__(self, servers: list[Server], interval: float, failures: int) -> None:
+        self._failed = dict.fromkeys((server.port for server in servers), 0)
+        self._failures = failures
+        self._turn = count()
+        self._interval = interval
+        self.closed = threading.Event()
+        self.thread = threading.Thread(target=self._check)
+        self.thread.start()
+
+    def next(self) -> int:
+        """The port of the server whose turn it is."""
+        ready = [port for port, failed in self._failed.items() if failed < self._failures]
+        return ready[next(self._turn) % len(ready)]
+
+    def _check(self) -> None:
+        with httpx2.Client(timeout=1) as http:
+            while not self.closed.wait(self._interval):
+                for port in self._failed:
+                    try:
+                        ready = http.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+                    except httpx2.TransportError:
+                        ready = False
+                    self._failed[port] = 0 if ready else self._failed[port] + 1
+
+
+@pytest.mark.long
+def test_a_plain_balancer_loses_no_request_of_a_rolling_restart(tmp_path: Path) -> None:
+    """Each request has a connection of its own. SHUTDOWN_DELAY_SECONDS is what the balancer takes to notice."""
+    interval, failures = 0.5, 2
+    settings = {"SHUTDOWN_DELAY_SECONDS": str(interval * failures + 2), "DRAIN_SECONDS": "0.1"}
+    answers: Counter[int | str] = Counter()
+    with pair(tmp_path / "var", **settings) as servers:
+        user = servers[0].register()
+        balancer = Balancer(list(servers), interval, failures)
+
+        def work() -> None:
+            document_id = user.upload()["id"]
+            while not balancer.closed.is_set():
+                headers = {"Authorization": user.http.headers["Authorization"]}
+                try:
+                    url = f"http://127.0.0.1:{balancer.next()}/documents/{document_id}"
+                    answers[httpx2.patch(url, json={"folder": "f"}, headers=headers).status_code] += 1
+                except httpx2.TransportError as error:
+                    answers[repr(error)] += 1
+
+        with ThreadPoolExecutor() as threads:
+            load = [threads.submit(work) for _ in range(2)]
+            try:
+                for server in servers:
+                    asked_at = time.monotonic()
+                    assert server.stop() == 0
+                    assert time.monotonic() - asked_at > interval * failures + 2
+                    server.start()
+                    time.sleep(2 * interval)  # a balancer has to see that, too
+            finally:
+                balancer.closed.set()
+                balancer.thread.join()
+            for each in load:
+                each.result(10)
+    assert answers.keys() == {200}, answers
+    assert answers[200] > 100
+
+
+def test_a_second_signal_ends_the_delay(tmp_path: Path) -> None:
+    with Server(tmp_path / "var", {"SHUTDOWN_DELAY_SECONDS": "30"}) as server:
+        user = server.register()
+        _, job_id = user.begin(seconds=20)
+        with ThreadPoolExecutor() as threads:
+            poll = threads.submit(user.at(server).http.get, f"/jobs/{job_id}?wait=2")
+            asked_at = time.monotonic()
+            server.signal(signal.SIGTERM)
+            until(lambda: user.http.get("/readyz").status_code == 503, timeout=3)
+            assert poll.result(5).status_code == 200
+            assert time.monotonic() - asked_at > 1.5, "served as usual: it was waited for the job"
+        server.signal(signal.SIGINT)
+        assert server.process is not None
+        assert server.process.wait(10) == 0
+        assert time.monotonic() - asked_at < 15
+
+
+MOMENTS = [n / 10 for n in range(16)]  # seconds after a process has begun; it takes about one to be ready
+FIRST_PROCESS = ["unshare", "--pid", "--fork", "--kill-child"]
+SIGTERM_BIT = 1 << (signal.SIGTERM - 1)
+ENTRYPOINT = json.loads(re.search("^ENTRYPOINT (.*)$", Path("Dockerfile").read_text(), re.MULTILINE)[1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="NOT RUN: there is no /proc")
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("prefix", [[], [*FIRST_PROCESS, *ENTRYPOINT]], ids=["a process", "the first of a container"])
+def test_a_signal_at_any_moment_of_a_start_is_a_clean_end(prefix: list[str], workers: str, tmp_path: Path) -> None:
+    if prefix and subprocess.run([*FIRST_PROCESS, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("NOT RUN: no process may have a namespace of its own here")
+    Server(tmp_path / "var").start().stop()  # the database has been migrated, and all modules compiled
+
+    def stopped(moment: float) -> tuple[int, bool]:
+        """The exit code, and whether it came at once."""
+        server = Server(tmp_path / "var", {"WORKERS": workers, "DRAIN_SECONDS": "0"}, prefix=prefix or ["env"])
+        process = server.launch()
+        begun = until(lambda: next((pid for pid in descendants(process.pid) if heeds_sigterm(pid)), None))
+        time.sleep(moment)
+        asked_at = time.monotonic()
+        os.kill(begun, signal.SIGTERM)
+        return process.wait(20), time.monotonic() - asked_at < 5
+
+    with ThreadPoolExecutor(2) as threads:
+        assert dict(zip(MOMENTS, threads.map(stopped, MOMENTS), strict=True)) == dict.fromkeys(MOMENTS, (0, True))
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """The process and its children, and theirs."""
+    yield pid
+    with suppress(FileNotFoundError):
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            yield from descendants(int(child))
+
+
+def heeds_sigterm(pid: int) -> bool:
+    """Whether the process has a handler for it, or has it held back until there is one."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        status = dict(
+            line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line
+        )
+        heeded = int(status["SigBlk"], 16) | int(status["SigCgt"], 16)
+        return bool(heeded & SIGTERM_BIT) and "unshare" not in status["Name"]
+    return False

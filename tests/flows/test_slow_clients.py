@@ -45,7 +45,7 @@ def test_clients_that_go_away_leave_nothing_and_free_the_slot(tmp_path: Path) ->
 
 
 def test_slow_uploads_in_every_slot_are_cut_off_and_others_get_through(tmp_path: Path) -> None:
-    with Server(tmp_path / "var", {"UPLOAD_SLOTS": "2", "UPLOAD_IDLE_SECONDS": "1"}) as server, ExitStack() as slow:
+    with Server(tmp_path / "var", {"UPLOAD_SLOTS": "3", "UPLOAD_IDLE_SECONDS": "1"}) as server, ExitStack() as slow:
         user, ledger = server.register(), Ledger(tmp_path / "var")
         connections = [slow.enter_context(stalled(user, share)) for share in [0.1, 0.5, 0.99] * 2]
         asked_at = time.monotonic()
@@ -119,7 +119,7 @@ def broken_off(connection: socket.socket) -> bool:
 
 def test_downloads_that_nobody_reads_are_cut_off_and_others_get_through(tmp_path: Path) -> None:
     with (
-        Server(tmp_path / "var", {"DOWNLOAD_SLOTS": "2"}, module="tests.support.impatient") as server,
+        Server(tmp_path / "var", {"DOWNLOAD_SLOTS": "3"}, module="tests.support.impatient") as server,
         ExitStack() as idle,
     ):
         user = server.register()

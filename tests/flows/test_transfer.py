@@ -19,6 +19,7 @@ from app import transfer, wiring
 from app.auth.models import token_families, users
 from app.database import Database, metadata, now
 from app.documents.models import document_tags, documents
+from app.errors import StorageUnavailable
 from app.events import append, events
 from app.events.catalogue import DocumentEdited, Event, UserRegistered
 from app.storage.local import LocalStorage
@@ -72,10 +73,11 @@ class Life:
         self.seen = self.look(user)
 
     def look(self, user: User) -> list[Any]:
-        """What every call that reads answers of what was finished."""
+        """What every call that reads answers of what was finished; and how much there is, but for jobs."""
         own = f"/documents/{self.completed}"
+        account = user.http.get("/auth/me").json()
+        account["usage"].pop("jobs")
         paths = [
-            "/auth/me",
             own,
             f"{own}/content",
             f"{own}/result",
@@ -84,7 +86,7 @@ class Life:
         ]
         answers = [user.http.get(path) for path in paths]
         assert [answer.status_code for answer in answers] == [200] * len(answers)
-        return [answer.content for answer in answers]
+        return [account, *(answer.content for answer in answers)]
 
     @property
     def sent_ids(self) -> set[UUID]:
@@ -232,7 +234,7 @@ def test_broken_off_anywhere_and_started_again(old: Life, tmp_path: Path) -> Non
     in_the_way = tmp_path / "new/files/documents"
     in_the_way.touch()
     line = refused(tmp_path / "new", "--from-data-dir", tmp_path / "old")
-    assert line == "storage-unavailable: Storage unavailable"
+    assert line == f"storage-unavailable: {StorageUnavailable.explanation}"
     in_the_way.unlink()
     assert killed("transfer.after_file:2")
     assert "0 missing or damaged" in moved(tmp_path / "new", "--from-data-dir", tmp_path / "old")
@@ -332,8 +334,8 @@ def test_a_server_that_starts_and_stops_meanwhile_is_noticed(tmp_path: Path) -> 
 @pytest.mark.usefixtures("old")
 def test_a_file_that_the_target_does_not_give_back_is_noticed(tmp_path: Path) -> None:
     class Forgetful(LocalStorage):
-        def read(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
-            return super().read(key, start, min(length, 9))
+        def read(self, key: str, start: int, length: int, **options: int) -> AsyncIterator[bytes]:
+            return super().read(key, start, min(length, 9), **options)
 
     target = Forgetful(tmp_path / "new/files")
     with pytest.raises(TransferError, match="the target does not give back what was written to it"):

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from prometheus_client import REGISTRY
@@ -13,7 +14,7 @@ from sqlalchemy import func, insert, select
 from uuid_utils.compat import uuid7
 
 from app import events, idempotency, upkeep as upkeep_module, wiring
-from app.auth import service as auth
+from app.auth import sessions
 from app.auth.models import refresh_tokens, token_families, users
 from app.database import Database, batches, now
 from app.documents import repository
@@ -22,8 +23,10 @@ from app.documents.schemas import Metadata
 from app.errors import StorageUnavailable
 from app.files import repository as files_repository
 from app.files.models import File, files, key_of
+from app.settings import Settings
 from app.telemetry import context
 from app.upkeep import Chore, Skipped, Upkeep
+from app.wiring.chores import chores
 from tests.support import databases
 from tests.support.databases import database
 from tests.support.logs import captured
@@ -80,7 +83,7 @@ async def test_a_chore_that_fails_stops_no_other_and_is_seen_until_it_has_run(db
         ran.append(None)
 
     def count() -> float:
-        return REGISTRY.get_sample_value("upkeep_skipped_total", {"chore": "bad"}) or 0
+        return REGISTRY.get_sample_value("document_api_upkeep_skipped_total", {"chore": "bad"}) or 0
 
     before, errors = count(), [StorageUnavailable(), Skipped("too many"), ValueError("a bug")]
     seen: set[str | None] = set()
@@ -129,6 +132,20 @@ async def test_a_shared_chore_is_done_by_one_process_at_a_time_however_long_it_t
         assert begun == 1
         done.set()
         await until(lambda: begun > 1)
+
+
+async def test_a_storage_is_listed_by_one_process_for_all(db: Database) -> None:
+    listed = []
+
+    async def sweep() -> None:
+        listed.append(None)
+
+    settings = Settings(_env_file=None, orphan_grace_seconds=0.5)
+    found = chores(db, Mock(), Mock(sweep=sweep), settings)
+    (chore,) = (chore for chore in found if chore.name == "orphan-files")
+    async with running(db, chore), running(db, chore), running(db, chore):
+        await asyncio.sleep(1.7)
+    assert 1 <= len(listed) <= 4, "not three times each half second"
 
 
 def new_file(sha256: str | None = None) -> File:
@@ -191,7 +208,7 @@ async def test_what_has_expired_goes_in_bounded_batches_and_nothing_else(
     await files_repository.forget_discarded(db, 60.0)
     assert await count(db, files) == 480
     await idempotency.forget_expired(db)
-    await auth.forget_expired(db)
+    await sessions.forget_expired(db, kept=0)
     expired = set()
     with context.acting("worker:w"):
         while some := await db.write(partial(repository.expire, grace=0)):
@@ -202,6 +219,50 @@ async def test_what_has_expired_goes_in_bounded_batches_and_nothing_else(
     told = select(events.events.c.document_id).where(events.events.c.event == "document.upload_expired")
     assert {key_of(each) for each in await db.read(lambda conn: conn.scalars(told).all())} == expired
     assert len(expired) == 120
+
+
+async def test_an_expired_token_goes_and_with_the_last_one_its_session(db: Database) -> None:
+    """Not before the access token that came with it has expired, too."""
+    spent, used = uuid7(), uuid7()
+
+    def log_in(conn: Any) -> None:
+        conn.execute(insert(token_families).values(user_id=OWNER, expires_at=now(999)), [{"id": spent}, {"id": used}])
+        for family, age in ((spent, -20.0), (spent, -30.0), (used, -20.0), (used, 60.0)):
+            row = {"id": uuid7(), "family_id": family, "token_hash": uuid7().bytes * 2, "expires_at": now(age)}
+            conn.execute(insert(refresh_tokens).values(row))
+
+    await db.write(log_in)
+    await sessions.forget_expired(db, kept=25)
+    assert (await count(db, token_families), await count(db, refresh_tokens)) == (2, 3)
+    await sessions.forget_expired(db, kept=10)
+    assert await db.read(lambda conn: conn.scalars(select(token_families.c.id)).all()) == [used]
+    assert await count(db, refresh_tokens) == 1
+
+
+async def test_events_go_when_they_are_old_and_the_latest_stays(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "FORGOTTEN", 7)
+
+    def happen(conn: Any) -> None:
+        for age in [-100.0] * 30 + [-10.0] * 5:
+            row = {"id": uuid7(), "event": "user.logged_in", "actor": "user:x", "data": {}, "at": now(age)}
+            conn.execute(insert(events.events).values(row))
+
+    await db.write(happen)
+    await events.forget(db, 50)
+    assert await count(db, events.events) == 5
+    await events.forget(db, 0)
+    assert await count(db, events.events) == 1
+
+
+async def test_of_very_many_keys_the_oldest_go(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches.delete_batch, "__kwdefaults__", {"returning": (), "limit": 7})
+    keys = [{"user_id": OWNER, "key": f"{n}", "expires_at": now(60.0 + n)} for n in range(60)]
+    await db.write(lambda conn: [conn.execute(insert(idempotency.records).values(key)) for key in keys])
+    await idempotency.forget_beyond_limit(db, 60)
+    assert await count(db, idempotency.records) == 60
+    await idempotency.forget_beyond_limit(db, 20)
+    kept = await db.read(lambda conn: conn.scalars(select(idempotency.records.c.key)).all())
+    assert {int(key) for key in kept} == set(range(40, 60))
 
 
 @pytest.mark.postgresql
