@@ -1,1 +1,3 @@
 """Document Lifecycle API."""
+
+VERSION = "1.0.0"

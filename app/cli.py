@@ -1,55 +1,68 @@
 """The command line: python -m app serve | worker | migrate | adopt | transfer | users | sweep | demo."""
 
 import asyncio
+import errno
+import os
 import signal
+import socket
 import sys
-from collections.abc import Awaitable, Callable
+import time
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
+import structlog
 import typer
 import uvicorn
-from pydantic import ValidationError
+from fastapi import FastAPI
 
-from app import demo as demo_module, wiring
-from app.auth.schemas import NewUser, canonical_address
+from app import VERSION, demo as demo_module, wiring
+from app.commands.services import with_services
+from app.commands.users import users
 from app.demo import DemoError
 from app.errors import AppError, ConfigurationError
 from app.server import worker as worker_module
+from app.server.lifespan import EXIT_SECONDS
 from app.server.protocol import BoundedHttp
-from app.settings import load
+from app.server.signals import exiting_at_once
+from app.settings import Settings, load, misspelt
 from app.telemetry import context, logs, metrics
 from app.transfer import TransferError
 from app.upkeep import Skipped
 from app.wiring import Services
 
-T = TypeVar("T")
+log = structlog.get_logger()
 
-cli = typer.Typer(
-    help="Document Lifecycle API", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
-)
-users = typer.Typer(help="Manage accounts.", no_args_is_help=True)
+cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.add_typer(users, name="users")
 
+_PORT_TIMEOUT = 1.0  # seconds that a port may be taken at the start
 _STARTUP_TIMEOUT = 15  # seconds for a server process to start, and then to answer each check of its supervisor
-_UVICORN: dict[str, Any] = {
-    "http": BoundedHttp,
-    "log_config": None,
-    "access_log": False,
-    "server_header": False,
-    "timeout_graceful_shutdown": 10,  # seconds for open requests, after the jobs have had DRAIN_SECONDS
-}
 
 _FromDataDir = Annotated[Path | None, typer.Option(help="DATA_DIR of a service that keeps database and files there.")]
 _FromDatabaseUrl = Annotated[str, typer.Option(envvar="FROM_DATABASE_URL", help="DATABASE_URL of the rows to copy.")]
 _FromStorageUrl = Annotated[str, typer.Option(envvar="FROM_STORAGE_URL", help="STORAGE_URL of the files to copy.")]
-_Email = Annotated[str, typer.Argument()]
+_Host = Annotated[str | None, typer.Option(help="Address to listen on; default: HOST.")]
+_Port = Annotated[int | None, typer.Option(help="Port to listen on; default: PORT.")]
+_Workers = Annotated[int | None, typer.Option(help="Server processes; default: WORKERS.")]
+_DataDir = Annotated[Path | None, typer.Option(help="Database and files; default: DATA_DIR.")]
+_LogLevel = Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR; default: LOG_LEVEL.")]
 _Concurrency = Annotated[int | None, typer.Option(min=1, help="Number of jobs at once; default: JOB_CONCURRENCY.")]
+_DemoUrl = Annotated[
+    str | None, typer.Option(help="URL of a running server, which keeps an account and two documents of it.")
+]
 _HealthPort = Annotated[
     int | None,
     typer.Option(min=1, max=65535, help="Serve /livez, /readyz and /metrics on this port; default: not at all."),
 ]
-_Password = Annotated[str, typer.Option(prompt=True, hide_input=True, confirmation_prompt=True)]
+
+
+@cli.callback(invoke_without_command=True)
+def options(*, version: Annotated[bool, typer.Option("--version", help="Show the version, and exit.")] = False) -> None:
+    """Document Lifecycle API."""
+    if version:
+        typer.echo(VERSION)
+        raise typer.Exit
 
 
 def main() -> None:
@@ -69,31 +82,57 @@ def main() -> None:
 
 
 @cli.command()
-def serve() -> None:
+def serve(
+    *,
+    host: _Host = None,
+    port: _Port = None,
+    workers: _Workers = None,
+    data_dir: _DataDir = None,
+    log_level: _LogLevel = None,
+) -> None:
     """Migrate the database, then serve."""
+    _choose(host=host, port=port, workers=workers, data_dir=data_dir, log_level=log_level)
     settings = load()
     logs.configure(settings.log_level, as_json=settings.logs_as_json)
+    _require_free_port(settings)
     asyncio.run(wiring.preflight(settings))
-    _exit_cleanly()
+    _warn_of_misspelt_settings()
+    log.info("server.starting", docs=f"{settings.public_url or _address(settings)}/docs")
     if settings.workers > 1:
         metrics.share_between_workers(settings.data_dir)
+    else:
+        application()
+    _exit_cleanly()
     uvicorn.run(
-        "app.main:app",
+        "app.cli:application",
+        factory=True,
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
         timeout_worker_healthcheck=_STARTUP_TIMEOUT,
-        **_UVICORN,
+        **_uvicorn(settings),
     )
 
 
+def application() -> FastAPI:
+    """What each server process serves. While it is imported, a signal ends the process at once."""
+    with exiting_at_once():
+        app: FastAPI = import_module("app.main").app
+        return app
+
+
 @cli.command()
-def worker(concurrency: _Concurrency = None, health_port: _HealthPort = None) -> None:
+def worker(
+    *,
+    concurrency: _Concurrency = None,
+    health_port: _HealthPort = None,
+    data_dir: _DataDir = None,
+    log_level: _LogLevel = None,
+) -> None:
     """Run the jobs of the servers with the same DATABASE_URL. Any number of workers can run, on any host."""
+    _choose(job_concurrency=concurrency, data_dir=data_dir, log_level=log_level)
     settings = load()
-    if concurrency is not None:
-        settings = settings.model_copy(update={"job_concurrency": concurrency})
-    config = uvicorn.Config(worker_module.create_app(settings), settings.host, health_port or 0, **_UVICORN)
+    config = uvicorn.Config(worker_module.create_app(settings), settings.host, health_port or 0, **_uvicorn(settings))
     asyncio.run(wiring.preflight(settings))
     _exit_cleanly()
     uvicorn.Server(config).run(sockets=[] if health_port is None else None)
@@ -102,7 +141,7 @@ def worker(concurrency: _Concurrency = None, health_port: _HealthPort = None) ->
 @cli.command()
 def migrate() -> None:
     """Bring the database schema to the newest revision."""
-    _with_services(lambda services: services.db.check())
+    with_services(lambda services: services.db.check())
     typer.echo("The database is up to date.")
 
 
@@ -120,14 +159,15 @@ def sweep(
             typer.echo(f"{await services.orphans.count()}: they are removed now")
             await services.orphans.remove_all()
         await services.upkeep.once()
+        typer.echo("Everything is swept.")
 
-    _with_services(work, claiming=True)
+    with_services(work, claiming=True)
 
 
 @cli.command()
 def adopt() -> None:
     """Declare that the files of this environment's storage belong to its database, after a restore for instance."""
-    adopted = _with_services(lambda services: services.claim.adopt())
+    adopted = with_services(lambda services: services.claim.adopt())
     typer.echo(
         f"The files belong to this database now. Of the first {adopted.files} of them, "
         f"{adopted.with_document} have a document in it."
@@ -163,57 +203,62 @@ def transfer(
 
 
 @cli.command()
-def demo(url: Annotated[str | None, typer.Option(help="URL of a running server.")] = None) -> None:
+def demo(
+    url: Annotated[
+        str | None, typer.Option(help="URL of a running server, which keeps an account and two documents.")
+    ] = None,
+) -> None:
     """Show the main use case end to end, on a temporary server unless a URL is given."""
     demo_module.run(url)
 
 
-@users.command("create")
-def create_user(email: _Email, password: _Password) -> None:
-    """Create an account, even where registration is closed."""
-    try:
-        new = NewUser(email=email, password=password)
-    except ValidationError as error:
-        sys.exit("; ".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors()))
-    user = _with_services(lambda services: services.auth.create_user(new.email, new.password))
-    typer.echo(f"{user.id}  {user.email}")
+def _choose(**options: object) -> None:
+    """Put options before the environment, for this process and for those that it starts."""
+    os.environ.update({name.upper(): str(value) for name, value in options.items() if value is not None})
 
 
-@users.command("disable")
-def disable_user(email: _Email) -> None:
-    """Disable an account and revoke its logins."""
-    try:
-        address = canonical_address(email)
-    except ValueError as error:
-        sys.exit(f"email: {error}")
-    _with_services(lambda services: services.auth.disable(address))
+def _warn_of_misspelt_settings() -> None:
+    for name, meant in misspelt().items():
+        log.warning("settings.unknown", name=name, file=".env", perhaps=meant)
 
 
-@users.command("list")
-def list_users() -> None:
-    """List accounts, oldest first."""
-    for user, active in _with_services(lambda services: services.auth.list_users()):
-        typer.echo(f"{user.id}  {'active' if active else 'disabled':8}  {user.created_at:%Y-%m-%d}  {user.email}")
+def _require_free_port(settings: Settings) -> None:
+    """Raise ConfigurationError if nobody can listen there, before anything else is done.
+
+    A server that was killed may hold the port for a moment longer.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    deadline = time.monotonic() + _PORT_TIMEOUT
+    while True:
+        try:
+            socket.create_server((settings.host, settings.port), family=family).close()
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and time.monotonic() < deadline:
+                time.sleep(0.05)
+                continue
+            reason = (error.strerror or "").partition(" (")[0]
+            raise ConfigurationError(f"HOST, PORT: {settings.host}:{settings.port}: {reason}") from None
+        return
+
+
+def _address(settings: Settings) -> str:
+    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104 - compared, not bound
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
+
+def _uvicorn(settings: Settings) -> dict[str, Any]:
+    """The options of uvicorn that servers and workers share."""
+    return {
+        "http": BoundedHttp,
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "timeout_keep_alive": settings.keep_alive_seconds,
+        "timeout_graceful_shutdown": round(EXIT_SECONDS / 2),  # for open requests; the rest is for closing
+    }
 
 
 def _exit_cleanly() -> None:
     """Exit with code 0 on SIGTERM and SIGINT: uvicorn raises the signal again after its graceful stop."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-
-
-def _with_services(work: Callable[[Services], Awaitable[T]], *, claiming: bool = False) -> T:
-    """Run one piece of work against the migrated database of the environment. `claiming` is what removes files."""
-    settings = load()
-    logs.configure("ERROR" if claiming else "WARNING", as_json=settings.logs_as_json)  # what is skipped, `work` raises
-
-    async def run() -> T:
-        services = wiring.build(settings)
-        await services.open(dispatching=False, claiming=claiming)
-        try:
-            with context.acting(context.OPERATOR):
-                return await work(services)
-        finally:
-            await services.close()
-
-    return asyncio.run(run())

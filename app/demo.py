@@ -1,6 +1,7 @@
 """The main use case end to end, as a client that needs only the standard library."""
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -35,7 +36,10 @@ def run(url: str | None) -> None:
     Without a URL, a server is started for the demo, and its data removed afterwards. Raises DemoError.
     """
     with nullcontext(url) if url else _throwaway_server() as address:
-        _show(_Client(address))
+        client = _Client(address)
+        if url and not client.is_ready():
+            echo(f"Waiting for {url}, {STARTUP_TIMEOUT:.0f} seconds at most", err=True)
+        _show(client)
 
 
 @contextmanager
@@ -65,7 +69,8 @@ class _Client:
     def __init__(self, url: str) -> None:
         try:
             parts = urlsplit(url)
-            usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+            named = parts.scheme in {"http", "https"} and re.fullmatch(r"[\w.:\[\]-]+", parts.netloc)
+            usable = named and parts.hostname and parts.port != 0
         except ValueError:
             usable = False
         if not usable:
@@ -107,6 +112,14 @@ class _Client:
             raise DemoError(f"{self._url}: {error!r}") from None
         finally:
             connection.close()
+
+    def is_ready(self) -> bool:
+        """Whether /readyz answers 200 now."""
+        try:
+            self.call("GET", "/readyz")
+        except _NotReady:
+            return False
+        return True
 
     def wait_until_ready(self) -> Any:
         """Return the first answer of /readyz that is 200. Raises DemoError after STARTUP_TIMEOUT."""

@@ -4,31 +4,33 @@ import gc
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
-from fastapi_offline import FastAPIOffline
 
 from app import wiring
 from app.auth import routes as auth
-from app.auth.schemas import Credentials
+from app.auth.schemas import Credentials, TokenForm
 from app.documents import routes as documents, upload_routes as uploads
-from app.documents.schemas import Metadata
-from app.processing import routes as processing
+from app.documents.schemas import UploadForm
+from app.processing import batch_routes as batches, routes as processing
 from app.server import health
 from app.server.lifespan import lifespan
 from app.settings import Settings, load
 from app.telemetry import logs
-from app.web import openapi, problems
+from app.web import cors, docs, openapi, problems
 from app.web.middleware import RequestMiddleware
+from app.wiring import adapters
 
-# Routes are matched in this order.
+# Routes are matched in this order: a fixed path before one with a parameter, then what is asked for most often.
 ROUTERS = (
     uploads.router,
-    documents.writing,
+    batches.router,
     documents.reading,
-    documents.deleting,
-    processing.processing,
     processing.reading,
-    auth.authenticated,
+    documents.writing,
+    processing.processing,
+    documents.deleting,
     auth.router,
+    auth.reading,
+    auth.writing,
     uploads.public,
     health.router,
 )
@@ -38,21 +40,29 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the application. Raises ConfigurationError for settings that do not allow this process to run."""
     settings = settings or load()
     logs.configure(settings.log_level, as_json=settings.logs_as_json)
-    app = FastAPIOffline(
+    app = FastAPI(
         **openapi.DESCRIPTION,
+        docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
+        root_path=settings.prefix,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # each request would ask whether it is wanted
         lifespan=lifespan(lambda: wiring.build(settings)),
         # In one flat list: `include_router` would nest them, and every request would be matched against the router and
         # then the route.
         routes=[route for router in ROUTERS for route in router.routes],
     )
-    app.add_middleware(RequestMiddleware)
+    https = settings.public_url.startswith("https:")
+    app.add_middleware(RequestMiddleware, https=https, prefix=settings.prefix)
+    if settings.cors_origins:
+        cors.install(app, settings.cors_origins.split(","))
     problems.install(app)
-    openapi.install(app, (Credentials, Metadata), wiring.PROCESSORS)
+    docs.install(app)
+    openapi.install(app, (Credentials, TokenForm, UploadForm), adapters.offered(settings).values())
 
     @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:
-        return RedirectResponse("/docs")
+        return RedirectResponse(f"{settings.prefix}/docs")
 
     return app
 

@@ -3,18 +3,20 @@
 from typing import Annotated, Any, ClassVar
 
 import structlog
-from fastapi import APIRouter, Depends, Request, Response, Security
+from fastapi import APIRouter, Depends, Request, Security
 from fastapi.security import HTTPBearer, OAuth2PasswordBearer
 
 from app.auth.principal import Principal, Scope, current
 from app.auth.service import AuthService
-from app.errors import InsufficientScope, InvalidToken, Unauthorized
+from app.errors import InvalidToken, Unauthorized
 from app.telemetry import context
-from app.web.dependencies import service
-from app.web.route import Route
+from app.web.dependencies import bearer_token, service
+from app.web.rates import ACCOUNT
+from app.web.route import Route, count
 
 _SCOPES: dict[str, str] = {
-    Scope.ACCOUNT_READ: "See the account.",
+    Scope.ACCOUNT_READ: "See the account and its sessions.",
+    Scope.ACCOUNT_WRITE: "Change the password, and end sessions.",
     Scope.DOCUMENTS_READ: "List and fetch documents, their results and timelines, and jobs.",
     Scope.DOCUMENTS_WRITE: "Upload documents, and edit their metadata.",
     Scope.DOCUMENTS_DELETE: "Delete documents.",
@@ -23,7 +25,12 @@ _SCOPES: dict[str, str] = {
 
 # Both only describe the API, so that either form of Authorize works in /docs.
 _bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="An access token from POST /auth/login.")
-_password = OAuth2PasswordBearer("auth/login", auto_error=False, scopes=_SCOPES)
+_password = OAuth2PasswordBearer(
+    "auth/token",
+    auto_error=False,
+    scopes=_SCOPES,
+    description="The username is the account's e-mail address; register first, with POST /auth/register.",
+)
 
 
 async def _authenticate(request: Request) -> Principal:
@@ -32,8 +39,8 @@ async def _authenticate(request: Request) -> Principal:
     Raises Unauthorized without a token, InvalidToken for a token that is not valid.
     """
     sent = request.headers.getlist("authorization")
-    scheme, _, token = sent[0].partition(" ") if sent else ("", "", "")
-    if scheme.lower() != "bearer":
+    token = bearer_token(sent[0]) if sent else None
+    if token is None:
         raise Unauthorized  # without an error code, as the client sent no bearer token (RFC 6750 §3)
     if len(sent) > 1:
         raise InvalidToken
@@ -46,19 +53,21 @@ class _AuthenticatedRoute(Route):
 
     needed: ClassVar[Scope]
 
-    async def answer(self, request: Request) -> Response:
-        """Call the handler for the principal, who becomes the context's.
+    async def admit(self, request: Request) -> None:
+        """Let in the principal, who becomes the context's. Requests without one count for the client's address.
 
-        Raises Unauthorized, InvalidToken, InsufficientScope, and what Route raises.
+        Raises Unauthorized, InvalidToken, InsufficientScope, RateLimited.
         """
-        principal = await _authenticate(request)
+        try:
+            principal = await _authenticate(request)
+        except Unauthorized:
+            await super().admit(request)
+            raise
+        await count(request, ACCOUNT, str(principal.owner_id))
         structlog.contextvars.bind_contextvars(user_id=str(principal.owner_id))
-        if self.needed not in principal.scopes:
-            challenge = f'Bearer error="insufficient_scope", scope="{self.needed}"'  # RFC 6750 §3.1
-            raise InsufficientScope(f"This needs the scope {self.needed}.", headers={"WWW-Authenticate": challenge})
+        principal.require(self.needed)
         context.actor.set(principal.actor)
         current.set(principal)
-        return await super().answer(request)
 
 
 def _current_principal() -> Principal:
@@ -69,11 +78,12 @@ Service = Annotated[AuthService, service("auth")]
 CurrentPrincipal = Annotated[Principal, Depends(_current_principal)]
 
 
-def authenticated_router(scope: Scope, **options: Any) -> APIRouter:
-    """A router whose routes all need an access token with the scope."""
+def authenticated_router(scope: Scope, *, body_limit: int = Route.max_body, **options: Any) -> APIRouter:
+    """A router whose routes all need an access token with the scope, and take JSON of up to `body_limit` bytes."""
 
     class ScopedRoute(_AuthenticatedRoute):
         needed = scope
+        max_body = body_limit
 
     schemes = [Security(scheme, scopes=[scope]) for scheme in (_bearer, _password)]
     return APIRouter(route_class=ScopedRoute, dependencies=schemes, **options)

@@ -1,4 +1,4 @@
-"""Tables of accounts and refresh tokens."""
+"""Tables of accounts, sessions and refresh tokens."""
 
 from sqlalchemy import Boolean, Column, ForeignKey, Index, LargeBinary, String, Table, Uuid
 
@@ -12,16 +12,22 @@ users = Table(
     Column("password_hash", String(255), nullable=False),
     Column("active", Boolean, nullable=False),
     Column("created_at", UTCDateTime, nullable=False),
+    Column("last_login_at", UTCDateTime),
 )
 
-# A login, and all refresh tokens that descend from it.
+# A session is a token family: a login, and all refresh tokens that descend from it. Whoever used it last, by a login or
+# a refresh, was at this address with this User-Agent.
 token_families = Table(
     "token_families",
     metadata,
     Column("id", Uuid, primary_key=True),
-    Column("user_id", Uuid, ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("user_id", Uuid, ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
     Column("expires_at", UTCDateTime, nullable=False, index=True),
     Column("revoked_at", UTCDateTime),
+    Column("last_used_at", UTCDateTime),
+    Column("address", String(64)),
+    Column("user_agent", String(200)),
+    Index(None, "user_id", "id"),
 )
 
 refresh_tokens = Table(
@@ -32,7 +38,9 @@ refresh_tokens = Table(
     # No foreign key: deleting a long chain by cascade would exceed SQLite's limit on trigger depth.
     Column("parent_id", Uuid),
     Column("token_hash", LargeBinary(32), nullable=False, unique=True),
-    Column("expires_at", UTCDateTime, nullable=False),
+    Column("expires_at", UTCDateTime, nullable=False, index=True),
     Column("rotated_at", UTCDateTime),
+    # Set when the token is rotated. Together with the token itself, it gives the child.
+    Column("child_seed", LargeBinary(32)),
     Index(None, "parent_id"),
 )

@@ -6,11 +6,14 @@ from enum import StrEnum
 from typing import Literal
 from uuid import UUID
 
+from app.errors import InsufficientScope
+
 
 class Scope(StrEnum):
     """What a principal may do. Each router needs one of these, but for those that anybody may call."""
 
     ACCOUNT_READ = "account:read"
+    ACCOUNT_WRITE = "account:write"
     DOCUMENTS_READ = "documents:read"
     DOCUMENTS_WRITE = "documents:write"
     DOCUMENTS_DELETE = "documents:delete"
@@ -24,7 +27,8 @@ ALL_SCOPES = frozenset(Scope)
 class Principal:
     """Who makes a request: it sees and changes what belongs to `owner_id`, and its events name the `actor`.
 
-    `via` says how it has proved that, and `credential_id` with which credential, if it has an id.
+    `via` says how it has proved that, and `credential_id` with which credential: with `jwt`, the id of the session, or
+    None for an access token of the release before.
     """
 
     owner_id: UUID
@@ -32,6 +36,12 @@ class Principal:
     scopes: frozenset[Scope]
     via: Literal["jwt"]
     credential_id: UUID | None = None
+
+    def require(self, scope: Scope) -> None:
+        """Raise InsufficientScope without this scope, with a challenge (RFC 6750 §3.1)."""
+        if scope not in self.scopes:
+            challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
+            raise InsufficientScope(f"This needs the scope {scope}.", headers={"WWW-Authenticate": challenge})
 
 
 current: ContextVar[Principal] = ContextVar("principal")

@@ -1,216 +1,258 @@
-"""Accounts, logins, and the rotation of refresh tokens."""
+"""What clients do with accounts: register, log in and out, refresh, change the password, see and end sessions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, update
-from uuid_utils.compat import uuid7
+import structlog
+from sqlalchemy import ColumnElement, Connection, Row
 
 from app import errors, events
-from app.auth.models import refresh_tokens, token_families, users
+from app.auth import sessions, users
+from app.auth.attempts import Attempt, Attempts, check, failed, succeeded
+from app.auth.models import users as table
+from app.auth.password_policy import normalized, refuse_weak
 from app.auth.passwords import PasswordHasher
 from app.auth.principal import ALL_SCOPES, Principal
-from app.auth.schemas import TokenPair, User
-from app.auth.tokens import AccessTokens, new_refresh_token, refresh_token_hash
-from app.database import Database, Prepared, delete_batch, insert_on_conflict, now
+from app.auth.schemas import Account, SessionPage, TokenPair, User
+from app.auth.sessions import Issued
+from app.auth.tokens import AccessTokens
+from app.database import Database, now
 from app.events import catalogue
-from app.events.catalogue import Event
+from app.quotas import Quotas
 from app.settings import Settings
-from app.telemetry import context, faults
-
-_ACTIVE = Prepared(select(users.c.id).where(users.c.id == bindparam("id"), users.c.active))
-_USER = Prepared(
-    select(users.c.id, users.c.email, users.c.created_at).where(users.c.id == bindparam("id"), users.c.active)
-)
+from app.telemetry import context, faults, metrics
+from app.web import pagination
 
 
 class AuthService:
-    """Registers and authenticates users, and issues, rotates and revokes their tokens."""
+    """Registers and authenticates users, and begins, refreshes and ends their sessions."""
 
-    def __init__(self, db: Database, hasher: PasswordHasher, tokens: AccessTokens, settings: Settings) -> None:
+    def __init__(
+        self,
+        db: Database,
+        hasher: PasswordHasher,
+        tokens: AccessTokens,
+        attempts: Attempts,
+        *,
+        quotas: Quotas,
+        settings: Settings,
+    ) -> None:
         self._db = db
         self._hasher = hasher
         self._tokens = tokens
+        self._attempts = attempts
+        self._quotas = quotas
         self._settings = settings
 
     async def register(self, email: str, password: str) -> User:
-        """Create an account for a client. Raises RegistrationClosed, EmailTaken."""
-        if self._settings.registration == "closed":
+        """Create an account for a client. Raises RegistrationClosed, WeakPassword, EmailTaken."""
+        if not self._settings.registration_open:
             raise errors.RegistrationClosed
+        self._quotas.reserve.require()
         return await self.create_user(email, password)
 
     async def create_user(self, email: str, password: str) -> User:
-        """Create an account. Raises EmailTaken."""
-        password_hash = await self._hasher.hash(password)
-        return await self._db.write(lambda conn: _create_user(conn, email, password_hash))
+        """Create an account. Raises WeakPassword, EmailTaken."""
+        password_hash = await self.hashed(password, email)
+        return User.model_validate(await self._db.write(lambda conn: users.add(conn, email, password_hash)))
+
+    async def hashed(self, password: str, email: str, pointer: str = "/password") -> str:
+        """The hash of a new password for the account with this address. Raises WeakPassword, about the `pointer`."""
+        password = normalized(password)
+        refuse_weak(password, email, pointer)
+        return await self._hasher.hash(password)
 
     async def login(self, email: str, password: str) -> TokenPair:
-        """Begin a token family. Raises InvalidCredentials, after the same time whether or not the user exists."""
-        row = await self._db.read(lambda conn: conn.execute(select(users).where(users.c.email == email)).one_or_none())
-        matches = await self._hasher.verify(password, row.password_hash if row else None)
-        if row is None or not matches or not row.active:
+        """Begin a session.
+
+        Raises InvalidCredentials, after the same time whether or not the user exists, LoginThrottled, TooBusy.
+        """
+        attempt = self._attempts.to(email)
+        row, matches = await self._verified(attempt, password, lambda conn: users.by_email(conn, email))
+
+        def work(conn: Connection) -> Issued | None:
+            session = self._begin(conn, row.id, row.password_hash) if row and matches else None
+            _settle(conn, attempt, row.id if row else None, right=session is not None)
+            return session
+
+        with _throttled_counted():
+            session = await self._db.write(work)
+        metrics.logins.labels("succeeded" if session else "failed").inc()
+        if session is None:
             raise errors.InvalidCredentials
-        return await self._db.write(lambda conn: self._begin_family(conn, row.id))
+        structlog.contextvars.bind_contextvars(user_id=str(session.user_id))
+        return self._pair(session)
 
     async def refresh(self, refresh_token: str) -> TokenPair:
-        """Exchange a refresh token for a new pair. Reuse revokes its family. Raises InvalidRefreshToken."""
-        pair = await self._db.write(lambda conn: self._rotate(conn, refresh_token_hash(refresh_token)))
+        """Exchange a refresh token for a new pair. Reuse ends its session. Raises InvalidRefreshToken."""
+        session = await self._db.write(lambda conn: self._rotate(conn, refresh_token))
         faults.hit("refresh.after_commit")
-        if pair is None:
+        if session is None:
             raise errors.InvalidRefreshToken
-        return pair
+        return self._pair(session)
 
     async def logout(self, refresh_token: str) -> None:
-        """Revoke the token's family. An unknown token is ignored: it may have expired."""
-        await self._db.write(lambda conn: _revoke(conn, refresh_token_hash(refresh_token), catalogue.UserLoggedOut))
+        """End the token's session. An unknown token is ignored: it may have expired."""
+
+        def work(conn: Connection) -> None:
+            _end_of_token(conn, sessions.of_token(conn, refresh_token), catalogue.UserLoggedOut)
+
+        await self._db.write(work)
 
     async def authenticate(self, access_token: str) -> Principal:
         """The principal of an access token, who may do all that its user may. Raises InvalidToken."""
-        user_id = self._tokens.verify(access_token)
-        if await self._db.read(partial(_ACTIVE.one, values={"id": user_id})) is None:
+        claims = self._tokens.verify(access_token)
+        valid = partial(sessions.authenticated, user_id=claims.user_id, session_id=claims.session_id)
+        if not await self._db.read(valid):
             raise errors.InvalidToken
-        return Principal(user_id, context.user(user_id), ALL_SCOPES, via="jwt")
+        actor = context.user(claims.user_id)
+        return Principal(claims.user_id, actor, ALL_SCOPES, via="jwt", credential_id=claims.session_id)
 
-    async def user(self, user_id: UUID) -> User:
-        """The active user whom an access token was issued to. Raises InvalidToken."""
-        row = await self._db.read(partial(_USER.one, values={"id": user_id}))
+    async def account(self, user_id: UUID) -> Account:
+        """The active user whom an access token was issued to, and what they use. Raises InvalidToken."""
+
+        def read(conn: Connection) -> Account:
+            row = users.active(conn, user_id)
+            if row is None:
+                raise errors.InvalidToken
+            usage, quota = self._quotas.of(conn, user_id)
+            return Account(**row, usage=usage, quota=quota)
+
+        return await self._db.read(read)
+
+    async def change_password(self, principal: Principal, current: str, new: str) -> None:
+        """Change the password, and end all sessions but the principal's own.
+
+        Raises WrongPassword, WeakPassword, InvalidToken, LoginThrottled, TooBusy.
+        """
+        row = await self._db.read(partial(users.active, user_id=principal.owner_id))
         if row is None:
             raise errors.InvalidToken
-        return User.model_validate(row)
+        attempt = self._attempts.to(row["email"])
+        _, matches = await self._verified(attempt, current, lambda conn: users.by_email(conn, row["email"]))
+        with _throttled_counted():
+            await self._db.write(partial(_settle, attempt=attempt, user_id=row["id"], right=matches))
+        if not matches:
+            raise errors.WrongPassword
+        new_hash = await self.hashed(new, row["email"], "/new_password")
 
-    async def disable(self, email: str) -> None:
-        """Disable an account and revoke its logins; its access tokens stop working at once. Raises NotFound."""
-        await self._db.write(lambda conn: _disable(conn, email))
+        def work(conn: Connection) -> None:
+            if not users.change(conn, row["id"], *_is_still(row["password_hash"]), password_hash=new_hash):
+                raise errors.WrongPassword
+            own = principal.credential_id
+            sessions.end(conn, sessions.of_user(row["id"], but=own))
+            event = catalogue.UserPasswordChanged(family_id=str(own) if own else None)
+            users.record(conn, event, row["id"])
 
-    async def list_users(self) -> list[tuple[User, bool]]:
-        """Every user, oldest first, and whether each is active."""
-        query = select(users).order_by(users.c.id)
-        rows = await self._db.read(lambda conn: conn.execute(query).all())
-        return [(User.model_validate(row), row.active) for row in rows]
+        await self._db.write(sessions.required(principal, work))
 
-    def _begin_family(self, conn: Connection, user_id: UUID) -> TokenPair:
-        family_id = uuid7()
-        expiry = now(self._settings.refresh_family_ttl)
-        conn.execute(insert(token_families).values(id=family_id, user_id=user_id, expires_at=expiry))
-        _record(conn, catalogue.UserLoggedIn(), user_id)
-        return self._issue(conn, user_id, family_id, None)
+    async def sessions(self, principal: Principal, limit: int, cursor: str | None) -> SessionPage:
+        """A page of the principal's sessions, the latest login first. Raises InvalidCursor."""
+        after = pagination.decode(cursor, "sessions", datetime).id if cursor else None
+        find = partial(sessions.page, user_id=principal.owner_id, current=principal.credential_id, after=after)
+        items, last = pagination.page(await self._db.read(partial(find, limit=limit + 1)), limit)
+        end = pagination.encode("sessions", last.created_at, last.id) if last else None
+        return SessionPage(items=items, next_cursor=end)
 
-    def _rotate(self, conn: Connection, token_hash: bytes) -> TokenPair | None:
-        """Rotate by one conditional UPDATE. None if the token is not valid; reuse also revokes its family."""
-        child = refresh_tokens.alias("child")
-        child_rotated = select(child.c.id).where(
-            child.c.parent_id == refresh_tokens.c.id, child.c.rotated_at.is_not(None)
-        )
-        # The direct predecessor may be used again for a moment: two tabs refresh at once, or a response was lost.
-        in_grace = and_(
-            refresh_tokens.c.rotated_at > now(-self._settings.refresh_grace_seconds), ~child_rotated.exists()
-        )
-        family_alive = (
-            select(token_families.c.id)
-            .join(users, users.c.id == token_families.c.user_id)
-            .where(
-                token_families.c.id == refresh_tokens.c.family_id,
-                token_families.c.revoked_at.is_(None),
-                token_families.c.expires_at > now(),
-                users.c.active,
-            )
-        )
-        rotated = conn.execute(
-            update(refresh_tokens)
-            .where(
-                refresh_tokens.c.token_hash == token_hash,
-                refresh_tokens.c.expires_at > now(),
-                or_(refresh_tokens.c.rotated_at.is_(None), in_grace),
-                family_alive.exists(),
-            )
-            .values(rotated_at=func.coalesce(refresh_tokens.c.rotated_at, now()))
-            .returning(refresh_tokens.c.id, refresh_tokens.c.family_id)
-        ).one_or_none()
-        if rotated is None:
-            _revoke(conn, token_hash, catalogue.UserRefreshTokenReused, if_rotated=True)
+    async def end_session(self, principal: Principal, session_id: UUID) -> None:
+        """End a session of the principal's user, be it the principal's own. Raises NotFound."""
+
+        def work(conn: Connection) -> None:
+            if not end_sessions(conn, principal.owner_id, only=session_id):
+                raise errors.NotFound
+
+        await self._db.write(work)
+
+    async def end_other_sessions(self, principal: Principal) -> None:
+        """End all sessions of the principal's user but the principal's own."""
+        await self._db.write(partial(end_sessions, user_id=principal.owner_id, but=principal.credential_id))
+
+    async def _verified(
+        self, attempt: Attempt, password: str, find: Callable[[Connection], Row[Any] | None]
+    ) -> tuple[Row[Any] | None, bool]:
+        """The user that is found, and whether the password is theirs. Raises LoginThrottled before it is verified."""
+
+        def read(conn: Connection) -> Row[Any] | None:
+            check(conn, attempt)
+            return find(conn)
+
+        with _throttled_counted():
+            row = await self._db.read(read)
+        return row, await self._matches(password, row.password_hash if row else None)
+
+    async def _matches(self, password: str, hashed: str | None) -> bool:
+        """Whether the password matches. The hashes of earlier releases are of the password as it was sent."""
+        for spelling in dict.fromkeys((normalized(password), password)):
+            if await self._hasher.verify(spelling, hashed):
+                return True
+        return False
+
+    def _begin(self, conn: Connection, user_id: UUID, password_hash: str) -> Issued | None:
+        """Begin a session, unless the account was disabled or given another password while this one was verified."""
+        if not users.change(conn, user_id, *_is_still(password_hash), last_login_at=now()):
             return None
-        user_id = conn.scalar(select(token_families.c.user_id).where(token_families.c.id == rotated.family_id))
-        assert user_id is not None
-        return self._issue(conn, user_id, rotated.family_id, rotated.id)
+        session = sessions.begin(conn, user_id, self._settings)
+        users.record(conn, catalogue.UserLoggedIn(family_id=str(session.session_id)), user_id)
+        return session
 
-    def _issue(self, conn: Connection, user_id: UUID, family_id: UUID, parent_id: UUID | None) -> TokenPair:
-        refresh_token, token_hash = new_refresh_token()
-        conn.execute(
-            insert(refresh_tokens).values(
-                id=uuid7(),
-                family_id=family_id,
-                parent_id=parent_id,
-                token_hash=token_hash,
-                expires_at=now(self._settings.refresh_token_ttl),
-            )
-        )
+    def _rotate(self, conn: Connection, refresh_token: str) -> Issued | None:
+        session = sessions.rotate(conn, refresh_token, self._settings)
+        if session is None:
+            reused = sessions.of_token(conn, refresh_token, rotated=True)
+            _end_of_token(conn, reused, catalogue.UserRefreshTokenReused)
+        return session
+
+    def _pair(self, session: Issued) -> TokenPair:
         return TokenPair(
-            access_token=self._tokens.issue(user_id),
-            refresh_token=refresh_token,
+            access_token=self._tokens.issue(session.user_id, session.session_id),
+            refresh_token=session.refresh_token,
             expires_in=max(1, round(self._tokens.ttl)),
         )
 
 
-async def forget_expired(db: Database) -> None:
-    """Delete families past their absolute expiry, with their tokens, however many they are."""
-    while await db.write(_forget_some):
-        pass
+def end_sessions(conn: Connection, user_id: UUID, *, only: UUID | None = None, but: UUID | None = None) -> int:
+    """End the sessions of a user, with an event for each. Returns how many there were."""
+    which = [sessions.of_user(user_id, but=but)] + ([sessions.by_id(only)] if only else [])
+    ended = sessions.end(conn, *which)
+    for session in ended:
+        users.record(conn, catalogue.UserSessionEnded(family_id=str(session.id)), user_id)
+    return len(ended)
 
 
-def _forget_some(conn: Connection) -> bool:
-    """Whether there may be more. A family may have thousands of tokens, so these are not left to the cascade."""
-    expiry, family_id = token_families.c.expires_at, refresh_tokens.c.family_id
-    expired, of_family = expiry <= now(), family_id == token_families.c.id
-    tokens = delete_batch(conn, refresh_tokens, expired, of_family, oldest=expiry, returning=(family_id,))
-    empty = ~select(family_id).where(of_family).correlate(token_families).exists()
-    return bool(delete_batch(conn, token_families, expired, empty, oldest=expiry) or tokens)
+@contextmanager
+def _throttled_counted() -> Iterator[None]:
+    try:
+        yield
+    except errors.LoginThrottled:
+        metrics.logins.labels("throttled").inc()
+        raise
 
 
-def _create_user(conn: Connection, email: str, password_hash: str) -> User:
-    row = conn.execute(
-        insert_on_conflict(conn, users)
-        .values(id=uuid7(), email=email, password_hash=password_hash, active=True, created_at=now())
-        .on_conflict_do_nothing(index_elements=["email"])
-        .returning(*users.c)
-    ).one_or_none()
-    if row is None:
-        raise errors.EmailTaken
-    _record(conn, catalogue.UserRegistered(), row.id)
-    return User.model_validate(row)
-
-
-def _disable(conn: Connection, email: str) -> None:
-    user_id = conn.scalar(update(users).where(users.c.email == email).values(active=False).returning(users.c.id))
-    if user_id is None:
-        raise errors.NotFound("There is no such user.")
-    conn.execute(update(token_families).where(token_families.c.user_id == user_id).values(revoked_at=now()))
-    _record(conn, catalogue.UserDisabled(), user_id)
-
-
-def _revoke(
-    conn: Connection,
-    token_hash: bytes,
-    event: Callable[..., Event],
-    *,
-    if_rotated: bool = False,
-) -> None:
-    """Revoke the family of a token that is known and, `if_rotated`, was used before."""
-    query = select(refresh_tokens.c.family_id, refresh_tokens.c.rotated_at, token_families.c.user_id)
-    query = query.join(token_families, token_families.c.id == refresh_tokens.c.family_id)
-    token = conn.execute(query.where(refresh_tokens.c.token_hash == token_hash)).one_or_none()
-    if token is None or (if_rotated and token.rotated_at is None):
+def _settle(conn: Connection, attempt: Attempt, user_id: UUID | None, *, right: bool) -> None:
+    """Count or forget failures by what came of an attempt. Raises LoginThrottled if others have failed meanwhile: what
+    was verified is then not told, however many try at once."""
+    check(conn, attempt)
+    if right:
+        succeeded(conn, attempt)
         return
-    revoked = conn.execute(
-        update(token_families)
-        .where(token_families.c.id == token.family_id, token_families.c.revoked_at.is_(None))
-        .values(revoked_at=now())
-    )
-    if revoked.rowcount:
-        _record(conn, event(family_id=str(token.family_id)), token.user_id)
+    failed(conn, attempt)
+    with context.acting(context.actor.get() or context.ANONYMOUS):
+        events.append(conn, catalogue.UserLoginFailed(client=context.client.get()), user_id=user_id)
 
 
-def _record(conn: Connection, event: Event, user_id: UUID) -> None:
-    """Append an event of an account. Its actor is the context's, such as the operator; without one, the user."""
-    with context.acting(context.actor.get() or context.user(user_id)):
-        events.append(conn, event, user_id=user_id)
+def _is_still(password_hash: str) -> tuple[ColumnElement[bool], ...]:
+    """The conditions that a user is active and has the password that was verified."""
+    return table.c.active, table.c.password_hash == password_hash
+
+
+def _end_of_token(
+    conn: Connection,
+    session_id: UUID | None,
+    event: type[catalogue.UserLoggedOut | catalogue.UserRefreshTokenReused],
+) -> None:
+    for session in sessions.end(conn, sessions.by_id(session_id)) if session_id else ():
+        users.record(conn, event(family_id=str(session.id)), session.user_id)

@@ -86,7 +86,17 @@ def test_on_a_server_that_runs(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["127.0.0.1:8000", "localhost", "ftp://127.0.0.1", "http://", "http://a:b", "http://[::1"]
+    "url",
+    [
+        "127.0.0.1:8000",
+        "localhost",
+        "ftp://127.0.0.1",
+        "http://",
+        "http://a:b",
+        "http://[::1",
+        "http://u:p@a",
+        "http://a b",
+    ],
 )
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(demo.DemoError, match=r"^--url must be http://host:port or https://host:port$"):
@@ -95,13 +105,19 @@ def test_what_is_no_url_is_refused(url: str) -> None:
 
 def test_a_server_that_is_not_ready_yet_is_waited_for() -> None:
     with impostor((503, b"<html>"), (503, b"{}"), (200, b"{}"), (403, b'{"detail": "Closed"}')) as url:
-        assert refused(url) == f"demo: {url}: POST /auth/register → 403: Closed"
+        waiting, line = shown("--url", url).stderr.splitlines()
+    assert waiting.startswith(f"Waiting for {url}")
+    assert line == f"demo: {url}: POST /auth/register → 403: Closed"
 
 
-def test_a_server_that_never_comes_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_never_comes_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(demo, "STARTUP_TIMEOUT", 0.2)
-    with pytest.raises(demo.DemoError, match=r"^http://127.0.0.1:\d+: Connection refused$"):
-        demo.run(f"http://127.0.0.1:{free_port()}")
+    url = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(demo.DemoError, match=f"^{url}: Connection refused$"):
+        demo.run(url)
+    assert capsys.readouterr().err == f"Waiting for {url}, 0 seconds at most\n"
 
 
 @pytest.mark.parametrize("answer", [(200, b"<html>"), (200, b"\xff"), (404, b"Not found"), (404, b"[]")])

@@ -1,0 +1,45 @@
+"""The list of accounts as the operator sees it: each with what it uses."""
+
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import Connection, func, select
+
+from app.auth.models import users
+from app.jobs.models import LIVE, jobs
+from app.quotas import usage
+
+
+class ListedAccount(BaseModel):
+    """An account, and what it uses. `bytes` are those of its files, with what was announced and is not here yet."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    email: str
+    active: bool
+    created_at: datetime
+    last_login_at: datetime | None
+    documents: int
+    bytes: int
+    live_jobs: int
+
+
+_SHOWN = (users.c.id, users.c.email, users.c.active, users.c.created_at, users.c.last_login_at)
+_LIVE_JOBS = (
+    select(func.count())
+    .select_from(jobs)
+    .where(jobs.c.owner_id == users.c.id, jobs.c.state.in_(LIVE))
+    .scalar_subquery()
+)
+
+
+def page(conn: Connection, part: str, after: UUID | None, limit: int) -> list[ListedAccount]:
+    """Up to `limit` accounts with this part in their address, the oldest first, from the one `after` on."""
+    used = (func.coalesce(usage.c[name], 0).label(name) for name in ("documents", "bytes"))
+    query = select(*_SHOWN, *used, _LIVE_JOBS.label("live_jobs")).outerjoin(usage, usage.c.user_id == users.c.id)
+    query = query.where(users.c.email.contains(part.lower(), autoescape=True))
+    if after is not None:
+        query = query.where(users.c.id > after)
+    return [ListedAccount.model_validate(row) for row in conn.execute(query.order_by(users.c.id).limit(limit))]

@@ -1,0 +1,149 @@
+"""What the operator does with accounts: create, find, enable, disable, change passwords, sign out, erase."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from app import errors, idempotency, quotas
+from app.accounts import listing
+from app.accounts.listing import ListedAccount
+from app.auth import sessions, users
+from app.auth.models import users as table
+from app.auth.schemas import User
+from app.auth.service import AuthService, end_sessions
+from app.database import Database
+from app.documents import repository as documents
+from app.documents.search import index_documents
+from app.events import catalogue
+from app.files.orphans import Orphans
+from app.jobs import repository as jobs, settlement
+from app.jobs.kinds import Kinds
+from app.processing import results
+from app.quotas import Quota, Quotas, Usage
+
+_PAGE = 50  # accounts that are read at once
+
+
+class Accounts:
+    """Manages accounts by their address, in its canonical spelling. Each method but `create` raises NotFound."""
+
+    def __init__(self, db: Database, auth: AuthService, kinds: Kinds, orphans: Orphans, quotas: Quotas) -> None:
+        self._db = db
+        self._auth = auth
+        self._kinds = kinds
+        self._orphans = orphans
+        self._quotas = quotas
+
+    async def create(self, email: str, password: str) -> User:
+        """Create an account. Raises WeakPassword, EmailTaken."""
+        return await self._auth.create_user(email, password)
+
+    async def find(self, part: str = "") -> AsyncIterator[ListedAccount]:
+        """Yield the accounts that have this in their address, oldest first."""
+        after: UUID | None = None
+        while page := await self._db.read(partial(listing.page, part=part, after=after, limit=_PAGE)):
+            for account in page:
+                yield account
+            after = page[-1].id
+
+    async def enable(self, email: str) -> None:
+        """Let the user log in again."""
+
+        def work(conn: Connection) -> None:
+            user_id = _id_of(conn, email)
+            if users.change(conn, user_id, ~table.c.active, active=True):
+                users.record(conn, catalogue.UserEnabled(), user_id)
+
+        await self._db.write(work)
+
+    async def disable(self, email: str) -> int:
+        """Disable an account: its tokens and upload URLs end at once, then its live jobs. Returns how many these were.
+
+        May be repeated: after a failure, the rest of the jobs is cancelled.
+        """
+        user_id = await self._id_of(email)
+
+        def work(conn: Connection) -> None:
+            sessions.end(conn, sessions.of_user(user_id))
+            if users.change(conn, user_id, table.c.active, active=False):
+                users.record(conn, catalogue.UserDisabled(), user_id)
+
+        await self._db.write(work, alone_with=user_id)
+        cancelled = 0
+        while some := await self._db.write(partial(settlement.cancel_some, kinds=self._kinds, owner_id=user_id)):
+            cancelled += some
+        return cancelled
+
+    async def set_password(self, email: str, password: str) -> None:
+        """Change the password, and end all sessions. Raises WeakPassword."""
+        password_hash, user_id = await self._auth.hashed(password, email), await self._id_of(email)
+
+        def work(conn: Connection) -> None:
+            users.change(conn, user_id, password_hash=password_hash)
+            sessions.end(conn, sessions.of_user(user_id))
+            users.record(conn, catalogue.UserPasswordChanged(), user_id)
+
+        await self._db.write(work, alone_with=user_id)
+
+    async def change_quota(self, email: str, limits: Mapping[str, int | None]) -> tuple[Usage, Quota]:
+        """Set quotas by their names; none: only look. Returns what the account uses, and its quota."""
+
+        def work(conn: Connection) -> tuple[Usage, Quota]:
+            user_id = _id_of(conn, email)
+            quotas.change(conn, user_id, limits)
+            return self._quotas.of(conn, user_id)
+
+        return await self._db.write(work)
+
+    async def sign_out(self, email: str) -> int:
+        """End all sessions. Returns how many there were."""
+        user_id = await self._id_of(email)
+        return await self._db.write(partial(end_sessions, user_id=user_id), alone_with=user_id)
+
+    async def erase(self, email: str) -> int:
+        """Delete an account and all that it owns; of its events, ids are left, and the addresses that logins
+        failed from. Returns the number of documents.
+
+        May be repeated: after a failure, the rest is deleted. The account itself comes last, and then its address is
+        free. Raises Skipped if the files may be another database's, and Conflict if a document came meanwhile.
+        """
+        await self._orphans.claim.confirm()
+        await self.disable(email)
+        user_id = await self._id_of(email)
+        more = await self._db.read(partial(results.keys_of_owner, owner_id=user_id))
+        erased = 0
+        while keys := await self._db.write(partial(documents.remove_of_owner, owner_id=user_id)):
+            await self._orphans.claim.confirm_deletion()
+            await self._orphans.remove(keys)
+            erased += len(keys)
+        await self._orphans.remove(more)
+        await index_documents(self._db)  # which forgets the names and descriptions of those that were deleted
+        await self._repeat(partial(jobs.remove_of_owner, owner_id=user_id))
+        await self._repeat(partial(idempotency.forget_user, user_id=user_id))
+        await self._repeat(partial(sessions.remove_of_user, user_id=user_id))
+        await self._db.write(partial(_remove, user_id=user_id))
+        return erased
+
+    async def _id_of(self, email: str) -> UUID:
+        return await self._db.read(partial(_id_of, email=email))
+
+    async def _repeat(self, batch: Callable[[Connection], bool]) -> None:
+        while await self._db.write(batch):
+            pass
+
+
+def _id_of(conn: Connection, email: str) -> UUID:
+    user = users.by_email(conn, email)
+    if user is None:
+        raise errors.NotFound("There is no such user.")
+    user_id: UUID = user.id
+    return user_id
+
+
+def _remove(conn: Connection, user_id: UUID) -> None:
+    if documents.owns_any(conn, user_id):
+        raise errors.Conflict("A document is still there: an upload or a job ended just now. Run this again.")
+    users.remove(conn, user_id)
+    users.record(conn, catalogue.UserErased(), user_id)

@@ -1,0 +1,142 @@
+"""python -m app users: create | list | enable | disable | password | sign-out | quota | erase."""
+
+import sys
+from typing import Annotated
+
+import typer
+from pydantic import Field, TypeAdapter, ValidationError
+
+from app.accounts.listing import ListedAccount
+from app.auth.schemas import Email, Password
+from app.commands.services import with_services
+from app.errors import ConfigurationError
+from app.web.fields import LINE
+from app.wiring import Services
+
+users = typer.Typer(help="Manage accounts.", no_args_is_help=True)
+
+_Address = Annotated[str, typer.Argument(metavar="EMAIL", help="The account's address.")]
+_FromStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input.")]
+_AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on each line.")]
+_Search = Annotated[str, typer.Option(help="Only accounts with this in their address.")]
+_Limit = Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="How many it may have. 0: no limit.")]
+_Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+@users.command("create")
+def create(email: _Address, *, password_stdin: _FromStdin = False) -> None:
+    """Create an account, even where registration is closed. Asks for the password."""
+    address, password = _address(email), _new_password(from_stdin=password_stdin)
+    user = with_services(lambda services: services.accounts.create(address, password))
+    typer.echo(f"{user.id}  {user.email}")
+
+
+@users.command("list")
+def list_all(*, search: _Search = "", as_json: _AsJson = False) -> None:
+    """List accounts, oldest first, with what they use."""
+    text = _validated("search", TypeAdapter(Annotated[str, Field(pattern=LINE)]), search)
+
+    async def work(services: Services) -> None:
+        async for account in services.accounts.find(text):
+            typer.echo(account.model_dump_json() if as_json else _line(account))
+
+    with_services(work)
+
+
+@users.command("enable")
+def enable(email: _Address) -> None:
+    """Enable a disabled account: its user can log in again."""
+    address = _address(email)
+    with_services(lambda services: services.accounts.enable(address))
+    typer.echo(f"{address} is active.")
+
+
+@users.command("disable")
+def disable(email: _Address) -> None:
+    """Disable an account: its sessions and upload URLs end, and its jobs are cancelled."""
+    address = _address(email)
+    cancelled = with_services(lambda services: services.accounts.disable(address))
+    typer.echo(f"{address} is disabled; jobs cancelled: {cancelled}.")
+
+
+@users.command("password")
+def password(email: _Address, *, password_stdin: _FromStdin = False) -> None:
+    """Change the password of an account, and end its sessions. Asks for the new one."""
+    address, new = _address(email), _new_password(from_stdin=password_stdin)
+    with_services(lambda services: services.accounts.set_password(address, new))
+    typer.echo(f"{address} has a new password; its sessions have ended.")
+
+
+@users.command("sign-out")
+def sign_out(email: _Address) -> None:
+    """End all sessions of an account."""
+    address = _address(email)
+    ended = with_services(lambda services: services.accounts.sign_out(address))
+    typer.echo(f"{address} is signed out; sessions ended: {ended}.")
+
+
+@users.command("quota")
+def quota(
+    email: _Address,
+    *,
+    size: Annotated[
+        int | None, typer.Option("--bytes", min=0, max=2**63 - 1, help="Bytes of its files. 0: no limit.")
+    ] = None,
+    documents: _Limit = None,
+    announced: _Limit = None,
+    jobs: _Limit = None,
+    default: Annotated[bool, typer.Option("--default", help="Whatever is not given: as the settings say.")] = False,
+) -> None:
+    """Show what an account uses and may use, and change what is given. 0: no limit."""
+    address = _address(email)
+    given = {"bytes": size, "documents": documents, "announced": announced, "jobs": jobs}
+    limits = {name: limit for name, limit in given.items() if limit is not None or default}
+    used, allowed = with_services(lambda services: services.accounts.change_quota(address, limits))
+    for name, limit in allowed:
+        typer.echo(f"{name:9}  {getattr(used, name)} of {'any number' if limit is None else limit}")
+
+
+@users.command("erase")
+def erase(email: _Address, *, yes: _Yes = False) -> None:
+    """Delete an account with its documents, files, results and jobs. This cannot be undone.
+
+    Of its events, ids are left, and the addresses that logins failed from. If it is interrupted, run it again.
+    """
+    address = _address(email)
+    if not yes:
+        typer.confirm(f"Delete {address} and all that it owns?", abort=True)
+    erased = with_services(lambda services: services.accounts.erase(address), claiming=True)
+    typer.echo(f"{address} is erased; documents deleted: {erased}.")
+
+
+def _address(text: str) -> str:
+    return _validated("email", TypeAdapter(Email), text)
+
+
+def _new_password(*, from_stdin: bool) -> str:
+    """A new password. Never from the command line: a list of processes shows that."""
+    if from_stdin:
+        sent = sys.stdin.read().removesuffix("\n").removesuffix("\r")
+    elif not sys.stdin.isatty():
+        raise ConfigurationError("there is no terminal to ask for the password: use --password-stdin")
+    else:
+        sent = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    return _validated("password", TypeAdapter(Password), sent)
+
+
+def _validated(name: str, adapter: TypeAdapter[str], text: str) -> str:
+    """The text as the API takes it; otherwise exit with one line that does not repeat it."""
+    try:
+        return adapter.validate_python(text)
+    except ValidationError as error:
+        sys.exit(f"{name}: {error.errors()[0]['msg'].removeprefix('Value error, ')}")
+
+
+def _line(account: ListedAccount) -> str:
+    state = "active" if account.active else "disabled"
+    logged_in = f"{account.last_login_at:%Y-%m-%d}" if account.last_login_at else "never"
+    usage = f"{account.documents} documents  {account.bytes} bytes  {account.live_jobs} jobs"
+    return (
+        f"{account.id}  {state:8}  since {account.created_at:%Y-%m-%d}  logged in {logged_in:10}  "
+        f"{usage}  {account.email}"
+    )
