@@ -8,9 +8,11 @@ therefore go through `after_commit`.
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
+from uuid import UUID
 
 import structlog
 from sqlalchemy import (
+    JSON,
     ColumnElement,
     Connection,
     DateTime,
@@ -27,8 +29,15 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
 from app.database.statements import Prepared
+from app.errors import DatabaseUnavailable
+from app.telemetry import metrics
 
 log = structlog.get_logger()
+
+SEARCHES = 2  # at once in one process
+SEARCH_TIMEOUT = 2.0  # seconds that a search may take
+SEARCH_WAIT = 10.0  # seconds that a search waits while its owner is granted none
+NARROW_IT = f"The search took {SEARCH_TIMEOUT:.0f} s. Narrow it by a folder, a tag, a status, a time or a longer `q`."
 
 T = TypeVar("T")
 Unit = Callable[[Connection], T]
@@ -69,18 +78,37 @@ class Database(Protocol):
     async def read(self, unit: Unit[T]) -> T:
         """Run a unit that only reads, on committed data. Raises DatabaseUnavailable, and what the unit raises."""
 
-    async def write(self, unit: Unit[T], *, urgent: bool = False) -> T:
+    async def search(self, unit: Unit[T]) -> T:
+        """Run a unit that only reads, but perhaps all that there is. No other read ever waits for it.
+
+        At most SEARCHES run at once, and one of each owner. Raises SearchTooBroad after SEARCH_TIMEOUT, TooBusy, and
+        what `read` raises.
+        """
+
+    async def write(self, unit: Unit[T], *, urgent: bool = False, alone_with: UUID | None = None) -> T:
         """Run a unit in a transaction, then its `after_commit` effects in the caller's context.
 
-        `urgent` is for what a lease depends on: it does not queue behind the units that are not. Raises
-        DatabaseUnavailable, StorageFull, OutcomeUnknown, and what the unit raises.
+        `urgent` is for what a lease depends on: it does not queue behind the units that are not. Units that are
+        `alone_with` the same, such as an account, run one after the other in all processes, and each sees what those
+        before it have committed. Raises TooBusy if those take too long, DatabaseUnavailable, StorageFull,
+        OutcomeUnknown, and what the unit raises.
         """
 
     async def check(self) -> None:
-        """Raise DatabaseUnavailable or StorageFull unless something can be committed now."""
+        """Raise DatabaseUnavailable or StorageFull unless the database takes writes, as far as it tells at once."""
 
     async def close(self) -> None:
         """Finish the units already accepted, then close every connection."""
+
+
+def unavailable(reason: str) -> DatabaseUnavailable:
+    """For adapters: log and count that the database cannot be used, and return the error to raise.
+
+    `reason` is one of few: the server's or driver's name for the error, or what was waited for.
+    """
+    log.warning("database.unavailable", reason=reason)
+    metrics.database_unavailable.labels(reason).inc()
+    return DatabaseUnavailable()
 
 
 def after_commit(conn: Connection, effect: Effect) -> None:
@@ -112,8 +140,11 @@ def insert_on_conflict(conn: Connection, table: Table) -> Any:
     return _INSERT[conn.dialect.name](table)
 
 
-def insert_or_replace(table: Table, **values: Any) -> Mapping[str, Prepared]:
-    """Return, by the dialect's name, an INSERT that replaces any row with the same primary key.
+def insert_or_replace(
+    table: Table, *, only_if: ColumnElement[bool] | None = None, **values: Any
+) -> Mapping[str, Prepared]:
+    """Return, by the dialect's name, an INSERT that replaces the row with the same primary key; `only_if` that is so of
+    the row, otherwise it changes nothing.
 
     `values` are part of the statement; the other columns are its parameters.
     """
@@ -121,7 +152,9 @@ def insert_or_replace(table: Table, **values: Any) -> Mapping[str, Prepared]:
     for dialect, insert in _INSERT.items():
         row = insert(table).values(**values)
         rest = {column.name: row.excluded[column.name] for column in table.c if not column.primary_key}
-        statements[dialect] = Prepared(row.on_conflict_do_update(index_elements=table.primary_key, set_=rest))
+        statements[dialect] = Prepared(
+            row.on_conflict_do_update(index_elements=table.primary_key, set_=rest, where=only_if)
+        )
     return statements
 
 
@@ -173,13 +206,29 @@ class now(_ByEngine):  # noqa: N801 - reads as the SQL function that it is
         super().__init__(seconds)
 
 
-class seconds_between(_ByEngine):  # noqa: N801 - as `now`
-    """Seconds from one moment to another."""
+class as_json(_ByEngine):  # noqa: N801 - as `now`
+    """Text that is JSON, as a value for a JSON column, which keeps it to the letter."""
+
+    type = JSON()
+    inherit_cache = True
+    postgresql = "CAST({0} AS JSON)"
+
+
+class json_text(_ByEngine):  # noqa: N801 - as `now`
+    """A JSON column as the text that it keeps, not decoded."""
+
+    type = String()
+    inherit_cache = True
+    postgresql = "CAST({0} AS TEXT)"
+
+
+class unix_time(_ByEngine):  # noqa: N801 - as `now`
+    """A moment in seconds since 1970."""
 
     type = Float()
     inherit_cache = True
-    postgresql = "extract(epoch FROM {1} - {0})"
-    sqlite = "((julianday({1}) - julianday({0})) * 86400.0)"
+    postgresql = "extract(epoch FROM {0})"
+    sqlite = "((julianday({0}) - 2440587.5) * 86400.0)"
 
 
 class case_insensitive(_ByEngine):  # noqa: N801 - as `now`

@@ -34,12 +34,12 @@ def delete_batch(
     conn: Connection,
     table: Table,
     *due: ColumnElement[bool],
-    oldest: Column[Any],
+    oldest: Column[Any] | None,
     returning: tuple[Column[Any], ...] = (),
     limit: int = BATCH,
 ) -> list[Row[Any]]:
-    """Delete a batch as of `in_batch`, and return `returning` of each row; by default their `oldest`, which must be the
-    table's own then.
+    """Delete a batch as of `in_batch`, and return `returning` of each row; by default their `oldest`, which must be one
+    of the table's own columns then.
 
     Nothing is returned when nothing was left to delete.
     """

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, NullPool, create_engine, event, exc
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-from app.database.base import T, Unit
-from app.errors import AppError
+from app.database.base import NARROW_IT, SEARCH_TIMEOUT, SEARCH_WAIT, SEARCHES, T, Unit
+from app.errors import AppError, SearchTooBroad
 from app.limiter import Limiter
+from app.telemetry import context
 
 READERS = 4  # threads
 BUSY_TIMEOUT = 0.5  # seconds that SQLite itself waits for a lock
-_READ_TIMEOUT = 30.0  # seconds that a read waits for a thread while none becomes free
+_READ_TIMEOUT = 30.0  # seconds that a read waits while its owner is granted no thread
 _INTERRUPT_INTERVAL = 0.1  # seconds between interrupts of a unit that nobody waits for: each ends one statement
 
 # What a unit may take on the event loop. A list of 100 documents takes 2,000 to 9,000 steps, a search through all
@@ -41,30 +42,50 @@ class Readers:
     def __init__(self, file: Path) -> None:
         self._inline = _Inline(file)
         self._limiter = Limiter(READERS, _READ_TIMEOUT)
-        self._threads = create_async_engine(
-            f"sqlite+aiosqlite:///{file}",
-            poolclass=AsyncAdaptedQueuePool,
-            pool_size=READERS,
-            max_overflow=0,
-            connect_args={"timeout": BUSY_TIMEOUT},
-            **_OPTIONS,
-        )
-        event.listen(self._threads.sync_engine, "connect", _prepare)
+        self._threads = _in_threads(file, READERS)
+        self._search_limiter = Limiter(SEARCHES, SEARCH_WAIT)
+        self._search_threads = _in_threads(file, SEARCHES)
 
     async def read(self, unit: Unit[T]) -> T:
         """Run a unit. Raises DBAPIError, and TooBusy if no thread becomes free."""
         with suppress(exc.DBAPIError):  # the thread finds the same error again, or none
             return self._inline.read(unit)
-        async with self._limiter.acquire(), self._threads.connect() as conn:
+        async with self._limiter.acquire(context.owner()), self._threads.connect() as conn:
             return await _interruptible(conn, unit)
+
+    async def search(self, unit: Unit[T]) -> T:
+        """Run a unit that may read very much. Raises DBAPIError, TooBusy, SearchTooBroad."""
+        with suppress(exc.DBAPIError):
+            return self._inline.read(unit)
+        async with self._search_limiter.acquire(context.owner()), self._search_threads.connect() as conn:
+            try:
+                async with asyncio.timeout(SEARCH_TIMEOUT):
+                    return await _interruptible(conn, unit)
+            except TimeoutError:
+                raise SearchTooBroad(NARROW_IT) from None
 
     async def close(self) -> None:
         self._inline.close()
         await self._threads.dispose()
+        await self._search_threads.dispose()
+
+
+def _in_threads(file: Path, count: int) -> AsyncEngine:
+    """Return an engine with up to `count` connections, each in a thread of its own."""
+    engine = create_async_engine(
+        f"sqlite+aiosqlite:///{file}",
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=count,
+        max_overflow=0,
+        connect_args={"timeout": BUSY_TIMEOUT},
+        **_OPTIONS,
+    )
+    event.listen(engine.sync_engine, "connect", _prepare)
+    return engine
 
 
 async def _interruptible(conn: AsyncConnection, unit: Unit[T]) -> T:
-    """Run a unit in a thread. If the caller is cancelled, as at a shutdown, SQLite is told to stop."""
+    """Run a unit in a thread. If the caller is cancelled, as at a timeout or shutdown, SQLite is told to stop."""
     driver: Any = (await conn.get_raw_connection()).driver_connection
     reading = asyncio.create_task(conn.run_sync(unit))
     try:

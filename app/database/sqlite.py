@@ -15,21 +15,23 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic
+from uuid import UUID
 
 import structlog
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 
 from app import migrations
-from app.database.base import Effect, Retry, T, Unit, metadata, run_effects, run_unit
+from app.database.ballast import Ballast
+from app.database.base import Effect, Retry, T, Unit, metadata, run_effects, run_unit, unavailable
 from app.database.readers import BUSY_TIMEOUT, Readers
-from app.errors import DatabaseUnavailable, OutcomeUnknown, StorageFull, TooBusy
+from app.errors import OutcomeUnknown, StorageFull, TooBusy
 
 log = structlog.get_logger()
 
@@ -65,7 +67,7 @@ class _Write(Generic[T]):
     def expire(self) -> None:
         """Fail the unit with DatabaseUnavailable unless it has begun."""
         if self.claim():
-            self.done.set_exception(DatabaseUnavailable())
+            self.done.set_exception(unavailable("timeout"))
 
     def deliver(self) -> None:
         """Run the effects of a committed unit, then resolve the caller's future unless the caller was cancelled."""
@@ -90,6 +92,7 @@ class SqliteDatabase:
         self.listeners: list[Any] = []
         self._engine.update_execution_options(listeners=self.listeners)
         self._readers = Readers(file)
+        self._ballast = Ballast(Path(f"{file}.ballast"))
         self._waiting: deque[_Write[Any]] = deque()
         self._signals: queue.SimpleQueue[None] = queue.SimpleQueue()  # one for each unit that waits, and one to stop
         self._closing = False
@@ -104,6 +107,7 @@ class SqliteDatabase:
                 cursor.execute("PRAGMA journal_mode=WAL")
                 cursor.close()  # an open statement would hold a lock
                 migrations.upgrade(conn, metadata)
+                self._ballast.load()
         except (DBAPIError, sqlite3.OperationalError) as error:
             raise _translated(error) from error
 
@@ -113,7 +117,13 @@ class SqliteDatabase:
         except (DBAPIError, TooBusy) as error:
             raise _translated(error) from error
 
-    async def write(self, unit: Unit[T], *, urgent: bool = False) -> T:
+    async def search(self, unit: Unit[T]) -> T:
+        try:
+            return await self._readers.search(unit)
+        except DBAPIError as error:
+            raise _translated(error) from error
+
+    async def write(self, unit: Unit[T], *, urgent: bool = False, alone_with: UUID | None = None) -> T:
         loop = asyncio.get_running_loop()
         write: _Write[T] = _Write(unit, loop.create_future())
         self._start()
@@ -161,24 +171,29 @@ class SqliteDatabase:
             else:
                 return
 
-    def _commit(self, conn: Connection) -> list[_Write[Any]]:
+    def _commit(self, conn: Connection, again: Sequence[_Write[Any]] = ()) -> list[_Write[Any]]:
         """Commit up to GROUP units of those that wait by the time the lock is held. Return them, with their outcomes.
 
-        The list is empty if another process held SQLite's lock: they wait on, until their callers' timeouts.
+        The list is empty if another process held SQLite's lock: they wait on, until their callers' timeouts. On a full
+        disk the same units are committed `again`, after the ballast has made room for them.
         """
-        group: list[_Write[Any]] = []
+        group = list(again)
         committing = False
         try:
             with self._locked(), conn.begin():
                 # Units are claimed only once the lock is held, so that those that timed out meanwhile stay out.
-                group = self._claimed()
+                group = group or self._claimed()
                 for write in group:
                     _run(conn, write)
                 committing = True
+            self._ballast.load()
         except Exception as error:  # the thread must survive any error
             if not group and _error_name(error).startswith(_LOCKED):
                 self._signals.put(None)
                 return []
+            if _error_name(error).startswith("SQLITE_FULL") and self._ballast.drop():
+                log.warning("database.ballast_dropped")
+                return self._commit(conn, group)
             if not isinstance(error, (DBAPIError, sqlite3.Error)):
                 log.exception("database.writer_failed")
             group = group or self._claimed()
@@ -260,9 +275,9 @@ def _translated(error: Exception, *, committing: bool = False) -> Exception:
     if name.startswith("SQLITE_FULL"):
         return StorageFull()
     if isinstance(error, TooBusy) or name.startswith(_UNAVAILABLE):
-        log.warning("database.unavailable", reason=name or "pool")
+        error = unavailable(name or "pool")
         # A commit that was written but not synced may still be there after a crash.
-        return OutcomeUnknown() if committing and name.startswith("SQLITE_IOERR") else DatabaseUnavailable()
+        return OutcomeUnknown() if committing and name.startswith("SQLITE_IOERR") else error
     return error
 
 

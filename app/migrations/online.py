@@ -12,7 +12,7 @@ from alembic import op
 from sqlalchemy import Uuid, bindparam, text
 from sqlalchemy.exc import DBAPIError
 
-BATCH = 5000  # rows
+BATCH = 500  # rows. Who writes to one of them waits until the batch is committed
 LOCK_TIMEOUT = 0.5  # seconds that a change of a table waits for its lock at once
 PAUSE = 1.0  # seconds until it waits again
 CHANGE_TIMEOUT = 60.0  # seconds after which it gives up

@@ -46,6 +46,7 @@ from app.database import (
 )
 from app.database.postgresql import PostgresqlDatabase
 from app.database.sqlite import SqliteDatabase
+from app.errors import SearchTooBroad
 from tests.support import databases
 
 assert wiring  # imports every module that defines a table
@@ -105,6 +106,20 @@ async def test_what_was_written_is_there_for_the_next(db: Database) -> None:
     assert await db.read(count) == 1
 
 
+async def test_units_that_are_alone_with_the_same_see_what_those_before_them_have_added(db: Database) -> None:
+    """Rows that none of them changes: what a unit at REPEATABLE READ would not be run again for."""
+
+    def add(conn: Connection) -> bool:
+        if (conn.scalar(select(func.count()).select_from(things)) or 0) >= 5:
+            return False
+        conn.execute(insert(things).values(id=uuid4()))
+        return True
+
+    account = uuid4()
+    added = await asyncio.gather(*(db.write(add, alone_with=account) for _ in range(60)))
+    assert added.count(True) == 5
+
+
 async def test_a_unit_that_fails_leaves_nothing_and_its_error_comes_through(db: Database) -> None:
     await db.write(begin)
 
@@ -118,6 +133,28 @@ async def test_a_unit_that_fails_leaves_nothing_and_its_error_comes_through(db: 
     with pytest.raises(IntegrityError):
         await db.write(begin)
     assert await db.write(step) == 1
+
+
+def endless(conn: Connection) -> None:
+    counting = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    conn.execute(text("SELECT pg_sleep(60)" if conn.dialect.name == "postgresql" else counting))
+
+
+async def test_a_search_that_takes_too_long_is_ended(db: Database) -> None:
+    with pytest.raises(SearchTooBroad):
+        await db.search(endless)
+    assert await db.search(lambda conn: conn.scalar(select(1))) == 1
+
+
+async def test_reads_do_not_wait_for_searches(db: Database) -> None:
+    searches = [asyncio.create_task(db.search(endless)) for _ in range(20)]
+    await asyncio.sleep(0.1)
+    async with asyncio.timeout(1):
+        await asyncio.gather(*(db.read(count) for _ in range(20)))
+    for each in searches:
+        each.cancel()
+    async with asyncio.timeout(2):
+        await asyncio.wait(searches)
 
 
 async def test_no_update_is_lost_among_many_at_once(db: Database) -> None:

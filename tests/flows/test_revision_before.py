@@ -1,4 +1,4 @@
-"""Processes of revision 0005 beside those of this version, and what those of earlier ones have left."""
+"""Processes of revision 0007 beside those of this version, and what those of earlier ones have left."""
 
 import hashlib
 import os
@@ -21,6 +21,7 @@ from app.auth.passwords import ARGON2
 from app.migrations import online
 from tests.support import databases
 from tests.support.factories import PDF_TYPE, pdf
+from tests.support.invariants import Ledger
 from tests.support.server import Server, until
 from tests.support.user import PASSWORD
 from tests.support.zygote import Forked
@@ -91,6 +92,10 @@ class Before:
         if row["status"] == "UPLOADED":
             self.store(document_id)
         with self.engine.begin() as conn:
+            if self.revision >= "0007":
+                file = {name: row[name] for name in ("id", "content_type", "size", "sha256", "created_at")}
+                conn.execute(insert(self.table("files")).values(file | {"key": f"documents/{document_id}"}))
+                row["file_id"] = document_id.hex
             conn.execute(insert(self.table("documents")).values(row))
         return document_id
 
@@ -102,6 +107,9 @@ class Before:
         of_it = update(documents).where(documents.c.id == document_id.hex)
         with self.engine.begin() as conn:
             conn.execute(of_it.values(status="UPLOADED", version=2, sha256=SHA256, updated_at=now()))
+            if self.revision >= "0007":
+                files = self.table("files")
+                conn.execute(update(files).where(files.c.id == document_id.hex).values(sha256=SHA256))
 
     def delete(self, document_id: UUID) -> None:
         """But for the file: the process ends before it gets there."""
@@ -110,14 +118,21 @@ class Before:
         with self.engine.begin() as conn:
             conn.execute(delete(documents).where(documents.c.id == document_id.hex))
             conn.execute(insert(events).values(event | {"document_id": document_id.hex}))
+            if self.revision >= "0007":
+                files = self.table("files")
+                conn.execute(update(files).where(files.c.id == document_id.hex).values(discarded_at=now()))
 
     def accept(self, owner_id: UUID, document_id: UUID) -> UUID:
         job_id = uuid4()
         row: dict[str, Any] = {"id": job_id.hex, "document_id": document_id.hex, "owner_id": owner_id.hex}
-        row |= {"processor": "simulated", "processor_version": "1", "params": PARAMS, "state": "QUEUED"}
-        row |= {"fence": 0, "tries": 0, "max_tries": 5, "run_at": now(), "hint_at": now() + timedelta(seconds=30)}
+        row |= {"state": "QUEUED", "fence": 0, "tries": 0, "max_tries": 5, "run_at": now(), "queued_at": now()}
         row |= {"progress": 0.0, "dead": False, "created_at": now()}
-        if self.revision == "0005":
+        if self.revision < "0007":
+            row |= {"processor": "simulated", "processor_version": "1", "params": PARAMS}
+            row |= {"hint_at": now() + timedelta(seconds=30)}
+        if self.revision < "0005":
+            del row["queued_at"]
+        else:
             file = {"key": f"documents/{document_id}", "content_type": PDF_TYPE, "size": len(CONTENT), "sha256": SHA256}
             args = {"processor": "simulated", "version": "1", "params": PARAMS, "file": file}
             row |= {"queue": "process/simulated@1", "key": f"document:{document_id}", "args": args}
@@ -147,9 +162,9 @@ class Before:
     def publish(self, conn: Connection, job_id: UUID, document_id: UUID) -> None:
         row: dict[str, Any] = {"document_id": document_id.hex, "job_id": job_id.hex, "data": {"by": "old"}}
         row["created_at"] = now()
-        if self.revision == "0005":
+        if self.revision >= "0005":
             row |= {"processor": "simulated", "processor_version": "1", "params": PARAMS, "input_sha256": SHA256}
-        table = self.table("document_results" if self.revision == "0005" else "results")
+        table = self.table("document_results" if self.revision >= "0005" else "results")
         conn.execute(insert(table).values(row))
 
     def move(self, conn: Connection, document_id: UUID, status: str, job_id: UUID, error: Any = None) -> None:
@@ -173,11 +188,17 @@ def before(tmp_path: Path, revision: str) -> Iterator[Before]:
 
 @pytest.fixture
 def old(tmp_path: Path) -> Iterator[Before]:
+    with before(tmp_path, "0007") as old:
+        yield old
+
+
+@pytest.fixture
+def without_files(tmp_path: Path) -> Iterator[Before]:
     with before(tmp_path, "0005") as old:
         yield old
 
 
-@pytest.mark.parametrize("revision", ["0001", "0003", "0005"])
+@pytest.mark.parametrize("revision", ["0001", "0003", "0005", "0007"])
 def test_rows_in_every_state_are_kept_and_go_on(revision: str, tmp_path: Path) -> None:
     with before(tmp_path, revision) as old:
         every_state_is_kept_and_goes_on(old)
@@ -218,6 +239,7 @@ def every_state_is_kept_and_goes_on(old: Before) -> None:
         for state in ("UPLOADED", "FAILED", "CANCELLED"):
             job = user.start(str(documents[state]), params={"seconds": 0})
             assert user.finished(job["id"])["state"] == "SUCCEEDED"
+        Ledger(old.data_dir).check_usage()
 
 
 def test_each_has_the_files_of_what_the_other_uploads(old: Before) -> None:
@@ -237,6 +259,7 @@ def test_each_has_the_files_of_what_the_other_uploads(old: Before) -> None:
             assert result["input_sha256"] == SHA256
             assert user.http.delete(f"/documents/{document_id}").status_code == 204
             until(lambda document_id=document_id: not old.path(document_id).exists())
+        Ledger(old.data_dir).check_usage()
 
 
 def test_what_the_other_deletes_is_swept_and_what_it_has_is_not(old: Before) -> None:
@@ -250,40 +273,46 @@ def test_what_the_other_deletes_is_swept_and_what_it_has_is_not(old: Before) -> 
         until(lambda: not any(old.path(document_id).exists() for document_id in gone))
         assert user.http.get(f"/documents/{kept}/content").content == CONTENT
         assert "upkeep" not in user.http.get("/readyz").json()["alarms"]
+        Ledger(old.data_dir).check_usage()
 
 
-def test_files_of_documents_deleted_before_are_remembered(old: Before) -> None:
+def test_files_of_documents_deleted_before_are_remembered(without_files: Before) -> None:
     """More of them than a sweep would remove on suspicion."""
-    owner_id = old.register("ada@example.com")
-    gone = [old.upload(owner_id) for _ in range(30)]
+    owner_id = without_files.register("ada@example.com")
+    gone = [without_files.upload(owner_id) for _ in range(30)]
     for document_id in gone:
-        old.delete(document_id)
-    with Server(old.data_dir, {"ORPHAN_GRACE_SECONDS": "1"}):
-        until(lambda: not any(old.path(document_id).exists() for document_id in gone))
+        without_files.delete(document_id)
+    with Server(without_files.data_dir, {"ORPHAN_GRACE_SECONDS": "1"}):
+        until(lambda: not any(without_files.path(document_id).exists() for document_id in gone))
 
 
-def test_a_key_that_the_other_has_only_reserved_is_free(old: Before) -> None:
-    """Until its request is done, which then replays ours."""
+def test_each_runs_the_jobs_that_the_other_accepts(old: Before) -> None:
+    owner_id = old.register("ada@example.com")
     with Server(old.data_dir) as server:
-        user = server.register()
-        document = user.upload(key="first")
-        with old.engine.begin() as conn:
-            row = {"user_id": UUID(document["owner_id"]).hex, "key": "second", "holder": uuid4().hex}
-            keys = old.table("idempotency_keys")
-            conn.execute(insert(keys).values(row | {"expires_at": now() + timedelta(seconds=30)}))
-        again = user.upload(CONTENT, key="second")
-        assert user.upload(CONTENT, key="second")["id"] == again["id"]
+        user = server.log_in("ada@example.com")
+        document_id = old.upload(owner_id)
+        theirs = old.accept(owner_id, document_id)
+        assert user.finished(str(theirs))["state"] == "SUCCEEDED"
+        ours = user.start(str(document_id), params={"seconds": 0}, force=True)
+        assert user.finished(ours["id"])["state"] == "SUCCEEDED"
+    with Server(old.data_dir, {"JOB_CONCURRENCY": "0"}) as server:
+        user = server.log_in("ada@example.com")
+        ours = user.start(str(document_id), params={"seconds": 0}, force=True)
+        claimed = old.claim(UUID(ours["id"]))
+        assert (claimed["state"], claimed["fence"]) == ("RUNNING", 1)
 
 
 @pytest.mark.postgresql
-def test_an_upload_that_is_completed_while_files_get_their_rows(old: Before, monkeypatch: pytest.MonkeyPatch) -> None:
-    owner_id = old.register("ada@example.com")
-    announced = old.initiate(owner_id)
+def test_an_upload_that_is_completed_while_files_get_their_rows(
+    without_files: Before, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner_id = without_files.register("ada@example.com")
+    announced = without_files.initiate(owner_id)
     fill = online.by_batch
 
     def fill_meanwhile(*arguments: str) -> None:
-        with old.engine.connect() as conn, ThreadPoolExecutor(1) as thread:
-            documents = old.table("documents")
+        with without_files.engine.connect() as conn, ThreadPoolExecutor(1) as thread:
+            documents = without_files.table("documents")
             completed = {"status": "UPLOADED", "version": 2, "sha256": SHA256}
             conn.execute(update(documents).where(documents.c.id == announced.hex).values(completed))
             commit = thread.submit(lambda: (time.sleep(0.5), conn.commit()))
@@ -291,18 +320,18 @@ def test_an_upload_that_is_completed_while_files_get_their_rows(old: Before, mon
             commit.result()
 
     monkeypatch.setattr(online, "by_batch", fill_meanwhile)
-    databases.database(old.data_dir).migrate()
-    with old.engine.connect() as conn:
+    databases.database(without_files.data_dir).migrate()
+    with without_files.engine.connect() as conn:
         assert conn.execute(text("SELECT sha256, discarded_at FROM files")).all() == [(SHA256, None)]
 
 
 @pytest.mark.postgresql
 @pytest.mark.parametrize("step", ["change", "by_batch", "run", "build_index"])
 def test_a_migration_that_dies_between_two_steps_is_run_again(
-    old: Before, step: str, monkeypatch: pytest.MonkeyPatch
+    without_files: Before, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each step commits by itself."""
-    document_id, work = old.upload(old.register("ada@example.com")), getattr(online, step)
+    document_id, work = without_files.upload(without_files.register("ada@example.com")), getattr(online, step)
 
     def dies(*arguments: Any, **options: Any) -> None:
         if "files" in str(arguments):
@@ -312,9 +341,9 @@ def test_a_migration_that_dies_between_two_steps_is_run_again(
     with monkeypatch.context() as dying:
         dying.setattr(online, step, dies)
         with pytest.raises(RuntimeError):
-            databases.database(old.data_dir).migrate()
-    databases.database(old.data_dir).migrate()
-    with old.engine.connect() as conn:
+            databases.database(without_files.data_dir).migrate()
+    databases.database(without_files.data_dir).migrate()
+    with without_files.engine.connect() as conn:
         found = conn.execute(text("SELECT d.id FROM documents d JOIN files f ON f.id = d.file_id")).scalars()
         assert [UUID(str(each)) for each in found] == [document_id]
         indexes = conn.execute(text("SELECT indexname FROM pg_indexes WHERE tablename = 'files'")).scalars()
@@ -322,12 +351,12 @@ def test_a_migration_that_dies_between_two_steps_is_run_again(
 
 
 @pytest.mark.postgresql
-def test_a_migration_that_waits_for_a_long_reader_makes_nobody_wait_behind_it(old: Before) -> None:
-    environment = {**os.environ, **databases.settings(old.data_dir), "DATA_DIR": str(old.data_dir)}
+def test_a_migration_that_waits_for_a_long_reader_makes_nobody_wait_behind_it(without_files: Before) -> None:
+    environment = {**os.environ, **databases.settings(without_files.data_dir), "DATA_DIR": str(without_files.data_dir)}
     slowest = 0.0
-    with old.engine.connect() as reader, old.engine.connect() as other:
+    with without_files.engine.connect() as reader, without_files.engine.connect() as other:
         reader.execute(text("SELECT count(*) FROM jobs"))
-        migration = Forked(["migrate"], environment, old.data_dir / "log")
+        migration = Forked(["migrate"], environment, without_files.data_dir / "log")
         deadline = time.monotonic() + 4
         while time.monotonic() < deadline:
             asked_at = time.monotonic()
@@ -337,5 +366,5 @@ def test_a_migration_that_waits_for_a_long_reader_makes_nobody_wait_behind_it(ol
             time.sleep(0.01)
     assert migration.wait(30) == 0
     assert 0.2 < slowest < 1.5, "it has waited, and not for long"
-    with old.engine.connect() as conn:
+    with without_files.engine.connect() as conn:
         assert conn.scalar(text("SELECT version_num FROM alembic_version")) == migrations.HEAD

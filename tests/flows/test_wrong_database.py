@@ -26,7 +26,7 @@ from tests.support.server import Server, User, until
 from tests.support.zygote import Forked
 
 GRACE = 1.5
-SETTINGS = {"ORPHAN_GRACE_SECONDS": str(GRACE), "JWT_SECRET": "the same at every place, as a backup has it"}
+SETTINGS = {"ORPHAN_GRACE_SECONDS": str(GRACE), "JWT_SECRET": "the same at every place as a backup has it"}
 ORPHAN = "01939f3e-5c00-7000-8000-0000000000ff"
 REFUSAL = "configuration: STORAGE_URL, or DATABASE_URL: "
 FOREIGN = f"{REFUSAL}the files there belong to another database, or to a newer state of this one; "
@@ -102,10 +102,11 @@ def latest(data_dir: Path) -> int:
 
 
 def command(server: Server, *arguments: str) -> tuple[int, str]:
-    """The exit code and the output of the command line, in the server's environment."""
+    """The exit code and the output of the command line, without its log, in the server's environment."""
     log = server.data_dir.parent / f"{arguments[0]}.log"
     log.unlink(missing_ok=True)
-    return Forked([*arguments], server.environment, log).wait(), log.read_text()
+    code = Forked([*arguments], server.environment, log).wait()
+    return code, "".join(line for line in log.read_text().splitlines(keepends=True) if not line.startswith("{"))
 
 
 def assert_refused(server: Server, line: str) -> None:
@@ -254,10 +255,10 @@ def test_rows_that_go_behind_the_services_back(place: Place, tmp_path: Path) -> 
         told = "11 of 12 files belong to no document that this database has or once contained"
         way_on = f"{told}: none of them was removed; to remove them, run: python -m app sweep --yes"
         assert alarms(server) == {"upkeep": f"orphan-files: {way_on}"}
-        assert 'upkeep_skipped_total{chore="orphan-files"}' in httpx2.get(f"{server.url}/metrics").text
+        assert 'document_api_upkeep_skipped_total{chore="orphan-files"}' in httpx2.get(f"{server.url}/metrics").text
         assert command(server, "sweep") == (1, f"skipped: orphan-files: {way_on}\n")
         assert place.files() == {each["id"] for each in [kept, *lost]}
-        assert command(server, "sweep", "--yes") == (0, f"{told}: they are removed now\n")
+        assert command(server, "sweep", "--yes") == (0, f"{told}: they are removed now\nEverything is swept.\n")
         assert place.files() == {kept["id"]}
         until(lambda: alarms(server) == {})
 
@@ -274,7 +275,7 @@ def test_files_of_deleted_documents_are_removed_however_many(tmp_path: Path) -> 
         place.marked(tmp_path / "var")
         for each in uploaded:
             place.put(each["id"])
-        assert command(server, "sweep") == (0, "")
+        assert command(server, "sweep") == (0, "Everything is swept.\n")
         assert place.files() == set()
 
 

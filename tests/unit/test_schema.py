@@ -24,10 +24,11 @@ def migrated(path: Path) -> Path:
 def test_migrations_and_tables_agree(tmp_path: Path) -> None:
     engine = create_engine(f"sqlite:///{migrated(tmp_path / 'app.db')}")
     with engine.connect() as conn:
-        differences = compare_metadata(MigrationContext.configure(conn), metadata)
+        # FTS5 makes tables of its own.
+        opts = {"include_name": lambda name, kind, _: kind != "table" or not name.startswith("document_words")}
+        differences = compare_metadata(MigrationContext.configure(conn, opts=opts), metadata)
     engine.dispose()
-    # What only processes of the revision before use goes with a later revision.
-    assert {(kind, getattr(what[-1], "name", "")) for kind, *what in differences} == {("remove_column", "holder")}
+    assert not differences
 
 
 def test_head_is_the_newest_revision_and_none_is_left_out() -> None:

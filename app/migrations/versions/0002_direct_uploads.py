@@ -3,26 +3,29 @@
 import sqlalchemy as sa
 from alembic import op
 
+from app.migrations import online
+
 revision = "0002"
 down_revision = "0001"
 
-_INITIATED = sa.text("status = 'INITIATED'")
+_INDEX, _COLUMNS, _INITIATED = "ix_documents_initiated", ["upload_expires_at"], "status = 'INITIATED'"
 
 
 def upgrade() -> None:
     if op.get_context().dialect.name == "sqlite":
         _let_sha256_be_null()
-    else:
-        op.alter_column("documents", "sha256", nullable=True)
-    op.add_column("documents", sa.Column("upload_expires_at", sa.DateTime(timezone=True), nullable=True))
-    op.create_index(
-        "ix_documents_initiated",
-        "documents",
-        ["upload_expires_at"],
-        unique=False,
-        sqlite_where=_INITIATED,
-        postgresql_where=_INITIATED,
-    )
+        op.add_column("documents", sa.Column("upload_expires_at", sa.DateTime(timezone=True), nullable=True))
+        op.create_index(_INDEX, "documents", _COLUMNS, unique=False, sqlite_where=sa.text(_INITIATED))
+        return
+    with op.get_context().autocommit_block():
+        online.change(
+            """
+            ALTER TABLE documents
+                ALTER COLUMN sha256 DROP NOT NULL,
+                ADD COLUMN IF NOT EXISTS upload_expires_at TIMESTAMP WITH TIME ZONE
+            """
+        )
+        online.build_index(_INDEX, "documents", _COLUMNS, _INITIATED)
 
 
 def _let_sha256_be_null() -> None:

@@ -7,29 +7,29 @@ queued and running ones.
 import sqlalchemy as sa
 from alembic import op
 
+from app.migrations import online
+
 revision = "0003"
 down_revision = "0002"
 
-
-_ENDED = sa.text("state IN ('SUCCEEDED', 'FAILED', 'CANCELLED')")
+_INDEXES = {
+    "ix_documents_owner_id_sha256_created_at_id": ("documents", ["owner_id", "sha256", "created_at", "id"], None),
+    "ix_jobs_dead": ("jobs", ["owner_id", "created_at", "id"], "dead IS {true}"),
+    "ix_jobs_ended": ("jobs", ["state"], "state IN ('SUCCEEDED', 'FAILED', 'CANCELLED')"),
+}
+_REPLACED = {"ix_documents_owner_id_sha256": "documents", "ix_jobs_state": "jobs"}
 
 
 def upgrade() -> None:
-    op.create_index(
-        op.f("ix_documents_owner_id_sha256_created_at_id"),
-        "documents",
-        ["owner_id", "sha256", "created_at", "id"],
-        unique=False,
-    )
-    op.create_index(
-        "ix_jobs_dead",
-        "jobs",
-        ["owner_id", "created_at", "id"],
-        unique=False,
-        sqlite_where=sa.text("dead IS 1"),
-        postgresql_where=sa.text("dead IS true"),
-    )
-    op.create_index("ix_jobs_ended", "jobs", ["state"], unique=False, sqlite_where=_ENDED, postgresql_where=_ENDED)
-    # These come last: on PostgreSQL, dropping an index blocks readers of the table until the end of the transaction.
-    op.drop_index(op.f("ix_documents_owner_id_sha256"), "documents")
-    op.drop_index(op.f("ix_jobs_state"), "jobs")
+    if op.get_context().dialect.name == "sqlite":
+        for name, (table, columns, where) in _INDEXES.items():
+            condition = sa.text(where.format(true="1")) if where else None
+            op.create_index(name, table, columns, unique=False, sqlite_where=condition)
+        for name, table in _REPLACED.items():
+            op.drop_index(name, table)
+        return
+    with op.get_context().autocommit_block():
+        for name, (table, columns, where) in _INDEXES.items():
+            online.build_index(name, table, columns, where and where.format(true="true"))
+        for name in _REPLACED:
+            online.run(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
