@@ -7,8 +7,8 @@ documents in the order of their names to find none: 50 to 1,000 ms. So SQLite is
 FEW documents, they are found by that filter and then sorted, in 60 ms at most. If it matches more, they are read in
 order, and a page is soon full.
 
-A filter without an index (`content_type`, `q`), or two common filters that rarely match together, may read all
-documents of the owner.
+A filter without an index (`content_type`, a `q` of one or two characters), or two common filters that rarely match
+together, may read all documents of the owner.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, or_, select, tuple_
 
 from app.database import case_insensitive, without_index
+from app.documents import search
 from app.documents.models import document_tags, documents
 from app.documents.schemas import Document, Filters
 from app.web.pagination import Keyset
@@ -30,10 +31,37 @@ _EQUAL = ("status", "folder", "sha256")  # each has an index, after `owner_id` a
 _Comparison = tuple[str, Callable[[Any, Any], ColumnElement[bool]], Any]  # a column's name, an operator, and a value
 
 
+def is_search(filters: Filters) -> bool:
+    """Return whether a page may take long: no index has all that it is looked for and sorted by."""
+    if filters.q or filters.content_type or filters.tag:
+        return True
+    indexed = [*(getattr(filters, name) for name in _EQUAL), filters.created_after or filters.created_before]
+    given = len(indexed) - indexed.count(None)
+    return given > 1 or (given == 1 and filters.sort_column != "created_at")
+
+
 def page(conn: Connection, owner_id: UUID, filters: Filters, after: Keyset | None, limit: int) -> list[Document]:
     """Return up to `limit` documents of the owner that follow `after` in the order that `filters` asks for."""
+    query, position = _matching(conn, owner_id, filters)
+    if after is not None:
+        value = bindparam("value", after.value, documents.c[filters.sort_column].type)
+        end = tuple_(value, bindparam("last", after.id, documents.c.id.type))
+        query = query.where(tuple_(*position) < end if filters.descending else tuple_(*position) > end)
+    order = [each.desc() for each in position] if filters.descending else position
+    return [Document.model_validate(row) for row in conn.execute(query.order_by(*order).limit(limit))]
+
+
+def count(conn: Connection, owner_id: UUID, filters: Filters) -> int:
+    """Return how many documents of the owner match. Reads all of them, if only in an index."""
+    query, _ = _matching(conn, owner_id, filters)
+    return conn.scalar(query.with_only_columns(func.count(), maintain_column_froms=True)) or 0
+
+
+def _matching(conn: Connection, owner_id: UUID, filters: Filters) -> tuple[Select[Any], list[ColumnElement[Any]]]:
+    """Return the query for the documents that match, and the columns that tell a document's position among them."""
     comparisons = _comparisons(owner_id, filters)
-    rare = _rare(conn, filters, comparisons)
+    matching = search.candidates(conn, owner_id, filters.q) if filters.q else None
+    rare = _rare(conn, filters, comparisons, matching)
     searched = _searched(filters.sort_column, rare)
 
     def column(name: str) -> ColumnElement[Any]:
@@ -43,16 +71,12 @@ def page(conn: Connection, owner_id: UUID, filters: Filters, after: Keyset | Non
     if filters.tag is not None:
         of_document = _tagged(filters.tag).where(document_tags.c.document_id == documents.c.id)
         query = query.where(documents.c.id.in_(_tagged(filters.tag)) if rare == "tag" else of_document.exists())
+    if matching is not None and rare == "q":
+        query = query.where(documents.c.id.in_(matching))
     if filters.q is not None:
         texts = (case_insensitive(documents.c.filename), case_insensitive(documents.c.description))
         query = query.where(or_(*(text.icontains(filters.q, autoescape=True) for text in texts)))
-    position = [column(filters.sort_column), documents.c.id]
-    if after is not None:
-        value = bindparam("value", after.value, documents.c[filters.sort_column].type)
-        end = tuple_(value, bindparam("last", after.id, documents.c.id.type))
-        query = query.where(tuple_(*position) < end if filters.descending else tuple_(*position) > end)
-    order = [each.desc() for each in position] if filters.descending else position
-    return [Document.model_validate(row) for row in conn.execute(query.order_by(*order).limit(limit))]
+    return query, [column(filters.sort_column), documents.c.id]
 
 
 def _comparisons(owner_id: UUID, filters: Filters) -> list[_Comparison]:
@@ -62,28 +86,31 @@ def _comparisons(owner_id: UUID, filters: Filters) -> list[_Comparison]:
     return [comparison for comparison in given if comparison[2] is not None]
 
 
-def _rare(conn: Connection, filters: Filters, comparisons: list[_Comparison]) -> str | None:
+def _rare(
+    conn: Connection, filters: Filters, comparisons: list[_Comparison], matching: search.Candidates | None
+) -> str | None:
     """Return a filter that matches at most FEW documents, or None if there is none or the database chooses itself."""
-    if conn.dialect.name == "postgresql":
-        return None
-    found: dict[str, Select[tuple[UUID]]] = {}
-    for name in (*_EQUAL, "created_at"):
+    found: dict[str, Select[tuple[UUID]] | search.Candidates] = {}
+    # PostgreSQL chooses among its indexes; of candidates that it would have to sort it does not know how few they are.
+    for name in (*_EQUAL, "created_at") if conn.dialect.name == "sqlite" else ():
         own = [compare(documents.c[each], value) for each, compare, value in comparisons if each in ("owner_id", name)]
         if len(own) > 1:
             found[name] = select(documents.c.id).where(*own)
-    if filters.tag is not None:
+    if filters.tag is not None and conn.dialect.name == "sqlite":
         found["tag"] = _tagged(filters.tag)
+    if matching is not None:
+        found["q"] = matching
     return next((name for name, query in found.items() if _are_few(conn, query)), None)
 
 
-def _are_few(conn: Connection, found: Select[tuple[UUID]]) -> bool:
+def _are_few(conn: Connection, found: Select[tuple[UUID]] | search.Candidates) -> bool:
     """Return whether a query finds at most FEW documents. Reads only a part of an index."""
     return (conn.scalar(select(func.count()).select_from(found.limit(FEW + 1).subquery())) or 0) <= FEW
 
 
 def _searched(sort_column: str, rare: str | None) -> set[str]:
     """Return the columns to be looked up in an index. The others are compared with the rows that were found."""
-    if rare == "tag":
+    if rare in ("tag", "q"):
         return set()  # the documents are found by their ids
     if sort_column == "created_at":
         return {"owner_id", "created_at", *([rare] if rare else _EQUAL)}

@@ -1,4 +1,4 @@
-"""The tables of documents and of their tags."""
+"""The tables of documents, of their tags, and of the index of their texts."""
 
 from sqlalchemy import (
     JSON,
@@ -10,6 +10,7 @@ from sqlalchemy import (
     Integer,
     String,
     Table,
+    Text,
     Uuid,
     text,
 )
@@ -62,4 +63,23 @@ document_tags = Table(
     Column("tag", String(50), primary_key=True),
     Column("document_id", Uuid, ForeignKey("documents.id", ondelete="CASCADE"), primary_key=True),
     Index(None, "document_id"),
+)
+
+# What a search is looked for in, and the changes that are not in it yet (see `search`).
+document_texts = Table(
+    "document_texts",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("document_id", Uuid, nullable=False, unique=True),
+    Column("owner_id", Uuid, nullable=False),
+    Column("text", Text().with_variant(Text(collation="C"), "postgresql"), nullable=False),
+    Index(None, "owner_id"),
+    info={"derived": True},
+)
+unindexed_documents = Table(
+    "unindexed_documents",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("document_id", Uuid, nullable=False),
+    info={"derived": True},
 )

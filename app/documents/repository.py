@@ -21,6 +21,7 @@ from sqlalchemy import (
 )
 
 from app import events
+from app.auth.models import users
 from app.database import Prepared, delete_batch, now, usual
 from app.documents.lifecycle import SOURCES, Status
 from app.documents.models import document_tags, documents
@@ -39,8 +40,10 @@ from app.events.catalogue import (
 )
 from app.files import repository as files_repository
 from app.files.models import File, files
+from app.files.names import with_extension
 
 EXPIRY_BATCH = 500  # documents deleted in one statement
+REMOVAL_BATCH = 100  # the same, with their results, each of which may have megabytes
 
 _BY_ID = Prepared(
     select(documents).where(documents.c.id == bindparam("id"), documents.c.owner_id == bindparam("owner"))
@@ -67,8 +70,9 @@ def file_of(conn: Connection, document_id: UUID) -> File:
 
 
 def announced(conn: Connection, document_id: UUID) -> tuple[Document, File] | None:
-    """Return any owner's document and its file, or None. For a caller that has proved to have its upload URL."""
-    row = conn.execute(select(documents).where(documents.c.id == document_id)).one_or_none()
+    """Return any active owner's document and its file, or None. For a caller that has proved to have its upload URL."""
+    of_active = select(documents).join(users, users.c.id == documents.c.owner_id).where(users.c.active)
+    row = conn.execute(of_active.where(documents.c.id == document_id)).one_or_none()
     return (Document.model_validate(row), file_of(conn, document_id)) if row else None
 
 
@@ -116,9 +120,11 @@ def _insert(
     **values: Any,
 ) -> Document:
     files_repository.add(conn, file)
-    # The document has the id of its first file: a process of the revision before finds the one by the other.
-    values |= {"id": file.id, "file_id": file.id, "owner_id": owner_id, "filename": filename}
-    values |= {"content_type": file.content_type, "size": file.size, **metadata.model_dump()}
+    # The id of its first file, which was made when the bytes began to arrive.
+    values |= {"id": file.id, "file_id": file.id, "owner_id": owner_id}
+    values |= {"filename": with_extension(filename, file.content_type)}
+    values |= {"content_type": file.content_type, "size": file.size}
+    values |= {name: getattr(metadata, name) for name in Metadata.model_fields}
     row = statement.one(conn, values)
     document = Document.model_validate(row)
     _index_tags(conn, document.id, document.tags)
@@ -228,18 +234,35 @@ def edit(
     return True
 
 
-def remove(conn: Connection, owner_id: UUID, document_id: UUID) -> str | None:
+def remove(conn: Connection, owner_id: UUID, document_id: UUID, versions: frozenset[int] | None = None) -> str | None:
     """Delete a document with its jobs and results unless it is PROCESSING, and discard its file.
 
-    Returns the file's key, or None if nothing was deleted.
+    Only if it has one of these `versions` (any if None). Returns the file's key, or None if nothing was deleted.
     """
-    at = (documents.c.id == document_id, documents.c.owner_id == owner_id, documents.c.status != Status.PROCESSING)
+    at = [documents.c.id == document_id, documents.c.owner_id == owner_id, documents.c.status != Status.PROCESSING]
+    if versions is not None:
+        at.append(documents.c.version.in_(versions))
     file_id = conn.scalar(delete(documents).where(*at).returning(documents.c.file_id))
     if file_id is None:
         return None
     events.append(conn, DocumentDeleted(), user_id=owner_id, document_id=document_id)
     [key] = files_repository.discard(conn, [file_id])
     return key
+
+
+def remove_of_owner(conn: Connection, owner_id: UUID) -> list[str]:
+    """Delete documents of an owner as `remove` does, up to REMOVAL_BATCH. Returns the keys of their files; none: no
+    more are left."""
+    theirs = (documents.c.owner_id == owner_id, documents.c.status != Status.PROCESSING)
+    about = (documents.c.id, documents.c.file_id)
+    rows = delete_batch(conn, documents, *theirs, oldest=documents.c.created_at, returning=about, limit=REMOVAL_BATCH)
+    events.append_each(conn, DocumentDeleted(), ((owner_id, row.id) for row in rows))
+    return files_repository.discard(conn, [row.file_id for row in rows])
+
+
+def owns_any(conn: Connection, owner_id: UUID) -> bool:
+    """Return whether the owner has a document, in whatever status."""
+    return bool(conn.scalar(select(exists().where(documents.c.owner_id == owner_id))))
 
 
 def counts(conn: Connection) -> dict[str, int]:

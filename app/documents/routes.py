@@ -1,7 +1,6 @@
 """/documents: upload, list, read, edit, content, delete, timeline."""
 
 from typing import Annotated
-from urllib.parse import quote
 
 from fastapi import BackgroundTasks, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -12,15 +11,16 @@ from app.auth.principal import Scope
 from app.documents import describe
 from app.documents.dependencies import DocumentId, Service
 from app.documents.lifecycle import Status
-from app.documents.schemas import Document, DocumentPage, Filters, MetadataChanges
+from app.documents.schemas import Document, DocumentPage, Filters, MetadataChanges, UploadedDocument
 from app.events import TimelinePage
 from app.files.multipart import Form, boundary_of
+from app.files.names import disposition
 from app.files.sniffing import DOCX, PDF
 from app.idempotency import IdempotencyKey
-from app.web.body import RETRY_AFTER, json_response
+from app.web.body import RETRY_AFTER, declared_length, is_head, json_response
 from app.web.conditional import expected_versions, requested_span, unchanged
 from app.web.describe import accepts, header, raises
-from app.web.pagination import Cursor, Limit
+from app.web.pagination import Count, Cursor, Limit, page_response
 
 writing = authenticated_router(Scope.DOCUMENTS_WRITE, prefix="/documents", tags=["documents"])
 reading = authenticated_router(Scope.DOCUMENTS_READ, prefix="/documents", tags=["documents"])
@@ -32,8 +32,17 @@ _RECEIVING = (
     errors.TooBusy,
     errors.StorageUnavailable,
     errors.StorageFull,
+    errors.StorageQuotaExceeded,
+    errors.DocumentQuotaExceeded,
 )
-_REFUSING = (errors.MalformedMultipart, errors.UnsupportedDocument, errors.MacrosNotAllowed, errors.PolyglotFile)
+_REFUSING = (
+    errors.MalformedMultipart,
+    errors.UnsupportedDocument,
+    errors.MacrosNotAllowed,
+    errors.ActiveContent,
+    errors.ExternalReference,
+    errors.PolyglotFile,
+)
 _ETAG = {"ETag": header("The document's version.", '"1"')}
 _WHILE_PROCESSING = {"Retry-After": header("Seconds; only while PROCESSING.", "1")}
 _UPLOAD_BODY = {
@@ -41,15 +50,7 @@ _UPLOAD_BODY = {
         "required": True,
         "content": {
             "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "additionalProperties": False,
-                    "properties": {
-                        "file": {"type": "string", "format": "binary", "description": "A PDF or DOCX."},
-                        "metadata": {"$ref": "#/components/schemas/Metadata"},
-                    },
-                },
+                "schema": {"$ref": "#/components/schemas/UploadForm"},
                 "encoding": {
                     "file": {"contentType": f"{PDF}, {DOCX}"},
                     "metadata": {"contentType": "application/json"},
@@ -59,11 +60,12 @@ _UPLOAD_BODY = {
     }
 }
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
-_CONTENT = {"content": {PDF: _BYTES, DOCX: _BYTES}}
+# The third for generators of clients, which know bytes by that name.
+_CONTENT = {"content": {PDF: _BYTES, DOCX: _BYTES, "application/octet-stream": _BYTES}}
 _FILE_HEADERS = {
     "ETag": header("The file's SHA-256.", f'"{"0" * 64}"'),
     "Accept-Ranges": header("Range requests are supported.", "bytes"),
-    "Content-Disposition": header("Never shown inline.", "attachment; filename*=UTF-8''report.pdf"),
+    "Content-Disposition": header("Never shown inline.", disposition("report.pdf")),
 }
 _CONTENT_RANGE = {"Content-Range": header("The bytes sent, and the size of the file.", "bytes 0-99/1000")}
 
@@ -72,7 +74,7 @@ _CONTENT_RANGE = {"Content-Range": header("The bytes sent, and the size of the f
     "",
     operation_id="uploadDocument",
     status_code=201,
-    response_model=Document,
+    response_model=UploadedDocument,
     responses={
         201: {"headers": {**describe.LOCATION, **idempotency.HEADERS}, "links": describe.LINKS},
         **raises(
@@ -82,15 +84,28 @@ _CONTENT_RANGE = {"Content-Range": header("The bytes sent, and the size of the f
             errors.UnsafeArchive,
             errors.UnsupportedMediaType,
             errors.ValidationFailed,
+            errors.UnknownProcessor,
+            errors.TooManyJobs,
             keyed=True,
         ),
     },
     openapi_extra=_UPLOAD_BODY,
 )
-async def upload(request: Request, principal: CurrentPrincipal, service: Service, key: IdempotencyKey) -> Response:
-    """Upload a PDF or DOCX. Its type is decided by its structure, whatever the client declares."""
+async def upload(
+    request: Request,
+    principal: CurrentPrincipal,
+    service: Service,
+    key: IdempotencyKey,
+    background: BackgroundTasks,
+) -> Response:
+    """Upload a PDF or DOCX. Its type is decided by its structure, whatever the client declares.
+
+    With `process` in its metadata, it is processed at once: document and job are accepted in one transaction.
+    """
     form = Form(boundary_of(request, service.max_upload_bytes), service.max_upload_bytes)
-    answer = await service.upload(principal, form, request.stream(), key)
+    answer, job = await service.upload(principal, form, request.stream(), key, declared_length(request))
+    if job:
+        background.add_task(job.wake)
     return answer.response()
 
 
@@ -98,17 +113,19 @@ async def upload(request: Request, principal: CurrentPrincipal, service: Service
     "",
     operation_id="listDocuments",
     response_model=DocumentPage,
-    responses=raises(errors.ValidationFailed, errors.InvalidCursor),
+    responses=raises(errors.ValidationFailed, errors.InvalidCursor, errors.SearchTooBroad, errors.TooBusy),
 )
 async def list_documents(
+    *,
     principal: CurrentPrincipal,
     service: Service,
     filters: Annotated[Filters, Query()],
     limit: Limit = 20,
     cursor: Cursor = None,
+    count: Count = False,
 ) -> Response:
     """The caller's documents that match every filter."""
-    return json_response(await service.find(principal, filters, limit, cursor))
+    return page_response(await service.find(principal, filters, limit, cursor, count=count))
 
 
 @reading.get(
@@ -145,7 +162,7 @@ async def get_document(
 async def edit_document(
     request: Request, document_id: DocumentId, body: MetadataChanges, principal: CurrentPrincipal, service: Service
 ) -> Response:
-    """Change metadata. With `If-Match`, only if the document is still at that version."""
+    """Change metadata, by a merge patch (RFC 7396). With `If-Match`, only if the document is still at that version."""
     changes = body.model_dump(exclude_unset=True)
     document = await service.edit(principal, document_id, expected_versions(request), changes)
     return json_response(document, headers=_headers(document))
@@ -183,21 +200,37 @@ async def get_content(
     if unchanged(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     span = requested_span(request, file.size, headers["ETag"])
-    return StreamingResponse(await service.content(file, span), span.status, headers | span.headers, file.content_type)
+    if is_head(request):
+        return Response(None, span.status, headers | span.headers, file.content_type)
+    return StreamingResponse(
+        await service.content(principal, file, span), span.status, headers | span.headers, file.content_type
+    )
 
 
 @deleting.delete(
     "/{document_id}",
     operation_id="deleteDocument",
     status_code=204,
-    responses=raises(errors.ValidationFailed, errors.NotFound, errors.DocumentProcessing, errors.StorageFull),
+    responses=raises(
+        errors.ValidationFailed,
+        errors.NotFound,
+        errors.PreconditionFailed,
+        errors.DocumentProcessing,
+        errors.TooBusy,
+        errors.StorageFull,
+    ),
+    openapi_extra=accepts(If_Match="Versions that may be deleted: 412 if the document is at another one."),
 )
 async def delete_document(
-    document_id: DocumentId, principal: CurrentPrincipal, service: Service, background: BackgroundTasks
+    request: Request,
+    document_id: DocumentId,
+    principal: CurrentPrincipal,
+    service: Service,
+    background: BackgroundTasks,
 ) -> Response:
-    """Delete a document, its jobs, its results and its file."""
-    key = await service.delete(principal, document_id)
-    background.add_task(service.remove_file, key)
+    """Delete a document, its jobs, its results and its files. With `If-Match`, only if it is still at that version."""
+    keys = await service.delete(principal, document_id, expected_versions(request))
+    background.add_task(service.remove_files, keys)
     return Response(status_code=204)
 
 
@@ -225,6 +258,6 @@ def _content_headers(document: Document) -> dict[str, str]:
         "ETag": f'"{document.sha256}"',
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-cache",
-        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(document.filename, safe='')}",
+        "Content-Disposition": disposition(document.filename),
         "Content-Security-Policy": "default-src 'none'; sandbox",
     }

@@ -5,25 +5,25 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from app.documents.lifecycle import Status
 from app.events.catalogue import Failure
 from app.files.models import ContentType
 from app.files.names import display_name
-from app.web.fields import LINE, PROSE
-from app.web.pagination import Page
+from app.jobs.schemas import Job
+from app.web.fields import COMPOSED, LINE, PROSE, NamedValues
+from app.web.pagination import CountedPage
 
-Tag = Annotated[str, Field(min_length=1, max_length=50, pattern=LINE)]
-Folder = Annotated[str, Field(min_length=1, max_length=255, pattern=LINE)]
+Tag = Annotated[str, Field(min_length=1, max_length=50, pattern=LINE), COMPOSED]
+Folder = Annotated[str, Field(min_length=1, max_length=255, pattern=LINE), COMPOSED]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.IGNORECASE | re.ASCII)
-Sort = Literal["created_at", "-created_at", "filename", "-filename", "size", "-size"]
 
 
-def _rfc3339(value: str) -> str:
+def _rfc3339(value: object) -> object:
     """Refuse what is not RFC 3339: Pydantic also accepts numbers, as Unix times."""
-    if not _RFC3339.fullmatch(value):
+    if not isinstance(value, str) or not _RFC3339.fullmatch(value):
         raise ValueError("not an RFC 3339 date and time")
     return value
 
@@ -45,28 +45,43 @@ def _distinct(tags: list[str] | None) -> list[str]:
 class Metadata(BaseModel):
     """What a user states about a document."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "example": {"description": "Q3 invoice", "folder": "invoices/2026", "tags": ["acme", "paid"]}
-        },
-    )
+    model_config = ConfigDict(extra="forbid")
 
-    description: Annotated[str, Field(max_length=2000, pattern=PROSE)] | None = None
+    description: Annotated[str, Field(max_length=2000, pattern=PROSE), COMPOSED] | None = None
     folder: Folder | None = None
     tags: Annotated[list[Tag] | None, Field(max_length=50), AfterValidator(_distinct)] = []
 
 
-def _without_defaults(schema: dict[str, Any]) -> None:
-    """Remove the defaults: a generated client that sent them would erase fields that it does not mean to change."""
-    for field in schema["properties"].values():
-        field.pop("default", None)
+class ProcessorChoice(BaseModel):
+    """A processor, and how it is to do its work."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    processor: str = Field("", min_length=1, max_length=50, description="Left out: the default one.")
+    params: dict[str, Any] = Field({}, description="The processor's own; those left out take its defaults.")
+
+
+class UploadMetadata(Metadata):
+    """What a user states about a document, and what is to be done with it at once."""
+
+    process: ProcessorChoice | None = Field(
+        None, description="Process the document as soon as it is stored: both are accepted, or neither is."
+    )
+
+
+class UploadForm(BaseModel):
+    """A file, and what its user states about it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    file: Annotated[bytes, WithJsonSchema({"type": "string", "format": "binary", "description": "A PDF or DOCX."})]
+    metadata: UploadMetadata = Field(UploadMetadata(), examples=[{}])
 
 
 class MetadataChanges(Metadata):
     """A merge patch (RFC 7396): a field that is left out stays as it is; null clears it."""
 
-    model_config = ConfigDict(json_schema_extra=_without_defaults)
+    model_config = ConfigDict(json_schema_extra={"example": {"folder": "invoices/2026"}})
 
 
 class Document(BaseModel):
@@ -117,24 +132,46 @@ class Document(BaseModel):
         return f'"{self.version}"'
 
 
-class DocumentPage(Page[Document]):
+class UploadedDocument(Document):
+    """A document that was uploaded, with its job if `process` asked for one."""
+
+    job: Job | None = Field(None, description="Only there if the metadata had `process`.")
+
+
+class Sort(NamedValues):
+    """What the list is ordered by; `-`: descending."""
+
+    CREATED_AT = "created_at"
+    CREATED_AT_DESCENDING = "-created_at"
+    FILENAME = "filename"
+    FILENAME_DESCENDING = "-filename"
+    SIZE = "size"
+    SIZE_DESCENDING = "-size"
+
+
+class DocumentPage(CountedPage[Document]):
     """A page of the list of documents."""
 
 
-class Filters(BaseModel):
-    """Query parameters of the list."""
+class Selection(BaseModel):
+    """What selects documents: all that is given must match."""
 
     status: Status | None = None
     content_type: ContentType | None = None
-    tag: Tag | None = None
-    folder: Folder | None = None
-    q: Annotated[str, Field(min_length=1, max_length=200, pattern=PROSE)] | None = Field(
+    tag: Tag | None = Field(None, description="One of the document's tags.")
+    folder: Folder | None = Field(None, description="The document's folder, whole.")
+    q: Annotated[str, Field(min_length=1, max_length=200, pattern=PROSE), COMPOSED] | None = Field(
         None, description="Part of the filename or the description, in any case."
     )
-    sha256: Sha256 | None = None
-    created_after: Moment | None = None
-    created_before: Moment | None = None
-    sort: Sort = "-created_at"
+    sha256: Sha256 | None = Field(None, description="Of the stored file.")
+    created_after: Moment | None = Field(None, description="RFC 3339, with a zone.")
+    created_before: Moment | None = Field(None, description="RFC 3339, with a zone.")
+
+
+class Filters(Selection):
+    """Query parameters of the list."""
+
+    sort: Sort = Sort.CREATED_AT_DESCENDING
 
     @property
     def descending(self) -> bool:
@@ -184,6 +221,7 @@ class Upload(BaseModel):
     """Where and how to send the file: exactly `size` bytes, with these headers."""
 
     model_config = ConfigDict(
+        json_schema_serialization_defaults_required=True,
         json_schema_extra={
             "example": {
                 "document_id": "01939f3e-5c00-7000-8000-000000000001",
@@ -194,7 +232,7 @@ class Upload(BaseModel):
                 "headers": {"Content-Type": "application/pdf"},
                 "expires_at": "2026-11-21T12:00:00Z",
             }
-        }
+        },
     )
 
     document_id: UUID

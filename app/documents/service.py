@@ -1,11 +1,10 @@
 """What users do with documents: upload, list, edit, download, delete."""
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
@@ -14,14 +13,16 @@ from sqlalchemy import Connection
 from uuid_utils.compat import uuid7
 
 from app import events, idempotency
+from app.auth import sessions
 from app.auth.principal import Principal
 from app.database import Database
 from app.documents import listing, repository
 from app.documents.lifecycle import Status
-from app.documents.schemas import Document, DocumentPage, Filters, Metadata
+from app.documents.schemas import Document, DocumentPage, Filters, ProcessorChoice, UploadedDocument, UploadMetadata
 from app.errors import (
     AppError,
     DocumentProcessing,
+    Forbidden,
     NotFound,
     OutcomeUnknown,
     PreconditionFailed,
@@ -29,24 +30,29 @@ from app.errors import (
     UploadIncomplete,
 )
 from app.events import TimelineItem, TimelinePage
-from app.files.claim import Claim
+from app.files.downloads import Downloads
 from app.files.models import File, key_of
-from app.files.multipart import Form
+from app.files.multipart import OVERHEAD, Form
 from app.files.receive import Receiver
-from app.files.sniffing import sniff
+from app.files.removal import Removal
 from app.idempotency import InProgress, StoredResponse
-from app.limiter import Limiter
+from app.quotas import Quotas
 from app.settings import Settings
 from app.storage.base import Storage
 from app.telemetry import faults, metrics
-from app.upkeep import Skipped
 from app.web import pagination
 from app.web.conditional import Span
 from app.web.problems import invalid
 
-log = structlog.get_logger()
+LARGE = 1024**2  # bytes of a body that is not read if its file is too large for the quota
 
-DOWNLOAD_TIMEOUT = 5.0  # seconds that a download waits while no other ends
+
+class UploadJob(NamedTuple):
+    """A job that an upload asks for: `accept` it in the unit that adds the document, then `wake` a worker for it."""
+
+    processor: str
+    accept: Callable[[Connection, Document], UploadedDocument]
+    wake: Callable[[], Awaitable[None]]
 
 
 class DocumentService:
@@ -55,36 +61,61 @@ class DocumentService:
     Each method acts for one owner; another owner's document raises NotFound.
     """
 
-    def __init__(self, db: Database, storage: Storage, receiver: Receiver, claim: Claim, settings: Settings) -> None:
+    def __init__(
+        self,
+        db: Database,
+        storage: Storage,
+        receiver: Receiver,
+        removal: Removal,
+        downloads: Downloads,
+        *,
+        quotas: Quotas,
+        settings: Settings,
+        more_files: Callable[[Connection, UUID], list[str]],
+        job_for: Callable[[Principal, ProcessorChoice], UploadJob],
+    ) -> None:
+        """`more_files`: the keys of what else goes with a document that is deleted. `job_for` checks what an upload
+        asks to have done with its document."""
         self._db = db
         self._storage = storage
         self._receiver = receiver
-        self._claim = claim
+        self._removal = removal
+        self._quotas = quotas
+        self._downloads = downloads
+        self._more_files = more_files
+        self._job_for = job_for
         self._settings = settings
         self.max_upload_bytes = settings.max_upload_bytes
         self._in_progress = InProgress(db)
-        self._downloads = Limiter(settings.download_slots, DOWNLOAD_TIMEOUT)
 
     async def upload(
-        self, principal: Principal, form: Form, body: AsyncIterator[bytes], key: str | None
-    ) -> StoredResponse:
-        """Receive one document: store its file, then commit its row. `key` is the Idempotency-Key, if there is one.
+        self, principal: Principal, form: Form, body: AsyncIterator[bytes], key: str | None, declared: int
+    ) -> tuple[StoredResponse, UploadJob | None]:
+        """Receive one document: store its file, then commit its row, and with it the job that its metadata may ask for.
+
+        `key` is the Idempotency-Key, if there is one; `declared` is the Content-Length, or 0. Returns the answer, and
+        the job if this call has created one.
 
         A failure leaves nothing behind, or at worst a file without a row, which upkeep removes.
 
         Raises MalformedMultipart, PayloadTooLarge, UnsupportedDocument and its subclasses, UnsafeArchive,
-        ValidationFailed, RequestTimeout, RequestInProgress, IdempotencyKeyReused, TooBusy, StorageFull, Unavailable.
+        ValidationFailed, RequestTimeout, RequestInProgress, IdempotencyKeyReused, StorageQuotaExceeded,
+        DocumentQuotaExceeded, TooBusy, StorageFull, Unavailable; and for `process` InsufficientScope, UnknownProcessor,
+        TooManyJobs.
         """
         file_id = uuid7()
         async with self._in_progress.hold(principal.owner_id, key):
-            async with self._receiver.receiving(key_of(file_id), form, body) as staged:
+            if declared > LARGE:
+                await self._refuse_beyond_quota(principal.owner_id, declared - OVERHEAD, key)
+            async with self._receiver.receiving(principal.owner_id, key_of(file_id), form, body) as staged:
                 metadata = _metadata(form.finish())
-                content_type = await staged.inspect(sniff)
+                job = self._job_for(principal, metadata.process) if metadata.process else None
+                content_type = await self._receiver.examined(principal.owner_id, staged)
                 faults.hit("upload.after_temp")
                 stored = await staged.commit()
             faults.hit("upload.after_rename")
             file = File(file_id, key_of(file_id), content_type, stored.size, stored.sha256)
-            return await self._record(principal.owner_id, form.filename, metadata, file, key)
+            return await self._record(principal, form.filename, metadata, job, file, key)
 
     async def get(self, principal: Principal, document_id: UUID) -> Document:
         """Return a document. Raises NotFound."""
@@ -97,17 +128,29 @@ class DocumentService:
             raise UploadIncomplete
         return document, file
 
-    async def find(self, principal: Principal, filters: Filters, limit: int, cursor: str | None) -> DocumentPage:
-        """Return a page of the documents that match the filters. Raises InvalidCursor."""
+    async def find(
+        self, principal: Principal, filters: Filters, limit: int, cursor: str | None, *, count: bool = False
+    ) -> DocumentPage:
+        """Return a page of the documents that match the filters, and with `count` how many do.
+
+        Raises InvalidCursor, SearchTooBroad, TooBusy.
+        """
         after = pagination.decode(cursor, filters.sort, _SORT_TYPES[filters.sort_column]) if cursor else None
-        rows = await self._db.read(lambda conn: listing.page(conn, principal.owner_id, filters, after, limit + 1))
+
+        def work(conn: Connection) -> tuple[list[Document], int | None]:
+            rows = listing.page(conn, principal.owner_id, filters, after, limit + 1)
+            return rows, listing.count(conn, principal.owner_id, filters) if count else None
+
+        rows, total = await (self._db.search if count or listing.is_search(filters) else self._db.read)(work)
         items, last = pagination.page(rows, limit)
-        return DocumentPage(items=items, next_cursor=_cursor(last, filters) if last else None)
+        return DocumentPage(items=items, next_cursor=_cursor(last, filters) if last else None, total=total)
 
     async def edit(
         self, principal: Principal, document_id: UUID, versions: frozenset[int] | None, changes: dict[str, Any]
     ) -> Document:
-        """Change metadata if the document has one of the versions. Raises NotFound, PreconditionFailed."""
+        """Change metadata if the document has one of the versions. Raises NotFound, PreconditionFailed,
+        StorageFull."""
+        self._quotas.reserve.require()
 
         def work(conn: Connection) -> Document:
             edited = repository.edit(conn, principal.owner_id, document_id, versions, changes)
@@ -116,40 +159,36 @@ class DocumentService:
                 raise PreconditionFailed
             return document
 
-        return await self._db.write(work)
+        return await self._db.write(sessions.required(principal, work))
 
-    async def delete(self, principal: Principal, document_id: UUID) -> str:
-        """Delete a document; return the key of its file (see `remove_file`). Raises NotFound, DocumentProcessing."""
+    async def delete(
+        self, principal: Principal, document_id: UUID, versions: frozenset[int] | None = None
+    ) -> list[str]:
+        """Delete a document if it has one of the versions; return the keys of its files (see `remove_files`).
 
-        def work(conn: Connection) -> str:
-            key = repository.remove(conn, principal.owner_id, document_id)
+        Raises NotFound, PreconditionFailed, DocumentProcessing.
+        """
+
+        def work(conn: Connection) -> list[str]:
+            more = self._more_files(conn, document_id)
+            key = repository.remove(conn, principal.owner_id, document_id, versions)
             if key is None:
-                owned(conn, principal.owner_id, document_id)
-                raise DocumentProcessing
-            return key
+                document = owned(conn, principal.owner_id, document_id)
+                wanted = versions is None or document.version in versions
+                raise DocumentProcessing if wanted else PreconditionFailed
+            return [key, *more]
 
-        key = await self._db.write(work)
+        keys = await self._db.write(work, alone_with=principal.owner_id)
         faults.hit("delete.after_commit")
-        return key
+        return keys
 
-    async def remove_file(self, key: str) -> None:
-        """Remove the file of a deleted document now, instead of at the next sweep for orphans.
+    async def remove_files(self, keys: Iterable[str]) -> None:
+        """Remove the files of a deleted document now, instead of at the next sweep for orphans."""
+        await self._removal.discarded(keys)
 
-        If the file may be another database's, it is left to a sweep.
-        """
-        with suppress(Skipped):
-            await self._claim.confirm_deletion()
-            await self._remove(key)
-
-    async def content(self, file: File, span: Span) -> AsyncIterator[bytes]:
-        """Return a span of a stored file, in chunks.
-
-        Fetches the first chunk before it returns, so that errors come before the response begins. Raises NotFound,
-        TooBusy, Unavailable.
-        """
-        chunks = self._sent(file, span)
-        first = await anext(chunks, b"")
-        return _chained(first, chunks)
+    async def content(self, principal: Principal, file: File, span: Span) -> AsyncIterator[bytes]:
+        """Return a span of a stored file, in chunks. Raises NotFound, TooBusy, Unavailable."""
+        return await self._downloads.send(principal.owner_id, self._storage.read(file.key, span.start, span.length))
 
     async def timeline(self, principal: Principal, document_id: UUID, limit: int, cursor: str | None) -> TimelinePage:
         """Return a page of a document's events, oldest first. Raises NotFound, InvalidCursor."""
@@ -165,12 +204,30 @@ class DocumentService:
             next_cursor=pagination.encode("timeline", last[0], document_id) if last else None,
         )
 
+    async def _refuse_beyond_quota(self, owner_id: UUID, size: int, key: str | None) -> None:
+        """Raise StorageQuotaExceeded or DocumentQuotaExceeded if a file of this size will be refused, however small its
+        metadata. A replay adds nothing, and is not refused."""
+        try:
+            await self._db.read(partial(self._quotas.check, user_id=owner_id, more_bytes=size, more_documents=1))
+        except Forbidden:
+            if key is None or not await self._in_progress.is_done(owner_id, key):
+                raise
+
     async def _record(
-        self, owner_id: UUID, filename: str, metadata: Metadata, file: File, key: str | None
-    ) -> StoredResponse:
+        self,
+        principal: Principal,
+        filename: str,
+        metadata: UploadMetadata,
+        job: UploadJob | None,
+        file: File,
+        key: str | None,
+    ) -> tuple[StoredResponse, UploadJob | None]:
         """Commit the rows of a stored file. Removes it again if the request is refused or its answer is a replay."""
-        stored_at = time.time()
-        request = {"filename": filename, "sha256": file.sha256, "metadata": metadata.model_dump()}
+        owner_id, stored_at = principal.owner_id, time.time()
+        stated = metadata.model_dump(exclude=None if job else {"process"})
+        if job:
+            stated["process"]["processor"] = job.processor  # whether or not it was named
+        request = {"filename": filename, "sha256": file.sha256, "metadata": stated}
         keyed = idempotency.keyed(owner_id, key, self._settings.idempotency_ttl, "POST", "/documents", request)
 
         def work(conn: Connection) -> StoredResponse:
@@ -178,34 +235,26 @@ class DocumentService:
             if time.time() - stored_at > self._settings.orphan_grace_seconds / 2:
                 raise StorageUnavailable
             document = repository.add(conn, owner_id, filename, metadata, file)
-            return StoredResponse(201, document.model_dump_json().encode(), f"/documents/{document.id}")
+            if job:
+                document = job.accept(conn, document)
+            self._quotas.check(conn, owner_id)
+            return StoredResponse(201, document.model_dump_json().encode(), f"/documents/{document.id}", document.id)
 
         try:
-            answer = await self._db.write(partial(idempotency.once, request=keyed, work=work))
+            once = sessions.required(principal, partial(idempotency.once, request=keyed, work=work))
+            answer = await self._db.write(once, alone_with=owner_id)
         except OutcomeUnknown:
             raise  # the document may exist and need its file; if it does not, upkeep removes the file
         except AppError:
-            await self._remove(file.key)
+            await self._removal.unrecorded(file.key)
             raise
         faults.hit("upload.after_commit")
+        structlog.contextvars.bind_contextvars(document_id=answer.location.rpartition("/")[2])
         if answer.replayed:
-            await self._remove(file.key)
+            await self._removal.unrecorded(file.key)
         else:
             metrics.uploaded_bytes.inc(file.size)
-        return answer
-
-    async def _remove(self, key: str) -> None:
-        """Remove a file that has no document. Where that fails, upkeep does so, and the answer stays what it is."""
-        try:
-            await self._storage.delete(key)
-        except AppError as error:
-            log.warning("storage.left_behind", key=key, reason=error.code)
-
-    async def _sent(self, file: File, span: Span) -> AsyncIterator[bytes]:
-        """Yield the span's chunks, limited until the last one is sent or the client disconnects."""
-        async with self._downloads.acquire():
-            async for chunk in self._storage.read(file.key, span.start, span.length):
-                yield chunk
+        return answer, None if answer.replayed else job
 
 
 def owned(conn: Connection, owner_id: UUID, document_id: UUID) -> Document:
@@ -221,17 +270,11 @@ def owned_with_file(conn: Connection, owner_id: UUID, document_id: UUID) -> tupl
     return owned(conn, owner_id, document_id), repository.file_of(conn, document_id)
 
 
-def _metadata(sent: bytes) -> Metadata:
+def _metadata(sent: bytes) -> UploadMetadata:
     try:
-        return Metadata.model_validate_json(sent)
+        return UploadMetadata.model_validate_json(sent)
     except ValidationError as error:
         raise invalid(error, "metadata") from None
-
-
-async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for chunk in rest:
-        yield chunk
 
 
 def _cursor(last: Document, filters: Filters) -> str:

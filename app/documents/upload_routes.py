@@ -1,7 +1,6 @@
 """Direct uploads: announce, complete, and the PUT of the file where the storage has no presigned URLs."""
 
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.exceptions import HTTPException
@@ -12,8 +11,7 @@ from app.auth.principal import Scope
 from app.documents import describe
 from app.documents.dependencies import DocumentId
 from app.documents.schemas import Document, NewUpload, Upload
-from app.documents.uploads import Sent, UploadService
-from app.files.sniffing import DOCX, PDF
+from app.documents.uploads import UNSTATED, Sent, UploadService
 from app.idempotency import IdempotencyKey
 from app.web.body import json_response, media_type
 from app.web.dependencies import service
@@ -21,8 +19,15 @@ from app.web.describe import header, links, raises
 from app.web.route import Route
 
 router = authenticated_router(Scope.DOCUMENTS_WRITE, prefix="/documents", tags=["direct uploads"])
-public = APIRouter(prefix="/uploads", tags=["direct uploads"], route_class=Route)
 
+
+class _SignedRoute(Route):
+    """The signature in its query is checked by the service; what else is there changes nothing."""
+
+    strict_query = False
+
+
+public = APIRouter(prefix="/uploads", tags=["direct uploads"], route_class=_SignedRoute)
 
 Service = Annotated[UploadService, service("uploads")]
 Expires = Annotated[int, Query(ge=0, lt=2**53)]
@@ -31,8 +36,18 @@ Signature = Annotated[str, Query(max_length=128)]
 _FINDING = (errors.ValidationFailed, errors.NotFound)
 _RECEIVING = (errors.InvalidUploadUrl, errors.RequestTimeout, errors.LengthRequired, errors.TooBusy)
 _COMPARING = (errors.AlreadyStored, errors.SizeMismatch, errors.ContentTypeMismatch, errors.Sha256Mismatch)
+_ANNOUNCING = (
+    errors.StorageQuotaExceeded,
+    errors.DocumentQuotaExceeded,
+    errors.TooManyUploads,
+    errors.StorageUnavailable,
+)
 _STORING = (errors.DatabaseUnavailable, errors.StorageUnavailable, errors.StorageFull)
-_BYTES = {"schema": {"type": "string", "format": "binary"}}
+_FILE = {
+    "required": True,
+    "description": "The file. Its Content-Type may also be the one that was announced.",
+    "content": {UNSTATED: {"schema": {"type": "string", "format": "binary"}}},
+}
 
 
 @router.post(
@@ -45,7 +60,7 @@ _BYTES = {"schema": {"type": "string", "format": "binary"}}
             "headers": {**describe.LOCATION, **idempotency.HEADERS},
             "links": links("completeUpload", "getDocument", document_id="$response.body#/document_id"),
         },
-        **raises(errors.StorageUnavailable, body=True, keyed=True),
+        **raises(*_ANNOUNCING, body=True, keyed=True),
     },
 )
 async def initiate_upload(
@@ -88,10 +103,10 @@ async def complete_upload(document_id: DocumentId, principal: CurrentPrincipal, 
         200: {"description": "The file has arrived: complete the upload."},
         **raises(*_FINDING, *_RECEIVING, *_COMPARING, *_STORING, errors.UploadRejected, authenticated=False),
     },
-    openapi_extra={"requestBody": {"required": True, "content": {PDF: _BYTES, DOCX: _BYTES}}},
+    openapi_extra={"requestBody": _FILE},
 )
 async def put_upload(
-    request: Request, document_id: UUID, expires: Expires, signature: Signature, service: Service
+    request: Request, document_id: DocumentId, expires: Expires, signature: Signature, service: Service
 ) -> Response:
     """Send an announced file to the upload URL that the announcement returned. No other URL is valid."""
     length = request.headers.get("content-length", "")

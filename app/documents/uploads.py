@@ -15,10 +15,12 @@ from typing import NamedTuple
 from urllib.parse import urljoin
 from uuid import UUID
 
+import structlog
 from sqlalchemy import Connection
 from uuid_utils.compat import uuid7
 
 from app import idempotency
+from app.auth import sessions
 from app.auth.principal import Principal
 from app.database import Database, after_commit
 from app.documents import repository
@@ -42,9 +44,13 @@ from app.files.orphans import Orphans
 from app.files.receive import REJECTIONS, Batch, Receiver, compare
 from app.files.signed_urls import OwnUrls
 from app.idempotency import StoredResponse
+from app.quotas import Quotas
 from app.settings import Settings
 from app.storage.base import Announced, Presigner, Storage
 from app.telemetry import faults, metrics
+
+UNSTATED = "application/octet-stream"
+"""The media type of bytes whose sender does not say what they are (RFC 9110 §8.3)."""
 
 
 class Sent(NamedTuple):
@@ -60,11 +66,20 @@ class UploadService:
     A storage that can presign receives the files itself; for any other, `urls` leads back to this service.
     """
 
-    def __init__(self, db: Database, storage: Storage, receiver: Receiver, urls: OwnUrls, settings: Settings) -> None:
+    def __init__(
+        self,
+        db: Database,
+        storage: Storage,
+        receiver: Receiver,
+        urls: OwnUrls,
+        quotas: Quotas,
+        settings: Settings,
+    ) -> None:
         self._db = db
         self._storage = storage
         self._receiver = receiver
         self._urls = urls
+        self._quotas = quotas
         self._presigner = storage if isinstance(storage, Presigner) else urls
         self._settings = settings
 
@@ -73,8 +88,9 @@ class UploadService:
 
         `base_url` is the service's own as the client sees it, `key` the Idempotency-Key if there is one.
 
-        Raises PayloadTooLarge, IdempotencyKeyReused.
+        Raises PayloadTooLarge, IdempotencyKeyReused, StorageQuotaExceeded, DocumentQuotaExceeded, TooManyUploads.
         """
+        self._quotas.reserve.require()
         if wanted.size > self._settings.max_upload_bytes:
             raise PayloadTooLarge
         file_id, ttl = uuid7(), self._settings.upload_url_ttl
@@ -89,10 +105,14 @@ class UploadService:
             repository.announce(
                 conn, principal.owner_id, wanted.filename, wanted.metadata, file, sha256=wanted.sha256, expires_in=ttl
             )
-            return StoredResponse(201, upload.model_dump_json().encode(), f"/documents/{upload.document_id}")
+            self._quotas.check_announced(conn, principal.owner_id)
+            body = upload.model_dump_json().encode()
+            return StoredResponse(201, body, f"/documents/{upload.document_id}", upload.document_id)
 
-        answer = await self._db.write(partial(idempotency.once, request=keyed, work=work))
+        once = sessions.required(principal, partial(idempotency.once, request=keyed, work=work))
+        answer = await self._db.write(once, alone_with=principal.owner_id)
         faults.hit("initiate.after_commit")
+        structlog.contextvars.bind_contextvars(document_id=answer.location.rpartition("/")[2])
         return answer
 
     async def receive(
@@ -107,10 +127,14 @@ class UploadService:
             raise InvalidUploadUrl
         self._urls.verify(document_id, expires, signature)
         found = await self._db.read(lambda conn: repository.announced(conn, document_id))
-        file = await self._expected(found, sent)
+        if found is None:
+            raise NotFound
+        document, file = found
+        structlog.contextvars.bind_contextvars(user_id=str(document.owner_id))
+        file = await self._expected(document, file, sent)
         # It must not be swept while it arrives: an upload that began in time must end within half the grace period.
         longest = expires - time.time() + self._settings.orphan_grace_seconds / 2
-        async with self._receiver.receiving(file.key, Batch(), body, longest=longest) as staged:
+        async with self._receiver.receiving(document.owner_id, file.key, Batch(), body, longest=longest) as staged:
             compare(file, await staged.received())
             await staged.commit()
         faults.hit("put.after_link")
@@ -122,6 +146,7 @@ class UploadService:
         """
         document, file = await self._owned(principal.owner_id, document_id)
         if _is_pending(document):
+            self._quotas.reserve.require()
             document = await self._settle(document, file)
         if document.status is Status.INITIATED and document.error is not None:
             await self._storage.delete(file.key)
@@ -144,14 +169,11 @@ class UploadService:
             expires_at=expires_at,
         )
 
-    async def _expected(self, found: tuple[Document, File] | None, sent: Sent) -> File:
+    async def _expected(self, document: Document, file: File, sent: Sent) -> File:
         """Return the file that is expected, if this is it as far as the headers show.
 
-        Raises NotFound, AlreadyStored, UploadRejected, LengthRequired, SizeMismatch, ContentTypeMismatch.
+        Raises AlreadyStored, UploadRejected, LengthRequired, SizeMismatch, ContentTypeMismatch.
         """
-        if found is None:
-            raise NotFound
-        document, file = found
         if document.status is not Status.INITIATED:
             raise AlreadyStored
         if document.error is not None:
@@ -160,7 +182,7 @@ class UploadService:
             raise LengthRequired
         if sent.size != document.size:
             raise SizeMismatch
-        if sent.content_type != document.content_type:
+        if sent.content_type not in {document.content_type, UNSTATED}:
             raise ContentTypeMismatch
         with suppress(NotFound):
             await self._receiver.has_byte(file.key, 0)
@@ -171,7 +193,7 @@ class UploadService:
         """Verify the upload and record its outcome, unless another call has done so first. Raises UploadMissing."""
         outcome: File | Failure
         try:
-            outcome = await self._receiver.stored(replace(file, sha256=document.sha256))
+            outcome = await self._receiver.stored(document.owner_id, replace(file, sha256=document.sha256))
         except REJECTIONS as reason:
             outcome = Failure(code=reason.code, detail=reason.detail)
         except UploadMissing:
@@ -188,7 +210,7 @@ class UploadService:
             faults.hit("complete.before_commit")
             return owned(conn, document.owner_id, document.id)
 
-        settled = await self._db.write(work)
+        settled = await self._db.write(work, alone_with=document.owner_id)
         faults.hit("complete.after_commit")
         return settled
 

@@ -128,6 +128,12 @@ class Claim:
             await asyncio.sleep(max(0.0, self._begun_at + SETTLED - time.monotonic()))
         await self.refresh(last=True)
 
+    async def forget_events(self, ttl: float) -> None:
+        """Delete events older than `ttl` seconds, once the mark names the latest, which is kept. Without the event that
+        the mark names, the files would be another database's."""
+        await self.refresh(last=True)
+        await events.forget(self._db, ttl)
+
     async def confirm(self) -> None:
         """Before files are removed. Raises Skipped if they are not this database's, as far as can be seen now."""
         await self._confirmed()

@@ -2,18 +2,25 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Column, Index, String, Table, Uuid, text
 
 from app.database import UTCDateTime, metadata
 from app.storage.base import FOLDER
-
-ContentType = Literal["application/pdf", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"]
+from app.web.fields import NamedValues
 
 _OWN = re.compile(f"{FOLDER}/[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}")
 _DISCARDED = text("discarded_at IS NOT NULL")
+
+
+class ContentType(NamedValues):
+    """The type of a file, as its structure shows it."""
+
+    PDF = "application/pdf"
+    DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+
 
 files = Table(
     "files",

@@ -1,22 +1,27 @@
-"""The upload form: a multipart body, parsed as it arrives. python-multipart finds the parts; nothing is spooled."""
+"""The upload form: a multipart body (RFC 2046 §5.1), parsed as it arrives. Nothing is spooled."""
+
+import re
+from collections.abc import Callable
 
 from fastapi import Request
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import parse_options_header
 
 from app.errors import (
     MalformedMultipart,
     PayloadTooLarge,
-    UnsupportedDocument,
     UnsupportedMediaType,
 )
-from app.files.names import display_name
+from app.files.names import display_name, sent_name
 from app.files.receive import Batch
-from app.files.sniffing import HEAD, plausible
+from app.files.sniffing import HEAD, plausible, unlike
 from app.web.body import declared_length
 
 MAX_METADATA = 64 * 1024  # bytes
+MAX_HEADERS = 8 * 1024  # bytes of one part's headers, and of what precedes the first part
 OVERHEAD = MAX_METADATA + 16 * 1024  # bytes that a body may hold besides the file
+
+_MAX_BLANKS = 16  # that a gateway may have added to a delimiter
+_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*)")
 
 
 def boundary_of(request: Request, max_file: int) -> bytes:
@@ -30,8 +35,31 @@ def boundary_of(request: Request, max_file: int) -> bytes:
     if not 1 <= len(options.get(b"boundary", b"")) <= 70:  # RFC 2046 §5.1.1
         raise MalformedMultipart("The boundary is missing or too long.")
     if declared_length(request) > max_file + OVERHEAD:
-        raise PayloadTooLarge
+        raise _too_large(max_file)
     return options[b"boundary"]
+
+
+class Delimiter:
+    """What separates the parts: a line break, two hyphens, the boundary; then two hyphens, or blanks and a line break.
+
+    It is searched for by `find` and a regular expression: a file may consist of what looks like delimiters, and to stop
+    at each takes 100 times as long.
+    """
+
+    def __init__(self, boundary: bytes) -> None:
+        self._begin = b"\r\n--" + boundary
+        self._whole = re.compile(re.escape(self._begin) + rb"(?:--|[ \t]{0,%d}\r\n)" % _MAX_BLANKS)
+        self._longest = len(self._begin) + _MAX_BLANKS + 2
+
+    def search(self, data: bytes, start: int) -> re.Match[bytes] | None:
+        """Return the first delimiter from `start` on."""
+        first = data.find(self._begin, start)  # much faster than the expression where there is none
+        return None if first < 0 else self._whole.search(data, first)
+
+    def possible_start(self, data: bytes, start: int) -> int:
+        """Return where a delimiter that is not whole may begin in data that has none; or the end of the data."""
+        found = data.find(b"\r", max(start, len(data) - self._longest + 1))
+        return len(data) if found < 0 else found
 
 
 class Form:
@@ -41,6 +69,8 @@ class Form:
     order. `size` is the bytes of the file so far.
     """
 
+    _read: Callable[[bytes, int], int | None]
+
     def __init__(self, boundary: bytes, max_file: int) -> None:
         self.filename = ""
         self.size = 0
@@ -49,24 +79,11 @@ class Form:
         self._head = bytearray()
         self._batch = Batch()
         self._metadata: bytearray | None = None
-        self._part = ""  # the name of the part that is being read
-        self._headers: dict[str, str] = {}
-        self._header_name = bytearray()
-        self._header_value = bytearray()
-        self._complete = False
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self._headers.clear,
-                "on_header_begin": self._on_header_begin,
-                "on_header_field": self._on_header_name,
-                "on_header_value": self._on_header_value,
-                "on_header_end": self._on_header_end,
-                "on_headers_finished": self._on_headers_finished,
-                "on_part_data": self._on_part_data,
-                "on_end": self._on_end,
-            },
-        )
+        self._delimiter = Delimiter(boundary)
+        self._part = ""  # the name of the part that is being read; none before the first
+        self._preamble = 0
+        self._read = self._read_data
+        self._unread = b"\r\n"  # a delimiter begins with a line break, which the first may lack
 
     def feed(self, chunk: bytes) -> None:
         """Parse a chunk of the body.
@@ -75,11 +92,11 @@ class Form:
         """
         self._received += len(chunk)
         if self._received > self._max_file + OVERHEAD:
-            raise PayloadTooLarge
-        try:
-            self._parser.write(chunk)
-        except FormParserError:
-            raise MalformedMultipart from None
+            raise _too_large(self._max_file)
+        data, self._unread = self._unread + chunk, b""
+        position: int | None = 0
+        while position is not None:
+            position = self._read(data, position)
 
     @property
     def pending(self) -> int:
@@ -90,70 +107,94 @@ class Form:
 
     def finish(self) -> bytes:
         """Return the `metadata` part of the whole body, JSON. Raises MalformedMultipart, UnsupportedDocument."""
-        if not self._complete:  # the parser's own finalize() does not notice a truncated body
+        if self._read != self._read_epilogue:
             raise MalformedMultipart("The body ends before its closing boundary.")
         if not self.filename:
             raise MalformedMultipart("There is no `file` part.")
-        if self.size <= HEAD and not plausible(bytes(self._head)):
-            raise UnsupportedDocument
+        if self.size <= HEAD and not plausible(head := bytes(self._head)):
+            raise unlike(head)
         return bytes(self._metadata or b"{}")
 
-    def _on_header_begin(self) -> None:
-        self._header_name.clear()
-        self._header_value.clear()
+    def _read_data(self, data: bytes, start: int) -> int | None:
+        """Read up to the end of the next delimiter, and return that position; or all but the start of a delimiter."""
+        found = self._delimiter.search(data, start)
+        end = found.start() if found else self._delimiter.possible_start(data, start)
+        self._add_data(memoryview(data)[start:end])
+        if found is None:
+            self._unread = data[end:]
+            return None
+        self._read = self._read_epilogue if found[0].endswith(b"--") else self._read_headers
+        return found.end()
 
-    def _on_header_name(self, data: bytes, start: int, end: int) -> None:
-        self._header_name += data[start:end]
+    def _read_headers(self, data: bytes, start: int) -> int | None:
+        """Read a part's headers, and return the position of its data, if they are whole."""
+        end = data.find(b"\r\n\r\n", start, start + MAX_HEADERS)
+        if end >= 0:
+            self._begin_part(data[start:end])
+            self._read = self._read_data
+            return end + 4
+        if len(data) - start >= MAX_HEADERS:
+            raise MalformedMultipart("The headers of a part are too large.")
+        self._unread = data[start:]
+        return None
 
-    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._header_value += data[start:end]
+    def _read_epilogue(self, _data: bytes, _start: int) -> None:
+        """Ignore what follows the last part."""
 
-    def _on_header_end(self) -> None:
-        self._headers[self._header_name.decode("latin-1").lower()] = self._header_value.decode("latin-1")
-
-    def _on_headers_finished(self) -> None:
-        kind, options = parse_options_header(self._headers.get("content-disposition"))
+    def _begin_part(self, headers: bytes) -> None:
+        lines = [_HEADER.fullmatch(line) for line in headers.split(b"\r\n")]
+        if None in lines:
+            raise MalformedMultipart("The headers of a part are malformed.")
+        values = {line[1].lower(): line[2] for line in lines if line}
+        kind, options = parse_options_header(values.get(b"content-disposition"))
         name = options.get(b"name")
         if kind != b"form-data" or name not in {b"file", b"metadata"}:
             raise MalformedMultipart("Only the parts `file` and `metadata` are expected.")
         self._part = name.decode()
         if name == b"file":
-            self._begin_file(options.get(b"filename", b""))
+            self._begin_file(sent_name(values[b"content-disposition"], options.get(b"filename", b"")))
         elif self._metadata is None:
             self._metadata = bytearray()
         else:
             raise MalformedMultipart("There is more than one `metadata` part.")
 
-    def _begin_file(self, sent: bytes) -> None:
+    def _begin_file(self, sent: str) -> None:
         if self.filename:
             raise MalformedMultipart("There is more than one `file` part.")
-        # The headers were read as Latin-1 to keep every byte; browsers and tools send UTF-8.
-        name = display_name(sent.decode("utf-8", "replace"))
+        name = display_name(sent)
         if name is None:
             raise MalformedMultipart("The `file` part has no usable filename.")
         self.filename = name
 
-    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+    def _add_data(self, data: memoryview) -> None:
         if self._part == "file":
-            self._add_file_data(memoryview(data)[start:end])
+            self._add_file_data(data)
+        elif self._part == "metadata":
+            self._add_metadata(data)
         else:
-            self._add_metadata(memoryview(data)[start:end])
+            self._skip_preamble(data)
+
+    def _skip_preamble(self, data: memoryview) -> None:
+        self._preamble += len(data)
+        if self._preamble > MAX_HEADERS:
+            raise MalformedMultipart("The body does not begin with its boundary.")
 
     def _add_metadata(self, data: memoryview) -> None:
         assert self._metadata is not None
         self._metadata += data
         if len(self._metadata) > MAX_METADATA:
-            raise PayloadTooLarge("The metadata is too large.")
+            raise PayloadTooLarge(f"The metadata may have at most {MAX_METADATA} bytes.")
 
     def _add_file_data(self, data: memoryview) -> None:
         before, self.size = self.size, self.size + len(data)
         if self.size > self._max_file:
-            raise PayloadTooLarge
+            raise _too_large(self._max_file)
         if before < HEAD:
             self._head += data[: HEAD - before]
-            if self.size >= HEAD and not plausible(bytes(self._head)):
-                raise UnsupportedDocument
+            if self.size >= HEAD and not plausible(head := bytes(self._head)):
+                raise unlike(head)
         self._batch.feed(data)
 
-    def _on_end(self) -> None:
-        self._complete = True
+
+def _too_large(max_file: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The file may have at most {max_file} bytes.")

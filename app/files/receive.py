@@ -5,34 +5,36 @@ the storage already (`stored`). Whichever it is, the file is verified, and survi
 UPLOADED.
 """
 
-import asyncio
 import hashlib
 import math
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
+from uuid import UUID
 
 from app.errors import (
     ContentTypeMismatch,
     NotFound,
     Sha256Mismatch,
     SizeMismatch,
-    StorageUnavailable,
     UnsafeArchive,
     UnsupportedMediaType,
     UploadMissing,
 )
 from app.files.models import File
 from app.files.pace import paced
-from app.files.sniffing import sniff
-from app.limiter import Limiter
+from app.files.sniffing import sniff, sniff_unless_archive
+from app.limiter import Limiter, Usage
+from app.quotas.reserve import Reserve
 from app.settings import Settings
 from app.storage.base import Staged, Storage, Stored
+from app.storage.disk import Threads
 
 BATCH = 512 * 1024  # bytes that are passed to the storage at a time
-UPLOAD_TIMEOUT = 60.0  # seconds that an upload waits while no other ends
+UPLOAD_TIMEOUT = 60.0  # seconds that an upload waits while its owner is granted none
 SMALL = 4096  # bytes; an object for each smaller piece could take more memory than what it holds
 
 REJECTIONS = (SizeMismatch, ContentTypeMismatch, Sha256Mismatch, UnsafeArchive, UnsupportedMediaType)
@@ -78,15 +80,24 @@ class Body(Protocol):
 class Receiver:
     """Receives files within the limits that all uploads of a process share: their number, and the pace of each."""
 
-    def __init__(self, storage: Storage, settings: Settings) -> None:
+    def __init__(self, storage: Storage, reserve: Reserve, settings: Settings) -> None:
         self._storage = storage
+        self._reserve = reserve
         self._settings = settings
         self._uploads = Limiter(settings.upload_slots, UPLOAD_TIMEOUT)
-        self._examinations = Limiter(settings.upload_slots, UPLOAD_TIMEOUT)
+        self._completions = Limiter(settings.upload_slots, UPLOAD_TIMEOUT)
+        cores = os.cpu_count() or 1
+        self._examinations = Limiter(cores, UPLOAD_TIMEOUT)
+        self._threads = Threads(cores, "examine", low_priority=True)
+
+    @property
+    def usage(self) -> Usage:
+        """How many files are being received, and how many can be."""
+        return self._uploads.usage
 
     @asynccontextmanager
     async def receiving(
-        self, key: str, body: Body, stream: AsyncIterator[bytes], *, longest: float = math.inf
+        self, owner_id: UUID, key: str, body: Body, stream: AsyncIterator[bytes], *, longest: float = math.inf
     ) -> AsyncIterator[Staged]:
         """Feed the whole stream to the body, for up to `longest` seconds, and the file in it to the storage.
 
@@ -95,31 +106,45 @@ class Receiver:
         """
         limits = self._settings
         longest = min(longest, limits.upload_max_seconds)
-        async with self._uploads.acquire(), self._storage.create(key) as staged:
+        self._reserve.require()
+        async with self._uploads.acquire(owner_id), self._storage.create(key) as staged:
             async for chunk in paced(stream, limits.upload_idle_seconds, limits.upload_min_rate, longest):
                 body.feed(chunk)
                 if body.pending >= BATCH:
+                    self._reserve.require()  # those that have begun before it was reached could fill it
                     await staged.write(body.take())
             await staged.write(body.take())
             yield staged
 
-    async def stored(self, expected: File) -> File:
+    async def examined(self, owner_id: UUID, staged: Staged) -> str:
+        """Return the content type of a received file. Raises what `sniff` raises, TooBusy and StorageUnavailable.
+
+        To inflate an archive takes up to a second of a core. In the storage's threads, it would hold up all downloads.
+        """
+        if content_type := await staged.inspect(sniff_unless_archive):
+            return content_type
+        async with self._examinations.acquire(owner_id):
+            return await staged.inspect(sniff, self._threads)
+
+    async def stored(self, owner_id: UUID, expected: File) -> File:
         """Verify a file that is in the storage already, and return it as it is.
 
         Raises UploadMissing, one of REJECTIONS if the file is not the expected one, TooBusy, StorageFull,
         StorageUnavailable.
         """
-        async with self._examinations.acquire():
+        async with self._completions.acquire(owner_id):
             try:
                 if await self.has_byte(expected.key, expected.size):  # before the copy: it may be far larger
                     raise SizeMismatch
                 await self._storage.sync(expected.key)
-                async with self._storage.local_copy(expected.key) as path:
-                    return await asyncio.to_thread(_examined, path, expected)
+                async with self._storage.local_copy(expected.key) as path, self._examinations.acquire(owner_id):
+                    return await self._threads.run(_examined, path, expected)
             except NotFound:
                 raise UploadMissing from None
-            except OSError as error:
-                raise StorageUnavailable from error
+
+    def close(self) -> None:
+        """Examine no more files."""
+        self._threads.close()
 
     async def has_byte(self, key: str, position: int) -> bool:
         """Return whether a stored file has a byte at the position. Raises NotFound, StorageUnavailable."""

@@ -4,10 +4,12 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeVar, runtime_checkable
+from typing import BinaryIO, Protocol, runtime_checkable
 
-T = TypeVar("T")
+from app.limiter import T
+from app.storage.disk import Threads
 
+CHUNK = 512 * 1024  # bytes read at once: on a disk 1.25x the throughput of 256 KiB; 1 MiB is no faster
 FOLDER = "documents"  # the first part of every key; other folders in the same storage are not touched
 
 
@@ -28,8 +30,10 @@ class Staged(Protocol):
     async def write(self, chunks: Sequence[bytes | memoryview]) -> None:
         """Append bytes. Memory use does not grow with the file. Raises StorageUnavailable, StorageFull."""
 
-    async def inspect(self, examine: Callable[[BinaryIO], T]) -> T:
-        """Run `examine` off the event loop on a seekable file of all bytes. Nothing may be written afterwards.
+    async def inspect(self, examine: Callable[[BinaryIO], T], threads: Threads | None = None) -> T:
+        """Run `examine` on a seekable file of all bytes, in one of these threads or else of the storage's own.
+
+        Nothing may be written afterwards.
 
         Raises StorageUnavailable, StorageFull, and what `examine` raises.
         """
@@ -97,8 +101,9 @@ class Storage(Protocol):
     def create(self, key: str) -> AbstractAsyncContextManager[Staged]:
         """Begin a file. Leaving the block without a commit, for any reason, removes what was received."""
 
-    def read(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
-        """Yield up to `length` bytes from `start` on, in chunks. A missing file raises NotFound at the first one."""
+    def read(self, key: str, start: int, length: int, *, chunk: int = CHUNK) -> AsyncIterator[bytes]:
+        """Yield up to `length` bytes from `start` on, at most `chunk` at once. A missing file raises NotFound at the
+        first one."""
 
     def local_copy(self, key: str) -> AbstractAsyncContextManager[Path]:
         """Yield a path on this machine at which the file can be read, but not written, inside the block."""

@@ -1,44 +1,40 @@
 """What both storages do on a local disk, and the threads in which they wait for it."""
 
-import asyncio
 import errno
 import fcntl
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from typing import ParamSpec
 
-from app.errors import StorageFull, StorageUnavailable
-from app.storage.base import T
+from app import limiter
+from app.errors import AppError, StorageFull, StorageUnavailable
+from app.limiter import P, T
+from app.telemetry import metrics
 
-_P = ParamSpec("_P")
+DISK_THREADS = 8
 
 
-class Threads:
-    """Eight threads of a storage's own: waiting for disks must not occupy the default pool, which others compute in."""
+class Threads(limiter.Threads):
+    """Threads that wait for a disk."""
 
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(8, thread_name_prefix="storage")
+    def __init__(self, count: int = DISK_THREADS, name: str = "storage", *, low_priority: bool = False) -> None:
+        super().__init__(count, name, low_priority=low_priority)
 
-    async def run(self, call: Callable[_P, T], *args: _P.args, **kwargs: _P.kwargs) -> T:
-        """Run a blocking call in a thread, where it goes on if its caller is cancelled.
-
-        Raises StorageFull or StorageUnavailable for an OSError.
-        """
-        loop = asyncio.get_running_loop()
+    async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `Threads.run`, but raises StorageFull or StorageUnavailable for an OSError."""
         try:
-            return await loop.run_in_executor(self._pool, partial(call, *args, **kwargs))
+            return await super().run(call, *args, **kwargs)
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            raise (StorageFull if full else StorageUnavailable) from error
+            raise failure(full=full) from error
 
-    def close(self) -> None:
-        """Accept no more calls; those in progress go on."""
-        self._pool.shutdown(wait=False)
+
+def failure(*, full: bool = False) -> AppError:
+    """Count that the storage failed, and return the error to raise: StorageFull or StorageUnavailable."""
+    metrics.storage_errors.labels("full" if full else "unavailable").inc()
+    return StorageFull() if full else StorageUnavailable()
 
 
 def sync(path: Path) -> None:

@@ -18,11 +18,11 @@ from typing import BinaryIO
 from urllib.parse import quote, unquote
 from uuid import uuid4
 
-from app.errors import AlreadyStored, NotFound, StorageUnavailable
-from app.storage.base import FOLDER, Stored, T
-from app.storage.disk import Threads, clear, sync
+from app.errors import AlreadyStored, NotFound
+from app.limiter import T
+from app.storage.base import CHUNK, FOLDER, Stored
+from app.storage.disk import Threads, clear, failure, sync
 
-_CHUNK = 512 * 1024  # bytes that a download reads per thread hop: 1.25x the throughput of 256 KiB; 1 MiB is no faster
 _BATCH = 256 * 1024  # bytes that justify a thread hop of their own; fewer are buffered until the next one
 _PAGE = 500  # keys listed in one thread hop
 _READS = 100  # attempts to list a folder whose only entry is being renamed
@@ -43,7 +43,7 @@ class LocalStorage:
         """Nothing to do: the constructor has made the folder."""
 
     async def close(self) -> None:
-        self._threads.close()
+        self._threads.close(cancel=False)
 
     @asynccontextmanager
     async def create(self, key: str) -> AsyncIterator["LocalStaged"]:
@@ -55,11 +55,11 @@ class LocalStorage:
                 # Shielded: a client that disconnects cancels this task, and must leave nothing behind.
                 await asyncio.shield(self._threads.run(staged.discard))
 
-    async def read(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
+    async def read(self, key: str, start: int, length: int, *, chunk: int = CHUNK) -> AsyncIterator[bytes]:
         file = await self._threads.run(lambda: _Opened(os.open(self._existing(key), os.O_RDONLY)))
-        while length > 0 and (chunk := await self._threads.run(file.read, start, min(_CHUNK, length))):
-            start, length = start + len(chunk), length - len(chunk)
-            yield chunk
+        while length > 0 and (found := await self._threads.run(file.read, start, min(chunk, length))):
+            start, length = start + len(found), length - len(found)
+            yield found
 
     @asynccontextmanager
     async def local_copy(self, key: str) -> AsyncIterator[Path]:
@@ -138,7 +138,7 @@ class LocalStorage:
             else:
                 if found:
                     return unquote(found[-1].name)
-        raise StorageUnavailable
+        raise failure()
 
     def _write_mark(self, text: str) -> None:
         _require_disk(self._staging)
@@ -202,17 +202,19 @@ class LocalStaged:
         else:
             await self._run(lambda _: None, chunks)
 
-    async def inspect(self, examine: Callable[[BinaryIO], T]) -> T:
-        return await self._run(examine)
+    async def inspect(self, examine: Callable[[BinaryIO], T], threads: Threads | None = None) -> T:
+        return await self._run(examine, threads=threads)
 
     async def commit(self) -> Stored:
         return await self._run(self._commit)
 
-    async def _run(self, call: Callable[[BinaryIO], T], chunks: Sequence[bytes | memoryview] = ()) -> T:
+    async def _run(
+        self, call: Callable[[BinaryIO], T], chunks: Sequence[bytes | memoryview] = (), threads: Threads | None = None
+    ) -> T:
         """Write what is buffered and the chunks, then make the call, in one thread hop."""
         self.begun = True
         buffer, self._buffer = self._buffer, bytearray()
-        return await self._threads.run(self._write, (buffer, *chunks), call)
+        return await (threads or self._threads).run(self._write, (buffer, *chunks), call)
 
     def _write(self, chunks: Sequence[bytes | bytearray | memoryview], then: Callable[[BinaryIO], T]) -> T:
         with self._lock:
@@ -265,7 +267,7 @@ class LocalStaged:
 def _require_disk(staging: Path) -> None:
     """Raise StorageUnavailable if the disk is missing: nothing is known then about the files on it."""
     if not staging.is_dir():
-        raise StorageUnavailable
+        raise failure()
 
 
 def _key(path: Path) -> str:

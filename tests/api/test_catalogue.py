@@ -14,10 +14,8 @@ from app.database import now
 from app.documents.models import documents
 from app.events import events
 from app.events.catalogue import CATALOGUE, Failure
-from app.jobs import transitions
 from app.jobs.kinds import Released, Retryable, Succeeded
 from app.jobs.models import Job
-from app.jobs.transitions import EARLIEST
 from app.storage.local import LocalStorage
 from app.upkeep import Skipped
 from tests.support.factories import PDF_TYPE, pdf
@@ -26,10 +24,15 @@ from tests.support.invariants import Ledger
 from tests.support.user import PASSWORD
 
 ACCOUNT = {"email": "ada@example.com", "password": PASSWORD}
+BY_OPERATOR = {
+    *("user.disabled", "user.enabled", "user.password_changed", "user.erased"),
+    *("job.cancelled", "document.status_changed", "document.deleted"),
+}
 BY_USERS = {
     *("document.initiated", "document.uploaded", "document.upload_rejected", "document.edited", "document.deleted"),
     *("job.queued", "job.cancelled"),
     *("user.registered", "user.logged_in", "user.logged_out", "user.refresh_token_reused"),
+    *("user.password_changed", "user.session_ended"),
 }
 FAILURE = Failure(code="broken", detail="It broke.")
 
@@ -41,6 +44,7 @@ class Life:
         self.process = Process(data_dir, job_max_tries=2, refresh_grace_seconds=0)
         self.token = ""
         self.post("/auth/register", json=ACCOUNT)
+        self.post("/auth/login", 401, json=ACCOUNT | {"password": "not the password"})
         self.tokens = self.post("/auth/login", json=ACCOUNT)
         self.token = self.tokens["access_token"]
 
@@ -64,8 +68,7 @@ class Life:
 
     def claim(self, lease: float = 30) -> Job:
         """The job that is due."""
-        limits = dict.fromkeys(self.process.queues, 1)
-        [job] = self.process.write(transitions.claim_due, limits, 1, lease, EARLIEST)
+        [job] = self.process.claim(1, lease)
         assert isinstance(job, Job)
         return job
 
@@ -90,8 +93,8 @@ def live(life: Life, data_dir: Path) -> None:
     life.start()
     released = life.claim()
     life.process.settle(released, Released())
-    life.process.settle(life.claim(), Succeeded({}))
-    life.process.settle(released, Succeeded({}))
+    life.process.settle(life.claim(), Succeeded("{}"))
+    life.process.settle(released, Succeeded("{}"))
     life.start()
     for _ in range(2):  # its tries
         life.claim(lease=-1)
@@ -108,7 +111,14 @@ def live(life: Life, data_dir: Path) -> None:
     life.post("/auth/refresh", json={"refresh_token": life.post("/auth/refresh", json=refresh)["refresh_token"]})
     life.post("/auth/refresh", 401, json=refresh)
     life.post("/auth/logout", json={"refresh_token": life.post("/auth/login", json=ACCOUNT)["refresh_token"]})
-    life.process.disable(ACCOUNT["email"])
+    life.token = life.post("/auth/login", json=ACCOUNT)["access_token"]
+    life.post("/auth/password", json={"current_password": PASSWORD, "new_password": PASSWORD})
+    life.post("/auth/login", json=ACCOUNT)
+    life.ask("DELETE", "/auth/sessions")
+    life.process.operate(lambda accounts: accounts.disable(ACCOUNT["email"]))
+    life.process.operate(lambda accounts: accounts.enable(ACCOUNT["email"]))
+    life.process.operate(lambda accounts: accounts.set_password(ACCOUNT["email"], PASSWORD))
+    life.process.operate(lambda accounts: accounts.erase(ACCOUNT["email"]))
     asyncio.run(LocalStorage(data_dir / "files").write_mark(f"{10**6} {uuid4()}"))
     with pytest.raises(Skipped):
         life.process.tick()
@@ -138,17 +148,22 @@ def test_every_event_is_of_the_catalogue(rows: list[Row[Any]]) -> None:
 def test_every_event_says_who_acted_and_for_which_request(rows: list[Row[Any]]) -> None:
     began = {row.job_id: row.request_id for row in rows if row.event == "job.queued"}
     assert None not in began.values()
+    operated = set[str]()
     for row in rows:
-        if row.event in BY_USERS:
+        if row.actor == "operator":
+            assert row.request_id is None
+            operated.add(row.event)
+        elif row.event in BY_USERS:
             assert row.actor == f"user:{row.user_id}"
             assert row.request_id
+        elif row.event == "user.login_failed":
+            assert (row.actor, bool(row.user_id), bool(row.request_id)) == ("anonymous", True, True)
         elif row.event == "document.status_changed":
             assert row.request_id
-        elif row.event == "user.disabled":
-            assert (row.actor, row.request_id) == ("operator", None)
         else:
             assert row.actor.startswith("worker:")
             assert row.request_id == began.get(row.job_id)
+    assert operated == BY_OPERATOR
     cancelled = [row.request_id for row in rows if row.event == "job.cancelled"]
     assert cancelled == [row.request_id for row in rows if row.data == {"old": "PROCESSING", "new": "UPLOADED"}]
     assert not set(cancelled) & set(began.values()), "a cancellation is a request of its own"

@@ -119,7 +119,7 @@ def test_until_it_is_complete(own: Place) -> None:
             answer = owner.http.request(method, path + suffix)
             assert (answer.status_code, answer.json()["code"]) == (409, code)
     assert owner.http.patch(path, json={"folder": "f"}).json()["folder"] == "f"
-    assert 'documents{status="INITIATED"} 1.0' in owner.http.get("/metrics").text
+    assert 'document_api_documents{status="INITIATED"} 1.0' in owner.http.get("/metrics").text
     assert complete(owner, upload).json()["version"] == 3
 
 
@@ -172,6 +172,14 @@ def test_a_url_is_for_one_upload(owner: User) -> None:
     assert complete(owner, upload).status_code == 200
     assert put(upload, pdf("wrong")) == 412
     assert owner.http.get(f"/documents/{upload['document_id']}/content").content == pdf("right")
+
+
+def test_bytes_of_no_stated_type_are_as_good(server: Server) -> None:
+    """Generated clients send files so. A bucket's URL is signed for the announced type."""
+    user = server.register()
+    upload = announce(user, docx(), content_type=DOCX_TYPE)
+    assert put(upload, docx(), Content_Type="application/octet-stream") == 200
+    assert complete(user, upload).json()["content_type"] == DOCX_TYPE
 
 
 def test_one_of_many_at_once_is_stored(owner: User) -> None:

@@ -12,7 +12,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from tests.support.factories import DOCX_TYPE, PDF_TYPE, bomb_docx, docx, macro_docx, pdf, polyglot
+from tests.support.factories import DOCX_TYPE, PDF_TYPE, bomb_docx, docx, macro_docx, pdf, polyglot, related
 from tests.support.server import Server
 from tests.support.user import User
 from tests.support.waiting import until
@@ -89,10 +89,35 @@ def test_takes_in_what_the_content_is(user, content, content_type, said):
     assert (response.status_code, response.headers["location"]) == (201, f"/documents/{document['id']}")
     assert document == user.document(document["id"])
     expected = {"owner_id": user.http.get("/auth/me").json()["id"], "status": "UPLOADED", "version": 1}
-    expected |= {"filename": "a.pdf", "content_type": content_type, "size": len(content), "job_id": None, "error": None}
+    filename = "a.pdf" if content_type == PDF_TYPE else "a.pdf.docx"
+    expected |= {
+        "filename": filename,
+        "content_type": content_type,
+        "size": len(content),
+        "job_id": None,
+        "error": None,
+    }
     expected |= {"sha256": hashlib.sha256(content).hexdigest(), **told, "tags": ["b", "a"]}
     assert (document | expected, document.keys() - expected) == (document, {"id", "created_at", "updated_at"})
     assert [path.read_bytes() for path in files(user.server) - before] == [content]
+
+
+@pytest.mark.parametrize(
+    ("sent", "stored"),
+    [
+        ("invoice.hta", "invoice.hta.pdf"),
+        ("Report.PDF", "Report.PDF"),
+        ("report", "report.pdf"),
+        ("x" * 255, "x" * 251 + ".pdf"),
+        ("a.docx", "a.docx.pdf"),
+    ],
+)
+def test_the_name_says_what_the_file_is(user, sent, stored):
+    """Desktops choose by it which program opens the file."""
+    document = user.post_file(pdf(), sent).json()
+    assert document["filename"] == stored
+    served = user.http.get(f"/documents/{document['id']}/content").headers["content-disposition"]
+    assert served == f"attachment; filename=\"{stored}\"; filename*=UTF-8''{stored}"
 
 
 PLACES = [
@@ -142,18 +167,26 @@ REFUSED = {
         "metadata twice": part(pdf()) + metadata(b"{}") + metadata(b"{}") + END,
         "unknown part": part(pdf()) + part(b"1", b'name="other"') + END,
         "another boundary": (part(pdf()) + END).replace(b"frontier", b"frontiers"),
-        "100 headers": part(pdf()).replace(b"\r\n\r\n", b"\r\nX: y" * 100 + b"\r\n\r\n", 1) + END,
+        "1,500 headers": part(pdf()).replace(b"\r\n\r\n", b"\r\nX: y" * 1500 + b"\r\n\r\n", 1) + END,
+        "header without a name": part(pdf()).replace(b"\r\n\r\n", b"\r\n: y\r\n\r\n", 1) + END,
+        "folded header": part(pdf()).replace(b"\r\n\r\n", b"\r\n y\r\n\r\n", 1) + END,
+        "no headers": b"--frontier\r\n\r\n" + pdf() + b"\r\n" + END,
+        "10 KB before the first part": b"x" * 10_000 + b"\r\n" + part(pdf()) + END,
         "no filename": part(pdf(), b'name="file"') + END,
         "filename empty": part(pdf(), b'name="file"; filename=""') + END,
         "filename of dots": part(pdf(), b'name="file"; filename="a/.."') + END,
         "filename of control characters": part(pdf(), b'name="file"; filename="\0\x1b"') + END,
-        "filename of 5,000 characters": part(pdf(), b'name="file"; filename="' + b"x" * 5000 + b'"') + END,
+        "filename of 9,000 characters": part(pdf(), b'name="file"; filename="' + b"x" * 9000 + b'"') + END,
     },
     (415, "unsupported-document"): {
         "empty": part(b"") + END,
         "half a pdf": part(LARGE[:600_000]) + END,
     },
     (415, "macros-not-allowed"): {"macros": part(macro_docx()) + END},
+    (415, "active-content"): {"an OLE object": part(related(("oleObject", "a.bin"))) + END},
+    (415, "external-reference"): {
+        "a remote template": part(related(("attachedTemplate", "https://example.com/a.dotm", "External"))) + END
+    },
     (415, "polyglot-file"): {"polyglot": part(polyglot()) + END},
     (422, "unsafe-archive"): {"bomb": part(bomb_docx()) + END},
 }
@@ -166,6 +199,22 @@ REFUSED = {
 def test_refuses(user, refusal, body):
     with leaving_nothing(user):
         assert_problem(post(user, body), *refusal)
+
+
+TAKEN = {
+    "a line before the first part": b"This is a multipart message.\r\n" + part(pdf()) + END,
+    "blanks after a boundary": (part(pdf()) + END).replace(b"--frontier\r\n", b"--frontier \t\r\n", 1),
+    "text after the last part": part(pdf()) + END + b"the end\r\n--frontier\r\n",
+    "no line break at the end": part(pdf()) + END.rstrip(),
+}
+
+
+@pytest.mark.parametrize("body", TAKEN.values(), ids=TAKEN)
+@pytest.mark.parametrize("piece", [1, 1000])
+def test_a_form_may_have_more_than_its_parts(user, body, piece):
+    """RFC 2046 §5.1.1."""
+    response = post(user, (body[at : at + piece] for at in range(0, len(body), piece)))
+    assert (response.status_code, response.json()["sha256"]) == (201, hashlib.sha256(pdf()).hexdigest())
 
 
 def test_truncated_form_wherever_it_ends(user):
@@ -289,3 +338,14 @@ def test_malformed_key(user, key):
     with leaving_nothing(user):
         response = post(user, part(pdf()) + END, *(key if isinstance(key, list) else [key]))
         assert_problem(response, 400, "malformed-idempotency-key")
+
+
+def test_a_key_goes_with_its_document(user: User) -> None:
+    first = user.upload(key="k")
+    assert user.process(first["id"], key="p").status_code == 202
+    user.finished(user.document(first["id"])["job_id"])
+    assert user.http.delete(f"/documents/{first['id']}").status_code == 204
+    second = user.post_file(pdf(), key="k")
+    assert second.status_code == 201
+    assert second.json()["id"] != first["id"]
+    assert user.process(second.json()["id"], key="p").status_code == 202

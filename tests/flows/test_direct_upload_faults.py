@@ -66,8 +66,8 @@ def test_one_that_began_in_time_is_cut_off_before_it_would_be_swept(tmp_path: Pa
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
-    files = tmp_path / "var" / "files"
-    with Volume(files, 6 * 1024**2) as volume, Server(tmp_path / "var", prefix=volume.prefix) as server:
+    files, settings = tmp_path / "var" / "files", {"RESERVE_BYTES": "0"}
+    with Volume(files, 6 * 1024**2) as volume, Server(tmp_path / "var", settings, prefix=volume.prefix) as server:
         user = server.register()
         sent, waiting = announce(user, pdf()), announce(user, LARGE)
         assert put(sent, pdf()) == 200

@@ -2,6 +2,7 @@
 
 import resource
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.api.test_uploads import answered, begun, part
+from tests.support import direct_uploads
 from tests.support.factories import pdf
 from tests.support.invariants import Ledger
 from tests.support.server import Server
@@ -74,8 +77,8 @@ def check_all(server: Server, data: Path, tmp_path: Path) -> None:
 
 def test_files_that_do_not_fit(tmp_path: Path) -> None:
     """The files have a disk of their own."""
-    files = tmp_path / "var" / "files"
-    with Volume(files, MEGABYTE) as volume, Server(tmp_path / "var", prefix=volume.prefix) as server:
+    files, settings = tmp_path / "var" / "files", {"RESERVE_BYTES": "0"}
+    with Volume(files, MEGABYTE) as volume, Server(tmp_path / "var", settings, prefix=volume.prefix) as server:
         user = server.register()
         document_id = completed(user)
         with volume.full(leaving=600 * KILOBYTE):  # it has begun to arrive
@@ -97,9 +100,72 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     ledger.check()
 
 
-@pytest.mark.parametrize("lease", ["30", "2"], ids=["for a moment", "for longer than a lease"])
+def begun_upload(user: User) -> tuple[int, str]:
+    """The answer to an upload of which only the first bytes are sent."""
+    with begun(user, part(b"%PDF-1.7"), length=5 * MEGABYTE) as connection:
+        return answered(connection)
+
+
+def operate(server: Server, *arguments: str) -> None:
+    """A command of the operator, where the server runs."""
+    command = [*server.prefix, sys.executable, "-m", "app", *arguments]
+    subprocess.run(command, env=server.environment, check=True, capture_output=True)
+
+
+ADDING = (
+    "post /auth/register",
+    "post /documents",
+    "post /documents/initiate-upload",
+    "patch /documents/{document_id}",
+    "post /documents/{document_id}/process",
+)
+
+
+def going_on(user: User, document_id: str, job_id: str) -> None:
+    """What must go on for as long as possible: each is answered as if there were room."""
+    calls = user.writes(document_id, job_id)
+    tokens = calls["post /auth/login"]().json()
+    token = {"refresh_token": tokens["refresh_token"]}
+    token = {"refresh_token": user.http.post("/auth/refresh", json=token).json()["refresh_token"]}
+    assert user.http.post("/auth/logout", json=token).status_code == 204
+    assert calls["post /jobs/{job_id}/cancel"]().status_code == 202
+    assert calls["delete /documents/{document_id}"]().status_code == 204
+
+
+def test_the_reserve_refuses_what_adds_and_is_for_what_must_go_on(tmp_path: Path) -> None:
+    with (
+        Volume(tmp_path / "var", 40 * MEGABYTE) as volume,
+        Server(tmp_path / "var", {"JOB_CONCURRENCY": "1"}, prefix=volume.prefix) as server,
+    ):
+        user, other = server.register(), server.register()
+        documents = [completed(user) for _ in range(2)]
+        upload = direct_uploads.announce(user, LARGE)
+        queued, at_work = [user.upload()["id"] for _ in range(2)], user.begin(seconds=2)[1]
+        jobs = [user.start(each, params={"seconds": 60})["id"] for each in queued]
+        with volume.full(leaving=MEGABYTE):  # less than 5 %
+            until(lambda: "disk" in user.http.get("/readyz").json()["alarms"], timeout=5)
+            assert begun_upload(user) == (507, "storage-full")
+            assert direct_uploads.put(upload, LARGE) == 507
+            assert readiness(user) == (200, set())
+            calls = user.writes(documents[0], jobs[0])
+            for name in ADDING:
+                assert_refused(calls[name](), 507, "storage-full")
+            going_on(user, documents[0], jobs[0])
+            assert user.finished(at_work)["state"] == "SUCCEEDED"
+            operate(server, "users", "disable", other.email)
+            assert other.http.get("/auth/me").status_code == 401
+        with volume.full():
+            going_on(user, documents[1], jobs[1])
+            assert server.logs("database.ballast_dropped")
+        until(lambda: user.post_file(LARGE).status_code == 201, timeout=5)
+        until(lambda: (volume.seen / "app.db.ballast").exists() or user.upload(), timeout=30)
+        check_all(server, volume.seen, tmp_path)
+
+
+@pytest.mark.parametrize("lease", ["30", "4"], ids=["for a moment", "for longer than a lease"])
 def test_everything_on_one_full_disk(tmp_path: Path, lease: str) -> None:
-    settings = {"LEASE_SECONDS": lease, "JOB_CONCURRENCY": "1"}
+    """The reserve and the ballast are used up."""
+    settings = {"LEASE_SECONDS": lease, "JOB_CONCURRENCY": "1", "RESERVE_BYTES": "0"}
     with (
         Volume(tmp_path / "var", 6 * MEGABYTE) as volume,
         Server(tmp_path / "var", settings, prefix=volume.prefix) as server,
@@ -107,8 +173,9 @@ def test_everything_on_one_full_disk(tmp_path: Path, lease: str) -> None:
         user = server.register()
         document_id = completed(user)
         waiting = user.upload()["id"]
-        _, at_work = user.begin(seconds=1.5)
+        _, at_work = user.begin(seconds=1.5 if lease == "30" else 3)
         jobs = [at_work, user.start(waiting, params={"seconds": 0})["id"]]
+        (volume.seen / "app.db.ballast").unlink()
         with volume.full():
             before = read_everywhere(user, document_id, jobs[1])
             for name, write in user.writes(document_id, jobs[1]).items():
@@ -124,7 +191,7 @@ def test_everything_on_one_full_disk(tmp_path: Path, lease: str) -> None:
             assert len(list(volume.seen.glob("files/*/*/*"))) == 3
             assert not list(volume.seen.glob("files/staging/*"))
         until(lambda: readiness(user) == (200, set()), timeout=5)
-        finished = [user.finished(job_id, timeout=15) for job_id in jobs]
+        finished = [user.finished(job_id, timeout=30) for job_id in jobs]
         assert [job["state"] for job in finished] == ["SUCCEEDED", "SUCCEEDED"]
         assert [job["attempt"] for job in finished] == ([1, 1] if lease == "30" else [2, 1])
         retry(user, document_id)

@@ -2,13 +2,17 @@
 
 import os
 import signal
+import time
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from statistics import median
 
 import pytest
 
-from tests.support.factories import pdf
+from tests.flows.test_shares import UPLOADS, repeated, seconds
+from tests.support.factories import docx, docx_with, pdf
 from tests.support.server import Server
 from tests.support.user import User
 from tests.support.waiting import until
@@ -78,3 +82,17 @@ def test_a_document_that_crashes_its_reader(limited: Server) -> None:
     os.kill(reader, signal.SIGSEGV)
     assert_failed_for_good(user, job_id, "text-crashed")
     assert_serving(user)
+
+
+def test_archives_of_one_account_that_take_long_to_inflate_delay_nobody_else(tmp_path: Path) -> None:
+    zeros = {f"word/media/{number}.bin": bytes(49 * 10**6) for number in range(3)}
+    heavy = docx_with(zeros | {"word/media/noise.bin": os.urandom(4 * 10**6)})
+    with Server(tmp_path / "var") as server:
+        mallory, alice = server.register(), server.register()
+        document = alice.upload()["id"]
+        alone = median([seconds(lambda: alice.http.get(f"/documents/{document}/content")) for _ in range(10)])
+        with repeated([partial(mallory.at(server).post_file, heavy, "a.docx") for _ in range(UPLOADS // 2)]):
+            time.sleep(1)
+            meanwhile = [seconds(lambda: alice.http.get(f"/documents/{document}/content")) for _ in range(10)]
+            assert median(meanwhile) < alone + 0.05
+            assert seconds(lambda: alice.post_file(docx(), "b.docx")) < 1

@@ -90,7 +90,7 @@ def test_memory_does_not_grow_with_the_file(prefix: Prefix, tmp_path: Path) -> N
 
 
 def test_downloads_that_nobody_reads_stop_neither_uploads_nor_readiness(prefix: Prefix, tmp_path: Path) -> None:
-    with on(prefix, tmp_path, DOWNLOAD_SLOTS="2") as server, ExitStack() as idle:
+    with on(prefix, tmp_path, DOWNLOAD_SLOTS="3") as server, ExitStack() as idle:
         user = server.register()
         large = upload(user, PdfOf(12 * MEBIBYTE))
         for _ in range(2):

@@ -10,6 +10,7 @@ from botocore import exceptions as sdk
 from botocore.exceptions import ClientError
 
 from app.errors import AppError, NotFound, StorageFull, StorageUnavailable
+from app.telemetry import metrics
 
 log = structlog.get_logger()
 
@@ -68,6 +69,8 @@ async def translated(seconds: float = REQUEST_TIMEOUT, *, quiet: bool = False) -
             yield
     except (ClientError, sdk.BotoCoreError, HttpError, OSError) as error:
         known = _known(error)
+        if isinstance(known, StorageFull | StorageUnavailable):
+            metrics.storage_errors.labels("full" if isinstance(known, StorageFull) else "unavailable").inc()
         if isinstance(known, Unreachable) and not quiet:
             log.warning("storage.failed", reason=known.reason)
         raise known from error

@@ -15,7 +15,7 @@ from app.settings.storage import Bucket
 from app.storage.base import FOLDER
 from app.storage.s3.errors import REQUEST_TIMEOUT, code_of, creating_client, translated
 
-CHUNK = 64 * 1024  # bytes; with the SDK's read-ahead, a client that does not read occupies about 1 MiB
+SMALL_CHUNK = 64 * 1024  # bytes; with the SDK's read-ahead, a client that does not read occupies about 1 MiB
 
 
 class Objects:
@@ -96,7 +96,7 @@ class Objects:
                 await self._client.delete_object(Bucket=name, Key=probe)
                 await self._client.list_multipart_uploads(Bucket=name, Prefix=self._folder, MaxUploads=1)
 
-    async def read(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
+    async def read(self, key: str, start: int, length: int, most: int = SMALL_CHUNK) -> AsyncIterator[bytes]:
         """Yield a span of an object in chunks that arrive one by one; there are none if it is empty or beyond the end.
 
         For an empty span one byte is requested, to find out whether the object exists.
@@ -112,7 +112,7 @@ class Objects:
         async with answer["Body"] as body:
             while length > 0:
                 async with translated():
-                    chunk: bytes = await body.read(CHUNK)
+                    chunk: bytes = await body.read(most)
                 if not chunk:
                     return
                 yield chunk

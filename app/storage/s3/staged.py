@@ -16,8 +16,9 @@ from typing import Any, BinaryIO, cast
 import structlog
 
 from app.errors import AppError, StorageUnavailable
+from app.limiter import T
 from app.settings.storage import PART
-from app.storage.base import Stored, T
+from app.storage.base import Stored
 from app.storage.disk import Threads
 from app.storage.s3.errors import REQUEST_TIMEOUT, translated
 from app.storage.s3.objects import Objects
@@ -66,12 +67,13 @@ class S3Staged:
         for part in parts:
             await self._send(part)
 
-    async def inspect(self, examine: Callable[[BinaryIO], T]) -> T:
+    async def inspect(self, examine: Callable[[BinaryIO], T], threads: Threads | None = None) -> T:
+        threads = threads or self._threads
         if self._upload is None:
-            return await self._threads.run(examine, io.BytesIO(self._buffer))
+            return await threads.run(examine, io.BytesIO(self._buffer))
         await self._store()
         reader = _Reader(self._objects, self._key, self._size, asyncio.get_running_loop())
-        return await self._threads.run(examine, cast("BinaryIO", io.BufferedReader(reader, _READ_AHEAD)))
+        return await threads.run(examine, cast("BinaryIO", io.BufferedReader(reader, _READ_AHEAD)))
 
     async def commit(self) -> Stored:
         await self._store()

@@ -15,10 +15,10 @@ import structlog
 
 from app.errors import AppError, ConfigurationError, NotFound, PayloadTooLarge, StorageUnavailable
 from app.settings.storage import MAX_PUT, Bucket
-from app.storage.base import FOLDER, Announced, Presigned
+from app.storage.base import CHUNK, FOLDER, Announced, Presigned
 from app.storage.disk import Threads, clear
 from app.storage.s3.errors import REQUEST_TIMEOUT, Refused, Unreachable
-from app.storage.s3.objects import Objects
+from app.storage.s3.objects import SMALL_CHUNK, Objects
 from app.storage.s3.staged import S3Staged, content_md5
 
 log = structlog.get_logger()
@@ -59,7 +59,7 @@ class S3Storage:
 
     async def close(self) -> None:
         await self._objects.close()
-        self._threads.close()
+        self._threads.close(cancel=False)
 
     @asynccontextmanager
     async def create(self, key: str) -> AsyncIterator[S3Staged]:
@@ -70,8 +70,8 @@ class S3Storage:
             # Shielded: a client that disconnects cancels this task, and must leave nothing behind.
             await asyncio.shield(staged.discard())
 
-    def read(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
-        return self._objects.read(key, start, length)
+    def read(self, key: str, start: int, length: int, *, chunk: int = CHUNK) -> AsyncIterator[bytes]:
+        return self._objects.read(key, start, length, min(chunk, SMALL_CHUNK))
 
     @asynccontextmanager
     async def local_copy(self, key: str) -> AsyncIterator[Path]:
