@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 from uuid import UUID
 
 import orjson
@@ -28,19 +28,24 @@ from sqlalchemy import (
     Table,
     Uuid,
     bindparam,
+    func,
+    or_,
     select,
 )
 
 from app.database import (
     Database,
     Prepared,
+    Retry,
     UTCDateTime,
+    delete_batch,
     delete_expired,
     insert_or_replace,
     metadata,
     now,
 )
 from app.errors import IdempotencyKeyReused, MalformedIdempotencyKey, RequestInProgress
+from app.telemetry import context
 from app.web.describe import header
 
 records = Table(
@@ -54,6 +59,8 @@ records = Table(
     Column("location", String(255)),
     Column("body", LargeBinary),
     Column("expires_at", UTCDateTime, nullable=False),
+    # What the response is about: its record goes with it.
+    Column("document_id", Uuid, ForeignKey("documents.id", ondelete="CASCADE"), index=True),
     Index(None, "expires_at"),
 )
 
@@ -70,13 +77,18 @@ class StoredResponse:
     status: int
     body: bytes
     location: str
+    document_id: UUID | None = None
     replayed: bool = False
 
     def response(self, headers: Mapping[str, str] | None = None) -> Response:
         """The HTTP response. `headers` are those that are true now and not part of what was stored."""
         replayed = {"Idempotent-Replayed": "true"} if self.replayed else {}
-        sent = {"Location": self.location, **replayed, **(headers or {})}
+        sent = {"Location": context.prefix.get() + self.location, **replayed, **(headers or {})}
         return Response(self.body, self.status, sent, "application/json")
+
+
+Work: TypeAlias = Callable[[Connection], StoredResponse]
+"""What a request has done, in a transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +113,12 @@ def keyed(user_id: UUID, key: str | None, ttl: float, method: str, path: str, bo
     return KeyedRequest(user_id, key, fingerprint, ttl)
 
 
+def part_of(key: str | None, number: int) -> str | None:
+    """The key of a part of the request, counted from 0, if each is a transaction of its own. No client can send one but
+    the first, which is the key itself."""
+    return f"{hashlib.sha256(key.encode()).hexdigest()}\x1f{number}" if key and number else key
+
+
 _LOOKUP = Prepared(
     select(records).where(
         records.c.user_id == bindparam("user"),
@@ -109,12 +127,15 @@ _LOOKUP = Prepared(
         records.c.status.is_not(None),
     )
 )
-_STORE = insert_or_replace(records, expires_at=now(bindparam("ttl", type_=Float)))
+# Not one that another unit has stored since the lookup.
+_STORE = insert_or_replace(
+    records,
+    only_if=or_(records.c.expires_at <= now(), records.c.status.is_(None)),
+    expires_at=now(bindparam("ttl", type_=Float)),
+)
 
 
-def once(
-    conn: Connection, request: KeyedRequest | None, work: Callable[[Connection], StoredResponse]
-) -> StoredResponse:
+def once(conn: Connection, request: KeyedRequest | None, work: Work) -> StoredResponse:
     """Do the work in this transaction and store its response; or return the response stored for the same request.
 
     Of requests that arrive at the same time, the first to commit does its work, and the others replay its response.
@@ -127,8 +148,9 @@ def once(
     if row is None:
         response = work(conn)
         sent = {each.name: getattr(request, each.name) for each in fields(request)}
-        done = {"status": response.status, "location": response.location, "body": response.body}
-        _STORE[conn.dialect.name].count(conn, sent | done)
+        done = {name: getattr(response, name) for name in ("status", "location", "body", "document_id")}
+        if not _STORE[conn.dialect.name].count(conn, sent | done):
+            raise Retry
         return response
     if row["fingerprint"] != request.fingerprint:
         raise IdempotencyKeyReused
@@ -149,7 +171,7 @@ class InProgress:
         Raises RequestInProgress if it is held, unless its request is done: that may be replayed any number of times.
         """
         held = (user_id, key)
-        if key is None or (held in self._keys and await self._is_done(user_id, key)):
+        if key is None or (held in self._keys and await self.is_done(user_id, key)):
             yield
             return
         if held in self._keys:
@@ -160,13 +182,41 @@ class InProgress:
         finally:
             self._keys.remove(held)
 
-    async def _is_done(self, user_id: UUID, key: str) -> bool:
+    async def is_done(self, user_id: UUID, key: str) -> bool:
+        """Whether a request with this key is done, and may be replayed."""
         return await self._db.read(partial(_LOOKUP.one, values={"user": user_id, "sent": key})) is not None
+
+
+def forget_user(conn: Connection, user_id: UUID) -> bool:
+    """Delete a batch of what is stored for a user. Whether there may be more."""
+    user = records.c.user_id
+    return bool(delete_batch(conn, records, user == user_id, oldest=None, returning=(user,)))
 
 
 async def forget_expired(db: Database) -> None:
     """Delete what has expired, however much it is."""
     await delete_expired(db, records.c.expires_at)
+
+
+async def forget_beyond_limit(db: Database, limit: int) -> None:
+    """Delete the oldest records of users who have more than `limit`: one for each request can be 20 kB.
+
+    A request that is sent again is sent soon: whoever makes so many has long had the answers to the first.
+    """
+    counted = select(records.c.user_id).group_by(records.c.user_id).having(func.count() > limit)
+    for user_id in await db.read(lambda conn: conn.scalars(counted).all()):
+        while await db.write(partial(_forget_oldest, user_id=user_id, limit=limit)):
+            pass
+
+
+def _forget_oldest(conn: Connection, user_id: UUID, limit: int) -> bool:
+    """Whether there may be more."""
+    expiry, own = records.c.expires_at, records.c.user_id == user_id
+    newest = select(expiry).where(own).order_by(expiry.desc())
+    last_kept = conn.scalar(newest.offset(limit).limit(1))
+    if last_kept is None:
+        return False
+    return bool(delete_batch(conn, records, own, expiry <= last_kept, oldest=expiry))
 
 
 def _key(

@@ -4,13 +4,13 @@ An event is written in the transaction of the change that it records, so every c
 event, and a change that did not happen has none. `catalogue.py` says what can happen.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 from uuid_utils.compat import uuid7
 
 from app.database import Database, Prepared, after_commit, now
@@ -21,6 +21,8 @@ from app.telemetry import context
 __all__ = ["TimelineItem", "TimelinePage", "events"]
 
 log = structlog.get_logger()
+
+FORGOTTEN = 2000  # events at once
 
 _APPEND_EACH = insert(events).values(at=now()).inline()
 _APPEND = Prepared(_APPEND_EACH)
@@ -59,14 +61,15 @@ def append(
     user_id: UUID | None = None,
     document_id: UUID | None = None,
     job_id: UUID | None = None,
+    **logged: Any,
 ) -> None:
     """Insert an event in the current transaction, with the actor and the request id of the context.
 
-    It is logged after the commit.
+    It is logged after the commit, together with what is `logged` only.
     """
     row = _row(event, user_id, document_id, job_id)
     _APPEND.count(conn, row)
-    _announce(conn, event, row)
+    _announce(conn, event, row, logged)
 
 
 def append_each(conn: Connection, event: Event, documents: Iterable[tuple[UUID, UUID]]) -> None:
@@ -76,7 +79,7 @@ def append_each(conn: Connection, event: Event, documents: Iterable[tuple[UUID, 
     if rows:
         conn.execute(_APPEND_EACH, rows)
     for row in rows:
-        _announce(conn, event, row)
+        _announce(conn, event, row, {})
 
 
 def _row(event: Event, user_id: UUID | None, document_id: UUID | None, job_id: UUID | None = None) -> dict[str, Any]:
@@ -86,11 +89,12 @@ def _row(event: Event, user_id: UUID | None, document_id: UUID | None, job_id: U
     return {"id": uuid7(), "event": event.name, "actor": actor, "data": event.data, **subject}
 
 
-def _announce(conn: Connection, event: Event, row: dict[str, Any]) -> None:
+def _announce(conn: Connection, event: Event, row: dict[str, Any], logged: Mapping[str, Any]) -> None:
     for listener in conn.get_execution_options().get("listeners", ()):
         listener(conn, Record(**row | {"event": event}))
     subject = {name: str(row[name]) for name in _SUBJECT if row[name] is not None}
-    after_commit(conn, partial(log.info, event.name, actor=row["actor"], **subject, **row["data"]))
+    told = {"actor": row["actor"], **subject, **row["data"], **logged}
+    after_commit(conn, partial(getattr(log, event.level), event.name, **told))
 
 
 class Reference(NamedTuple):
@@ -111,6 +115,27 @@ def happened_within(conn: Connection, event: Reference, seconds: float) -> bool 
     found = select(events.c.at > now(-seconds)).where(events.c.seq == event.seq, events.c.id == event.id)
     recent = conn.scalar(found)
     return None if recent is None else bool(recent)
+
+
+async def forget(db: Database, ttl: float) -> None:
+    """Delete events that happened more than `ttl` seconds ago, however many, but never the latest."""
+    after: int | None = 0
+    while after is not None:
+        after = await db.write(partial(_forget_some, ttl=ttl, after=after))
+
+
+def _forget_some(conn: Connection, ttl: float, after: int) -> int | None:
+    """Delete the old ones among the next FORGOTTEN events. Returns the last of them; None: all that follow are younger.
+
+    They are numbered as they happen, so no index of their times is needed, which every request that writes would keep.
+    """
+    following = select(events.c.seq).where(events.c.seq > after).order_by(events.c.seq).limit(FORGOTTEN).subquery()
+    last = conn.scalar(select(func.max(following.c.seq)))
+    if last is None:
+        return None
+    latest = select(func.max(events.c.seq)).scalar_subquery()
+    old = (events.c.at <= now(-ttl), events.c.seq > after, events.c.seq <= last, events.c.seq < latest)
+    return last if conn.execute(delete(events).where(*old)).rowcount else None
 
 
 def timeline(conn: Connection, document_id: UUID, *, after: int, limit: int) -> list[tuple[int, TimelineItem]]:

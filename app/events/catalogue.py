@@ -5,7 +5,7 @@ of this catalogue wrote them: a field may be added, but none may change its mean
 """
 
 from dataclasses import MISSING, dataclass, fields
-from typing import Annotated, Any, ClassVar, dataclass_transform
+from typing import Annotated, Any, ClassVar, Literal, dataclass_transform
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
@@ -18,6 +18,7 @@ class Failure(BaseModel):
     detail: str = Field(examples=["The file is protected with a password."])
 
 
+Level = Literal["info", "warning"]
 _Fence = Annotated[int, Field(description="Rises with every attempt.")]
 
 CATALOGUE: dict[str, type["Event"]] = {}
@@ -30,6 +31,7 @@ class Event:
     """Something that happened. Each subclass is a dataclass by itself."""
 
     name: ClassVar[str]
+    _level: ClassVar[Level] = "info"
     __pydantic_config__: ClassVar[ConfigDict]
     _optional: ClassVar[list[str]] = []
 
@@ -39,6 +41,11 @@ class Event:
         if "name" in vars(cls):
             cls.__pydantic_config__ = ConfigDict(title=cls.name)
             CATALOGUE[cls.name] = cls
+
+    @property
+    def level(self) -> Level:
+        """The level of its log line; `warning`: an operator should look into it, or into many of them."""
+        return self._level
 
     @property
     def data(self) -> dict[str, Any]:
@@ -130,6 +137,7 @@ class JobLeaseLost(_AttemptEvent):
     """The worker fell silent. The job goes back to the queue, or fails if it has no try left."""
 
     name = "job.lease_lost"
+    _level = "warning"
 
 
 class JobReleased(_AttemptEvent):
@@ -171,9 +179,14 @@ class JobFailed(TimelineEvent):
     dead: bool
     error: Failure
 
+    @property
+    def level(self) -> Level:
+        """A job that failed for good because of what it was given is no concern of the operator's."""
+        return "warning" if self.dead else "info"
+
 
 class JobCancelled(TimelineEvent):
-    """The job's owner cancelled it."""
+    """The job's owner cancelled it, or the operator, who disabled or erased the account."""
 
     name = "job.cancelled"
     error: Failure
@@ -185,34 +198,70 @@ class UserRegistered(Event):
     name = "user.registered"
 
 
-class UserLoggedIn(Event):
-    """A user logged in with their password."""
-
-    name = "user.logged_in"
-
-
 class UserDisabled(Event):
-    """The operator disabled an account, which revokes its logins."""
+    """The operator disabled an account, which ends its sessions."""
 
     name = "user.disabled"
 
 
-class _LoginEvent(Event):
-    """`family_id` identifies the login and all refresh tokens that descend from it."""
+class UserEnabled(Event):
+    """The operator enabled a disabled account."""
+
+    name = "user.enabled"
+
+
+class UserErased(Event):
+    """The operator erased an account with all that it owned."""
+
+    name = "user.erased"
+
+
+class UserPasswordChanged(Event):
+    """The password was changed, which ended all sessions but the user's own. `family_id` is that one; it is missing if
+    the operator changed the password."""
+
+    name = "user.password_changed"
+    family_id: str | SkipJsonSchema[None] = None
+
+
+class _SessionEvent(Event):
+    """`family_id` is the session's id: that of a login and all refresh tokens that descend from it."""
 
     family_id: str
 
 
-class UserLoggedOut(_LoginEvent):
-    """A user revoked a login."""
+class UserLoggedIn(_SessionEvent):
+    """A user logged in with their password, which began a session."""
+
+    name = "user.logged_in"
+
+
+class UserLoginFailed(Event):
+    """Somebody sent a wrong password, or an address that has no account."""
+
+    name = "user.login_failed"
+    _level = "warning"
+    client: str | None
+
+
+class UserSessionEnded(_SessionEvent):
+    """A user or the operator ended a session from outside of it."""
+
+    name = "user.session_ended"
+
+
+class UserLoggedOut(_SessionEvent):
+    """A user ended a session with its own refresh token."""
 
     name = "user.logged_out"
 
 
-class UserRefreshTokenReused(_LoginEvent):
-    """A refresh token was used again after its successor, so somebody else may have it: the login was revoked."""
+class UserRefreshTokenReused(_SessionEvent):
+    """A refresh token was used again after its successor, so somebody else may have it: the session was
+    ended."""
 
     name = "user.refresh_token_reused"
+    _level = "warning"
 
 
 class StorageClaimed(Event):
@@ -225,3 +274,4 @@ class StorageDisputed(Event):
     """Another database claims the files of this one's storage."""
 
     name = "storage.disputed"
+    _level = "warning"

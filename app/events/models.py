@@ -1,5 +1,6 @@
 """The table of events, and an event as the timeline of its document shows it."""
 
+from dataclasses import MISSING, fields
 from datetime import datetime
 from functools import reduce
 from operator import or_
@@ -9,6 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, TypeAdapter, WithJsonSchema
 from pydantic_core import CoreSchema
 from sqlalchemy import JSON, BigInteger, Column, Index, Integer, String, Table, Uuid
+from typing_extensions import TypeAliasType
 
 from app.database import UTCDateTime, metadata
 from app.events.catalogue import CATALOGUE, TimelineEvent
@@ -36,12 +38,23 @@ events = Table(
 _SHOWN = {name: event for name, event in CATALOGUE.items() if issubclass(event, TimelineEvent)}
 
 
+EventName = TypeAliasType("EventName", Annotated[str, WithJsonSchema({"type": "string", "enum": list(_SHOWN)})])
+
+
+def _required(event: type[TimelineEvent]) -> int:
+    return sum(field.default is MISSING for field in fields(event))
+
+
 class _AnyData:
-    """Describes `data` by the catalogue, without validating it: rows of another version are shown as they are."""
+    """Describes `data` by the catalogue, without validating it: rows of another version are shown as they are.
+
+    Generated clients try one after the other: those that require the most come first, or they would never be met.
+    """
 
     @staticmethod
     def __get_pydantic_json_schema__(_: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return handler(TypeAdapter(reduce(or_, _SHOWN.values())).core_schema)
+        strictest_first = sorted(_SHOWN.values(), key=_required, reverse=True)
+        return handler(TypeAdapter(reduce(or_, strictest_first)).core_schema)
 
 
 class TimelineItem(BaseModel):
@@ -63,7 +76,7 @@ class TimelineItem(BaseModel):
     )
 
     id: UUID
-    event: Annotated[str, WithJsonSchema({"type": "string", "enum": list(_SHOWN)})]
+    event: EventName
     at: datetime
     actor: str
     request_id: str | None

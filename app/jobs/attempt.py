@@ -16,7 +16,7 @@ from app.errors import AppError, OutcomeUnknown
 from app.events.catalogue import Failure
 from app.jobs import containment, settlement, transitions
 from app.jobs.containment import Exited
-from app.jobs.kinds import Failed, Kind, Outcome, Released, Retryable
+from app.jobs.kinds import Failed, Kind, Outcome, Released, Retryable, Succeeded
 from app.jobs.models import Job
 from app.jobs.watch import JobWatch
 from app.telemetry import context, faults
@@ -41,6 +41,7 @@ class Attempt:
         self._lease = lease
         self._lease_ends_at = claimed_at + lease  # for all that this process knows; 0: it was lost
         self._beat = min(_INTERVAL, lease / 3)  # seconds between checks of lease and progress
+        self._began_at = time.monotonic()
         self._progress = 0.0
         self._stopping = False
 
@@ -49,7 +50,10 @@ class Attempt:
         job = self.job
         context.request_id.set(job.request_id)
         structlog.contextvars.bind_contextvars(
-            user_id=str(job.owner_id), document_id=str(job.document_id), job_id=str(job.id)
+            user_id=str(job.owner_id),
+            document_id=str(job.document_id),
+            job_id=str(job.id),
+            processor=job.processor,
         )
         faults.hit("job.after_claim")
         try:
@@ -152,11 +156,17 @@ class Attempt:
             faults.hit("shutdown.release")
         elif isinstance(outcome, Retryable) and self.job.tries >= self.job.max_tries:
             faults.hit("fail.after_last_try")
+        settle = partial(
+            settlement.settle,
+            kind=self._kind,
+            job=self.job,
+            outcome=outcome,
+            seconds=time.monotonic() - self._began_at,
+        )
         unsure = False
         while True:
-            settle = partial(settlement.settle, kind=self._kind, job=self.job, outcome=outcome, unsure=unsure)
             try:
-                await self._db.write(settle, urgent=True)
+                held = await self._db.write(partial(settle, unsure=unsure), urgent=True)
             except AppError as error:
                 unsure = unsure or isinstance(error, OutcomeUnknown)
                 if time.monotonic() > self._lease_ends_at:
@@ -164,6 +174,8 @@ class Attempt:
                 await asyncio.sleep(_INTERVAL)
             else:
                 faults.hit("finish.after_commit")
+                if not held and isinstance(outcome, Succeeded) and outcome.discard:
+                    await outcome.discard()
                 return
 
 

@@ -4,7 +4,7 @@
 budget. A kind adds what running means, and what follows from the end in the same transaction.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,9 +18,10 @@ Report = Callable[[float], None]
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The work is done. `value` is what the kind publishes."""
+    """The work is done. `value` is what the kind publishes, and `discard` removes it if the lease was lost."""
 
     value: Any
+    discard: Callable[[], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +55,20 @@ Outcome = Succeeded | Failed | Retryable | Released | Waiting
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a job ended: its final state, with the value of a success or the error of anything else."""
+    """How a job ended: its final state, with the value of a success or the error of anything else.
+
+    `dead`: it used up its tries.
+    """
 
     state: JobState
     value: Any = None
     error: Failure | None = None
+    dead: bool = False
+
+    @property
+    def outcome(self) -> str:
+        """The end in a word, for metrics."""
+        return "dead" if self.dead else self.state.lower()
 
 
 class Kind(Protocol):

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     Float,
     ForeignKey,
     Index,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     String,
     Table,
     Uuid,
+    and_,
     literal_column,
     text,
 )
@@ -77,6 +79,7 @@ class Job:
     tries: int
     max_tries: int
     run_at: datetime
+    locked_at: datetime | None
     progress: float
     error: Failure | None
     dead: bool
@@ -84,6 +87,11 @@ class Job:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+
+    @property
+    def processor(self) -> str:
+        """What the job is to run: the processor that its args name, or else what its kind does."""
+        return str(self.args.get("processor", self.kind))
 
     @classmethod
     def of(cls, row: Any) -> Self:
@@ -101,6 +109,7 @@ _QUEUED = text("state = 'QUEUED'")
 _HELD = text(_states(HELD))
 _ENDED = text(_states(ENDED))
 _LIVE = text("finished_at IS NULL")
+_UNCLAIMED = text("finished_at IS NULL AND locked_until IS NULL")
 
 jobs = Table(
     "jobs",
@@ -130,6 +139,8 @@ jobs = Table(
     # Not to be claimed before `run_at`, which was set at `queued_at`.
     Column("run_at", UTCDateTime, nullable=False),
     Column("queued_at", UTCDateTime),
+    # Its place in the order of its queue, see `turns.py`. NULL: it is not due yet, or the next poll assigns it.
+    Column("turn", Float),
     Column("progress", Float, nullable=False),
     Column("error", JSON(none_as_null=True)),
     Column("dead", Boolean, nullable=False),
@@ -141,6 +152,9 @@ jobs = Table(
     # Not by state: PostgreSQL would take it for an index of the queued, and read all their dead versions.
     Index("uq_jobs_key", "key", unique=True, sqlite_where=_LIVE, postgresql_where=_LIVE),
     Index("ix_jobs_due", "queue", "run_at", sqlite_where=_QUEUED, postgresql_where=_QUEUED),
+    # Not by state either: with statistics of an empty queue, PostgreSQL would take the one above, and sort all of it.
+    Index("ix_jobs_turn", "queue", "turn", "run_at", sqlite_where=_UNCLAIMED, postgresql_where=_UNCLAIMED),
+    Index("ix_jobs_live", "owner_id", "queue", "turn", sqlite_where=_LIVE, postgresql_where=_LIVE),
     Index("ix_jobs_held", "locked_until", sqlite_where=_HELD, postgresql_where=_HELD),
     Index(None, "document_id", "created_at", "id"),
     Index(None, "owner_id", "created_at", "id"),
@@ -159,4 +173,7 @@ jobs = Table(
 # Literals, not parameters: with those PostgreSQL could not know which of the indexes above have all such rows.
 IS_QUEUED = jobs.c.state == literal_column("'QUEUED'")
 IS_ENDED = jobs.c.state.in_([literal_column(f"'{state}'") for state in ENDED])
-IS_HELD = jobs.c.state.in_([literal_column(f"'{state}'") for state in HELD])
+HELD_STATES: list[ColumnElement[str]] = [literal_column(f"'{state}'") for state in HELD]
+IS_HELD = jobs.c.state.in_(HELD_STATES)
+# As IS_QUEUED, but for the index of turns.
+IS_UNCLAIMED = and_(jobs.c.finished_at.is_(None), jobs.c.locked_until.is_(None))

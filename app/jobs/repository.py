@@ -1,11 +1,13 @@
 """SQL that adds jobs and reads them; `transitions.py` moves them on. Functions run inside the caller's transaction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
+    Select,
     bindparam,
     func,
     insert,
@@ -14,9 +16,10 @@ from sqlalchemy import (
 )
 
 from app import events
-from app.database import Prepared, now, without_index
+from app.database import Prepared, delete_batch, now, without_index
 from app.events.catalogue import Event, JobQueued
 from app.jobs.models import IS_ENDED, IS_HELD, IS_QUEUED, LIVE, Job, JobState, jobs
+from app.jobs.turns import NEXT_TURN
 from app.telemetry import context
 from app.web.pagination import Keyset
 
@@ -44,18 +47,15 @@ def get(conn: Connection, job_id: UUID, owner_id: UUID | None = None) -> Job | N
     return Job.of(row) if row else None
 
 
-def page(
-    conn: Connection,
+def matching(
     owner_id: UUID,
-    after: Keyset | None,
-    limit: int,
     *,
     state: JobState | None = None,
     dead: bool | None = None,
     document_id: UUID | None = None,
     queue_prefix: str | None = None,
-) -> list[Job]:
-    """Up to `limit` jobs of the owner that follow `after` and match every filter that is given, newest first.
+) -> Select[Any]:
+    """The query for the jobs of an owner that match every filter that is given.
 
     `queue_prefix` is the beginning of the queue's name.
     """
@@ -70,11 +70,38 @@ def page(
     if queue_prefix is not None:
         beginning = func.substr(jobs.c.queue, 1, len(queue_prefix))  # LIKE ignores case on SQLite
         query = query.where(beginning == queue_prefix)
+    return query
+
+
+def count(conn: Connection, query: Select[Any]) -> int:
+    """How many jobs the query finds."""
+    return conn.scalar(query.with_only_columns(func.count(), maintain_column_froms=True)) or 0
+
+
+def page(conn: Connection, query: Select[Any], after: Keyset | None, limit: int) -> list[Job]:
+    """Up to `limit` of the jobs that the query finds and that follow `after`, newest first."""
     if after is not None:
         end = tuple_(bindparam("at", after.value, jobs.c.created_at.type), bindparam("last", after.id, jobs.c.id.type))
         query = query.where(tuple_(jobs.c.created_at, jobs.c.id) < end)
     query = query.order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
     return [Job.of(row) for row in conn.execute(query).mappings()]
+
+
+_LIVE_OF_OWNER = Prepared(
+    select(func.count().label("live")).select_from(
+        select(jobs.c.id)
+        .where(jobs.c.owner_id == bindparam("owner"), jobs.c.finished_at.is_(None))
+        .limit(bindparam("at_most"))
+        .subquery()
+    )
+)
+
+
+def live_count(conn: Connection, owner_id: UUID, at_most: int) -> int:
+    """The number of an owner's jobs that are not finished; no more than `at_most` are counted."""
+    row = _LIVE_OF_OWNER.one(conn, {"owner": owner_id, "at_most": at_most})
+    assert row is not None
+    return int(row["live"])
 
 
 def finished(conn: Connection, job_ids: Sequence[UUID]) -> list[UUID]:
@@ -98,6 +125,17 @@ def last_settled(conn: Connection, document_id: UUID, kind: str) -> Job | None:
     return Job.of(row) if row else None
 
 
+def live(conn: Connection, owner_id: UUID, kinds: Collection[str], limit: int) -> list[UUID]:
+    """Up to `limit` live jobs of the owner, of these kinds."""
+    theirs = (jobs.c.owner_id == owner_id, jobs.c.state.in_(LIVE), jobs.c.kind.in_(kinds))
+    return list(conn.scalars(select(jobs.c.id).where(*theirs).limit(limit)))
+
+
+def remove_of_owner(conn: Connection, owner_id: UUID) -> bool:
+    """Delete a batch of the owner's jobs. Whether there may be more."""
+    return bool(delete_batch(conn, jobs, jobs.c.owner_id == owner_id, oldest=jobs.c.created_at))
+
+
 _ENQUEUE = Prepared(
     insert(jobs)
     .values(
@@ -106,6 +144,7 @@ _ENQUEUE = Prepared(
         tries=0,
         run_at=now(),
         queued_at=now(),
+        turn=NEXT_TURN,
         progress=0.0,
         dead=False,
         created_at=now(),
@@ -114,22 +153,42 @@ _ENQUEUE = Prepared(
 )
 
 
-def enqueue(conn: Connection, new: NewJob, event: JobQueued) -> Job:
-    """Insert a QUEUED job that is due now, and append its event."""
-    job = Job.of(_ENQUEUE.one(conn, {**new._asdict(), "request_id": context.request_id.get()}))
+def enqueue(conn: Connection, new: NewJob, event: JobQueued, head: float | None = None) -> Job:
+    """Insert a QUEUED job that is due now, and append its event. `head`: what `Turns.head` tells of its queue."""
+    turn = {"of_owner": new.owner_id, "of_queue": new.queue, "head": head}
+    job = Job.of(_ENQUEUE.one(conn, {**new._asdict(), "request_id": context.request_id.get(), **turn}))
     record(conn, event, job)
     return job
 
 
-def counts(conn: Connection) -> tuple[dict[str, int], float]:
-    """Jobs by state, and the age in seconds of the oldest that is due and still queued (0 with none)."""
+class Totals(NamedTuple):
+    """What there is of all owners."""
+
+    by_state: Mapping[str, int]
+    dead: int
+
+    queued_for: float
+    """Seconds since the oldest job that is still queued was due; 0 with none."""
+
+    running_for: float
+    """Seconds since the first attempt of the job that has been at work for longest; 0 with none."""
+
+
+def totals(conn: Connection) -> Totals:
+    """Count the jobs, and find the oldest."""
     found = dict.fromkeys(map(str, JobState), 0)
     for states in (IS_ENDED, IS_HELD):  # each has an index of its own
         found |= dict(conn.execute(select(jobs.c.state, func.count()).where(states).group_by(jobs.c.state)).all())
     found[JobState.QUEUED] = conn.scalar(select(func.count()).where(IS_QUEUED)) or 0
-    due = [IS_QUEUED, jobs.c.run_at <= now()]
-    oldest = conn.execute(select(func.min(jobs.c.run_at).label("run_at"), now().label("now")).where(*due)).one()
-    return found, (oldest.now - oldest.run_at).total_seconds() if oldest.run_at else 0.0
+    dead = conn.scalar(select(func.count()).where(jobs.c.dead.is_(True))) or 0
+    queued_for = _age(conn, jobs.c.run_at, IS_QUEUED, jobs.c.run_at <= now())
+    return Totals(found, dead, queued_for, _age(conn, jobs.c.started_at, IS_HELD))
+
+
+def _age(conn: Connection, moment: ColumnElement[Any], *where: ColumnElement[bool]) -> float:
+    """Seconds since the earliest such moment of these jobs; 0 with none."""
+    oldest = conn.execute(select(func.min(moment).label("at"), now().label("now")).where(*where)).one()
+    return (oldest.now - oldest.at).total_seconds() if oldest.at else 0.0
 
 
 def unserved(conn: Connection, queues: Sequence[str], seconds: float) -> dict[str, int]:
@@ -142,6 +201,7 @@ def unserved(conn: Connection, queues: Sequence[str], seconds: float) -> dict[st
     return dict(conn.execute(query).all())
 
 
-def record(conn: Connection, event: Event, job: Job) -> None:
-    """Append an event of this job. Actor and request id are those of the context."""
-    events.append(conn, event, user_id=job.owner_id, document_id=job.document_id, job_id=job.id)
+def record(conn: Connection, event: Event, job: Job, **logged: Any) -> None:
+    """Append an event of this job. Actor and request id are those of the context; for `logged` see `events.append`."""
+    subject = {"user_id": job.owner_id, "document_id": job.document_id, "job_id": job.id}
+    events.append(conn, event, **subject, processor=job.processor, **logged)

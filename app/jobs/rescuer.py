@@ -1,4 +1,4 @@
-"""Polls the table once a second, in every process: for jobs to pull, and for leases that have expired."""
+"""Polls the table once a second, in every process: for jobs to pull, or that have become due, and expired leases."""
 
 import asyncio
 import time
@@ -11,10 +11,11 @@ import structlog
 
 from app.database import Database
 from app.errors import AppError
-from app.jobs import repository, settlement, transitions
+from app.jobs import claims, repository, settlement, transitions
+from app.jobs.claims import Poll
 from app.jobs.kinds import Kinds
 from app.jobs.runner import Runner
-from app.jobs.transitions import EARLIEST
+from app.jobs.turns import EARLIEST
 from app.jobs.watch import JobWatch
 from app.telemetry import metrics
 
@@ -66,29 +67,42 @@ class Rescuer:
 
     async def poll(self) -> None:
         """Wake the runner if something is due, and rescue what has expired."""
+        turn_since = self._runner.turns.since
         if time.monotonic() >= self._full_poll_at:
-            self._due_since = self._expired_since = self._runner.due_since = EARLIEST
+            turn_since, self._due_since, self._expired_since = 0.0, EARLIEST, EARLIEST
             self._full_poll_at = time.monotonic() + _FULL_INTERVAL
         found = await self._db.read(
             partial(
-                transitions.poll,
+                claims.poll,
                 queues=self._runner.queues,
+                turn_since=turn_since,
                 due_since=self._due_since,
                 expired_since=self._expired_since,
             )
         )
         if found.at < self._polled_at:
             self._full_poll_at = 0.0
+            self._runner.turns.forget()
             self._clock_suspect.set()
         self._polled_at = found.at
+        self._runner.turns.polled(found.heads, found.at)
         committed = found.at - _COMMIT_MARGIN
-        self._due_since = self._runner.due_since = min(found.due or committed, committed)
-        if found.due:
-            self._runner.wake()
         if found.expired:
             await self.rescue()
         else:
             self._expired_since = committed
+        if found.waiting or found.expired:
+            await self._assign_turns(found)
+        self._due_since = min(found.waiting or committed, committed)
+        if found.waiting or found.expired or any(head is not None for head in found.heads.values()):
+            self._runner.wake()
+
+    async def _assign_turns(self, found: Poll) -> None:
+        """Give every job that has become due its turn."""
+        heads = {queue: found.at.timestamp() if head is None else head for queue, head in found.heads.items()}
+        assign = partial(transitions.assign_turns, heads=heads, due_since=self._due_since)
+        while await self._db.write(assign):
+            pass
 
     async def rescue(self) -> None:
         """Give every job whose lease has expired back to the queue, or end it if it has no try left."""
@@ -96,7 +110,6 @@ class Rescuer:
             while rescued := await self._db.write(partial(settlement.rescue, kinds=self._kinds, exhausted=exhausted)):
                 for job in rescued:
                     self._watch.notify(job.id)
-        self._runner.wake()
 
     async def _follow_clock(self) -> None:
         """Set moments anew that were set before the clock was put back; then wait for a reason to look again."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -12,12 +11,14 @@ import structlog
 
 from app.database import Database
 from app.errors import AppError
-from app.jobs import containment, transitions
+from app.jobs import claims, containment
 from app.jobs.attempt import CANCEL_TIMEOUT, Attempt
+from app.jobs.capacity import Capacity
 from app.jobs.kinds import Kind
 from app.jobs.models import Job
-from app.jobs.transitions import EARLIEST
+from app.jobs.turns import Turns
 from app.jobs.watch import JobWatch
+from app.limiter import Usage
 from app.telemetry import faults, metrics
 
 log = structlog.get_logger()
@@ -41,14 +42,19 @@ class Runner:
         self._capacity_changed = asyncio.Event()
         self._pulling: asyncio.Task[None] | None = None
         self._more_is_due = False
+        self.turns = Turns()
         self._draining = False
         self._stopping = False
-        self.due_since = EARLIEST  # jobs that were due earlier are claimed already: see transitions.poll
 
     @property
     def free(self) -> int:
         """How many more jobs could run at once."""
         return 0 if self._draining else self._capacity - len(self._attempts)
+
+    @property
+    def usage(self) -> Usage:
+        """How many jobs run, and how many could."""
+        return Usage(len(self._attempts), self._capacity)
 
     @property
     def queues(self) -> Sequence[str]:
@@ -87,13 +93,13 @@ class Runner:
 
     async def pull(self) -> None:
         """Claim as many due jobs as there is capacity for, and begin to work on them. Raises nothing."""
-        free, running = self.free, Counter(attempt.job.queue for attempt in self._attempts.values())
-        limits = {queue: min(limit - running[queue], free) for queue, limit in self._limits.items()}
+        running = [(attempt.job.owner_id, attempt.job.queue) for attempt in self._attempts.values()]
+        capacity = Capacity(self._capacity, self._limits, running)
         self._more_is_due = True  # until a claim leaves capacity unused
-        if not free or not any(limits.values()):
+        if self._draining or not capacity.any_free:
             return
         faults.hit("job.before_claim")
-        claim = partial(transitions.claim_due, limits=limits, limit=free, lease=self._lease, due_since=self.due_since)
+        claim = partial(claims.claim_due, capacity=capacity, lease=self._lease, turn_since=self.turns.since)
         asked_at = time.monotonic()
         try:
             claimed = await self._db.write(claim)
@@ -105,12 +111,10 @@ class Runner:
             log.exception("jobs.not_pulled")
             metrics.polls_failed.inc()
             return
-        taken = Counter(job.queue for job in claimed)
-        self._more_is_due = len(claimed) == free or any(
-            limit and taken[queue] == limit for queue, limit in limits.items()
-        )
         for job in claimed:
+            capacity.take(job.owner_id, job.queue)
             self._begin(job, asked_at)
+        self._more_is_due = capacity.exhausted
 
     async def join(self) -> None:
         """Wait until the attempts under way have ended."""
@@ -118,7 +122,9 @@ class Runner:
             await asyncio.wait(self._attempts)
 
     async def drain(self, seconds: float) -> None:
-        """Claim no more; give running jobs this long to finish, then stop them and give them back."""
+        """Claim no more; give running jobs this long to finish, then stop them and give them back. Once is enough."""
+        if self._stopping:
+            return
         self._draining = True
         if self._pulling:
             await asyncio.wait([self._pulling], timeout=CANCEL_TIMEOUT)

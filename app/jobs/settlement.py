@@ -4,6 +4,7 @@ Settling is open to whoever holds (job id, fence), in this process or outside. E
 Where the lease was lost, the fence holds: nothing changes, and a `job.fenced` event says so.
 """
 
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -11,19 +12,21 @@ from sqlalchemy import Connection
 from app.database import after_commit
 from app.events import catalogue
 from app.events.catalogue import Event, Failure
-from app.jobs import transitions
+from app.jobs import repository as jobs, transitions
 from app.jobs.kinds import End, Failed, Kind, Kinds, Outcome, Released, Retryable, Succeeded, Waiting
 from app.jobs.models import Job, JobState
 from app.jobs.repository import record
 from app.jobs.transitions import Change
 from app.telemetry import context, faults, metrics
 
+CANCELLED_AT_ONCE = 100  # jobs, in one transaction
+
 _LEASE_LOST = Failure(code="lease-lost", detail="The worker fell silent on the last attempt.")
 _CANCELLED = Failure(code="job-cancelled", detail="The job was cancelled.")
 
 
-def settle(conn: Connection, kind: Kind, job: Job, outcome: Outcome, *, unsure: bool = False) -> bool:
-    """Write what came of an attempt. False: refused, because the lease was lost.
+def settle(conn: Connection, kind: Kind, job: Job, outcome: Outcome, *, seconds: float, unsure: bool = False) -> bool:
+    """Write what came of an attempt, which took so many seconds. False: refused, because the lease was lost.
 
     `unsure`: an earlier call may have committed, though its caller got no answer. If it did, this call changes nothing
     and returns True.
@@ -34,11 +37,10 @@ def settle(conn: Connection, kind: Kind, job: Job, outcome: Outcome, *, unsure: 
         return True
     if not held:
         event, end = catalogue.JobFenced(fence=job.fence), None
-        after_commit(conn, metrics.finishes_fenced.inc)
     if event:
-        record(conn, event, job)
-    if isinstance(event, catalogue.JobRetried):
-        after_commit(conn, metrics.jobs_retried.inc)
+        came_of_it = end.outcome if end else event.name.partition(".")[2]
+        after_commit(conn, partial(metrics.job_run.labels(job.processor, came_of_it).observe, seconds))
+        record(conn, event, job, run_seconds=round(seconds, 3))
     if end:
         _follow(conn, kind, job, end)
     faults.hit("finish.before_commit")
@@ -49,7 +51,7 @@ def _consequence(kind: Kind, job: Job, outcome: Outcome) -> tuple[Change, Event 
     """What the outcome of an attempt changes, with the event of that, and the job's end if it is one."""
     attempt = {"attempt": job.tries, "fence": job.fence}
     match outcome:
-        case Succeeded(value):
+        case Succeeded(value, _):
             return Change.succeeded(), catalogue.JobSucceeded(**attempt), End(JobState.SUCCEEDED, value)
         case Retryable(error) if job.tries < job.max_tries:
             delay = kind.backoff(job.tries)
@@ -58,7 +60,7 @@ def _consequence(kind: Kind, job: Job, outcome: Outcome) -> tuple[Change, Event 
         case Failed(error) | Retryable(error):
             dead = isinstance(outcome, Retryable)
             failed = catalogue.JobFailed(**attempt, dead=dead, error=error)
-            return Change.failed(error, dead=dead), failed, End(JobState.FAILED, error=error)
+            return Change.failed(error, dead=dead), failed, End(JobState.FAILED, error=error, dead=dead)
         case Released():
             return Change.released(job.error), catalogue.JobReleased(**attempt), None
         case Waiting(seconds):
@@ -69,9 +71,15 @@ def cancel(conn: Connection, kinds: Kinds, owner_id: UUID, job_id: UUID) -> Job 
     """End a live job of this owner, of one of these kinds. None: there is none."""
     job = transitions.cancel(conn, owner_id, job_id, kinds, _CANCELLED)
     if job:
-        record(conn, catalogue.JobCancelled(error=_CANCELLED), job)
+        record(conn, catalogue.JobCancelled(error=_CANCELLED), job, age_seconds=_age(job))
         _follow(conn, kinds[job.kind], job, End(job.state, error=job.error))
     return job
+
+
+def cancel_some(conn: Connection, kinds: Kinds, owner_id: UUID) -> int:
+    """End live jobs of this owner, of these kinds, up to CANCELLED_AT_ONCE. Returns how many it were."""
+    found = jobs.live(conn, owner_id, kinds, CANCELLED_AT_ONCE)
+    return sum(cancel(conn, kinds, owner_id, job_id) is not None for job_id in found)
 
 
 def rescue(conn: Connection, kinds: Kinds, *, exhausted: bool) -> list[Job]:
@@ -80,11 +88,12 @@ def rescue(conn: Connection, kinds: Kinds, *, exhausted: bool) -> list[Job]:
     rescued = transitions.rescue(conn, kinds, _LEASE_LOST if exhausted else None)
     for job in rescued:
         with context.acting(request=job.request_id):
-            record(conn, catalogue.JobLeaseLost(attempt=job.tries, fence=job.fence), job)
+            lost = catalogue.JobLeaseLost(attempt=job.tries, fence=job.fence)
+            record(conn, lost, job, age_seconds=_age(job))
             after_commit(conn, metrics.leases_lost.inc)
             if exhausted:
-                record(conn, catalogue.JobFailed(dead=True, error=_LEASE_LOST), job)
-                _follow(conn, kinds[job.kind], job, End(job.state, error=job.error))
+                record(conn, catalogue.JobFailed(dead=True, error=_LEASE_LOST), job, age_seconds=_age(job))
+                _follow(conn, kinds[job.kind], job, End(job.state, error=job.error, dead=True))
     faults.hit("rescue.midway")
     return rescued
 
@@ -92,4 +101,9 @@ def rescue(conn: Connection, kinds: Kinds, *, exhausted: bool) -> list[Job]:
 def _follow(conn: Connection, kind: Kind, job: Job, end: End) -> None:
     """Let the kind of a job do what follows from its end, and count it."""
     kind.ended(conn, job, end)
-    after_commit(conn, metrics.jobs_finished.labels(end.state.lower()).inc)
+    after_commit(conn, metrics.jobs_finished.labels(job.processor, end.outcome).inc)
+
+
+def _age(job: Job) -> float:
+    """Seconds from the acceptance of a job that has just ended, or gone back to the queue."""
+    return round(((job.finished_at or job.run_at) - job.created_at).total_seconds(), 3)

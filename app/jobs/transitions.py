@@ -4,7 +4,7 @@ Whatever a holder writes is fenced: it matches the job only while the holder's o
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple, Self
 from uuid import UUID
@@ -15,29 +15,24 @@ from sqlalchemy import (
     Connection,
     Float,
     Integer,
-    Select,
     and_,
     bindparam,
     case,
     exists,
     func,
-    literal,
     null,
     or_,
     select,
-    type_coerce,
-    union_all,
     update,
 )
 
-from app.database import Prepared, in_batch, now, seconds_between
-from app.events.catalogue import Failure, JobStarted
-from app.jobs import repository
+from app.database import Prepared, in_batch, now, unix_time
+from app.events.catalogue import Failure
+from app.jobs import turns
 from app.jobs.models import IS_HELD, IS_QUEUED, LIVE, Job, JobState, jobs
 from app.telemetry import context
 
 _BATCH = 500  # jobs that are rescued in one transaction
-EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _CLOCK_TOLERANCE = 5.0  # seconds by which a moment may lie ahead of the clock that it was taken from
 
 # True of rows that were written before the clock was put back.
@@ -47,79 +42,25 @@ _UNLOCKED = {"locked_by": None, "locked_at": None, "locked_until": None}
 _ENDS = {"finished_at": now(), **_UNLOCKED}
 
 
-class Poll(NamedTuple):
-    """What a poll of the table found, at the database's time `at`."""
+def start(conn: Connection, ids: Sequence[UUID], lease: float) -> list[Job]:
+    """Claim jobs that were found QUEUED in this transaction, and locked, for the context's actor and `lease` seconds.
 
-    due: datetime | None
-    """Since when the first job that can be claimed has been due."""
-
-    expired: bool
-    """Whether a lease has expired."""
-
-    at: datetime
-
-
-def poll(conn: Connection, queues: Sequence[str], due_since: datetime, expired_since: datetime) -> Poll:
-    """Whether there is something to claim from these queues, or to rescue: a few entries of an index each.
-
-    Jobs that were due, and leases that had expired, before the given moments are known to be claimed, or rescued.
-    Skipping them matters under a long snapshot on PostgreSQL, which keeps every dead entry of an index.
+    Each claim raises the fence and uses up a try.
     """
-    found = _polling(tuple(queues)).one(conn, {"due_since": due_since, "expired_since": expired_since})
-    assert found is not None, "a SELECT of expressions gives one row"
-    return Poll(**found)
+    width = 1 << (len(ids) - 1).bit_length()  # few different statements; to name a job twice changes nothing
+    values: dict[str, Any] = {f"id_{number}": ids[min(number, len(ids) - 1)] for number in range(width)}
+    values |= {"locked_by": context.actor.get(), "lease": lease}
+    return [Job.of(row) for row in _starting(width).all(conn, values)]
 
 
 @cache
-def _polling(queues: tuple[str, ...]) -> Prepared:
-    since = bindparam("expired_since", type_=jobs.c.locked_until.type)
-    first = [_due(queue).order_by(jobs.c.run_at).limit(1).subquery() for queue in queues]
-    due = union_all(*(select(each) for each in first)).subquery()
-    oldest: ColumnElement[Any] = select(func.min(due.c.run_at)).scalar_subquery() if queues else null()
-    expired = exists().where(IS_HELD, jobs.c.locked_until <= now(), jobs.c.locked_until >= since)
-    oldest = type_coerce(oldest, jobs.c.run_at.type)
-    return Prepared(select(oldest.label("due"), expired.label("expired"), now().label("at")))
-
-
-def claim_due(conn: Connection, limits: Mapping[str, int], limit: int, lease: float, due_since: datetime) -> list[Job]:
-    """Claim due jobs for the context's actor and `lease` seconds: `limit` at the most, and of each queue at the most
-    what `limits` says.
-
-    The longest due come first. Each claim raises the fence and uses up a try. `due_since`: as in `poll`.
-    """
-    queues = tuple(limits)
-    values: dict[str, Any] = {f"limit_{number}": limits[queue] for number, queue in enumerate(queues)}
-    values |= {"limit": limit, "locked_by": context.actor.get(), "lease": lease, "due_since": due_since}
-    found = [Job.of(row) for row in _claiming(queues).all(conn, values)]
-    for job in found:
-        with context.acting(request=job.request_id):
-            repository.record(conn, JobStarted(attempt=job.tries, fence=job.fence), job)
-    return found
-
-
-@cache
-def _claiming(queues: tuple[str, ...]) -> Prepared:
-    some = [
-        _due(queue)
-        .order_by(jobs.c.run_at)
-        .limit(bindparam(f"limit_{number}", type_=Integer))
-        .with_for_update(skip_locked=True)
-        .subquery()
-        for number, queue in enumerate(queues)
-    ]
-    due = union_all(*(select(each) for each in some)).subquery()
-    # Materialized, or PostgreSQL may run it once for each row of `jobs`, and pass over what it has claimed before: then
-    # there would be no limit, and the cost would be quadratic.
-    batch = (
-        select(due.c.id)
-        .order_by(due.c.run_at)
-        .limit(bindparam("limit", type_=Integer))
-        .cte("due")
-        .prefix_with("MATERIALIZED")
-    )
+def _starting(width: int) -> Prepared:
+    ids = [bindparam(f"id_{number}", type_=jobs.c.id.type) for number in range(width)]
+    # They are locked since they were found QUEUED. To ask for the state again could have PostgreSQL read all of the
+    # queue for each claim, with statistics of an empty one.
     return Prepared(
         update(jobs)
-        .where(jobs.c.id.in_(select(batch.c.id)))
+        .where(jobs.c.id.in_(ids))
         .values(
             state=JobState.RUNNING,
             fence=jobs.c.fence + 1,
@@ -131,14 +72,6 @@ def _claiming(queues: tuple[str, ...]) -> Prepared:
             started_at=func.coalesce(jobs.c.started_at, now()),
         )
         .returning(jobs)
-    )
-
-
-def _due(queue: str) -> Select[Any]:
-    since = bindparam("due_since", type_=jobs.c.run_at.type)
-    name = literal(queue, jobs.c.queue.type)
-    return select(jobs.c.id, jobs.c.run_at).where(
-        IS_QUEUED, jobs.c.queue == name, jobs.c.run_at <= now(), jobs.c.run_at >= since
     )
 
 
@@ -195,6 +128,7 @@ _CHANGE = Prepared(
         tries=jobs.c.tries - bindparam("refund", type_=Integer),
         run_at=case((_BACK_IN_QUEUE, _LATER), else_=jobs.c.run_at),
         queued_at=case((_BACK_IN_QUEUE, now()), else_=jobs.c.queued_at),
+        turn=case((_BACK_IN_QUEUE, null()), else_=jobs.c.turn),
         locked_by=case((_OUTSIDE, jobs.c.locked_by), else_=null()),
         locked_at=case((_OUTSIDE, now()), else_=null()),
         locked_until=case((_OUTSIDE, _LATER), else_=null()),
@@ -236,7 +170,7 @@ def rescue(conn: Connection, kinds: Collection[str], error: Failure | None) -> l
     With an `error`: end those of these kinds that have no tries left, with this error.
     """
     expired = [IS_HELD, jobs.c.locked_until <= now()]
-    values: dict[str, Any] = {"state": JobState.QUEUED, "run_at": now(), "queued_at": now(), **_UNLOCKED}
+    values: dict[str, Any] = {"state": JobState.QUEUED, "run_at": now(), "queued_at": now(), "turn": None, **_UNLOCKED}
     if error:
         expired += [jobs.c.tries >= jobs.c.max_tries, jobs.c.kind.in_(kinds)]
         values = {"state": JobState.FAILED, "dead": True, "error": error.model_dump(), **_ENDS}
@@ -245,6 +179,27 @@ def rescue(conn: Connection, kinds: Collection[str], error: Failure | None) -> l
     batch = in_batch(conn, jobs, *expired, oldest=jobs.c.locked_until, limit=_BATCH)
     rescued = conn.execute(update(jobs).where(batch).values(**values).returning(jobs))
     return [Job.of(row) for row in rescued.mappings()]
+
+
+_ONE = update(jobs).where(jobs.c.id == bindparam("job"))
+_LAST_OF_OWNER = Prepared(_ONE.values(turn=turns.NEXT_TURN))
+_NEXT = Prepared(_ONE.values(turn=turns.HEAD))
+
+
+def assign_turns(conn: Connection, heads: Mapping[str, float], due_since: datetime) -> bool:
+    """Give jobs that are due their turn, by the heads of their queues: a batch at the most. True: there may be more.
+
+    What a shutdown or a lost lease has interrupted comes next, and everything else after its owner's other jobs.
+    `due_since`: jobs that were due earlier have their turn.
+    """
+    found = turns.waiting(tuple(heads)).all(conn, {"due_since": due_since}) if heads else []
+    for job in found[: turns.BATCH]:
+        values = {"job": job["id"], "head": heads[job["queue"]]}
+        if job["interrupted"]:
+            _NEXT.count(conn, values)
+        else:
+            _LAST_OF_OWNER.count(conn, values | {"of_owner": job["owner_id"], "of_queue": job["queue"]})
+    return len(found) >= turns.BATCH
 
 
 def clock_was_put_back(conn: Connection) -> bool:
@@ -259,8 +214,8 @@ def follow_clock(conn: Connection) -> bool:
     Otherwise a retry would wait, and the lease of a dead worker last, for as long as the clock was put back. A batch
     of jobs at the most; True: there may be more.
     """
-    waits = {"run_at": now(seconds_between(jobs.c.queued_at, jobs.c.run_at)), "queued_at": now()}
-    leases = {"locked_until": now(seconds_between(jobs.c.locked_at, jobs.c.locked_until)), "locked_at": now()}
+    waits = {"run_at": now(unix_time(jobs.c.run_at) - unix_time(jobs.c.queued_at)), "queued_at": now(), "turn": None}
+    leases = {"locked_until": now(unix_time(jobs.c.locked_until) - unix_time(jobs.c.locked_at)), "locked_at": now()}
     return _set_anew(conn, and_(IS_QUEUED, _QUEUED_AHEAD), waits) | _set_anew(
         conn, and_(IS_HELD, _LOCKED_AHEAD), leases
     )

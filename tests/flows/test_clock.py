@@ -7,14 +7,22 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import insert
 
+from app.auth.models import users
 from app.auth.principal import ALL_SCOPES, Principal
+from app.database import now
 from app.database.sqlite import SqliteDatabase
 from app.documents.service import DocumentService
 from app.errors import StorageUnavailable
 from app.files.claim import Claim
+from app.files.downloads import Downloads
 from app.files.multipart import Form
 from app.files.receive import Receiver
+from app.files.removal import Removal
+from app.jobs.repository import live_count
+from app.quotas import Quotas
+from app.quotas.reserve import Reserve
 from app.settings import Settings
 from app.storage.local import LocalStorage
 from tests.api.test_uploads import END, part
@@ -105,9 +113,9 @@ class JumpsFirst:
         self._db = db
         self._monkeypatch = monkeypatch
 
-    async def write(self, work: Any) -> Any:
+    async def write(self, work: Any, **options: Any) -> Any:
         self._monkeypatch.setattr(time, "time", lambda: wrong_clock.right() + HOUR)
-        return await self._db.write(work)
+        return await self._db.write(work, **options)
 
 
 async def test_a_file_that_a_sweep_may_have_taken_for_an_orphan_gets_no_document(
@@ -119,11 +127,28 @@ async def test_a_file_that_a_sweep_may_have_taken_for_an_orphan_gets_no_document
         yield part(pdf()) + END
 
     db = SqliteDatabase(tmp_path / "app.db")
+    db.migrate()
+    owner: dict[str, Any] = {"id": uuid4(), "email": "a@b.c", "password_hash": "", "active": True}
+    await db.write(lambda conn: conn.execute(insert(users).values(**owner, created_at=now())))
     storage = LocalStorage(tmp_path / "files")
-    claim = Claim(db, storage)
-    service = DocumentService(JumpsFirst(db, monkeypatch), storage, Receiver(storage, Settings()), claim, Settings())
+    removal = Removal(storage, Claim(db, storage))
+    reserve = Reserve([], 0)
+    receiver, quotas = Receiver(storage, reserve, Settings()), Quotas(live_count, reserve, Settings())
+    service = DocumentService(
+        JumpsFirst(db, monkeypatch),
+        storage,
+        receiver,
+        removal,
+        Downloads(1),
+        quotas=quotas,
+        settings=Settings(),
+        more_files=lambda *_: [],
+        job_for=None,  # type: ignore[arg-type]
+    )
     with pytest.raises(StorageUnavailable):
-        await service.upload(Principal(uuid4(), "user:x", ALL_SCOPES, "jwt"), Form(b"frontier", 10_000), body(), None)
+        await service.upload(
+            Principal(owner["id"], "user:x", ALL_SCOPES, "jwt"), Form(b"frontier", 10_000), body(), None, 0
+        )
     await db.close()
 
 

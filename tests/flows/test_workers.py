@@ -156,7 +156,8 @@ def test_only_who_serves_and_works_asks_the_broker(queue: Queue, tmp_path: Path)
 
     assert run("migrate") == (0, "The database is up to date.\n")
     assert run("users", "list") == (0, "")
-    assert run("sweep") == (0, "")
+    code, told = run("sweep")
+    assert (code, told.splitlines()[-1]) == (0, "Everything is swept."), told
     for command in ("serve", "worker"):
         assert run(command) == (1, "configuration: BROKER_URL: the server refuses these credentials\n")
 

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
+import pytest
+
 from app.jobs import attempt as module
 from app.jobs.attempt import Attempt
 from app.jobs.kinds import Outcome, Report, Succeeded
@@ -14,7 +16,7 @@ from tests.support.logs import captured
 
 JOB = {"kind": "k", "queue": "q", "key": None, "args": {}, "owner_id": uuid4(), "document_id": None, "fence": 1}
 JOB |= {"tries": 1, "max_tries": 5, "progress": 0.0, "error": None, "dead": False, "request_id": None}
-JOB |= dict.fromkeys(("run_at", "created_at", "started_at"), datetime.now(UTC)) | {"finished_at": None}
+JOB |= dict.fromkeys(("run_at", "locked_at", "created_at", "started_at"), datetime.now(UTC)) | {"finished_at": None}
 
 
 class Faulty:
@@ -58,3 +60,34 @@ async def test_a_heartbeat_that_fails_unexpectedly_is_made_again() -> None:
     assert db.outcomes == [Succeeded({})]
     assert db.heartbeats > 1
     assert [line["event"] for line in logs] == ["job.lease_not_renewed"]
+
+
+class Fenced:
+    """A database in which another worker holds the job."""
+
+    async def write(self, _unit: Any, *, urgent: bool) -> bool:
+        return not urgent
+
+
+class Maker:
+    """A kind of job that makes something, and hears what becomes of it."""
+
+    timeout = 60.0
+
+    def __init__(self) -> None:
+        self.discarded = 0
+
+    async def run(self, _job: Job, _report: Report) -> Outcome:
+        return Succeeded({}, self.discard)
+
+    async def discard(self) -> None:
+        self.discarded += 1
+
+
+@pytest.mark.parametrize("held", [True, False])
+async def test_what_was_made_is_discarded_if_the_lease_was_lost(*, held: bool) -> None:
+    job: Any = Job(id=uuid4(), state=JobState.RUNNING, **JOB)
+    db: Any = Faulty() if held else Fenced()
+    kind: Any = Maker()
+    await Attempt(db, db, kind, job, lease=30, claimed_at=time.monotonic()).run()
+    assert kind.discarded == (not held)
