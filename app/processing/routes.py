@@ -1,28 +1,39 @@
 """/documents/{id}/process and /result, and /jobs."""
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import BackgroundTasks, Path, Query, Response
+from fastapi import BackgroundTasks, Path, Query, Request, Response
 
 from app import errors, idempotency
 from app.auth.dependencies import CurrentPrincipal, authenticated_router
 from app.auth.principal import Scope
 from app.documents.dependencies import DocumentId
 from app.idempotency import IdempotencyKey
-from app.processing.schemas import Job, JobFilters, JobPage, ProcessRequest, ProcessResponse, Result, ResultList
+from app.jobs.schemas import Job
+from app.processing.answers import Answers, list_of
+from app.processing.schemas import (
+    JobFilters,
+    JobPage,
+    ProcessorList,
+    ProcessRequest,
+    ProcessResponse,
+    Result,
+    ResultList,
+)
 from app.processing.service import ProcessingService
 from app.web.body import RETRY_AFTER, json_response
 from app.web.dependencies import bound, service
-from app.web.describe import header, links, raises
+from app.web.describe import accepts, header, links, raises
 from app.web.fields import LINE
-from app.web.pagination import Cursor, Limit
+from app.web.pagination import Count, Cursor, Limit, page_response
 
 processing = authenticated_router(Scope.DOCUMENTS_PROCESS, tags=["processing"])
 reading = authenticated_router(Scope.DOCUMENTS_READ, tags=["processing"])
 
 
 Service = Annotated[ProcessingService, service("processing")]
+Sending = Annotated[Answers, service("answers")]
 _JobId = Annotated[UUID, bound("job_id")]
 _ProcessorName = Annotated[str, Path(max_length=50, pattern=LINE)]
 
@@ -33,6 +44,32 @@ _OF_WORK = {
     **links("getResult", document_id="$response.body#/document/id"),
 }
 _RETRY_AFTER = {"Retry-After": header("Seconds; only while the job is unfinished.", "1")}
+_RESULT_HEADERS = {
+    "ETag": header(
+        "The job that made the result, and how the answer is encoded.", '"01939f3e-5c00-7000-8000-000000000002"'
+    ),
+    "Accept-Ranges": header("Range requests are supported.", "bytes"),
+    "Content-Encoding": header("Large results are sent compressed to clients that accept it.", "gzip"),
+}
+_CONTENT_RANGE = {"Content-Range": header("The bytes sent, and the size of the JSON.", "bytes 0-99/100000")}
+_RESULT: dict[int | str, dict[str, Any]] = {
+    # Plain text is left out, and a range is of the same type: to generated clients, any result could else be a text.
+    200: {"headers": _RESULT_HEADERS},
+    206: {
+        "description": "The requested range of its JSON.",
+        "model": Result,
+        "headers": _RESULT_HEADERS | _CONTENT_RANGE,
+    },
+    304: {"description": "Unchanged."},
+}
+_RESULT_REQUEST = accepts(
+    Accept="`text/plain` for the text alone, if the result has one.",
+    Accept_Encoding="With `gzip`, a result above 64 KiB is sent compressed.",
+    Range="`bytes=` with one range, of the JSON; other forms are ignored.",
+    If_Range="The ETag that Range refers to: the whole result is sent if it has another.",
+    If_None_Match="ETags that the client has: 304 if the result has one of them.",
+)
+_SENDING = (errors.RangeNotSatisfiable, errors.NotAcceptable, errors.TooBusy, errors.StorageUnavailable)
 
 
 @processing.post(
@@ -57,6 +94,7 @@ _RETRY_AFTER = {"Retry-After": header("Seconds; only while the job is unfinished
             errors.JobInProgress,
             errors.UploadIncomplete,
             errors.UnknownProcessor,
+            errors.TooManyJobs,
             body=True,
             keyed=True,
         ),
@@ -82,11 +120,17 @@ async def process(
     "/documents/{document_id}/result",
     operation_id="getResult",
     response_model=Result,
-    responses=raises(errors.ValidationFailed, errors.NotFound, errors.ResultNotReady, errors.ProcessingFailed),
+    responses={
+        **_RESULT,
+        **raises(errors.ValidationFailed, errors.NotFound, errors.ResultNotReady, errors.ProcessingFailed, *_SENDING),
+    },
+    openapi_extra=_RESULT_REQUEST,
 )
-async def get_result(document_id: DocumentId, principal: CurrentPrincipal, service: Service) -> Response:
-    """The current result of a COMPLETED document."""
-    return json_response(await service.result(principal, document_id))
+async def get_result(
+    request: Request, document_id: DocumentId, principal: CurrentPrincipal, service: Service, answers: Sending
+) -> Response:
+    """The current result of a COMPLETED document; with `Accept: text/plain` its text alone."""
+    return await answers.respond(request, principal, await service.result(principal, document_id))
 
 
 @reading.get(
@@ -96,38 +140,57 @@ async def get_result(document_id: DocumentId, principal: CurrentPrincipal, servi
     responses=raises(errors.ValidationFailed, errors.NotFound),
 )
 async def list_results(document_id: DocumentId, principal: CurrentPrincipal, service: Service) -> Response:
-    """The last good result of each processor. A later job that fails, or is cancelled, takes none of them away."""
-    return json_response(await service.results(principal, document_id))
+    """The last good result of each processor. A later job that fails, or is cancelled, takes none of them away.
+
+    The data of results above 64 KiB is `null` here, and complete at their `url`.
+    """
+    return list_of(await service.results(principal, document_id))
 
 
 @reading.get(
     "/documents/{document_id}/results/{processor}",
     operation_id="getProcessorResult",
     response_model=Result,
-    responses=raises(errors.ValidationFailed, errors.NotFound),
+    responses={**_RESULT, **raises(errors.ValidationFailed, errors.NotFound, *_SENDING)},
+    openapi_extra=_RESULT_REQUEST,
 )
 async def get_processor_result(
-    document_id: DocumentId, processor: _ProcessorName, principal: CurrentPrincipal, service: Service
+    *,
+    request: Request,
+    document_id: DocumentId,
+    processor: _ProcessorName,
+    principal: CurrentPrincipal,
+    service: Service,
+    answers: Sending,
 ) -> Response:
-    """The last good result of one processor."""
-    return json_response(await service.result_of(principal, document_id, processor))
+    """The last good result of one processor; with `Accept: text/plain` its text alone."""
+    result = await service.result_of(principal, document_id, processor)
+    return await answers.respond(request, principal, result)
+
+
+@reading.get("/processors", operation_id="listProcessors", response_model=ProcessorList, responses=raises())
+async def list_processors(service: Service) -> Response:
+    """What there is to have done with a document."""
+    return json_response(service.offered)
 
 
 @reading.get(
     "/jobs",
     operation_id="listJobs",
     response_model=JobPage,
-    responses=raises(errors.ValidationFailed, errors.InvalidCursor),
+    responses=raises(errors.ValidationFailed, errors.InvalidCursor, errors.SearchTooBroad, errors.TooBusy),
 )
 async def list_jobs(
+    *,
     principal: CurrentPrincipal,
     service: Service,
     filters: Annotated[JobFilters, Query()],
     limit: Limit = 20,
     cursor: Cursor = None,
+    count: Count = False,
 ) -> Response:
     """The caller's jobs, newest first."""
-    return json_response(await service.jobs(principal, filters, limit, cursor))
+    return page_response(await service.jobs(principal, filters, limit, cursor, count=count))
 
 
 @reading.get(

@@ -1,72 +1,70 @@
 """What the processing calls take and give."""
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-from app.documents.schemas import Document
-from app.events.catalogue import Failure
+from app.documents.schemas import Document, ProcessorChoice, Selection
+from app.files.models import ContentType
 from app.jobs import models as jobs
 from app.jobs.models import JobState
+from app.jobs.schemas import Job, JobParams
+from app.processors.base import Processor
 from app.web.fields import LINE
-from app.web.pagination import Page
+from app.web.pagination import CountedPage
+
+MAX_BATCH = 1000  # documents
 
 
-class ProcessRequest(BaseModel):
+class ProcessRequest(ProcessorChoice):
     """Which work to do. An empty body means the defaults."""
 
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={"example": {"processor": "simulated", "params": {"seconds": 2}, "force": False}},
     )
 
-    processor: str = Field("simulated", max_length=50)
-    params: dict[str, Any] = Field({}, description="The processor's own; those left out take its defaults.")
     force: bool = Field(False, strict=True, description="Run again although there is a current result.")
 
 
-class Job(BaseModel):
-    """One accepted request for work on a document."""
+class Offered(BaseModel):
+    """A processor, as POST /documents/{id}/process takes it."""
 
-    id: UUID
-    document_id: UUID | None
-    kind: str = Field(
-        description="What kind of work it is: `process` runs a processor over a document.", examples=["process"]
-    )
-    processor: str | None = Field(examples=["simulated"])
-    params: dict[str, Any] | None = Field(
-        description="The processor's, complete with defaults.", examples=[{"seconds": 2.0, "fail": None, "flaky": 0}]
-    )
-    state: JobState
-    attempt: int = Field(description="Attempts begun.")
-    max_attempts: int
-    progress: float = Field(description="From 0 to 1.")
-    error: Failure | None = Field(description="Why it failed; while QUEUED, why the last attempt did.")
-    dead: bool = Field(description="It failed because it used up its attempts.")
-    run_at: datetime = Field(description="It does not start before.")
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    result_url: str | None = Field(description="Where the processor's last good result is, once SUCCEEDED.")
+    name: str = Field(examples=["text"])
+    version: str = Field(examples=["2"])
+    description: str
+    default: bool = Field(description="It is used when a request names none.")
+    content_types: list[ContentType] = Field(description="What it reads.")
+    params: dict[str, Any] = Field(description="JSON Schema of its params, all of which have defaults.")
+    result: dict[str, Any] = Field(description="JSON Schema of the `data` of its results.")
+
+
+class ProcessorList(BaseModel):
+    """The processors of this service, the default one first."""
+
+    items: list[Offered]
 
     @classmethod
-    def of(cls, job: jobs.Job) -> Self:
-        """The job as its owner sees it."""
-        processor = job.args.get("processor")
-        succeeded = job.state is JobState.SUCCEEDED and processor
-        shown = {
-            "processor": processor,
-            "params": job.args.get("params"),
-            "attempt": job.tries,
-            "max_attempts": job.max_tries,
-            "result_url": f"/documents/{job.document_id}/results/{processor}" if succeeded else None,
-        }
-        return cls(**{name: getattr(job, name) for name in job.__slots__} | shown)
+    def of(cls, processors: Collection[Processor[Any]]) -> Self:
+        """Those that are offered."""
+        offered = [
+            Offered(
+                name=each.name,
+                version=each.version,
+                description=each.description,
+                default=number == 0,
+                content_types=list(ContentType),
+                params=each.params.model_json_schema(),
+                result=each.result.model_json_schema(mode="serialization"),
+            )
+            for number, each in enumerate(processors)
+        ]
+        return cls(items=offered)
 
 
-class JobPage(Page[Job]):
+class JobPage(CountedPage[Job]):
     """One page of a list of jobs."""
 
 
@@ -87,22 +85,132 @@ class ProcessResponse(BaseModel):
     started: bool = Field(description="False: this very work is running or done already.")
 
 
-class Result(BaseModel):
-    """What a processor made of a document: the data, and what it was made by and of."""
+class BatchFilter(Selection):
+    """Which of the caller's documents: those that match all that is given, the oldest first."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(extra="forbid")
+
+
+def _one_of_both(schema: dict[str, Any]) -> None:
+    """Describe that a batch has either ids or a filter, and that neither has a default."""
+    schema["example"] = {"filter": {"folder": "invoices/2026", "status": "UPLOADED"}, "processor": "text"}
+    schema["oneOf"] = [{"required": ["document_ids"]}, {"required": ["filter"]}]
+    for name in ("document_ids", "filter"):
+        schema["properties"][name].pop("default", None)
+
+
+class BatchRequest(ProcessRequest):
+    """Which work to do on which documents: those with these ids, or those that match a filter."""
+
+    model_config = ConfigDict(json_schema_extra=_one_of_both)
+
+    document_ids: list[UUID] = Field([], min_length=1, max_length=MAX_BATCH)
+    filter: BatchFilter = BatchFilter()
+    cursor: str | None = Field(None, max_length=2048, description="With `filter`: `next_cursor` of the batch before.")
+
+    @property
+    def by_filter(self) -> bool:
+        """Whether the documents are those that match the filter."""
+        return "filter" in self.model_fields_set
+
+    @model_validator(mode="after")
+    def _has_one_of_both(self) -> Self:
+        if len(self.model_fields_set & {"document_ids", "filter"}) != 1:
+            raise ValueError("Either document_ids or filter is needed")
+        if self.cursor and not self.by_filter:
+            raise ValueError("A cursor belongs to a filter")
+        return self
+
+
+class BatchAccepted(BaseModel):
+    """A document of a batch that is being processed, or was."""
+
+    document_id: UUID
+    job_id: UUID
+    started: bool = Field(description="False: this very work is running or done already.")
+
+
+class BatchSkipped(BaseModel):
+    """A document of a batch that is not processed, and why."""
+
+    document_id: UUID
+    code: str = Field(description="As of the problem that POST /documents/{id}/process answers with.")
+    detail: str
+
+
+class BatchResponse(BaseModel):
+    """What became of each document of a batch."""
+
+    accepted: list[BatchAccepted]
+    skipped: list[BatchSkipped]
+    next_cursor: str | None = Field(
+        description="If more documents match the filter than a batch may have: pass as `cursor` for the next of them."
+    )
+
+    @property
+    def started(self) -> bool:
+        """Whether a job was created for any of them."""
+        return any(each.started for each in self.accepted)
+
+
+_MOMENT = TypeAdapter(datetime)
+
+
+class Provenance(BaseModel):
+    """What a result was made by, and of."""
 
     document_id: UUID
     job_id: UUID
     processor: str = Field(examples=["text"])
     processor_version: str = Field(description="The version of the processor that ran.", examples=["1"])
     input_sha256: str = Field(description="SHA-256 of the file that was read, in hex.")
-    params: dict[str, Any] = Field(examples=[{"max_characters": 1_000_000, "max_pages": 10_000}])
-    data: dict[str, Any] = Field(examples=[{"text": "Invoice 42", "pages": 1, "characters": 10, "truncated": False}])
+    params: JobParams = Field(examples=[{"max_characters": 1_000_000, "max_pages": 10_000}])
+
+    @classmethod
+    def of(cls, job: jobs.Job) -> Self:
+        """Those of what the job makes."""
+        return cls(**cls.values(job))
+
+    @staticmethod
+    def values(job: jobs.Job) -> dict[str, Any]:
+        """The same by name."""
+        return {
+            "document_id": job.document_id,
+            "job_id": job.id,
+            "processor": job.args["processor"],
+            "processor_version": job.args["version"],
+            "input_sha256": job.args["file"]["sha256"],
+            "params": job.args["params"],
+        }
+
+    def around(self, created_at: datetime) -> tuple[bytes, bytes]:
+        """What comes before and after the data in the JSON of a Result, so that the data need not be decoded."""
+        return self.model_dump_json().encode()[:-1] + b',"data":', b',"created_at":' + _MOMENT.dump_json(
+            created_at
+        ) + b"}"
+
+
+class Result(Provenance):
+    """What a processor made of a document: the data, and what it was made by and of."""
+
+    data: dict[str, Any] = Field(
+        examples=[{"simulated": True, "size": 1024, "sha256": "9f86d0…", "content_type": "application/pdf"}]
+    )
     created_at: datetime
+
+
+class ListedResult(Result):
+    """A result in a list, with its address. The data of a large one is only there."""
+
+    data: dict[str, Any] | None = Field(  # type: ignore[assignment]
+        description="`null` if its JSON is larger than 64 KiB: fetch it from `url`.",
+        examples=[{"simulated": True, "size": 1024, "sha256": "9f86d0…", "content_type": "application/pdf"}],
+    )
+    size: int = Field(description="Bytes of the JSON at `url`.")
+    url: str = Field(examples=["/documents/01939f3e-5c00-7000-8000-000000000001/results/text"])
 
 
 class ResultList(BaseModel):
     """The last good result of each processor, the latest first."""
 
-    items: list[Result]
+    items: list[ListedResult]

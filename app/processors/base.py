@@ -1,6 +1,7 @@
 """The processor port: heavy work on a document. Your own pipeline is one more adapter."""
 
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -50,16 +51,54 @@ class Source:
     attempt: int
 
 
+class LongText:
+    """Text of a result that may be too long to be held in memory: pieces of it, each compressed.
+
+    It may be a value of `data`, though not of anything inside it, and becomes a string there.
+    """
+
+    def __init__(self, limit: int) -> None:
+        """`limit`: characters that whoever collects it should not exceed."""
+        self.limit = limit
+        self.characters = 0
+        self._pieces: list[bytes] = []
+
+    def append(self, piece: str) -> None:
+        """Add some 32,000 characters: many more hold up other threads. Raises ValueError for a lone surrogate."""
+        self._pieces.append(zlib.compress(piece.encode(), 1))
+        self.characters += len(piece)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the pieces."""
+        return (zlib.decompress(piece).decode() for piece in self._pieces)
+
+
+class LongList:
+    """A list of a result that may be too long to be held in memory. Its items are made anew each time they are needed.
+
+    It may be a value of `data`, though not of anything inside it. Its items are objects.
+    """
+
+    def __init__(self, make: Callable[[], Iterator[dict[str, Any]]]) -> None:
+        self._make = make
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self._make()
+
+
 class Processor(Protocol[P_contra]):
     """What the service needs from a processor.
 
     `run` must not block the event loop. When it is cancelled it ends promptly and leaves nothing running. It may run
     more than once for one document, so its effects elsewhere must be idempotent. `version` changes whenever the format
-    or the meaning of the output changes.
+    or the meaning of the output changes. A processor may also state `max_result_bytes`, a lower limit than
+    MAX_RESULT_BYTES.
     """
 
     name: str
     version: str
+    description: str
+    """One sentence for clients: what it makes of a document."""
 
     @property
     def at_once(self) -> int | None:
@@ -69,8 +108,13 @@ class Processor(Protocol[P_contra]):
     def params(self) -> type[Any]:
         """The model of the params, all of which have defaults."""
 
+    @property
+    def result(self) -> type[BaseModel]:
+        """The model of the result's `data`, which describes it in the OpenAPI."""
+
     async def run(self, source: Source, params: P_contra, report: Report) -> dict[str, Any]:
-        """Do the work and return the result's `data`, which JSON can represent.
+        """Do the work and return the result's `data`, which JSON can represent; a value of it may be a LongText or a
+        LongList. If its first value is a `text`, clients may fetch that alone, as plain text.
 
         Raises Permanent or Transient. Any other exception counts as transient.
         """

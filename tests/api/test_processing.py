@@ -12,6 +12,7 @@ from sqlalchemy import update
 
 from app.processing.models import results
 from tests.support import databases
+from tests.support.factories import DOCX_TYPE, PDF_TYPE
 from tests.support.server import Server
 from tests.support.user import User
 
@@ -276,3 +277,13 @@ def test_a_key_expires(tmp_path: Path) -> None:
             time.sleep(0.1)
         assert_started(answer)
         assert time.monotonic() - used_at > 1.4
+
+
+def test_processors_say_what_they_take_and_give(user: User) -> None:
+    simulated, text = user.http.get("/processors").json()["items"]
+    assert [(each["name"], each["default"]) for each in (simulated, text)] == [("simulated", True), ("text", False)]
+    assert text["params"]["properties"]["max_pages"]["maximum"] == 50_000
+    job = user.finished(user.start(user.upload()["id"], processor="text")["id"])
+    result = user.http.get(job["result_url"]).json()
+    assert (result["processor_version"], set(result["data"])) == (text["version"], set(text["result"]["properties"]))
+    assert text["content_types"] == [PDF_TYPE, DOCX_TYPE]

@@ -1,10 +1,12 @@
 """Results by processor: each keeps its last good one, whatever later jobs come to."""
 
+import time
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from tests.support.factories import pdf
 from tests.support.user import User
 
 QUICK = {"seconds": 0}
@@ -27,7 +29,10 @@ def results(user: User, document_id: str) -> dict[str, Any]:
     assert answer.status_code == 200
     found = {each["processor"]: each for each in answer.json()["items"]}
     for processor, result in found.items():
-        assert user.http.get(f"/documents/{document_id}/results/{processor}").json() == result
+        single = user.http.get(f"/documents/{document_id}/results/{processor}")
+        assert result.pop("url") == f"/documents/{document_id}/results/{processor}"
+        assert result.pop("size") == len(single.content)
+        assert single.json() == result
     return found
 
 
@@ -38,7 +43,8 @@ def test_each_processor_keeps_its_last_good_result(user: User) -> None:
     found = results(user, document["id"])
     assert {name: each["job_id"] for name, each in found.items()} == {"text": text["id"], "simulated": simulated["id"]}
     for result in found.values():
-        assert (result["processor_version"], result["input_sha256"]) == ("1", document["sha256"])
+        assert result["processor_version"] == {"text": "2", "simulated": "1"}[result["processor"]]
+        assert result["input_sha256"] == document["sha256"]
     assert found["simulated"]["params"] == {"seconds": 0.0, "fail": None, "flaky": 0}
     assert found["text"]["data"]["characters"] > 0
     current = user.http.get(f"/documents/{document['id']}/result").json()
@@ -112,3 +118,53 @@ def test_jobs_show_what_they_do_and_are_found_by_it(user: User) -> None:
     assert found(document_id=first) == found(processor="text") == [text["id"]]
     assert found(processor="simulated") == [simulated["id"]]
     assert found(processor="text", document_id=second) == found(processor="tex%") == []
+
+
+def test_the_text_of_a_result_alone(user: User) -> None:
+    document_id = user.upload(pdf("plain \u00e9 text"))["id"]
+    processed(user, document_id, "text")
+    whole = user.http.get(f"/documents/{document_id}/result")
+    for path in ("result", "results/text"):
+        answer = user.http.get(f"/documents/{document_id}/{path}", headers={"Accept": "text/plain"})
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+        assert answer.text == whole.json()["data"]["text"] != ""
+        assert answer.headers["vary"] == whole.headers["vary"] == "Accept, Accept-Encoding"
+        assert answer.headers["etag"] != whole.headers["etag"]
+        known = {"Accept": "text/plain", "If-None-Match": answer.headers["etag"]}
+        assert user.http.get(f"/documents/{document_id}/{path}", headers=known).status_code == 304
+        assert user.http.head(f"/documents/{document_id}/{path}", headers={"Accept": "text/plain"}).content == b""
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("*/*", "application/json"),
+        ("application/json, text/plain, */*", "application/json"),
+        ("text/html, application/xhtml+xml, application/xml;q=0.9, */*;q=0.8", "application/json"),
+        ("image/png", "application/json"),
+        ("text/plain;q=0", "application/json"),
+        ("text/plain;q=0.4, application/json;q=0.5", "application/json"),
+        ("text/plain", "text/plain"),
+        ("TEXT/Plain; charset=utf-8 ; q=0.5, application/*;q=0.4", "text/plain"),
+        ("text/*, application/json;q=0.9", "text/plain"),
+        ("text/plain, */*;q=0.5", "text/plain"),
+        (f"{'a/b; ' * 5000}, text/plain", "text/plain"),
+        ("a" * 30_000, "application/json"),
+        ("a/" * 15_000, "application/json"),
+        ("a/a" + ";q" * 14_000, "application/json"),
+    ],
+)
+def test_what_is_accepted_chooses(user: User, accept: str, kind: str) -> None:
+    document_id = user.upload()["id"]
+    processed(user, document_id, "text")
+    asked_at = time.perf_counter()
+    answer = user.http.get(f"/documents/{document_id}/result", headers={"Accept": accept})
+    assert answer.headers["content-type"].partition(";")[0] == kind
+    assert time.perf_counter() - asked_at < 2, "of the event loop"
+
+
+def test_a_result_without_text_is_not_acceptable_as_such(user: User) -> None:
+    document_id = user.upload()["id"]
+    processed(user, document_id)
+    answer = user.http.get(f"/documents/{document_id}/result", headers={"Accept": "text/plain"})
+    assert (answer.status_code, answer.json()["code"]) == (406, "not-acceptable")

@@ -1,15 +1,25 @@
 """Processors that misbehave hurt only their own jobs; processes of different versions run what each of them can."""
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
+from pydantic import create_model
 
+from app.errors import ConfigurationError
+from app.processors.base import Params
+from app.processors.simulated import SimulatedProcessor
+from app.settings import Settings
+from app.wiring import adapters
+from tests.support.metrics import metric
 from tests.support.other_processors import VARIABLE
 from tests.support.server import Server, until
 from tests.support.user import User
+from tests.support.zygote import run
 
 
 def server(data_dir: Path, processors: str, **settings: str) -> Server:
@@ -81,6 +91,10 @@ def test_a_processor_that_blocks_the_event_loop_is_named_in_the_log(faulty: Serv
     (line,) = [each for each in faulty.logs("event_loop.blocked") if each.get("job_id") == job_id]
     assert (line["queue"], line["level"]) == ("process/faulty@1", "warning")
     assert 1 <= line["seconds"] < 2
+    resumed = until(lambda: faulty.logs("event_loop.resumed"))[-1]
+    assert (resumed["level"], resumed["seconds"] >= line["seconds"]) == ("warning", True)
+    late = metric(faulty, "event_loop_lag_seconds_count") - metric(faulty, "event_loop_lag_seconds_bucket", le="1.0")
+    assert late >= 1
 
 
 def test_each_job_runs_at_its_version_and_burns_no_try_elsewhere(tmp_path: Path) -> None:
@@ -119,10 +133,75 @@ def test_what_nobody_can_run_stays_queued_and_is_an_alarm(tmp_path: Path) -> Non
             user = user.at(new)
             alarm = until(lambda: new.client().get("/readyz").json()["alarms"].get("queues"))
             assert "process/changed@1 (1)" in alarm
-            assert 'jobs_unserved{queue="process/changed@1"} 1.0' in new.client().get("/metrics").text
+            assert 'document_api_jobs_unserved{queue="process/changed@1"} 1.0' in new.client().get("/metrics").text
             job = user.job(job_id)
             assert (job["state"], job["attempt"]) == ("QUEUED", 0)
             new.stop()
         with server(data_dir, "changed@1") as back:
             assert user.at(back).finished(job_id)["attempt"] == 1
             assert "queues" not in back.client().get("/readyz").json()["alarms"]
+
+
+def test_the_operator_chooses_the_processors_and_the_default(tmp_path: Path) -> None:
+    with Server(tmp_path / "var", {"PROCESSORS": "text"}) as chosen:
+        user = chosen.register()
+        document_id = user.upload()["id"]
+        accepted = user.http.post(f"/documents/{document_id}/process")
+        assert (accepted.status_code, accepted.json()["job"]["processor"]) == (202, "text")
+        assert user.finished(accepted.json()["job"]["id"])["state"] == "SUCCEEDED"
+        refused = user.http.post(f"/documents/{document_id}/process", json={"processor": "simulated"})
+        assert (refused.status_code, refused.json()["code"]) == (422, "unknown-processor")
+        described = user.http.get("/openapi.json").json()["components"]["schemas"]
+        assert described["ProcessorName"]["enum"] == ["text"]
+        assert (described["ProcessText"]["required"], "ProcessSimulated" in described) == ([], False)
+
+
+def test_a_processor_that_is_not_there_ends_the_start_with_one_line(tmp_path: Path) -> None:
+    done = run("serve", PATH=os.environ["PATH"], DATA_DIR=str(tmp_path / "var"), PORT="0", PROCESSORS="text,ocr")
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line == "configuration: PROCESSORS: there is no processor ocr; there are simulated, text"
+
+
+@pytest.mark.parametrize("chosen", ["", "simulated"])
+def test_production_says_that_its_results_are_simulated_unless_that_was_chosen(chosen: str, tmp_path: Path) -> None:
+    settings = {"ENVIRONMENT": "production", "JWT_SECRET": "x" * 32, "PROCESSORS": chosen}
+    with Server(tmp_path / "var", settings) as production:
+        alarms = httpx2.get(f"{production.url}/readyz").json()["alarms"]
+        told = [line["detail"] for line in production.logs("server.alarm") if line["alarm"] == "results"]
+        assert told == [alarms[name] for name in alarms if name == "results"]
+        assert bool(told) is not bool(chosen)
+
+
+class Double(SimulatedProcessor):
+    """It has the name of another."""
+
+
+class Synchronous(SimulatedProcessor):
+    name = "synchronous"
+
+    def run(self, *_: Any) -> Any:
+        return {}
+
+
+class Demanding(SimulatedProcessor):
+    """One of its params has no default."""
+
+    name = "demanding"
+    params = create_model("DemandingParams", __base__=Params, pages=(int, ...))
+
+
+@pytest.mark.parametrize(
+    ("added", "refusal"),
+    [
+        (Double, "two processors have the same name"),
+        (Synchronous, "the processor synchronous: its run is no `async def`"),
+        (Demanding, "the processor demanding: a param has no default"),
+    ],
+)
+def test_a_processor_that_could_not_work_is_refused_at_the_start(
+    added: type[Any], refusal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapters, "available", lambda _: (SimulatedProcessor(), added()))
+    with pytest.raises(ConfigurationError, match=f"^{refusal}$"):
+        adapters.offered(Settings(_env_file=None))

@@ -1,0 +1,119 @@
+"""What an attempt made, on its way to being published: checked and, if it is large, stored as a file."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, select
+from uuid_utils.compat import uuid7
+
+from app.database import Database, now
+from app.files.models import File, key_of
+from app.files.removal import Removal
+from app.jobs.models import Job
+from app.limiter import Threads
+from app.processing.encoding import MAX_DEPTH, compress, encode, encode_short, is_deep
+from app.processing.schemas import Provenance
+from app.processors.base import Permanent
+from app.storage.base import Storage
+from app.telemetry import faults
+
+log = structlog.get_logger()
+
+INLINE = 64 * 1024  # bytes of JSON that are kept in the row, and encoded on the event loop: a thread hop takes longer
+GZIP = "application/gzip"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A stored answer: the JSON that `GET …/result` answers with, `size` bytes of it, compressed in a file.
+
+    `created_at` is part of it. `stored_at`: when the file was complete, by this process's clock (`time.time`).
+    """
+
+    file: File
+    size: int
+    created_at: datetime
+    stored_at: float
+
+
+class Outputs:
+    """Turns the output of processors into what can be published."""
+
+    def __init__(self, db: Database, storage: Storage, removal: Removal) -> None:
+        self._db = db
+        self._storage = storage
+        self._removal = removal
+        self._threads = Threads(1, "results")  # not the default pool, whose threads processors may keep busy
+
+    async def prepare(self, job: Job, data: object, max_bytes: int) -> str | Answer:
+        """Return the JSON of `data`, or the stored answer if that is longer than INLINE.
+
+        Raises Permanent for what is no JSON object or longer than `max_bytes`, StorageUnavailable, StorageFull.
+        """
+        if not isinstance(data, dict):
+            raise Permanent("invalid-output", f"The processor returned {type(data).__name__}, not a JSON object.")
+        pieces, begun = _checked(data, max_bytes), bytearray()
+        for piece in pieces:
+            begun += piece
+            if len(begun) > INLINE:
+                return await self._store(job, chain([bytes(begun)], pieces))
+        return begun.decode()
+
+    async def discard(self, answer: str | Answer) -> None:
+        """Remove what is not going to be published. Where that fails, it is swept as an orphan."""
+        if isinstance(answer, Answer):
+            await self._removal.unrecorded(answer.file.key)
+
+    async def _store(self, job: Job, json: Iterator[bytes]) -> Answer:
+        created_at = await self._db.read(_now)
+        head, tail = Provenance.of(job).around(created_at)
+        file_id, counted = uuid7(), _Counted(chain([head], json, [tail]))
+        compressed = compress(counted)
+        async with self._storage.create(key_of(file_id)) as staged:
+            while (piece := await self._threads.run(next, compressed, None)) is not None:
+                await staged.write([piece])
+            stored = await staged.commit()
+        faults.hit("result.after_store")
+        file = File(file_id, key_of(file_id), GZIP, stored.size, stored.sha256)
+        return Answer(file, counted.size, created_at, time.time())
+
+
+class _Counted(Iterator[bytes]):
+    """Passes pieces on; `size` is how many bytes they were."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self.size = 0
+        self._pieces = pieces
+
+    def __next__(self) -> bytes:
+        piece = next(self._pieces)
+        self.size += len(piece)
+        return piece
+
+
+def _checked(data: dict[Any, Any], max_bytes: int) -> Iterator[bytes]:
+    """Yield the JSON of `data` in UTF-8. Raises Permanent for what JSON cannot hold, and beyond `max_bytes`."""
+    size = 0
+    try:
+        short = encode_short(data)
+        for chunk in encode(data) if short is None else (short,):
+            piece = chunk.encode()
+            size += len(piece)
+            if size > max_bytes:
+                raise Permanent("output-too-large", f"The result is larger than {max_bytes} bytes.")
+            yield piece
+        if short is None and is_deep(data):
+            raise Permanent("invalid-output", f"The processor returned JSON of more than {MAX_DEPTH} levels.")
+    except (TypeError, ValueError, RecursionError) as error:
+        log.warning("job.invalid_output", reason=str(error)[:200])
+        raise Permanent("invalid-output", "The processor returned what JSON cannot hold.") from None
+
+
+def _now(conn: Connection) -> datetime:
+    moment: datetime = conn.scalar(select(now()))
+    return moment

@@ -1,0 +1,177 @@
+"""A confined child process, for any processor that parses untrusted files: parsers crash, hang, use memory and can be
+exploited."""
+
+import asyncio
+import json
+import os
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from signal import SIGABRT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGXCPU
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError
+
+from app.processors.base import LongText, Permanent, ProcessingError, Report, Transient
+
+MAX_LINES = 1000  # lines of output besides those of text; a child reports progress at most a hundred times
+_PIECE = 32 * 1024  # characters that a line of text has at least, but for the last
+_ROOT = Path(__file__).parents[2]
+PROGRAM = f"import sys; sys.path.append({str(_ROOT)!r}); from app.processors import sandbox; sandbox.main()"
+
+# Every child can fail so. The code is the processor's name and one of these.
+_FAILURES = {
+    "out-of-memory": "Reading the document takes more memory than allowed.",
+    "timeout": "Reading the document takes longer than allowed.",
+    "crashed": "Reading the document crashed the reader.",
+    "too-large": "Reading the document gives more output than allowed.",
+}
+# PDFium aborts when it runs out of memory, and traps when it finds a bug of its own.
+_SIGNALS: dict[int, str] = {SIGXCPU: "timeout", SIGABRT: "out-of-memory"}
+# A document does not cause these: an operator, a service manager, or the kernel short of memory sends them.
+_OUTSIDE = {SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM}
+
+R = TypeVar("R", bound=BaseModel)
+
+
+class _Line(BaseModel, Generic[R], extra="forbid", strict=True):
+    """One line of a child's output. Anything else is refused, because a document may have exploited the child."""
+
+    progress: float | None = Field(None, ge=0, le=1)
+    text: str = Field("", pattern=r"^[^\x00]*$")
+    error: str | None = None
+    result: R | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfinedChild(Generic[R]):
+    """Runs `main(task)` of a module in a process of its own, which can compute and nothing else.
+
+    The document is its standard input. Its output is JSON lines: `{"progress": 0.5}` now and then, `{"text": "…"}` for
+    each piece of a long text, and at the end `{"result": {…}}`, of the model `result`, or `{"error": code}`, a code of
+    `failures` or `out-of-memory`. It has no
+    environment, no network and no other processes, writes no file, and reads none but the code that is installed, the
+    package that the module is in, and `readable`. Installed are the packages of this Python; PYTHONPATH does not count.
+    See `app/processors/sandbox` for how. The module, and what it imports, is imported in that process only.
+
+    A child may use `memory` bytes (which macOS does not enforce), `cpu_seconds` of processor time and `seconds` of
+    wall-clock time.
+    """
+
+    name: str
+    module: str
+    result: type[R]
+    failures: Mapping[str, str] = field(default_factory=dict)
+    memory: int = 512 * 1024**2
+    cpu_seconds: int = 60
+    seconds: float = 120
+    readable: tuple[Path, ...] = ()
+
+    async def run(
+        self, document: Path, task: Mapping[str, Any], report: Report, *, max_line: int, text: LongText | None = None
+    ) -> R:
+        """Return the result of a task, which JSON can represent, for a document. A line has at most `max_line` bytes.
+        `text` collects the pieces of text, of some 32,000 to 64,000 characters each.
+
+        Raises Permanent with a code of `failures` or with `<name>-out-of-memory`, `-timeout`, `-crashed` or
+        `-too-large`. Raises Transient `<name>-unavailable` if the child cannot be started or was killed from outside.
+        Nothing of the child is left when this returns, raises or is cancelled.
+        """
+        child = await self._start(document, task, max_line)
+        try:
+            async with asyncio.timeout(self.seconds):
+                return await self._listen(child, report, text or LongText(0))
+        except TimeoutError:
+            raise self._permanent("timeout") from None
+        finally:
+            await _end(child)
+
+    async def _start(self, document: Path, task: Mapping[str, Any], max_line: int) -> Process:
+        launch = {
+            "module": self.module,
+            "root": str(_root(self.module)),
+            "parent": os.getpid(),
+            "memory": self.memory,
+            "cpu_seconds": self.cpu_seconds,
+            "readable": [str(path) for path in self.readable],
+            "task": task,
+        }
+        try:
+            with document.open("rb") as file:
+                return await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-I", "-B", "-c", PROGRAM, json.dumps(launch)),
+                    stdin=file,
+                    stdout=PIPE,
+                    stderr=DEVNULL,
+                    env={},  # the environment may hold secrets
+                    cwd="/",
+                    start_new_session=True,  # a process group that can be killed as one
+                    limit=max_line,
+                )
+        except OSError as error:
+            raise self._unavailable("No process could be started to read the document.") from error
+
+    async def _listen(self, child: Process, report: Report, text: LongText) -> R:
+        """Read the child's output up to its result. Raises Permanent or Transient for what it reports or died of."""
+        assert child.stdout is not None
+        for _ in range(MAX_LINES + text.limit // _PIECE):
+            try:
+                output = await child.stdout.readline()
+            except ValueError:
+                raise self._permanent("too-large") from None
+            if not output.endswith(b"\n"):
+                raise self._died(await child.wait())
+            try:
+                line = await asyncio.to_thread(self._parse, output, text)
+            except ValidationError:
+                break
+            if text.characters > text.limit:
+                raise self._permanent("too-large")
+            if line.error is not None:
+                raise self._permanent(line.error)
+            if line.result is not None:
+                return line.result
+            if line.progress is not None:
+                report(line.progress)
+        raise self._permanent("crashed")
+
+    def _parse(self, output: bytes, text: LongText) -> _Line[R]:
+        """Validate a line, and add its text. Raises ValidationError."""
+        line: _Line[R] = _Line[self.result].model_validate_json(output)  # type: ignore[name-defined]
+        if line.text:
+            text.append(line.text)
+        return line
+
+    def _died(self, returncode: int) -> ProcessingError:
+        """Return the error for a child that ended without a result. A negative return code is the signal's number."""
+        if returncode >= 0 or -returncode in _OUTSIDE:
+            return self._unavailable("The process that read the document was ended.")
+        return self._permanent(_SIGNALS.get(-returncode, "crashed"))
+
+    def _permanent(self, failure: str) -> Permanent:
+        if failure in self.failures:
+            return Permanent(failure, self.failures[failure])
+        known = failure if failure in _FAILURES else "crashed"
+        return Permanent(f"{self.name}-{known}", _FAILURES[known])
+
+    def _unavailable(self, detail: str) -> Transient:
+        return Transient(f"{self.name}-unavailable", detail)
+
+
+def _root(module: str) -> Path:
+    """Return the folder that the module is found in. Imports the packages that it is in, and not the module."""
+    spec = find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None, f"{module} is no file"
+    return Path(spec.origin).resolve().parents[module.count(".")]
+
+
+async def _end(child: Process) -> None:
+    """Kill the child's process group, drain its pipe (waiting for the exit alone can hang), and reap it."""
+    with suppress(ProcessLookupError, PermissionError):  # macOS: a group of zombies may not be killed
+        os.killpg(child.pid, SIGKILL)
+    await child.communicate()

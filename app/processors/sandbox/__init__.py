@@ -1,0 +1,115 @@
+"""The child's side of `app/processors/child.py`: confines its own process, then runs the module that does the work.
+
+A document may exploit its parser, and whatever runs here may then do is confined to computing: it has the document on
+standard input, standard output, the code, and nothing else. Only the standard library is imported before that.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from importlib.util import find_spec, module_from_spec
+from pathlib import Path
+
+from app.processors.sandbox import landlock, seccomp
+
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
+NICENESS = 10  # requests come first
+OPEN_FILES = 16
+
+
+def main() -> None:
+    """Run `main(task)` of a module, confined. The argument is a JSON object: see `ConfinedChild`.
+
+    The packages that the module is in are imported before this process is confined; the module itself after.
+    """
+    launch = json.loads(sys.argv[1])
+    name, root = launch["module"], Path(launch["root"])
+    sys.path.append(str(root))
+    spec = find_spec(name)
+    assert spec is not None
+    assert spec.loader is not None
+    own_code = root / name.partition(".")[0] if "." in name else Path(str(spec.origin))
+    confine(launch["parent"], launch["memory"], launch["cpu_seconds"], [own_code, *map(Path, launch["readable"])])
+    module = sys.modules[name] = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.main(launch["task"])
+
+
+def confine(parent: int, memory: int, cpu_seconds: int, readable: Iterable[Path]) -> None:
+    """Limit this process to `memory` bytes and `cpu_seconds` of processor time, to reading what is at `readable` and
+    the installed code, and to the system calls that computing needs.
+
+    What the platform lacks is left out: see `missing`. Ends the process if `parent` is no longer its parent. Raises
+    OSError if a guard that the kernel has cannot be set up.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a service manager sends it to all; the parent decides when to stop
+    os.nice(NICENESS)
+    if sys.platform == "linux":
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        _prctl(PR_SET_DUMPABLE, 0)  # RLIMIT_CORE does not prevent a core dump that is piped to a program
+        _prctl(PR_SET_NO_NEW_PRIVS, 1)
+    if os.getppid() != parent:  # it died before PR_SET_PDEATHSIG was set
+        os._exit(1)
+    _limit(memory, cpu_seconds)
+    if landlock_missing() is None:
+        landlock.restrict([*readable, *_installed()])
+    if seccomp_missing() is None:
+        seccomp.restrict()
+
+
+def missing() -> str | None:
+    """Say what `confine` cannot do on this system, or return None if it can do everything.
+
+    With seccomp, any ABI of Landlock will do: what the older ones do not restrict, seccomp refuses.
+    """
+    lacks = {"Landlock": landlock_missing(), "seccomp": seccomp_missing()}
+    found = [f"{name} is not available: {reason}" for name, reason in lacks.items() if reason]
+    if lacks["seccomp"] and not lacks["Landlock"] and (version := landlock.abi()) < landlock.WHOLE:
+        found.append(f"Landlock's ABI is {version}; truncating, TCP and signals are all restricted from 6 on")
+    return "; ".join(found) or None
+
+
+def landlock_missing() -> str | None:
+    """Say why Landlock is not used, or return None if it is."""
+    if sys.platform != "linux":
+        return "this is not Linux"
+    try:
+        landlock.abi()
+    except OSError as error:
+        return error.strerror
+    return None
+
+
+def seccomp_missing() -> str | None:
+    """Say why seccomp is not used, or return None if it is."""
+    return seccomp.unavailable() if sys.platform == "linux" else "this is not Linux"
+
+
+def hide_process() -> None:
+    """Keep the user's other processes from this one's memory and from /proc/<pid>/environ, which holds secrets."""
+    if sys.platform == "linux":
+        _prctl(PR_SET_DUMPABLE, 0)
+
+
+def _prctl(option: int, value: int) -> None:
+    ctypes.CDLL(None).prctl(option, *map(ctypes.c_ulong, (value, 0, 0, 0)))
+
+
+def _limit(memory: int, cpu_seconds: int) -> None:
+    limits = {"AS": memory, "CPU": cpu_seconds, "NOFILE": OPEN_FILES, "NPROC": 0, "FSIZE": 0, "CORE": 0}
+    for name, limit in limits.items():
+        hard_limit = limit + 1 if name == "CPU" else limit  # SIGXCPU at the soft limit, SIGKILL at the hard one
+        with suppress(AttributeError, OSError, ValueError):
+            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (limit, hard_limit))
+
+
+def _installed() -> list[Path]:
+    """Return where Python, its packages and the libraries that they load are. A whole prefix may be `/`."""
+    prefixes = {"/", "/usr", "/usr/local", sys.base_prefix, sys.prefix}
+    folders = [Path(prefix, lib) for prefix in prefixes for lib in ("lib", "lib32", "lib64")]
+    return [*folders, Path("/etc/ld.so.cache")]

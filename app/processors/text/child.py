@@ -1,0 +1,34 @@
+"""Reads one document and prints its text, in a `ConfinedChild`: parsers crash, hang, use memory and can be exploited.
+
+The document is standard input. Output is JSON lines: `{"progress": 0.5}` now and then, `{"text"}` for each piece of the
+text, and `{"result": {…}}` of the model `Extract`, or `{"error": code}` at the end.
+"""
+
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from app.processors.text.output import LIBXML2_NO_MEMORY, emit
+
+PDFIUM_PASSWORD, PDFIUM_SECURITY = 4, 5  # FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY
+_CODES = {PDFIUM_PASSWORD: "password-protected", PDFIUM_SECURITY: "unsupported-encryption"}
+
+
+def main(task: Mapping[str, Any]) -> None:
+    """Print the result of the task `{"content_type", "characters", "pages"}`."""
+    kind = "pdf" if task["content_type"] == "application/pdf" else "docx"
+    try:
+        reader = import_module(f"app.processors.text.{kind}")
+        emit({"result": reader.read(sys.stdin.buffer, task["characters"], task["pages"])})
+    except ImportError:  # the installation is broken, not the document
+        raise
+    except Exception as error:  # noqa: BLE001 - parsers raise anything
+        emit({"error": _code(error)})
+
+
+def _code(error: Exception) -> str:
+    """Return the code, known to the parent, for a parser's error."""
+    if isinstance(error, MemoryError) or getattr(error, "code", None) == LIBXML2_NO_MEMORY:
+        return "out-of-memory"
+    return _CODES.get(getattr(error, "err_code", 0), "malformed-document")
