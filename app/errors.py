@@ -1,7 +1,8 @@
 """Every error that a client can see, and ConfigurationError for what only an operator sees.
 
 A class's name in kebab case is the error's `code`, so renaming a class changes the API. The docstring is the text of
-the page at /problems/<code>, so it speaks to clients. `web/problems.py` renders the errors as RFC 9457 problems.
+the page at /problems/<code> and the `detail` of an error that has no other, so it speaks to clients. `web/problems.py`
+renders the errors as RFC 9457 problems.
 """
 
 import re
@@ -24,6 +25,7 @@ class AppError(Exception):
     status: ClassVar[int]
     code: ClassVar[str]
     title: ClassVar[str]
+    explanation: ClassVar[str]
     headers: Mapping[str, str] = {}
     by_code: ClassVar[dict[str, type["AppError"]]] = {}
 
@@ -35,12 +37,13 @@ class AppError(Exception):
             return  # to clients, an adapter's own error is its base
         words = re.findall("[A-Z][^A-Z]*", cls.__name__)
         cls.code, cls.title = "-".join(words).lower(), title or " ".join(words).capitalize()
+        cls.explanation = " ".join((cls.__doc__ or cls.title).split())
         cls.status, cls.headers = status or cls.status, headers or cls.headers
         AppError.by_code[cls.code] = cls
 
     def __init__(self, detail: str | None = None, *, headers: Mapping[str, str] | None = None, **extra: Any) -> None:
-        super().__init__(detail or self.title)
-        self.detail = detail or self.title
+        self.detail = detail or self.explanation.replace("`", "")
+        super().__init__(self.detail)
         self.headers = {**type(self).headers, **(headers or {})}
         self.extra = extra
 
@@ -84,6 +87,19 @@ class RegistrationClosed(Forbidden, title="Registration is closed"):
     """Registration is closed on this service; its operator creates the accounts."""
 
 
+class StorageQuotaExceeded(Forbidden):
+    """The files of this account would have more bytes than it may store; `GET /auth/me` shows how many that are. Delete
+    documents to make room."""
+
+
+class DocumentQuotaExceeded(Forbidden):
+    """This account would have more documents than it may; `GET /auth/me` shows how many that are. Delete some."""
+
+
+class WrongPassword(Forbidden):
+    """The current password is not the one that was sent. The access token is valid."""
+
+
 class InvalidUploadUrl(Forbidden, title="Invalid upload URL"):
     """The upload URL has expired, was altered, or belongs to another document or storage. Announce the upload again to
     get a new one."""
@@ -95,6 +111,10 @@ class NotFound(AppError, status=404):
 
 class MethodNotAllowed(AppError, status=405):
     """The resource does not support this method; `Allow` lists those it does."""
+
+
+class NotAcceptable(AppError, status=406):
+    """There is no representation in a media type that `Accept` asks for. Only a result with a `text` is plain text."""
 
 
 class RequestTimeout(AppError, status=408, title="Request timed out", headers={"Connection": "close"}):
@@ -165,6 +185,14 @@ class MacrosNotAllowed(UnsupportedMediaType, title="Macros are not accepted"):
     """The Word file contains macros."""
 
 
+class ActiveContent(UnsupportedMediaType, title="Active content is not accepted"):
+    """The Word file holds an OLE object, a control, or a field that runs a program (DDE)."""
+
+
+class ExternalReference(UnsupportedMediaType, title="Remote parts are not accepted"):
+    """The Word file includes a part, such as its template, from elsewhere. Links and linked pictures are accepted."""
+
+
 class PolyglotFile(UnsupportedMediaType, title="Ambiguous file"):
     """The file can be read as more than one format."""
 
@@ -182,9 +210,20 @@ class ValidationFailed(AppError, status=422):
         super().__init_subclass__(**options)
         cls.pointer = pointer
 
-    def __init__(self, detail: str | None = None, *, errors: Sequence[Mapping[str, str]] = (), **extra: Any) -> None:
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        errors: Sequence[Mapping[str, str]] = (),
+        pointer: str | None = None,
+        **extra: Any,
+    ) -> None:
         super().__init__(detail, **extra)
-        self.extra["errors"] = errors or [{"detail": self.detail, "pointer": self.pointer}]
+        self.extra["errors"] = errors or [{"detail": self.detail, "pointer": pointer or self.pointer}]
+
+
+class WeakPassword(ValidationFailed, title="Password too easy to guess"):
+    """The password is one of the most common, or little more than the email address or the name of the service."""
 
 
 class MalformedMultipart(ValidationFailed, title="Malformed multipart body"):
@@ -201,6 +240,11 @@ class UnknownProcessor(ValidationFailed, pointer="/processor"):
 
 class InvalidCursor(ValidationFailed, pointer="/query/cursor"):
     """The cursor does not belong to this list with this sort order. Start again without one."""
+
+
+class SearchTooBroad(ValidationFailed, pointer="/query"):
+    """The search took longer than a search may. Narrow it by a folder, a tag, a status, a range of time or a longer
+    `q`."""
 
 
 class IdempotencyKeyReused(ValidationFailed, title="Idempotency-Key reused", pointer="/header/Idempotency-Key"):
@@ -228,6 +272,29 @@ class UploadRejected(ValidationFailed):
     another."""
 
 
+class TooManyRequests(AppError, status=429, headers={"Retry-After": "5"}):
+    """The account has too much under way. Nothing was done; retry after the given seconds."""
+
+
+class RateLimited(TooManyRequests, title="Too many requests"):
+    """The account, or without one the client's address, has made as many requests as it may for now. The `RateLimit`
+    field says when there are more; `violated-policies` names the policy."""
+
+
+class LoginThrottled(TooManyRequests, title="Too many failed logins"):
+    """There were too many failed logins, for this account from this address or from this address in all. Wait for the
+    given seconds, whether or not the password is right; sessions go on."""
+
+
+class TooManyUploads(TooManyRequests, headers={"Retry-After": "60"}):
+    """The account has announced as many uploads as it may. Complete or delete some, or wait until their URLs have
+    expired."""
+
+
+class TooManyJobs(TooManyRequests, title="Too many unfinished jobs"):
+    """The account has as many unfinished jobs as it may. Retry when some of them have finished."""
+
+
 class HeadersTooLarge(AppError, status=431, title="Request headers too large", headers={"Connection": "close"}):
     """The request's headers are larger than this service accepts."""
 
@@ -241,8 +308,7 @@ class Unavailable(AppError, status=503, title="Temporarily unavailable", headers
 
 
 class DatabaseUnavailable(Unavailable):
-    """The database is locked or cannot be reached. Nothing was done, unless `detail` says that the outcome is unknown;
-    retry after the given seconds, with the same Idempotency-Key."""
+    """The database is locked or cannot be reached. Retry after the given seconds, with the same Idempotency-Key."""
 
 
 class OutcomeUnknown(DatabaseUnavailable):
@@ -262,8 +328,13 @@ class TooBusy(Unavailable):
     """The service is at capacity for this kind of work. Nothing was done; retry after the given seconds."""
 
 
+class ShuttingDown(Unavailable):
+    """This process stopped before the request was done, and may have done a part of it. Retry after the given seconds,
+    with the same Idempotency-Key."""
+
+
 class NotReady(Unavailable):
-    """This process should receive no traffic; `checks` says why."""
+    """This process should receive no traffic now. Operators see why, in `checks`."""
 
 
 class StorageFull(AppError, status=507, headers={"Retry-After": "60"}):

@@ -5,11 +5,15 @@ secrets as files, so that neither a process listing nor a container's descriptio
 """
 
 import os
+import re
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import DirectoryPath, Field, PlainValidator, SecretStr, ValidationError, model_validator
+from dotenv import dotenv_values
+from pydantic import BeforeValidator, DirectoryPath, Field, PlainValidator, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy import URL
@@ -21,6 +25,7 @@ from app.settings.storage import MAX_FILE, Bucket
 from app.telemetry import faults
 
 MIN_SECRET_BYTES = 32
+_RATE = r"^(0|[1-9]\d{0,8}/(second|minute|hour|day))$"
 _SECRETS_DIR = Path("/run/secrets")
 
 
@@ -47,6 +52,14 @@ class _SecretFiles(PydanticBaseSettingsSource):
         return {name: value for name, value in values.items() if value}
 
 
+def _in_case(case: Callable[[str], str]) -> BeforeValidator:
+    """Return the validator of a setting that may be written in any case."""
+    return BeforeValidator(lambda text: case(text) if isinstance(text, str) else text)
+
+
+_LOWER, _UPPER = _in_case(str.lower), _in_case(str.upper)
+
+
 def _parsed(parse: Callable[[str], object]) -> PlainValidator:
     """Return the validator of a setting that is a URL. An empty one is none."""
     return PlainValidator(lambda url: parse(url) if url else None)
@@ -64,7 +77,7 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    environment: Literal["development", "production"] = Field(
+    environment: Annotated[Literal["development", "production"], _LOWER] = Field(
         "development", description="`production` requires a JWT_SECRET and logs JSON."
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
@@ -72,7 +85,18 @@ class Settings(BaseSettings):
     public_url: str = Field(
         "",
         pattern=r"^(https?://[^/?#@\s]+(/[^?#\s]*)?)?$",
-        description="Where clients reach the service, for upload URLs; empty: taken from each request.",
+        description="Where clients reach the service, with the path that a proxy takes off; empty: see each request.",
+    )
+    cors_origins: str = Field(
+        "",
+        pattern=r"^(\*|https?://[^/?#\s,*]+(,https?://[^/?#\s,*]+)*)?$",
+        description="Origins whose pages may call the API from a browser, with commas; `*`: any; empty: none.",
+    )
+    keep_alive_seconds: float = Field(
+        75, gt=0, description="An idle connection is closed after this long; longer than a load balancer keeps one."
+    )
+    max_connections: int = Field(
+        10_000, ge=1, description="Most client connections of one process; fewer if its open files do not allow them."
     )
     workers: int = Field(1, ge=1, description="Server processes.")
     data_dir: Path = Field(Path("var"), description="Database file, uploaded files, development secret.")
@@ -81,11 +105,13 @@ class Settings(BaseSettings):
     )
     database_url: Annotated[Path | URL | None, NoDecode, _parsed(database.parse)] = Field(
         None,
-        description="`postgresql+asyncpg://user:password@host:port/name` or `sqlite+aiosqlite:///path`; "
+        description="`postgresql://user:password@host:port/name` or `sqlite:///path` (four slashes: from the root); "
         "empty: `app.db` in DATA_DIR.",
     )
     database_pool_size: int = Field(
-        10, ge=2, description="Most PostgreSQL connections of one process; one is kept for the leases of jobs."
+        10,
+        ge=2,
+        description="PostgreSQL connections of one process, one for the leases of jobs; searches have two more.",
     )
     database_statement_timeout: float = Field(
         5, ge=0.1, le=300, description="PostgreSQL ends a statement after this long; 0.1 to 300."
@@ -100,7 +126,9 @@ class Settings(BaseSettings):
     )
 
     jwt_secret: SecretStr | None = Field(
-        None, description="Signs access tokens; at least 32 bytes. Empty in development: generated into DATA_DIR."
+        None,
+        description="Signs access tokens and upload URLs; at least 32 bytes. Of several, with commas between them, the "
+        "first signs and all verify. Empty in development: generated into DATA_DIR.",
     )
     jwt_issuer: str = Field("document-api", description="`iss` of access tokens.")
     jwt_audience: str = Field("document-api", description="`aud` of access tokens.")
@@ -108,12 +136,34 @@ class Settings(BaseSettings):
     refresh_token_ttl: float = Field(14 * 86400, gt=0, description="A refresh token unused for this long expires.")
     refresh_family_ttl: float = Field(90 * 86400, gt=0, description="A login cannot be refreshed beyond this age.")
     refresh_grace_seconds: float = Field(10, ge=0, description="A rotated refresh token may be retried for this long.")
-    registration: Literal["open", "closed"] = Field(
-        "open", description="`closed`: users are made with `python -m app users create`."
+    registration: Annotated[Literal["open", "closed"] | None, _LOWER] = Field(
+        None,
+        description="`open`: anybody can register. `closed`: users are made with `python -m app users create`. "
+        "Empty: `open` in development, `closed` in production.",
+    )
+
+    metrics_token: SecretStr | None = Field(
+        None,
+        min_length=MIN_SECRET_BYTES,
+        description="Bearer token for `/metrics` and the details of `/readyz`; at least 32 characters. "
+        "Empty: they are for this host only.",
+    )
+
+    rate_limit: str = Field(
+        "12000/minute", pattern=_RATE, description="Requests of an account, such as `100/second`; `0`: any number."
+    )
+    rate_limit_anonymous: str = Field(
+        "6000/minute", pattern=_RATE, description="Requests of a client's address that come without an account."
+    )
+    limits_url: SecretStr | None = Field(
+        None,
+        description="`redis://host`: requests are counted there, for all processes. Empty: each counts for itself.",
     )
 
     max_upload_bytes: int = Field(100 * 1024**2, ge=1, description="Largest file accepted.")
-    upload_slots: int = Field(16, ge=1, description="Uploads received at once by one process; others wait.")
+    upload_slots: int = Field(
+        16, ge=1, description="Uploads received at once by one process; one account has at most three quarters."
+    )
     upload_idle_seconds: float = Field(15, gt=0, description="An upload that sends nothing for this long is cut off.")
     upload_min_rate: float = Field(1024, ge=0, description="Bytes a second an upload must average over 10 s.")
     upload_max_seconds: float = Field(3600, gt=0, description="An upload that takes longer than this is cut off.")
@@ -121,8 +171,18 @@ class Settings(BaseSettings):
     upload_url_ttl: int = Field(
         900, ge=1, le=604800, description="Life of the URL of a direct upload, in whole seconds; at most a week."
     )
-    download_slots: int = Field(64, ge=1, description="Files sent at once by one process; others wait.")
+    download_slots: int = Field(
+        64,
+        ge=1,
+        description="Files and large results sent at once by one process; one account has at most three quarters.",
+    )
 
+    processors: str = Field(
+        "",
+        pattern=r"^([a-z0-9-]+(\s*,\s*[a-z0-9-]+)*)?$",
+        description="Names of the processors to offer, the default one first, such as `text`; empty: all, and "
+        "`simulated` is the default.",
+    )
     lease_seconds: float = Field(30, gt=0, description="A job whose worker is silent for this long is taken over.")
     job_max_tries: int = Field(5, ge=1, le=100, description="Attempts before a job is a dead letter.")
     job_timeout: float = Field(600, gt=0, description="Hard limit of one attempt.")
@@ -131,7 +191,13 @@ class Settings(BaseSettings):
         64, ge=0, description="Jobs run at once by one process; 0: a server that only accepts them, for workers to run."
     )
     max_result_bytes: int = Field(50 * 1024**2, ge=1, description="Largest result of a processor, as JSON.")
+    text_max_characters: int = Field(
+        1_000_000, ge=1, description="Most characters that the processor `text` can be asked for."
+    )
     drain_seconds: float = Field(20, ge=0, description="On SIGTERM, running jobs get this long to finish.")
+    shutdown_delay_seconds: float = Field(
+        0, ge=0, description="On SIGTERM, requests are served for at least this long: a load balancer has to notice."
+    )
     orphan_grace_seconds: float = Field(
         3600,
         gt=0,
@@ -144,13 +210,37 @@ class Settings(BaseSettings):
         description="How long an Idempotency-Key is remembered; that of a direct upload only while its URL is valid.",
     )
 
+    quota_bytes: int = Field(
+        10 * 1024**3, ge=0, description="Bytes that the files of one account may have; 0: no limit."
+    )
+    quota_documents: int = Field(100_000, ge=0, description="Documents that one account may have; 0: no limit.")
+    quota_announced: int = Field(
+        10_000, ge=0, description="Direct uploads under way that one account may have; 0: no limit."
+    )
+    quota_jobs: int = Field(10_000, ge=0, description="Unfinished jobs that one account may have; 0: no limit.")
+
+    reserve_bytes: int | None = Field(
+        None,
+        ge=0,
+        description="While less is free on the disk of the database or the files, nothing can be added; 0: off. "
+        "Empty: 5 % of the disk, at most 1 GiB.",
+    )
+
+    events_ttl: float = Field(
+        400 * 86400,
+        ge=0,
+        description="Events, which are the timelines and the audit trail, are deleted after this long; 0: kept.",
+    )
+
     fault: str = Field(
         "",
         pattern=rf"^(({'|'.join(faults.POINTS)}):[1-9]\d*)?$",
         description="For tests: `point:n` kills the process at the n-th hit of a fault point. Refused in production.",
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe level logged.")
-    log_format: Literal["console", "json"] | None = Field(
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], _UPPER] = Field(
+        "INFO", description="Least severe level logged."
+    )
+    log_format: Annotated[Literal["console", "json"] | None, _LOWER] = Field(
         None, description="Empty: `json` in production, else `console`."
     )
 
@@ -169,8 +259,11 @@ class Settings(BaseSettings):
     def _refuse_unsafe(self) -> Self:
         if self.jwt_secret is None and self.environment == "production":
             raise ValueError("JWT_SECRET is required when ENVIRONMENT=production")
-        if self.jwt_secret is not None and len(self.jwt_secret.get_secret_value().encode()) < MIN_SECRET_BYTES:
-            raise ValueError(f"JWT_SECRET must be at least {MIN_SECRET_BYTES} bytes")
+        if self.jwt_secret and any(len(secret.encode()) < MIN_SECRET_BYTES for secret in self.jwt_secrets or [""]):
+            each = "and so must each of several, which commas divide"
+            raise ValueError(f"JWT_SECRET must be at least {MIN_SECRET_BYTES} bytes, {each}")
+        if self.limits_url and not re.match(r"rediss?://[^/\s]", self.limits_url.get_secret_value()):
+            raise ValueError("LIMITS_URL must be redis://… or rediss://…")
         if self.fault and self.environment == "production":
             raise ValueError("FAULT must not be set when ENVIRONMENT=production")
         if self.broker_url is not None and isinstance(self.database, Path):
@@ -182,6 +275,17 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def prefix(self) -> str:
+        """The path of PUBLIC_URL, before all paths that clients see."""
+        return urlsplit(self.public_url).path.rstrip("/")
+
+    @property
+    def jwt_secrets(self) -> list[str]:
+        """The secrets in JWT_SECRET: the first signs, and all verify. None of them can hold a comma or a line's end."""
+        sent = self.jwt_secret.get_secret_value() if self.jwt_secret else ""
+        return [secret.strip() for secret in re.split(r"[,\n]", sent) if secret.strip()]
+
+    @property
     def database(self) -> Path | URL:
         """The file of SQLite, or the URL of PostgreSQL."""
         return self.database_url or self.data_dir / "app.db"
@@ -190,6 +294,11 @@ class Settings(BaseSettings):
     def storage(self) -> Path | Bucket:
         """Where the files are: a folder or a bucket."""
         return self.storage_url or self.data_dir / "files"
+
+    @property
+    def registration_open(self) -> bool:
+        """Whether anybody can register."""
+        return (self.registration or ("closed" if self.environment == "production" else "open")) == "open"
 
     @property
     def logs_as_json(self) -> bool:
@@ -205,10 +314,20 @@ def _refuse_half_a_key() -> None:
             raise ValueError(f"{other} is required when {one} is set")
 
 
+def misspelt() -> dict[str, str]:
+    """Names in `.env` that are no settings, though nearly, and what they probably mean."""
+    known = [name.upper() for name in Settings.model_fields]
+    names = [name for name in dotenv_values(".env") if name.upper() not in known]
+    close = {name: get_close_matches(name.upper(), known, 1, 0.75) for name in names}
+    return {name: meant[0] for name, meant in close.items() if meant}
+
+
 def load(**overrides: Any) -> Settings:
     """Read the settings; `overrides` win over the environment. Raises ConfigurationError, which names the variable."""
     try:
         return Settings(**overrides)
+    except UnicodeDecodeError:
+        raise ConfigurationError(".env is not UTF-8") from None
     except PermissionError as error:
         raise ConfigurationError(f"SECRETS_DIR: {error.filename} cannot be read") from None
     except ValidationError as error:

@@ -18,8 +18,20 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 actor: ContextVar[str | None] = ContextVar("actor", default=None)
 """Who acts: a `user`, a `worker` or the OPERATOR. None while that is not known."""
 
+client: ContextVar[str | None] = ContextVar("client", default=None)
+"""The client's address, of a proxy that FORWARDED_ALLOW_IPS names by what it says. None outside of a request."""
+
+user_agent: ContextVar[str | None] = ContextVar("user_agent", default=None)
+"""The request's User-Agent, at most 200 characters. None without one."""
+
+prefix: ContextVar[str] = ContextVar("prefix", default="")
+"""The path that a proxy takes off, which belongs before the paths that clients are told."""
+
 OPERATOR = "operator"
 """The actor of the command line."""
+
+ANONYMOUS = "anonymous"
+"""The actor of a failed login."""
 
 
 def user(user_id: UUID) -> str:
@@ -30,6 +42,11 @@ def user(user_id: UUID) -> str:
 def worker() -> str:
     """The actor of what this process does by itself."""
     return f"worker:{socket.gethostname()}:{os.getpid()}"
+
+
+def owner() -> str | None:
+    """For whom what is scarce is used: who acts, else the client's address. None for what nobody asked for."""
+    return actor.get() or client.get()
 
 
 @contextmanager

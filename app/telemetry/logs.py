@@ -7,7 +7,7 @@ document_id, job_id. A job's attempt binds those of the job, including the id of
 import logging
 import sys
 from contextlib import suppress
-from typing import Any, TextIO, cast
+from typing import Any, Literal, TextIO, cast
 
 import orjson
 import structlog
@@ -19,18 +19,19 @@ _NOISY = ("aiobotocore", "aiosqlite", "alembic", "asyncio", "botocore", "python_
 _SILENT = ("aio_pika", "aiormq")  # they log each attempt to reach a broker; `broker.away` is logged once
 
 
-class _Stdout:
-    """Standard output without errors: a full disk or a closed pipe must not fail the operation that is logged."""
+class _Stream:
+    """A standard stream without errors: a full disk or a closed pipe must not fail the operation that is logged."""
 
-    @staticmethod
-    def write(text: str) -> None:
-        with suppress(OSError):
-            sys.stdout.write(text)
+    def __init__(self, name: Literal["stdout", "stderr"]) -> None:
+        self._name = name
 
-    @staticmethod
-    def flush() -> None:
+    def write(self, text: str) -> None:
         with suppress(OSError):
-            sys.stdout.flush()
+            getattr(sys, self._name).write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            getattr(sys, self._name).flush()
 
 
 def _dumps(event: EventDict, **_: Any) -> str:
@@ -44,9 +45,9 @@ def _add_request_id(_logger: Any, _method: str, event: EventDict) -> EventDict:
     return event
 
 
-def configure(level: str, *, as_json: bool) -> None:
-    """Write the lines of structlog and of the standard library to stdout, in one format."""
-    stdout = cast("TextIO", _Stdout)
+def configure(level: str, *, as_json: bool, to: Literal["stdout", "stderr"] = "stdout") -> None:
+    """Write the lines of structlog and of the standard library to a stream, in one format."""
+    stream = cast("TextIO", _Stream(to))
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         _add_request_id,
@@ -58,16 +59,18 @@ def configure(level: str, *, as_json: bool) -> None:
         if as_json
         else [
             # rich's traceback would print local variables: passwords, tokens.
-            structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback)
+            structlog.dev.ConsoleRenderer(
+                colors=getattr(sys, to).isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
         ]
     )
     structlog.configure(
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
-        logger_factory=structlog.WriteLoggerFactory(stdout),
+        logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(stdout)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
@@ -78,6 +81,8 @@ def configure(level: str, *, as_json: bool) -> None:
     logging.captureWarnings(capture=True)
     # web/middleware.py writes the access log.
     logging.getLogger("uvicorn.access").disabled = True
+    # uvicorn's name for all that it logs, which alarms whoever searches for errors.
+    logging.getLogger("uvicorn.error").name = "uvicorn"
     for silent in _SILENT:
         logging.getLogger(silent).setLevel(logging.CRITICAL)
     for noisy in _NOISY:

@@ -1,4 +1,4 @@
-"""Notices when something blocks the event loop, and logs what it was."""
+"""Measures how late the event loop is, and logs what blocks it and for how long."""
 
 import asyncio
 import threading
@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
+
+from app.telemetry import metrics
 
 log = structlog.get_logger()
 
@@ -23,6 +25,7 @@ class LoopWatch:
         """`describe` gives the log line's keys for the task that the loop has been running since."""
         self._describe = describe
         self._beat = 0.0
+        self._reported = 0.0  # the last beat before the loop was blocked
         self._stopped = threading.Event()
 
     async def run(self) -> None:
@@ -34,19 +37,23 @@ class LoopWatch:
         try:
             while True:
                 await asyncio.sleep(_INTERVAL)
-                self._beat = time.monotonic()
+                before, self._beat = self._beat, time.monotonic()
+                metrics.loop_lag.observe(max(0.0, self._beat - before - _INTERVAL))
+                if self._reported == before:
+                    log.warning("event_loop.resumed", seconds=round(self._beat - before, 2))
         finally:
             self._stopped.set()
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        reported, looked_at, busy_at = 0.0, time.monotonic(), time.process_time()
+        looked_at, busy_at = time.monotonic(), time.process_time()
         while not self._stopped.wait(_INTERVAL):
             waited, worked = time.monotonic() - looked_at, time.process_time() - busy_at
             looked_at, busy_at = time.monotonic(), time.process_time()
             # This thread waited, too: either something kept the interpreter to itself, or the process was paused.
             paused = waited > _LIMIT and worked < waited / 2
-            seconds = looked_at - self._beat
-            if seconds > _LIMIT and reported < self._beat and not paused:
-                reported = looked_at
+            beat = self._beat
+            seconds = looked_at - beat
+            if seconds > _LIMIT and self._reported != beat and not paused:
+                self._reported = beat
                 at_work = self._describe(asyncio.current_task(loop))
                 log.warning("event_loop.blocked", seconds=round(seconds, 2), **at_work)

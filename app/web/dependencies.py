@@ -1,4 +1,4 @@
-"""What a handler may ask for besides its parameters: a service, and an id from the path that shows in the logs."""
+"""What a handler may ask for besides its parameters: a service, an id from the path that shows in the logs, a token."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -14,6 +14,12 @@ def service(name: str) -> Any:
         return getattr(request.app.state.services, name)
 
     return Depends(get)
+
+
+def bearer_token(authorization: str) -> str | None:
+    """The token in an Authorization header, or None if its scheme is another (RFC 9110 §11.6.2, RFC 6750 §2.1)."""
+    scheme, _, token = authorization.partition(" ")
+    return token.lstrip(" ") if scheme.lower() == "bearer" else None
 
 
 def bound(name: str) -> Any:

@@ -1,46 +1,57 @@
 """The parts of a route's OpenAPI that FastAPI cannot derive: its errors, headers and links."""
 
-from http import HTTPStatus
+from collections.abc import Iterable
 from operator import attrgetter
 from typing import Any
 
 from app import errors
-from app.web.problems import Problem
-
-_REQUEST_ID = "01939f3e-5c00-7000-8000-000000000001"
+from app.web.problems import EXAMPLE_REQUEST_ID, MEDIA_TYPE, Problem
 
 
 def raises(
-    *own: type[errors.AppError], authenticated: bool = True, body: bool = False, keyed: bool = False
+    *own: type[errors.AppError],
+    authenticated: bool = True,
+    body: bool = False,
+    keyed: bool = False,
+    limited: bool = True,
 ) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI `responses` for a route's own errors, and for those that every route of its kind can answer with.
 
-    `body`: it takes JSON, and writes. `keyed`: it takes an Idempotency-Key.
+    `body`: it takes JSON, and writes. `keyed`: it takes an Idempotency-Key. `limited`: its requests are counted.
     """
-    found: list[type[errors.AppError]] = [*own, errors.HeadersTooLarge, errors.InternalError]
+    found: list[type[errors.AppError]] = [*own, errors.ValidationFailed, errors.HeadersTooLarge]
+    found += [errors.InternalError, errors.ShuttingDown]
+    found += [errors.RateLimited] if limited else []
     if authenticated:
         found += [errors.Unauthorized, errors.InvalidToken, errors.InsufficientScope, errors.DatabaseUnavailable]
     if body:
-        found += [errors.ValidationFailed, errors.RequestTimeout, errors.PayloadTooLarge, errors.UnsupportedMediaType]
-        found += [errors.DatabaseUnavailable, errors.StorageFull]
+        found += [errors.RequestTimeout, errors.PayloadTooLarge, errors.UnsupportedMediaType]
+        found += [errors.DatabaseUnavailable, errors.TooBusy, errors.StorageFull]
     if keyed:
         found += [errors.MalformedIdempotencyKey, errors.IdempotencyKeyReused]
     responses: dict[int | str, dict[str, Any]] = {}
     for error in sorted(found, key=attrgetter("status")):
-        response = responses.setdefault(error.status, _response(error.status))
+        response = responses.setdefault(error.status, _response())
         for name, value in error.headers.items():
             response["headers"].setdefault(name, {"schema": {"type": "string"}, "example": value})
-        examples = response["content"]["application/problem+json"]["examples"]
-        examples[error.code] = {"value": Problem.of(error(), _REQUEST_ID).model_dump(exclude_none=True)}
+        examples = response["content"][MEDIA_TYPE]["examples"]
+        examples[error.code] = {
+            "value": Problem.of(error(), EXAMPLE_REQUEST_ID).model_dump(exclude_none=True, by_alias=True)
+        }
+        response["description"] = _list_of(examples)
     return responses
 
 
-def _response(status: int) -> dict[str, Any]:
+def _list_of(codes: Iterable[str]) -> str:
+    """Links to their pages, from /docs."""
+    return ", ".join(f"[{code}](problems/{code})" for code in sorted(codes))
+
+
+def _response() -> dict[str, Any]:
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
-        "description": HTTPStatus(status).phrase,
         "headers": {},
-        "content": {"application/problem+json": {"schema": schema, "examples": {}}},
+        "content": {MEDIA_TYPE: {"schema": schema, "examples": {}}},
     }
 
 

@@ -1,80 +1,185 @@
-"""The OpenAPI description: its texts, and what FastAPI cannot derive from the routes."""
+"""The OpenAPI description: its texts, and what FastAPI cannot derive from the routes.
 
-from collections.abc import Iterable
+Whatever a generated client makes a class of has a name of its own: each enum, and each object with known fields.
+"""
+
+import json
+import re
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel
 
+from app import VERSION
 from app.processors.base import Processor
 from app.web.describe import header
-from app.web.problems import Problem
+from app.web.problems import Problem, examples_in
 
 _REF = "#/components/schemas/{model}"
+_NULL = {"type": "null"}
 
 DESCRIPTION: dict[str, Any] = {
     "title": "Document Lifecycle API",
-    "version": "1.0.0",
+    "version": VERSION,
     "summary": "Stores PDF and DOCX files, tracks the status of each, and never loses or repeats work on them.",
-    "description": (
-        "Register, log in, upload a document, have it processed, fetch the result. Every error is an RFC 9457 problem "
-        "whose `type` is a page of its own: see [/problems](/problems)."
-    ),
+    "description": """\
+Five calls take a document through its life:
+
+1. `POST /auth/register`, once, and `POST /auth/login`: each other call needs the access token, or *Authorize* here.
+2. `POST /documents`: upload the file.
+3. `POST /documents/{document_id}/process`: start work on it.
+4. `GET /jobs/{job_id}?wait=30`: wait until it is finished.
+5. `GET /documents/{document_id}/result`: fetch what was made of it.
+
+Every error is an RFC 9457 problem whose `type` is a page of its own: see [all problems](problems).""",
+    "license_info": {"name": "MIT", "identifier": "MIT"},
     "openapi_tags": [
-        {"name": "auth", "description": "Accounts and tokens."},
+        {"name": "auth", "description": "Accounts, tokens and sessions."},
         {"name": "documents", "description": "Files and their metadata."},
-        {"name": "direct uploads", "description": "Large files, sent directly to the storage where it supports that."},
         {"name": "processing", "description": "Jobs and results."},
+        {"name": "direct uploads", "description": "Large files, sent directly to the storage where it supports that."},
         {"name": "health", "description": "For load balancers and monitoring."},
     ],
 }
 
 
-def install(app: FastAPI, models: Iterable[type[BaseModel]], processors: Iterable[Processor[Any]]) -> None:
-    """Complete the OpenAPI with the `models` that routes parse themselves, and the processors with their params."""
+def install(app: FastAPI, models: Iterable[type[BaseModel]], processors: Collection[Processor[Any]]) -> None:
+    """Complete the OpenAPI with the `models` that routes parse themselves, and the processors with their params.
+
+    The first processor is the default.
+    """
     generate = app.openapi
 
     def complete() -> dict[str, Any]:
         if app.openapi_schema is None:
-            schema = generate()
-            schemas = schema["components"]["schemas"]
-            schemas |= {model.__name__: model.model_json_schema() for model in models}
+            described = generate()
+            schemas = described["components"]["schemas"]
+            for model in models:
+                schemas |= _named(model)
             _add_problems(schemas)
             _add_processors(schemas, processors)
-            _add_request_ids(schema["paths"])
+            _tell_defaults(schemas)
+            operations = [operation for path in described["paths"].values() for operation in path.values()]
+            for operation in operations:
+                _summarize(operation)
+                _take_nulls_out_of_queries(operation)
+            _share_headers_and_examples(operations, described["components"])
+            _add_examples(described["paths"], processors)
         return app.openapi_schema or {}
 
     app.openapi = complete  # type: ignore[method-assign]
 
 
-def _add_request_ids(paths: dict[str, Any]) -> None:
-    id_header = header("The request's id in logs, timelines and errors: the client's own, or a new one.", "7f9c")
-    for operation in (operation for path in paths.values() for operation in path.values()):
-        for response in operation["responses"].values():
-            response.setdefault("headers", {})["X-Request-ID"] = id_header
+def _named(model: type[BaseModel], **options: Any) -> dict[str, Any]:
+    """The schemas of the model and of what it refers to, by name."""
+    schema = model.model_json_schema(ref_template=_REF, **options)
+    return {**schema.pop("$defs", {}), model.__name__: schema}
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": _REF.format(model=name)}
+
+
+def _summarize(operation: dict[str, Any]) -> None:
+    """Make the first sentence of a description the summary."""
+    operation["summary"], rest = re.split(r"\.(?:\s+|$)", operation.pop("description"), maxsplit=1)
+    if rest:
+        operation["description"] = rest
+
+
+def _take_nulls_out_of_queries(operation: dict[str, Any]) -> None:
+    """A parameter can be left out, and no query can say null."""
+    for parameter in operation.get("parameters", []):
+        schema = parameter["schema"]
+        if _NULL in schema.get("anyOf", []):
+            (other,) = (each for each in schema.pop("anyOf") if each != _NULL)
+            parameter["schema"] = other if "$ref" in other else schema | other
+
+
+def _tell_defaults(schemas: dict[str, Any]) -> None:
+    """Put defaults into descriptions: generated clients would send them, or require the fields that have some."""
+    for schema in schemas.values():
+        for name, field in schema.get("properties", {}).items():
+            default = field.pop("default", None)
+            if isinstance(default, str | int | float) and name not in schema.get("required", []):
+                field["description"] = f"{field.get('description', '')} Default: {json.dumps(default)}.".lstrip()
+
+
+def _share_headers_and_examples(operations: Iterable[dict[str, Any]], components: dict[str, Any]) -> None:
+    """Have each response refer to the header and the examples of errors that it shares with others."""
+    components["headers"] = {
+        "X-Request-ID": header(
+            "The request's id in logs, timelines and errors: the client's own, or a new one.", "7f9c"
+        )
+    }
+    shared = components["examples"] = {}
+    for response in (response for operation in operations for response in operation["responses"].values()):
+        response.setdefault("headers", {})["X-Request-ID"] = {"$ref": "#/components/headers/X-Request-ID"}
+        examples = examples_in(response)
+        shared |= examples
+        examples.update({code: {"$ref": f"#/components/examples/{code}"} for code in examples})
+
+
+def _add_examples(paths: dict[str, Any], processors: Collection[Processor[Any]]) -> None:
+    """Offer the processors by name where a request to process is written."""
+    body = paths["/documents/{document_id}/process"]["post"]["requestBody"]["content"]["application/json"]
+    body["examples"] = {
+        each.name: {
+            "summary": each.description,
+            "value": {"processor": each.name, "params": each.params().model_dump(mode="json")},
+        }
+        for each in processors
+    }
 
 
 def _add_problems(schemas: dict[str, Any]) -> None:
-    problem = Problem.model_json_schema(ref_template=_REF)
-    schemas |= problem.pop("$defs") | {"Problem": problem}
+    schemas |= _named(Problem, mode="serialization")
+    fields = schemas["Problem"]["properties"]
+    fields["error"] = _ref("Failure") | {"description": fields["error"]["description"]}
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
 
 
-def _add_processors(schemas: dict[str, Any], processors: Iterable[Processor[Any]]) -> None:
-    """Describe `ProcessRequest` as one alternative for each processor, because each has params of its own."""
-    request = schemas["ProcessRequest"]
-    shape = {key: request.pop(key) for key in ("type", "properties", "additionalProperties")}
-    request["anyOf"] = [_request_of(processor, shape) for processor in processors]
-    for model in (processor.params for processor in processors):
-        schemas[model.__name__] = model.model_json_schema(ref_template=_REF)
+def _add_processors(schemas: dict[str, Any], processors: Collection[Processor[Any]]) -> None:
+    """Describe what names a processor with an alternative for each, because each has params of its own.
+
+    The fields are stated once more for all of them, which generators need that do not know alternatives.
+    """
+    for processor in processors:
+        schemas |= _named(processor.params) | _named(processor.result)
+    names, default = [each.name for each in processors], next(iter(processors)).name
+    schemas["ProcessorName"] = {"type": "string", "enum": names, "title": "ProcessorName"}
+    alternatives = {_alternative(each): _request_of(each, is_default=each.name == default) for each in processors}
+    schemas |= alternatives
+    for request in (schemas[name] for name in ("ProcessRequest", "ProcessorChoice", "BatchRequest")):
+        fields = request["properties"]
+        fields["processor"] = _ref("ProcessorName") | {"description": f"Default: {json.dumps(default)}."}
+        fields["params"] |= {"anyOf": [_ref(each.params.__name__) for each in processors]}
+        for key in ("type", "additionalProperties"):
+            fields["params"].pop(key, None)
+        request["allOf"] = [{"anyOf": [_ref(name) for name in alternatives]}]
+    for name in ("Result", "ListedResult"):
+        data = schemas[name]["properties"]["data"]
+        others = [each for each in data.pop("anyOf", []) if each == _NULL]
+        for key in ("type", "additionalProperties", "title", "examples"):
+            data.pop(key, None)
+        data["anyOf"] = [_ref(each.result.__name__) for each in processors] + others
 
 
-def _request_of(processor: Processor[Any], shape: dict[str, Any]) -> dict[str, Any]:
+def _alternative(processor: Processor[Any]) -> str:
+    return f"Process{processor.name.title().replace('-', '')}"
+
+
+def _request_of(processor: Processor[Any], *, is_default: bool) -> dict[str, Any]:
     """The alternative for one processor. Its name may be left out if it is the default."""
-    own = {
-        "processor": {"type": "string", "const": processor.name},
-        "params": {"$ref": _REF.format(model=processor.params.__name__)},
+    return {
+        "type": "object",
+        "title": _alternative(processor),
+        "description": processor.description,
+        "properties": {
+            "processor": {"type": "string", "const": processor.name},
+            "params": _ref(processor.params.__name__),
+        },
+        "required": [] if is_default else ["processor"],
     }
-    required = [] if processor.name == shape["properties"]["processor"]["default"] else ["processor"]
-    return {**shape, "title": processor.name, "properties": shape["properties"] | own, "required": required}

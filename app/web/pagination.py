@@ -6,7 +6,7 @@ from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 import orjson
-from fastapi import Query
+from fastapi import Query, Response
 from pydantic import BaseModel, Field
 
 from app.errors import InvalidCursor
@@ -16,6 +16,7 @@ T = TypeVar("T")
 _MAX_INTEGER = 2**63 - 1  # of a BIGINT column
 
 Limit = Annotated[int, Query(ge=1, le=100, description="Items on a page.")]
+Count = Annotated[bool, Query(description="Also count the whole list, which may take long.")]
 Cursor = Annotated[str | None, Query(max_length=2048, description="`next_cursor` of the page before.")]
 
 
@@ -24,6 +25,12 @@ class Page(BaseModel, Generic[T]):
 
     items: list[T]
     next_cursor: str | None = Field(description="Pass as `cursor` for the next page; null on the last.")
+
+
+class CountedPage(Page[T]):
+    """One page of a list that can say how long it is."""
+
+    total: int | None = Field(None, description="Items in the whole list; only there with `count=true`.")
 
 
 class Keyset(NamedTuple):
@@ -62,3 +69,10 @@ def page(rows: list[T], limit: int) -> tuple[list[T], T | None]:
     """Split up to `limit + 1` fetched rows into a page and its last row, for the cursor (None on the last page)."""
     items = rows[:limit]
     return items, items[-1] if len(rows) > limit else None
+
+
+def page_response(page: CountedPage[Any]) -> Response:
+    """A page as JSON, with its total if it was counted."""
+    return Response(
+        page.model_dump_json(exclude={"total"} if page.total is None else None), media_type="application/json"
+    )

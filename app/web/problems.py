@@ -1,20 +1,28 @@
 """Errors as application/problem+json (RFC 9457), and an HTML page for each problem type."""
 
+import re
 from collections.abc import Sequence
 from html import escape
+from http import HTTPStatus
 from typing import Any, Self
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, Field, ValidationError
+from pydantic.json_schema import SkipJsonSchema
 from starlette.exceptions import HTTPException
 
 from app.errors import AppError, BadRequest, InternalError, MethodNotAllowed, NotFound, ValidationFailed
 from app.telemetry import context
+from app.web import policy
+from app.web.body import errors_in
+from app.web.route import Route
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=Route)
 
+MEDIA_TYPE = "application/problem+json"
+EXAMPLE_REQUEST_ID = "01939f3e-5c00-7000-8000-000000000001"
 _MAX_ERRORS = 20  # in one answer: a body of 1 MB can have 100,000 unknown fields
 
 
@@ -40,14 +48,23 @@ class Problem(BaseModel):
     instance: str = Field(description="This occurrence.")
     code: str = Field(examples=["not-found"])
     request_id: str
-    errors: list[FieldError] | None = Field(
+    errors: list[FieldError] | SkipJsonSchema[None] = Field(
         None, max_length=_MAX_ERRORS, description="With status 422: what is wrong, and where."
     )
-    error: dict[str, str] | None = Field(
-        None, description="With processing-failed and upload-rejected: the reason's `code` and `detail`."
+    error: dict[str, str] | SkipJsonSchema[None] = Field(
+        None, description="With processing-failed and upload-rejected: the reason."
     )
-    checks: dict[str, str] | None = Field(None, description="With not-ready: `ok` or what is wrong, by check.")
-    alarms: dict[str, str] | None = Field(None, description="With not-ready: what else an operator should look into.")
+    violated_policies: list[str] | SkipJsonSchema[None] = Field(
+        None,
+        serialization_alias="violated-policies",
+        description="With rate-limited: the policies of the `RateLimit-Policy` field.",
+    )
+    checks: dict[str, str] | SkipJsonSchema[None] = Field(
+        None, description="With not-ready: `ok` or what is wrong, by check."
+    )
+    alarms: dict[str, str] | SkipJsonSchema[None] = Field(
+        None, description="With not-ready: what else an operator should look into."
+    )
 
     @classmethod
     def of(cls, error: AppError, request_id: str) -> Self:
@@ -67,8 +84,8 @@ class Problem(BaseModel):
 def response(error: AppError, request_id: str | None = None) -> Response:
     """Render an error. Without a request id, the error belongs to the current request."""
     problem = Problem.of(error, request_id or context.request_id.get() or "")
-    body = problem.model_dump_json(exclude_none=True)
-    return Response(body, error.status, error.headers, "application/problem+json")
+    body = problem.model_dump_json(exclude_none=True, by_alias=True)
+    return Response(body, error.status, error.headers, MEDIA_TYPE)
 
 
 def install(app: FastAPI) -> None:
@@ -82,7 +99,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def framework(request: Request, error: HTTPException) -> Response:
         if error.status_code == MethodNotAllowed.status:
-            return response(MethodNotAllowed(headers={**(error.headers or {}), **_allow(request)}))
+            return response(MethodNotAllowed(headers=_allow(request)))
         known = _BY_STATUS.get(error.status_code, BadRequest if error.status_code < 500 else InternalError)
         return response(known(headers=error.headers))
 
@@ -92,16 +109,24 @@ def install(app: FastAPI) -> None:
 
 
 def _allow(request: Request) -> dict[str, str]:
-    """All methods of the path (RFC 9110 §10.2.1); the framework names only those of the first matching route."""
+    """All methods of the path (RFC 9110 §10.2.1); the framework names only those of the first matching route.
+
+    What the API's description does not have are pages and files.
+    """
     template = getattr(request.scope.get("route"), "path", "")
-    methods = request.app.openapi()["paths"].get(template)
-    return {"Allow": ", ".join(method.upper() for method in methods)} if methods else {}
+    methods = [method.upper() for method in request.app.openapi()["paths"].get(template, ["get"])]
+    return {"Allow": ", ".join([*methods, *(["HEAD"] if "GET" in methods else [])])}
+
+
+def examples_in(described: dict[str, Any]) -> dict[str, Any]:
+    """The examples of problems, by code, in the OpenAPI of a response."""
+    examples: dict[str, Any] = described.get("content", {}).get(MEDIA_TYPE, {}).get("examples", {})
+    return examples
 
 
 def invalid(error: ValidationError, *prefix: str) -> ValidationFailed:
     """A ValidationFailed for a model that was validated by hand; `prefix` is the model's position in the body."""
-    found = error.errors(include_url=False, include_input=False, include_context=False)
-    return ValidationFailed(errors=_field_errors([{**each, "loc": (*prefix, *each["loc"])} for each in found]))
+    return ValidationFailed(errors=_field_errors(errors_in(error, *prefix)))
 
 
 def _field_errors(errors: Sequence[Any]) -> list[dict[str, str]]:
@@ -126,27 +151,61 @@ def _pointer(error: dict[str, Any]) -> str:
 
 
 _PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{title}</title>
-<style>body {{ font: 16px/1.5 system-ui; max-width: 42rem; margin: 4rem auto; padding: 0 1rem }}</style>
+<html lang="en"><meta charset="utf-8"><title>{title}</title><meta name="viewport" content="width=device-width">
+<style>
+:root {{ color-scheme: light dark; font: 16px/1.6 system-ui }}
+body {{ max-width: 42rem; margin: 2rem auto; padding: 0 1rem }}
+h2 {{ margin: 1.5rem 0 0; font-size: 1.1rem }}
+ul {{ margin: 0; padding-left: 1.2rem }}
+pre {{ overflow-x: auto; padding: .8rem; border: 1px solid gray; border-radius: .3rem; line-height: 1.4 }}
+</style>
 <h1>{title}</h1>
 {body}
 </html>"""
+_PAGE_HEADERS = {"Content-Security-Policy": policy.of_page(_PAGE.format(title="", body=""))}
+
+
+def _page(title: str, body: str) -> HTMLResponse:
+    return HTMLResponse(_PAGE.format(title=escape(title), body=body), headers=_PAGE_HEADERS)
 
 
 @router.get("/problems")
 async def _problem_index() -> HTMLResponse:
-    """All problem types."""
+    """All problem types, by status."""
     known = sorted(AppError.by_code.items())
-    rows = "".join(f'<li><a href="/problems/{code}">{code}</a>: {error.title}' for code, error in known)
-    return HTMLResponse(_PAGE.format(title="Problems", body=f"<ul>{rows}</ul>"))
+    parts = []
+    for status in sorted({error.status for _, error in known}):
+        rows = (
+            f'<li><a href="problems/{code}">{code}</a>: {escape(error.title)}'
+            for code, error in known
+            if error.status == status
+        )
+        parts.append(f"<h2>{status} {HTTPStatus(status).phrase}</h2><ul>{''.join(rows)}</ul>")
+    return _page("Problems", "".join(parts))
 
 
 @router.get("/problems/{code}")
-async def _problem_page(code: str) -> HTMLResponse:
-    """One problem type. Raises NotFound."""
+async def _problem_page(request: Request, code: str) -> HTMLResponse:
+    """One problem type, with an example and the calls that answer with it. Raises NotFound."""
     error = AppError.by_code.get(code)
     if error is None:
         raise NotFound
-    text = escape(" ".join((error.__doc__ or "").split()))
-    body = f'<p><code>{error.code}</code>: HTTP {error.status}</p><p>{text}</p><p><a href="/problems">All</a></p>'
-    return HTMLResponse(_PAGE.format(title=escape(error.title), body=body))
+    text = re.sub("`(.+?)`", r"<code>\1</code>", escape(error.explanation))
+    example = Problem.of(error(), EXAMPLE_REQUEST_ID).model_dump_json(indent=2, exclude_none=True, by_alias=True)
+    calls = "".join(f"<li><code>{call}</code>" for call in _calls_that_answer(request.app.openapi()["paths"], code))
+    parts = [
+        f"<p><code>{code}</code>: {error.status} {HTTPStatus(error.status).phrase}<p>{text}",
+        f"<pre>{escape(example)}</pre>",
+        f"<h2>Calls that answer with it</h2><ul>{calls}</ul>" if calls else "",
+        '<p><a href="../problems">All problems</a>',
+    ]
+    return _page(error.title, "".join(parts))
+
+
+def _calls_that_answer(paths: dict[str, Any], code: str) -> list[str]:
+    return [
+        f"{method.upper()} {path}"
+        for path, item in paths.items()
+        for method, operation in item.items()
+        if any(code in examples_in(response) for response in operation["responses"].values())
+    ]

@@ -5,7 +5,7 @@ from collections import defaultdict
 import orjson
 import pytest
 
-from app.errors import AppError, DatabaseUnavailable, NotReady, OutcomeUnknown, UploadRejected
+from app.errors import AppError, DatabaseUnavailable, NotReady, OutcomeUnknown, RateLimited, UploadRejected
 from app.web import problems
 from app.web.describe import raises
 from app.web.problems import Problem
@@ -14,22 +14,27 @@ PROBLEM = "application/problem+json"
 CODES = {
     400: "bad-request malformed-idempotency-key",
     401: "invalid-credentials invalid-refresh-token invalid-token unauthorized",
-    403: "forbidden insufficient-scope invalid-upload-url registration-closed",
+    403: "document-quota-exceeded forbidden insufficient-scope invalid-upload-url registration-closed "
+    "storage-quota-exceeded wrong-password",
     404: "not-found",
     405: "method-not-allowed",
+    406: "not-acceptable",
     408: "request-timeout",
     409: "conflict document-processing email-taken job-finished job-in-progress processing-failed request-in-progress "
     "result-not-ready upload-incomplete",
     411: "length-required",
     412: "already-stored precondition-failed",
     413: "payload-too-large",
-    415: "macros-not-allowed polyglot-file unsupported-document unsupported-media-type",
+    415: "active-content external-reference macros-not-allowed polyglot-file unsupported-document "
+    "unsupported-media-type",
     416: "range-not-satisfiable",
     422: "content-type-mismatch idempotency-key-reused invalid-cursor malformed-multipart sha256-mismatch "
-    "size-mismatch unknown-processor unsafe-archive upload-missing upload-rejected validation-failed",
+    "search-too-broad size-mismatch unknown-processor unsafe-archive upload-missing upload-rejected validation-failed "
+    "weak-password",
+    429: "login-throttled rate-limited too-many-jobs too-many-requests too-many-uploads",
     431: "headers-too-large",
     500: "internal-error",
-    503: "database-unavailable not-ready storage-unavailable too-busy unavailable",
+    503: "database-unavailable not-ready shutting-down storage-unavailable too-busy unavailable",
     507: "storage-full",
 }
 
@@ -60,8 +65,11 @@ def test_every_member_of_a_problem_is_sent_and_nothing_else() -> None:
     )
     assert (not_ready["checks"], not_ready["alarms"]) == (checks, alarms)
     assert rejected["error"] == {"code": "size-mismatch", "detail": "Too long."}
-    assert rejected["errors"] == [{"detail": "Upload rejected", "pointer": ""}]
-    assert not_ready.keys() | rejected.keys() == Problem.model_fields.keys()
+    assert rejected["errors"] == [{"detail": UploadRejected.explanation.replace("`", ""), "pointer": ""}]
+    limited = orjson.loads(problems.response(RateLimited(violated_policies=["account"])).body)
+    assert limited["violated-policies"] == ["account"]
+    sent = {name.replace("-", "_") for name in not_ready.keys() | rejected.keys() | limited.keys()}
+    assert sent == Problem.model_fields.keys()
 
 
 @pytest.mark.parametrize("error", AppError.by_code.values(), ids=AppError.by_code)

@@ -13,7 +13,7 @@ from sqlalchemy import make_url
 
 from app.auth.tokens import AccessTokens, development_secret
 from app.errors import ConfigurationError
-from app.settings import load
+from app.settings import load, misspelt
 from tests.support.zygote import run
 
 POSTGRESQL = {"DATABASE_URL": "postgresql+asyncpg://user@host/name"}
@@ -27,11 +27,12 @@ REFUSED = [
     ({"JOB_TIMEOUT": "inf"}, "JOB_TIMEOUT"),
     ({"MAX_UPLOAD_BYTES": "-1"}, "MAX_UPLOAD_BYTES"),
     ({"DATABASE_URL": "mysql://somewhere"}, "DATABASE_URL"),
-    ({"DATABASE_URL": "postgresql://user:s3cret@host/name"}, "DATABASE_URL"),
+    ({"DATABASE_URL": "postgresql://user:s3cret@host"}, "DATABASE_URL"),
+    ({"DATABASE_URL": "postgresql://user:s3cret@host/name?ssl=disable&sslmode=require"}, "DATABASE_URL"),
+    ({"DATABASE_URL": "postgresql://user:x@s3cret@host/name"}, "DATABASE_URL"),
     ({"DATABASE_URL": "postgresql+psycopg://user:s3cret@host/name"}, "DATABASE_URL"),
     ({"DATABASE_URL": "postgresql+asyncpg://user:s3cret@host"}, "DATABASE_URL"),
     ({"DATABASE_URL": "postgresql+asyncpg://user:s3cret@host:port/name"}, "DATABASE_URL"),
-    ({"DATABASE_URL": "postgresql+asyncpg://user:s3cret@host/name?sslmode=require"}, "DATABASE_URL"),
     ({"DATABASE_URL": "postgresql+asyncpg://user:s3cret@host/name?ssl=bogus"}, "DATABASE_URL"),
     ({"DATABASE_POOL_SIZE": "1"}, "DATABASE_POOL_SIZE"),
     ({"DATABASE_STATEMENT_TIMEOUT": "0.0004"}, "DATABASE_STATEMENT_TIMEOUT"),
@@ -62,6 +63,53 @@ def test_refused_in_one_line(environment: dict[str, str], variable: str, monkeyp
     assert variable in str(refusal.value)
     assert "\n" not in str(refusal.value)
     assert "s3cret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "name", "read"),
+    [
+        ("LOG_LEVEL", "info", "log_level", "INFO"),
+        ("REGISTRATION", "Closed", "registration", "closed"),
+        ("LOG_FORMAT", "JSON", "log_format", "json"),
+        ("ENVIRONMENT", "DEVELOPMENT", "environment", "development"),
+    ],
+)
+def test_words_are_read_in_any_case(
+    variable: str, value: str, name: str, read: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert getattr(load(), name) == read
+
+
+@pytest.mark.parametrize(
+    ("url", "meant"),
+    [
+        ("postgres://user:s3cret@host/name", "postgresql+asyncpg://user:s3cret@host/name"),
+        ("postgresql://user@host:5433/name?sslmode=require", "postgresql+asyncpg://user@host:5433/name?ssl=require"),
+    ],
+)
+def test_databases_are_named_as_their_hosts_name_them(url: str, meant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    assert load().database == make_url(meant)
+
+
+def test_a_file_of_sqlite_needs_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "sqlite:////srv/x.db")
+    assert load().database == Path("/srv/x.db")
+
+
+def test_names_that_are_misspelt_in_the_env_file_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert misspelt() == {}
+    (tmp_path / ".env").write_text("JWT_SECERT=x\nPOSTGRES_PASSWORD=x\nhost=x\nDATA_DIRS=x\nPROT=1\n")
+    assert misspelt() == {"JWT_SECERT": "JWT_SECRET", "DATA_DIRS": "DATA_DIR", "PROT": "PORT"}
+
+
+def test_an_env_file_that_is_no_text_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_bytes(b"\xff\xfeA=1\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"^\.env is not UTF-8$"):
+        load()
 
 
 def test_secrets_may_be_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +157,10 @@ def a_loop(path: Path) -> None:
 
 
 UNUSABLE: list[tuple[Callable[[Path], Any], str]] = [
-    (lambda path: path.write_text("s3cret"), "JWT_SECRET must be at least 32 bytes"),
+    (
+        lambda path: path.write_text("s3cret"),
+        "JWT_SECRET must be at least 32 bytes, and so must each of several, which commas divide",
+    ),
     (lambda path: path.write_bytes(b"\xff" * 40), "JWT_SECRET: .*/jwt_secret is not UTF-8"),
     (a_folder, "JWT_SECRET: .*/jwt_secret: Is a directory"),
     (a_loop, "JWT_SECRET: .*/jwt_secret: Too many levels of symbolic links"),
@@ -164,4 +215,4 @@ def test_development_secret_is_private_and_stays(tmp_path: Path) -> None:
 def test_a_secret_that_was_cut_short_is_refused(tmp_path: Path) -> None:
     (tmp_path / "jwt-secret").write_text("")
     with pytest.raises(ConfigurationError):
-        AccessTokens(development_secret(tmp_path), issuer="i", audience="a", ttl=1)
+        AccessTokens([development_secret(tmp_path)], issuer="i", audience="a", ttl=1)

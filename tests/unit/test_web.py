@@ -1,11 +1,18 @@
-"""A dependency that `Route` would not call is refused when the application is built."""
+"""Dependencies that `Route` refuses when the application is built, requests that are cut off, and lost bodies."""
 
+import asyncio
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Annotated, Any
 
+import orjson
 import pytest
 from fastapi import APIRouter, Depends, Response
+from starlette.types import Message, Receive, Scope, Send
 
+from app.errors import BadRequest
+from app.web.body import StrictRequest
+from app.web.middleware import RequestMiddleware
 from app.web.route import Route
 
 
@@ -39,3 +46,74 @@ def test_what_is_not_a_synchronous_function_is_refused(call: Any) -> None:
 
     with pytest.raises(TypeError, match="not a synchronous function"):
         APIRouter(route_class=Route).get("/")(answer)
+
+
+class Hanging:
+    """An application that never ends by itself, and how it is asked."""
+
+    def __init__(self, *, draining: bool, started: bool = False) -> None:
+        self.sent: list[Message] = []
+        self._started = started
+        self.state = SimpleNamespace(health=SimpleNamespace(draining=draining))
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        if self._started:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        await asyncio.sleep(60)
+
+    async def _send(self, message: Message) -> None:
+        self.sent.append(message)
+
+    async def cut_off(self) -> None:
+        """Begin a request, and cancel it as uvicorn does at the end of a shutdown."""
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "raw_path": b"/",
+            "headers": [(b"host", b"a")],
+            "client": None,
+            "app": self,
+        }
+        task = asyncio.create_task(RequestMiddleware(self)(scope, self._receive, self._send))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await task
+
+    async def _receive(self) -> Message:
+        return {"type": "http.disconnect"}
+
+
+async def test_a_request_that_a_shutdown_cuts_off_is_answered_with_a_problem() -> None:
+    app = Hanging(draining=True)
+    await app.cut_off()
+    start, body = app.sent
+    assert start["status"] == 503
+    assert (b"content-type", b"application/problem+json") in start["headers"]
+    assert orjson.loads(body["body"])["code"] == "shutting-down"
+
+
+async def test_an_answer_that_a_shutdown_cuts_off_stays_incomplete() -> None:
+    app = Hanging(draining=True, started=True)
+    await app.cut_off()
+    assert [message["type"] for message in app.sent] == ["http.response.start"]
+
+
+async def test_any_other_cancellation_is_none_of_the_middleware_s() -> None:
+    app = Hanging(draining=False)
+    with pytest.raises(asyncio.CancelledError):
+        await app.cut_off()
+    assert app.sent == []
+
+
+@pytest.mark.parametrize("sent", [b"", b"{}"])
+async def test_a_body_that_was_lost_on_the_way_is_not_an_empty_one(sent: bytes) -> None:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": sent, "more_body": False}
+
+    async def send(_: Message) -> None:
+        raise AssertionError
+
+    scope = {"type": "http", "headers": [(b"content-length", b"5")]}
+    request = StrictRequest(scope, receive, send, max_body=100)
+    with pytest.raises(BadRequest):
+        await request.body()

@@ -1,58 +1,60 @@
-"""From settings to running services: the only module that names concrete adapters."""
+"""From settings to running services."""
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily
-from sqlalchemy import URL, Connection
+from sqlalchemy import URL
 
-from app import idempotency
+from app.accounts.service import Accounts
+from app.auth.attempts import Attempts
 from app.auth.passwords import PasswordHasher
-from app.auth.service import AuthService, forget_expired as forget_expired_logins
+from app.auth.service import AuthService
 from app.auth.tokens import AccessTokens, development_secret
 from app.database import Database
-from app.database.sqlite import SqliteDatabase
-from app.documents import repository as documents
 from app.documents.service import DocumentService
-from app.documents.uploads import UploadService, expire_uploads
-from app.errors import ConfigurationError
-from app.files import repository as files
-from app.files.claim import REFRESH, Claim
+from app.documents.uploads import UploadService
+from app.errors import ConfigurationError, StorageUnavailable
+from app.files.claim import Claim
+from app.files.downloads import Downloads
 from app.files.orphans import Orphans
 from app.files.receive import Receiver
+from app.files.removal import Removal
 from app.files.signed_urls import OwnUrls
 from app.jobs import repository as jobs
-from app.jobs.dispatch.base import Dispatcher, Puller
-from app.jobs.dispatch.broker import BrokerDispatcher
-from app.jobs.dispatch.in_process import InProcessDispatcher
+from app.jobs.dispatch.base import Dispatcher
 from app.jobs.kinds import Kind
-from app.jobs.rescuer import UNSERVED_SECONDS, Rescuer
+from app.jobs.rescuer import Rescuer
 from app.jobs.runner import Runner
 from app.jobs.watch import JobWatch
+from app.limiter import Usage
+from app.processing import results
+from app.processing.acceptance import Acceptance
+from app.processing.answers import Answers
+from app.processing.batch import Batches
 from app.processing.kind import ProcessKind
+from app.processing.output import Outputs
 from app.processing.service import ProcessingService
-from app.processors.base import Processor
-from app.processors.simulated import SimulatedProcessor
-from app.processors.text import TextProcessor
+from app.processors import sandbox
+from app.quotas import Quotas
+from app.quotas.reserve import Reserve
 from app.settings import Settings
 from app.settings.storage import Bucket
 from app.storage.base import Storage
-from app.storage.local import LocalStorage
 from app.telemetry import context, faults
 from app.telemetry.loop import LoopWatch
-from app.telemetry.metrics import gauge_by
 from app.transfer import Transfer
-from app.upkeep import Chore, Upkeep
+from app.upkeep import Upkeep
+from app.web.rates import Rates
+from app.wiring import adapters, gauges
+from app.wiring.chores import chores
 
 OPERATOR_STATEMENT_TIMEOUT = 600.0  # seconds that a statement may take where nobody waits for an answer
-
-PROCESSORS: tuple[Processor[Any], ...] = (SimulatedProcessor(), TextProcessor())
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +65,16 @@ class Services:
     db: Database
     storage: Storage
     hasher: PasswordHasher
+    receiver: Receiver
+    downloads: Downloads
     auth: AuthService
+    accounts: Accounts
     documents: DocumentService
     uploads: UploadService
+    rates: Rates
     processing: ProcessingService
+    batches: Batches
+    answers: Answers
     dispatcher: Dispatcher
     kinds: Mapping[str, Kind]
     runner: Runner
@@ -75,6 +83,7 @@ class Services:
     orphans: Orphans
     upkeep: Upkeep
     watch: JobWatch
+    reserve: Reserve
 
     @property
     def checks(self) -> dict[str, Callable[[], Awaitable[None]]]:
@@ -85,15 +94,31 @@ class Services:
     def alarms(self) -> dict[str, Callable[[], str | None]]:
         """What an operator should look into. An alarm returns None when all is well."""
         return {
+            "limits": self.rates.alarm,
             "broker": lambda: self.dispatcher.alarm,
+            "disk": self.reserve.alarm,
             "queues": lambda: self.rescuer.alarm,
+            "results": lambda: adapters.simulated(self.settings),
+            "sandbox": sandbox.missing,
             "storage": self.claim.alarm,
             "upkeep": self.upkeep.alarm,
         }
 
+    @property
+    def usages(self) -> dict[str, Callable[[], Usage]]:
+        """How much is in use of what requests and jobs wait for."""
+        return {
+            "jobs": lambda: self.runner.usage,
+            "uploads": lambda: self.receiver.usage,
+            "downloads": lambda: self.downloads.usage,
+        }
+
     async def gauges(self) -> list[GaugeMetricFamily]:
-        """Read the gauges from the database."""
-        return await self.db.read(partial(_gauges, queues=self.runner.queues))
+        """Read the gauges from the database and the disks."""
+        folders = {"data": self.settings.data_dir}
+        if isinstance(self.settings.storage, Path):
+            folders["files"] = self.settings.storage
+        return await gauges.read(self.db, self.runner.queues, folders)
 
     async def open(self, *, dispatching: bool = True, claiming: bool = True) -> None:
         """Connect to everything, in the running event loop, and migrate. A failure disconnects again.
@@ -117,17 +142,24 @@ class Services:
         context.actor.set(context.worker())
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(LoopWatch(self.runner.describe).run())
+            tasks.create_task(gauges.sample(self.usages, self.alarms))
             tasks.create_task(self.runner.run())
             tasks.create_task(self.rescuer.run())
             tasks.create_task(self.upkeep.run())
             tasks.create_task(self.watch.run())
             tasks.create_task(self.dispatcher.run())
+            tasks.create_task(self.reserve.run())
 
-    async def drain(self, seconds: float) -> None:
-        """First thing on SIGTERM: claim no more, let jobs end within `seconds` or give them back."""
-        self.watch.close()
+    async def drain(self, seconds: float, delay: float = 0) -> None:
+        """First thing on SIGTERM: claim no more, let jobs end within `seconds` or give them back.
+
+        Takes `delay` seconds at least, and answers requests that wait for a job only then.
+        """
         self.dispatcher.stop()
-        await self.runner.drain(seconds)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.runner.drain(seconds))
+            await asyncio.sleep(delay)
+            self.watch.close()
 
     async def close(self) -> None:
         """Close all connections. Call it last, after `run` was cancelled."""
@@ -135,6 +167,7 @@ class Services:
         await self.dispatcher.close()
         await self.claim.end()
         self.hasher.close()
+        self.receiver.close()
         await self.storage.close()
         await self.db.close()
 
@@ -142,16 +175,24 @@ class Services:
 def build(settings: Settings, *, worker: bool = False) -> Services:
     """Connect the parts that the settings ask for, in a server process or in a worker."""
     _prepare_process(settings)
-    db = _database(settings)
-    storage = _storage(settings)
-    processors = {processor.name: processor for processor in PROCESSORS}
-    receiver = Receiver(storage, settings)
+    db = adapters.database(settings)
+    storage = adapters.storage(settings)
+    processors = adapters.offered(settings)
+    reserve = adapters.reserve(settings)
+    receiver = Receiver(storage, reserve, settings)
+    downloads = Downloads(settings.download_slots)
     claim = Claim(db, storage)
+    removal = Removal(storage, claim)
     orphans = Orphans(db, storage, claim, settings.orphan_grace_seconds)
-    upkeep = Upkeep(db, _chores(db, claim, orphans, settings))
-    secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else development_secret(settings.data_dir)
+    upkeep = Upkeep(db, chores(db, claim, orphans, settings))
+    secrets = settings.jwt_secrets or [development_secret(settings.data_dir)]
     hasher = PasswordHasher()
     watch = JobWatch(db)
+    quotas = Quotas(jobs.live_count, reserve, settings)
+    tokens = AccessTokens(
+        secrets, issuer=settings.jwt_issuer, audience=settings.jwt_audience, ttl=settings.access_token_ttl
+    )
+    auth = AuthService(db, hasher, tokens, Attempts(secrets[0]), quotas=quotas, settings=settings)
     lease = settings.lease_seconds
     kinds = {
         kind.name: kind
@@ -159,23 +200,42 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
             ProcessKind(
                 storage,
                 processors,
+                Outputs(db, storage, removal),
                 timeout=settings.job_timeout,
                 max_result_bytes=settings.max_result_bytes,
+                orphan_grace=settings.orphan_grace_seconds,
             ),
         )
     }
     capacity = settings.job_concurrency if worker or settings.broker_url is None else 0
     runner = Runner(db, list(kinds.values()), watch, capacity=capacity, lease=lease)
-    dispatcher = _dispatcher(settings, runner)
+    dispatcher = adapters.dispatcher(settings, runner)
+    acceptance = Acceptance(processors, dispatcher.send, quotas, runner.turns, settings)
     return Services(
         settings=settings,
         db=db,
         storage=storage,
         hasher=hasher,
-        auth=AuthService(db, hasher, _access_tokens(settings, secret), settings),
-        documents=DocumentService(db, storage, receiver, claim, settings),
-        uploads=UploadService(db, storage, receiver, OwnUrls(secret), settings),
-        processing=ProcessingService(db, kinds, processors, watch, dispatcher.send, settings),
+        receiver=receiver,
+        downloads=downloads,
+        auth=auth,
+        accounts=Accounts(db, auth, kinds, orphans, quotas),
+        documents=DocumentService(
+            db,
+            storage,
+            receiver,
+            removal,
+            downloads,
+            quotas=quotas,
+            settings=settings,
+            more_files=results.keys,
+            job_for=acceptance.job_for,
+        ),
+        uploads=UploadService(db, storage, receiver, OwnUrls(secrets), quotas, settings),
+        processing=ProcessingService(db, kinds, processors, acceptance, watch, quotas=quotas, settings=settings),
+        batches=Batches(db, acceptance, quotas, settings),
+        answers=Answers(storage, downloads),
+        rates=adapters.rates(settings),
         dispatcher=dispatcher,
         kinds=kinds,
         runner=runner,
@@ -184,18 +244,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         orphans=orphans,
         upkeep=upkeep,
         watch=watch,
-    )
-
-
-def _chores(db: Database, claim: Claim, orphans: Orphans, settings: Settings) -> tuple[Chore, ...]:
-    often, grace = settings.lease_seconds / 2, settings.orphan_grace_seconds
-    return (
-        Chore("mark", REFRESH, claim.refresh),
-        Chore("idempotency-keys", often, partial(idempotency.forget_expired, db)),
-        Chore("logins", often, partial(forget_expired_logins, db)),
-        Chore("uploads", often, partial(expire_uploads, db, orphans, grace=grace)),
-        Chore("discarded-files", grace, partial(files.forget_discarded, db, grace), shared=True),
-        Chore("orphan-files", grace, orphans.sweep, shared=True),
+        reserve=reserve,
     )
 
 
@@ -208,10 +257,10 @@ def build_transfer(source: Settings, target: Settings, *, rows: bool, files: boo
     if files:
         _refuse_pointless("STORAGE_URL", source.storage, target.storage)
     return Transfer(
-        target_db=_database(target, statement_timeout=OPERATOR_STATEMENT_TIMEOUT),
-        source_db=_database(source, statement_timeout=OPERATOR_STATEMENT_TIMEOUT) if rows else None,
-        source_storage=_storage(source) if files else None,
-        target_storage=_storage(target) if files else None,
+        target_db=adapters.database(target, statement_timeout=OPERATOR_STATEMENT_TIMEOUT),
+        source_db=adapters.database(source, statement_timeout=OPERATOR_STATEMENT_TIMEOUT) if rows else None,
+        source_storage=adapters.storage(source) if files else None,
+        target_storage=adapters.storage(target) if files else None,
     )
 
 
@@ -221,54 +270,12 @@ async def preflight(settings: Settings) -> None:
     Raises ConfigurationError, DatabaseUnavailable, StorageFull.
     """
     services = build(settings)
-    await services.open()
-    await services.close()
-
-
-def _gauges(conn: Connection, queues: Sequence[str]) -> list[GaugeMetricFamily]:
-    states, oldest = jobs.counts(conn)
-    unserved = jobs.unserved(conn, queues, UNSERVED_SECONDS)
-    return [
-        gauge_by("status", "documents", "Documents by status.", documents.counts(conn)),
-        gauge_by("state", "jobs", "Jobs by state.", states),
-        GaugeMetricFamily("jobs_oldest_queued_seconds", "Age of the oldest job that is due and queued.", oldest),
-        gauge_by("queue", "jobs_unserved", "Due jobs in queues that this process cannot serve.", unserved),
-    ]
-
-
-def _dispatcher(settings: Settings, puller: Puller) -> Dispatcher:
-    return BrokerDispatcher(settings.broker_url, puller) if settings.broker_url else InProcessDispatcher(puller)
-
-
-def _storage(settings: Settings) -> Storage:
-    if isinstance(settings.storage, Path):
-        with _writable("STORAGE_URL"):
-            return LocalStorage(settings.storage)
-    from app.storage.s3 import S3Storage  # noqa: PLC0415 - the SDK takes half a second to import
-
-    return S3Storage(settings.storage, copies=settings.data_dir / "copies", longest=settings.upload_max_seconds)
-
-
-def _database(settings: Settings, *, statement_timeout: float | None = None) -> Database:
-    if isinstance(settings.database, Path):
-        with _writable("DATABASE_URL"):
-            return SqliteDatabase(settings.database)
-    from app.database.postgresql import PostgresqlDatabase  # noqa: PLC0415 - its driver takes 50 ms to import
-
-    return PostgresqlDatabase(
-        settings.database.render_as_string(hide_password=False),
-        pool_size=settings.database_pool_size,
-        statement_timeout=statement_timeout or settings.database_statement_timeout,
-    )
-
-
-@contextmanager
-def _writable(variable: str) -> Iterator[None]:
-    """Turn an OSError into a ConfigurationError that names the variable."""
+    await services.open(claiming=False)
     try:
-        yield
-    except OSError as error:
-        raise ConfigurationError(f"{variable}: {error.filename}: {error.strerror}") from None
+        with suppress(StorageUnavailable):
+            await services.claim.check()
+    finally:
+        await services.close()
 
 
 def _refuse_pointless(variable: str, source: Path | Bucket | URL, target: Path | Bucket | URL) -> None:
@@ -281,12 +288,10 @@ def _refuse_pointless(variable: str, source: Path | Bucket | URL, target: Path |
 
 def _prepare_process(settings: Settings) -> None:
     os.umask(0o077)  # what users store is no other account's to read
+    # A thread that commits gives way at each statement. While others keep the event loop busy, it would then wait for
+    # Python's default of 5 ms each time: a log-in took 2.5 times as long, an upload twice.
+    sys.setswitchinterval(0.0005)
+    sandbox.hide_process()
     if settings.fault:
         point, _, nth = settings.fault.partition(":")
         faults.arm(point, int(nth))
-
-
-def _access_tokens(settings: Settings, secret: str) -> AccessTokens:
-    return AccessTokens(
-        secret, issuer=settings.jwt_issuer, audience=settings.jwt_audience, ttl=settings.access_token_ttl
-    )

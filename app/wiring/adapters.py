@@ -1,0 +1,108 @@
+"""The adapters and processors that the settings ask for. No other module names one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from inspect import iscoroutinefunction
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from app.database import Database
+from app.database.sqlite import SqliteDatabase
+from app.errors import ConfigurationError
+from app.jobs.dispatch.base import Dispatcher, Puller
+from app.jobs.dispatch.broker import BrokerDispatcher
+from app.jobs.dispatch.in_process import InProcessDispatcher
+from app.processors.base import Processor
+from app.processors.simulated import SimulatedProcessor
+from app.processors.text.processor import TextProcessor
+from app.quotas.reserve import Reserve
+from app.settings import Settings
+from app.storage.base import Storage
+from app.storage.local import LocalStorage
+from app.web.rates import Rates
+
+
+def available(settings: Settings) -> tuple[Processor[Any], ...]:
+    """The processors that there are."""
+    return SimulatedProcessor(), TextProcessor(max_characters=settings.text_max_characters)
+
+
+def offered(settings: Settings) -> dict[str, Processor[Any]]:
+    """The processors that PROCESSORS names, by name, the default one first. Raises ConfigurationError."""
+    known = {processor.name: _checked(processor) for processor in available(settings)}
+    if len(known) < len(available(settings)):
+        raise ConfigurationError("two processors have the same name")
+    names = [name.strip() for name in settings.processors.split(",")] if settings.processors else list(known)
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigurationError(f"PROCESSORS: there is no processor {unknown[0]}; there are {', '.join(known)}")
+    return {name: known[name] for name in names}
+
+
+def _checked(processor: Processor[Any]) -> Processor[Any]:
+    """The processor. Raises ConfigurationError for one on which every job would fail."""
+    if not iscoroutinefunction(processor.run):
+        raise ConfigurationError(f"the processor {processor.name}: its run is no `async def`")
+    try:
+        processor.params()
+    except ValidationError:
+        raise ConfigurationError(f"the processor {processor.name}: a param has no default") from None
+    return processor
+
+
+def simulated(settings: Settings) -> str | None:
+    """The alarm of a production server whose operator has chosen no processor."""
+    if settings.environment == "production" and not settings.processors:
+        return "PROCESSORS is not set: the default processor only simulates work, and so are its results"
+    return None
+
+
+def dispatcher(settings: Settings, puller: Puller) -> Dispatcher:
+    return BrokerDispatcher(settings.broker_url, puller) if settings.broker_url else InProcessDispatcher(puller)
+
+
+def reserve(settings: Settings) -> Reserve:
+    """For the disks of SQLite and of the files; servers of databases and buckets have their own."""
+    database, storage = settings.database, settings.storage
+    folders = [database.parent] if isinstance(database, Path) else []
+    return Reserve(folders + ([storage] if isinstance(storage, Path) else []), settings.reserve_bytes)
+
+
+def storage(settings: Settings) -> Storage:
+    if isinstance(settings.storage, Path):
+        with _writable("STORAGE_URL" if settings.storage_url else "DATA_DIR"):
+            return LocalStorage(settings.storage)
+    from app.storage.s3 import S3Storage  # noqa: PLC0415 - the SDK takes half a second to import
+
+    return S3Storage(settings.storage, copies=settings.data_dir / "copies", longest=settings.upload_max_seconds)
+
+
+def database(settings: Settings, *, statement_timeout: float | None = None) -> Database:
+    if isinstance(settings.database, Path):
+        with _writable("DATABASE_URL" if settings.database_url else "DATA_DIR"):
+            database = SqliteDatabase(settings.database)
+            if settings.database.exists():
+                settings.database.open("r+b").close()  # another user's, perhaps: SQLite would not say which file
+            return database
+    from app.database.postgresql import PostgresqlDatabase  # noqa: PLC0415 - its driver takes 50 ms to import
+
+    return PostgresqlDatabase(
+        settings.database.render_as_string(hide_password=False),
+        pool_size=settings.database_pool_size,
+        statement_timeout=statement_timeout or settings.database_statement_timeout,
+    )
+
+
+@contextmanager
+def _writable(variable: str) -> Iterator[None]:
+    """Turn an OSError into a ConfigurationError that names the variable."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(f"{variable}: {error.filename}: {error.strerror}") from None
+
+
+def rates(settings: Settings) -> Rates:
+    url = settings.limits_url.get_secret_value() if settings.limits_url else None
+    return Rates(account=settings.rate_limit, address=settings.rate_limit_anonymous, url=url)

@@ -1,0 +1,36 @@
+"""The maintenance that every process does: see `app/upkeep.py`."""
+
+from functools import partial
+
+from app import idempotency
+from app.auth import attempts
+from app.auth.sessions import forget_expired as forget_expired_sessions
+from app.database import Database
+from app.documents.search import INDEX_INTERVAL, index_documents
+from app.documents.uploads import expire_uploads
+from app.files import repository as files
+from app.files.claim import REFRESH, Claim
+from app.files.orphans import Orphans
+from app.settings import Settings
+from app.upkeep import Chore
+
+HOUR = 3600.0  # seconds
+KEYS = 10_000  # Idempotency-Keys of one account that are remembered
+
+
+def chores(db: Database, claim: Claim, orphans: Orphans, settings: Settings) -> list[Chore]:
+    often, grace = settings.lease_seconds / 2, settings.orphan_grace_seconds
+    found = [
+        Chore("mark", REFRESH, claim.refresh),
+        Chore("idempotency-keys", often, partial(idempotency.forget_expired, db)),
+        Chore("login-attempts", often, partial(attempts.forget_expired, db)),
+        Chore("many-idempotency-keys", HOUR, partial(idempotency.forget_beyond_limit, db, KEYS), shared=True),
+        Chore("logins", often, partial(forget_expired_sessions, db, settings.access_token_ttl)),
+        Chore("uploads", often, partial(expire_uploads, db, orphans, grace=grace)),
+        Chore("search-index", INDEX_INTERVAL, partial(index_documents, db)),
+        Chore("discarded-files", grace, partial(files.forget_discarded, db, grace), shared=True),
+        Chore("orphan-files", grace, orphans.sweep, shared=True),
+    ]
+    if settings.events_ttl:
+        found.append(Chore("events", grace, partial(claim.forget_events, settings.events_ttl), shared=True))
+    return found
