@@ -30,4 +30,7 @@ EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python", "-c", "import os, urllib.request as u; \
     u.build_opener(u.ProxyHandler({})).open(f'http://127.0.0.1:{os.environ[\"PORT\"]}/livez')"]
 STOPSIGNAL SIGTERM
+# The kernel drops a signal that the first process of a container has no handler for. So it is held back until Python has
+# begun and installed one.
+ENTRYPOINT ["env", "--block-signal=TERM,INT"]
 CMD ["python", "-m", "app", "serve"]
