@@ -1,7 +1,7 @@
 # Any Python from 3.11 on: make run PYTHON=python3.13
 PYTHON ?= python3
 
-# Podman's will do as well: make up COMPOSE=podman-compose
+# Or, with Podman 5: make up COMPOSE=podman-compose
 COMPOSE ?= docker compose
 export BUILDAH_FORMAT := docker  # Podman's own format of images knows no health checks
 
@@ -15,10 +15,10 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 \
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo up down test torture mutants bench growth soak measure lint lock clean
+.PHONY: help install run demo up down test torture mutants clients bench growth soak measure recall attacks migrations lint lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 install: .venv/installed ## Make .venv and install the pinned dependencies into it
 
@@ -45,6 +45,9 @@ torture: .venv/installed-tests ## Run what proves the promise again, for an hour
 mutants: .venv/installed-tests ## Remove each guard that the promise rests on, and see the tests fail
 	.venv/bin/python -m tests.mutants
 
+clients: .venv/installed-clients ## Generate clients in Python and TypeScript, and do the main job with each
+	.venv/bin/python -m tests.clients
+
 bench: .venv/installed-benchmarks ## Measure against a textbook app and the machine's limit; ARGS="--only upload"
 	.venv/bin/python -m tests.benchmarks $(ARGS)
 
@@ -57,6 +60,15 @@ soak: .venv/installed-tests ## Ten minutes of mixed traffic at 80 % of capacity;
 measure: .venv/installed-tests ## Count lines, names and calls against their limits; ARGS="--calls upload" lists the calls
 	.venv/bin/python -m tests.benchmarks.measure $(ARGS)
 
+recall: .venv/installed-tests ## Compare texts with those of pdftotext and pandoc; FILES=folder
+	.venv/bin/python -m tests.benchmarks.recall $(FILES)
+
+attacks: .venv/installed-tests ## Measure what attacks cost another account; ARGS="hold logins" chooses
+	.venv/bin/python -m tests.benchmarks.attacks $(ARGS)
+
+migrations: .venv/installed-tests ## Measure how long writes wait for migrations of 1,000,000 documents on PostgreSQL
+	.venv/bin/python -m tests.benchmarks.migrations
+
 lint: .venv/installed-tests ## Check style, formatting and types
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
@@ -67,7 +79,11 @@ lock: $(UV) ## Pin what the *.in files ask for; ARGS=--upgrade takes newer relea
 	$(COMPILE) $(ARGS) tests/requirements.in --output-file tests/requirements.txt
 	$(COMPILE) $(ARGS) tests/ministack.in --output-file tests/ministack.txt
 	$(COMPILE) $(ARGS) tests/benchmarks/requirements.in --output-file tests/benchmarks/requirements.txt
+	$(COMPILE) $(ARGS) tests/clients/requirements.in --output-file tests/clients/requirements.txt
 	$(COMPILE) $(ARGS) .ci/requirements.in --output-file .ci/requirements.txt
+
+.env.example: .venv/installed app/settings/__init__.py
+	.venv/bin/python -m tests.support.env_example > $@
 
 clean: ## Remove what the other targets made, but not var/: that is data
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -80,6 +96,7 @@ clean: ## Remove what the other targets made, but not var/: that is data
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo 'Python lacks its venv module. On Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
 	$(PYTHON) -m venv --clear .venv
+	@echo "Installing $$(grep -c == requirements.txt) packages into .venv. This takes about a minute."
 	$(PIP_INSTALL) --requirement requirements.txt
 	@touch $@
 
@@ -91,6 +108,12 @@ clean: ## Remove what the other targets made, but not var/: that is data
 
 .venv/installed-benchmarks: .venv/installed-tests tests/benchmarks/requirements.txt
 	$(PIP_INSTALL) --requirement tests/benchmarks/requirements.txt
+	@touch $@
+
+.venv/installed-clients: .venv/installed-tests tests/clients/requirements.txt
+	$(PYTHON) -m venv --clear --without-pip .venv/clients
+	.venv/bin/pip --python .venv/clients/bin/python install --quiet --disable-pip-version-check --no-compile \
+		--require-hashes --requirement tests/clients/requirements.txt
 	@touch $@
 
 $(UV):

@@ -34,6 +34,27 @@ class Mutant(NamedTuple):
 
 MUTANTS = (
     Mutant(
+        "the files that a parser's process is kept from",
+        "app.processors.sandbox:confine",
+        "landlock.restrict([*readable, *_installed()])",
+        "pass",
+        ("tests/unit/test_sandbox.py",),
+    ),
+    Mutant(
+        "the system calls that a parser's process is refused",
+        "app.processors.sandbox:confine",
+        "seccomp.restrict()",
+        "pass",
+        ("tests/flows/test_sandbox.py",),
+    ),
+    Mutant(
+        "the server's environment, which other processes cannot read",
+        "app.wiring:_prepare_process",
+        "sandbox.hide_process()",
+        "pass",
+        ("tests/flows/test_sandbox.py",),
+    ),
+    Mutant(
         "the fence in finish",
         "app.jobs.transitions:_HELD_BY_CLAIM",
         'jobs.c.fence == bindparam("claim")',
@@ -84,8 +105,8 @@ MUTANTS = (
     ),
     Mutant(
         "the document in the signature of an upload URL",
-        "app.files.signed_urls:OwnUrls._signature",
-        'f"PUT {key} {expires}"',
+        "app.files.signed_urls:_signature",
+        'f"PUT {name} {expires}"',
         'f"PUT {expires}"',
         ("tests/api/test_direct_uploads.py",),
     ),
@@ -120,11 +141,8 @@ MUTANTS = (
     Mutant(
         "the authorisation of a replay",
         "app.processing.service:ProcessingService.process",
-        "document = owned(conn, principal.owner_id, document_id)\n"
-        "answer = idempotency.once(conn, keyed, lambda conn: self._accept(conn, document, wanted, job_id, "
-        "force=request.force))\n",
-        "answer = idempotency.once(conn, keyed, lambda conn: self._accept(conn, "
-        "owned(conn, principal.owner_id, document_id), wanted, job_id, force=request.force))\npass\n",
+        "owned(conn, principal.owner_id, document_id)",
+        "documents.get(conn, principal.owner_id, document_id)",
         ("tests/api/test_processing.py",),
     ),
     Mutant(
@@ -150,24 +168,52 @@ MUTANTS = (
     ),
     Mutant(
         "a process pulls only from the queues that it serves",
-        "app.jobs.transitions:_due",
-        "jobs.c.queue == name",
+        "app.jobs.claims:_is_queued",
+        "jobs.c.queue == literal(queue, jobs.c.queue.type)",
         "",
         ("tests/flows/test_processors_of_others.py",),
     ),
     Mutant(
         "a process claims no more than it has capacity for",
-        "app.jobs.transitions:_claiming",
-        'bindparam("limit", type_=Integer)',
-        "1000",
-        ("tests/flows/test_pull.py",),
+        "app.jobs.capacity:_Pool.admits",
+        "self.free > 0",
+        "True",
+        ("tests/unit/test_capacity.py",),
     ),
     Mutant(
         "a job is not claimed before it is due",
-        "app.jobs.transitions:_due",
+        "app.jobs.turns:is_waiting",
         "jobs.c.run_at <= now()",
         "",
         ("tests/flows/test_pull.py", "tests/flows/test_state_machine.py"),
+    ),
+    Mutant(
+        "an owner's jobs come one after the other",
+        "app.jobs.turns:NEXT_TURN",
+        "_AFTER_OWN",
+        "",
+        ("tests/flows/test_fair_queue.py",),
+    ),
+    Mutant(
+        "an owner leaves a part of the capacity to others",
+        "app.jobs.capacity:_Pool.admits",
+        "self.free > self._share",
+        "True",
+        ("tests/unit/test_capacity.py", "tests/flows/test_fair_queue.py"),
+    ),
+    Mutant(
+        "those who get no more are passed over",
+        "app.jobs.claims:_first",
+        "_is_admitted(number, refused)",
+        "",
+        ("tests/flows/test_fair_queue.py",),
+    ),
+    Mutant(
+        "what is begun counts against a share",
+        "app.jobs.runner:Runner.pull",
+        "running",
+        "[]",
+        ("tests/flows/test_fair_queue.py",),
     ),
     Mutant(
         "a worker follows the wake-up that the broker does not take",
@@ -196,6 +242,41 @@ MUTANTS = (
         "noack=True",
         "noack=False",
         ("tests/contracts/test_dispatch.py",),
+    ),
+    Mutant(
+        "an access token ends with its session",
+        "app.auth.sessions:_AUTHENTICATED",
+        "_ALIVE",
+        "",
+        ("tests/api/test_sessions.py",),
+    ),
+    Mutant(
+        "a refresh token has one child",
+        "app.auth.sessions:rotate",
+        "func.coalesce(refresh_tokens.c.child_seed, new_child_seed())",
+        "new_child_seed()",
+        ("tests/api/test_sessions.py",),
+    ),
+    Mutant(
+        "a refresh token whose child was rotated is reuse",
+        "app.auth.sessions:rotate",
+        "~child_rotated.exists()",
+        "",
+        ("tests/api/test_sessions.py",),
+    ),
+    Mutant(
+        "no session begins with a password that was changed meanwhile",
+        "app.auth.service:_is_still",
+        "table.c.password_hash == password_hash",
+        "",
+        ("tests/api/test_sessions.py",),
+    ),
+    Mutant(
+        "the upload URLs of a disabled account end",
+        "app.documents.repository:announced",
+        "users.c.active",
+        "",
+        ("tests/api/test_accounts.py",),
     ),
     Mutant(
         "the second look of a transfer",

@@ -12,10 +12,11 @@ import pytest
 from sqlalchemy import make_url
 
 from app.settings import Settings
-from tests.support import databases
+from tests.support import databases, env_example
 from tests.support.invariants import Ledger
 from tests.support.server import Server
 from tests.support.user import User
+from tests.support.zygote import run
 
 ROOT = Path(__file__).parent.parent
 BASH = shutil.which("bash") or "bash"
@@ -35,7 +36,7 @@ def typed(script: str, cwd: Path, **environment: str) -> str:
     env = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), **environment}
     command = [BASH, "-euc", script]
     done = subprocess.run(command, cwd=cwd, env=env, check=False, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, [line for line in done.stderr.splitlines() if "[info " not in line]) == (0, [])
     return done.stdout
 
 
@@ -46,15 +47,37 @@ def test_every_setting_is_documented_with_its_default(name: str) -> None:
     assert f"| `{name.upper()}` | {default} | {field.description} |" in OPERATIONS.read_text()
 
 
+def test_the_example_of_env_has_every_setting() -> None:
+    assert (ROOT / ".env.example").read_text() == env_example.text(), "make .env.example"
+
+
 @pytest.mark.skipif(not shutil.which("curl"), reason="the README's example is written for curl")
 def test_the_main_job_in_curl(tmp_path: Path) -> None:
-    (main,), (direct,) = (scripts(README, each) for each in ("## The main job", "### Large files: direct uploads"))
+    headings = ("## The main job", "### Every day", "### Large files: direct uploads")
+    (main,), (daily,), (direct,) = (scripts(README, each) for each in headings)
     with Server(tmp_path / "var") as server:
-        told = typed((main + direct).replace("http://127.0.0.1:8000", server.url), ROOT)
+        told = typed((main + daily + direct).replace("http://127.0.0.1:8000", server.url), ROOT)
     assert '"state":"SUCCEEDED"' in told
     assert '"processor":"text"' in told
     assert '"job.succeeded"' in told
+    assert '"total":1' in told
+    assert '"skipped":[]' in told
     assert '"status":"UPLOADED"' in told.splitlines()[-1]
+
+
+def test_what_the_operator_types_for_accounts(tmp_path: Path) -> None:
+    [commands] = scripts(OPERATIONS, "## Accounts")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "DATA_DIR": str(tmp_path / "var"),
+        **databases.settings(tmp_path / "var"),
+    }
+    for line in commands.splitlines():
+        typed = re.fullmatch(r"(?:echo '(.*)' \| )?python -m app (.*)", line)
+        assert typed, line
+        done = run(*typed[2].split(), stdin=typed[1] or "", **environment)
+        assert (done.returncode, "error" in done.stderr, bool(done.stdout)) == (0, False, True)
+    assert done.stdout == "ada@example.com is erased; documents deleted: 0.\n"
 
 
 @pytest.mark.parametrize("page", [README, OPERATIONS], ids=lambda page: page.name)

@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 
 from app import wiring
 from app.database import metadata
+from app.documents import search
 from tests.support.factories import DOCX_TYPE, PDF_TYPE
 
 assert wiring  # imports every module that defines a table
@@ -45,6 +46,10 @@ def fill(engine: Engine, owner: str, numbers: range) -> None:
                 _add(rows, owner, number)
             for table, values in rows.items():
                 _insert(engine, table, values)
+    indexed = search.BATCH
+    while indexed == search.BATCH:
+        with engine.begin() as conn:
+            indexed = search.index_batch(conn)
     if engine.dialect.name == "postgresql":
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
             conn.exec_driver_sql("VACUUM ANALYZE")

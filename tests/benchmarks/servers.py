@@ -108,13 +108,14 @@ def running(kind: str, folder: Path | None = None, **settings: str) -> Iterator[
 def _launch(kind: str, folder: Path, settings: dict[str, str]) -> Server:
     port = free_port()
     command = {
-        "product": ("-m", "app", "serve"),
+        "product": ("-m", "tests.support.visible", "serve"),
         "textbook": (*UVICORN, str(port), "tests.benchmarks.textbook:app"),
         "limit": (*UVICORN, str(port), "tests.benchmarks.limit:app"),
     }[kind]
     environment = {
         "PATH": os.environ["PATH"],
         "ENVIRONMENT": "production",
+        "REGISTRATION": "open",
         "JWT_SECRET": "a secret of at least thirty-two bytes",
         "DATA_DIR": str(folder),
         "PORT": str(port),

@@ -17,6 +17,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 OUTSIDE_CORE = (
     "cli.py",
     "database/postgresql.py",
+    "database/sessions.py",
     "demo.py",
     "jobs/dispatch/broker/",
     "migrations/",

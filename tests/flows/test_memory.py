@@ -1,13 +1,18 @@
 """What a file of any size costs: the same memory."""
 
 import hashlib
+import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
+
+import pytest
 
 from tests.support.factories import pdf
 from tests.support.server import Server
 from tests.support.user import User
+from tests.support.victim import memory
 
 T = TypeVar("T")
 
@@ -71,7 +76,8 @@ def peak_during(server: Server, act: Callable[[], T]) -> tuple[int, T]:
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    with Server(tmp_path / "var", {"MAX_UPLOAD_BYTES": str(2 * LARGE * MEGABYTE)}) as server:
+    settings = {"MAX_UPLOAD_BYTES": str(2 * LARGE * MEGABYTE)}
+    with Server(tmp_path / "var", settings, module="tests.support.visible") as server:
         user = server.register()
         download(user, upload(user, PdfOf(20 * 1024)))
         small, document_id = peak_during(server, lambda: upload(user, PdfOf(20 * 1024)))
@@ -82,3 +88,16 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         assert large - small < MARGIN
         assert large_read - small_read < MARGIN
         assert sha256 == user.document(document_id)["sha256"]
+
+
+@pytest.mark.parametrize("length", [1_000_000, 200_000], ids=["partly", "wholly"])
+def test_bodies_that_are_refused_are_not_kept(server: Server, length: int) -> None:
+    """Connections of what was sent partly stay for a moment, the others for another request."""
+    head = f"POST /auth/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    with ExitStack() as connections:
+        before = memory(server)
+        for _ in range(200):
+            connection = connections.enter_context(socket.create_connection(("127.0.0.1", server.port), 10))
+            connection.sendall(head.encode() + bytes(200_000))
+            assert connection.recv(1024).startswith(b"HTTP/1.1 413 ")
+        assert memory(server) - before < MARGIN

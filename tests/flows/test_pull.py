@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 from uuid import UUID, uuid4
 
 import httpx2
 import pytest
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import Connection, Text, Uuid, cast, func, insert, literal, literal_column, null, select, update
 
 from app.database import now
 from app.documents.models import documents
@@ -19,7 +20,6 @@ from app.events.catalogue import Failure
 from app.jobs import repository, transitions
 from app.jobs.kinds import Failed, Released, Succeeded, Waiting
 from app.jobs.models import jobs
-from app.jobs.transitions import EARLIEST
 from app.processors.simulated import SimulatedProcessor
 from tests.support import databases
 from tests.support.factories import pdf
@@ -54,8 +54,7 @@ def idle(tmp_path: Path) -> Iterator[tuple[Process, Accept]]:
 
 
 def claimed(process: Process, limit: int, **limits: int) -> list[UUID]:
-    of_queues = dict.fromkeys(process.queues, limit) | {f"process/{name}@1": count for name, count in limits.items()}
-    return [job.id for job in process.write(transitions.claim_due, of_queues, limit, 30.0, EARLIEST)]
+    return [job.id for job in process.claim(limit, **limits)]
 
 
 def test_the_longest_due_are_claimed_first_and_no_more_than_asked_for(idle: tuple[Process, Accept]) -> None:
@@ -78,7 +77,7 @@ def test_a_job_of_next_week_is_not_run_today(idle: tuple[Process, Accept]) -> No
     """Nor is it when the clock is put back meanwhile: it waits as long as it was meant to."""
     process, accept = idle
     job_id = accept()
-    later = {"run_at": now(WEEK), "queued_at": now()}
+    later = {"run_at": now(WEEK), "queued_at": now(), "turn": None}
     process.write(lambda conn: conn.execute(update(jobs).where(jobs.c.id == job_id).values(**later)))
     process.tick()
     assert claimed(process, 1) == []
@@ -95,7 +94,7 @@ def test_a_job_of_next_week_is_not_run_today(idle: tuple[Process, Accept]) -> No
 def test_a_waiting_job_is_held_by_its_fence_until_its_time_is_over(idle: tuple[Process, Accept]) -> None:
     process, accept = idle
     accept()
-    (job,) = process.write(transitions.claim_due, dict.fromkeys(process.queues, 1), 1, 30.0, EARLIEST)
+    (job,) = process.claim(1)
     assert process.settle(job, Waiting(60))
     assert process.write(repository.get, job.id).state == "WAITING"
     assert claimed(process, 1) == []
@@ -113,16 +112,15 @@ def test_what_a_worker_writes_after_it_has_lost_its_job_to_another_counts_for_no
 ) -> None:
     process, accept = idle
     accept()
-    one = dict.fromkeys(process.queues, 1)
-    (lost,) = process.write(transitions.claim_due, one, 1, -1.0, EARLIEST)
+    (lost,) = process.claim(1, lease=-1.0)
     process.tick()
-    (held,) = process.write(transitions.claim_due, one, 1, 30.0, EARLIEST)
+    (held,) = process.claim(1)
     assert (held.id, held.fence) == (lost.id, lost.fence + 1)
     assert not process.write(transitions.heartbeat, lost, 30.0, 0.5)
-    for outcome in (Succeeded({"by": "the first"}), Failed(Failure(code="x", detail="x")), Released(), Waiting(60)):
+    for outcome in (Succeeded('{"by":"the first"}'), Failed(Failure(code="x", detail="x")), Released(), Waiting(60)):
         assert not process.settle(lost, outcome)
         assert process.write(repository.get, held.id) == held
-    assert process.settle(held, Succeeded({"by": "the second"}))
+    assert process.settle(held, Succeeded('{"by":"the second"}'))
     assert process.write(repository.get, held.id).state == "SUCCEEDED"
 
 
@@ -130,9 +128,8 @@ def test_a_lease_that_has_not_expired_is_left_alone_beside_one_that_has(idle: tu
     process, accept = idle
     for _ in range(2):
         accept()
-    one = dict.fromkeys(process.queues, 1)
-    (silent,) = process.write(transitions.claim_due, one, 1, -1.0, EARLIEST)
-    (alive,) = process.write(transitions.claim_due, one, 1, 30.0, EARLIEST)
+    (silent,) = process.claim(1, lease=-1.0)
+    (alive,) = process.claim(1)
     process.tick()
     assert process.write(repository.get, silent.id).state == "QUEUED"
     assert process.write(repository.get, alive.id) == alive
@@ -171,15 +168,14 @@ def test_ten_thousand_due_jobs_run_at_once_with_statistics_of_an_empty_queue(tmp
     data_dir = tmp_path / "var"
     with Server(data_dir, {"JOB_CONCURRENCY": "0"}) as accepting:
         user = accepting.register()
-        document_id = user.upload()["id"]
-        user.start(document_id)
+        job = user.start(user.upload()["id"])
         with databases.engine(data_dir).begin() as conn:
-            _copy(conn, document_id, 50_000, state="SUCCEEDED", finished_at=now(), key=None)
+            _copy(conn, job, 50_000, "SUCCEEDED")
             conn.exec_driver_sql("UPDATE jobs SET state = 'SUCCEEDED', finished_at = now() WHERE state = 'QUEUED'")
         with databases.engine(data_dir).connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
             conn.exec_driver_sql("ANALYZE jobs")
         with databases.engine(data_dir).begin() as conn:
-            _copy(conn, document_id, 10_000, state="QUEUED", finished_at=None, key=None)
+            _copy(conn, job, 10_000, "QUEUED")
         count = select(func.count()).where(jobs.c.state == "QUEUED")
         with Server(data_dir, {"JOB_CONCURRENCY": "16"}) as running, databases.engine(data_dir).connect() as conn:
 
@@ -192,17 +188,37 @@ def test_ten_thousand_due_jobs_run_at_once_with_statistics_of_an_empty_queue(tmp
             assert not running.logs("jobs.not_pulled")
 
 
-def _copy(conn: object, document_id: str, number: int, **values: object) -> None:
-    """Insert so many copies of the one job, each of a document of its own."""
-    row = dict(conn.execute(select(jobs).limit(1)).mappings().one())  # type: ignore[attr-defined]
-    document = dict(conn.execute(select(documents).where(documents.c.id == UUID(document_id))).mappings().one())
-    ids = [uuid4() for _ in range(number)]
-    moved = document | {"status": "PROCESSING" if values["state"] == "QUEUED" else "COMPLETED"}
-    conn.execute(
-        insert(documents).values({**moved, "id": bindparam("copy"), "job_id": bindparam("copied_job")}),
-        [{"copy": id_, "copied_job": id_} for id_ in ids],
-    )
-    conn.execute(
-        insert(jobs).values({**row, **values, "id": bindparam("copy"), "document_id": bindparam("copied_document")}),
-        [{"copy": id_, "copied_document": id_} for id_ in ids],
-    )
+@pytest.mark.postgresql
+def test_a_start_leaves_the_queue_as_it_is(tmp_path: Path) -> None:
+    """It costs as much however long the queue is: a rolling deploy has many of them."""
+    versions = select(func.array_agg(literal_column("xmin::text"))).select_from(jobs)
+    accepting = Server(tmp_path / "var", {"JOB_CONCURRENCY": "0"})
+    with accepting as server, databases.engine(server.data_dir).connect() as conn:
+        user = server.register()
+        for _ in range(10):
+            user.start(user.upload()["id"])
+
+        def written() -> Any:
+            conn.rollback()
+            return conn.scalar(versions)
+
+        before = until(lambda: (now := written()) == (time.sleep(2), written())[1] and now)
+        with Server(tmp_path / "var", {"JOB_CONCURRENCY": "0"}):
+            time.sleep(3)  # it has polled the whole queue
+        assert written() == before
+
+
+def _copy(conn: Connection, job: dict[str, Any], number: int, state: str) -> None:
+    """Insert so many copies of a job, each of a document of its own."""
+    count = func.generate_series(1, number).table_valued("value", joins_implicitly=True).render_derived().c.value
+    id_ = cast(func.md5(state + cast(count, Text)), Uuid)
+    ended = state == "SUCCEEDED"
+    status, finished_at = ("COMPLETED", now()) if ended else ("PROCESSING", null())
+    new_document = {"id": id_, "job_id": id_, "status": literal(status)}
+    new_job = {"id": id_, "document_id": id_, "turn": jobs.c.turn + count, "state": literal(state), "key": null()}
+    for table, original, changed in (
+        (documents, job["document_id"], new_document),
+        (jobs, job["id"], new_job | {"finished_at": finished_at}),
+    ):
+        row = select(*(changed.get(column.name, column) for column in table.c))
+        conn.execute(insert(table).from_select(table.c.keys(), row.where(table.c.id == UUID(original))))

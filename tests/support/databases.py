@@ -26,6 +26,7 @@ from tests.support.zygote import run
 # postgresql+asyncpg://user:password@host:port/name of somebody who may create databases.
 SERVER = os.environ.get("TEST_DATABASE_URL", "")
 POSTGRESQL = bool(SERVER)
+POOL_SIZE = "4"  # connections of a server to PostgreSQL
 PG_DUMP, PSQL = (shutil.which(name) or name for name in ("pg_dump", "psql"))
 
 _RUN = secrets.randbits(63)
@@ -36,7 +37,7 @@ _addresses: dict[Path, URL] = {}
 
 def settings(data_dir: Path) -> dict[str, str]:
     """What a server on the data folder has to know of its database."""
-    return {"DATABASE_URL": url(data_dir), "DATABASE_POOL_SIZE": "4"} if POSTGRESQL else {}
+    return {"DATABASE_URL": url(data_dir), "DATABASE_POOL_SIZE": POOL_SIZE} if POSTGRESQL else {}
 
 
 def url(data_dir: Path) -> str:
@@ -84,9 +85,23 @@ def copy(old: Path, new: Path) -> None:
 
 
 def prepare(data_dir: Path) -> None:
-    """Have a database on PostgreSQL migrated before a server asks for it, if nobody has yet: a copy is quicker."""
+    """Have a database migrated before a server asks for it, if nobody has yet: a copy is quicker."""
     if POSTGRESQL and data_dir not in _addresses:
         _addresses[data_dir] = create(template=_migrated())
+    elif not POSTGRESQL and not data_dir.exists():
+        data_dir.mkdir(0o700, parents=True)
+        file = data_dir / "app.db"
+        file.touch(0o600)
+        file.write_bytes(_migrated_file())
+
+
+@cache
+def _migrated_file() -> bytes:
+    """SQLite's file, of a database that nobody uses."""
+    with TemporaryDirectory() as folder:
+        done = run("migrate", DATA_DIR=folder)
+        assert done.returncode == 0, done.stderr
+        return Path(folder, "app.db").read_bytes()
 
 
 @cache

@@ -6,7 +6,7 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from pypdf import PdfReader, PdfWriter
 
-from app.files import sniffing
+from app.files import package, sniffing
 
 PDF_TYPE, DOCX_TYPE = sniffing.PDF, sniffing.DOCX
 MAIN_TYPE = f"{DOCX_TYPE}.main+xml"
@@ -68,12 +68,12 @@ def content_types(main: str = MAIN_TYPE, more: str = "") -> bytes:
     ).encode()
 
 
-def document_xml(text: str = "Hello", prolog: str = "") -> str:
-    """The main part of a DOCX, with one paragraph."""
+def document_xml(text: str = "Hello", prolog: str = "", more: str = "") -> str:
+    """The main part of a DOCX, with one paragraph; `more` are further ones."""
     namespace = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
     escaped = text.replace("&", "&amp;").replace("<", "&lt;")
     paragraph = f"<w:p><w:r><w:t>{escaped}</w:t></w:r></w:p>"
-    return f'{prolog}<w:document xmlns:w="{namespace}"><w:body>{paragraph}</w:body></w:document>'
+    return f'{prolog}<w:document xmlns:w="{namespace}"><w:body>{paragraph}{more}</w:body></w:document>'
 
 
 def docx(text: str = "Hello") -> bytes:
@@ -81,17 +81,33 @@ def docx(text: str = "Hello") -> bytes:
     return docx_with({MAIN: document_xml(text).encode()})
 
 
+RELATED = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+
+
+def relationships(*related: tuple[str, str] | tuple[str, str, str], base: str = RELATED) -> bytes:
+    """A part that lists what another is related to: by kind, target and, if it lies elsewhere, "External"."""
+    entries = "".join(
+        f'<Relationship Id="rId{number}" Type="{base}/{kind}" Target="{target}"'
+        + (f' TargetMode="{mode[0]}"/>' if mode else "/>")
+        for number, (kind, target, *mode) in enumerate(related)
+    )
+    namespace = "http://schemas.openxmlformats.org/package/2006/relationships"
+    return f'<Relationships xmlns="{namespace}">{entries}</Relationships>'.encode()
+
+
 def docx_with(entries: dict[str, bytes], compression: int = ZIP_DEFLATED) -> bytes:
     """A DOCX with further entries, or others in place of its own."""
-    relationships = "http://schemas.openxmlformats.org/package/2006/relationships"
-    main_type = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument"
-    main = f'<Relationship Id="rId1" Type="{main_type}" Target="{MAIN}"/>'
     own = {
         TYPES: content_types(),
-        "_rels/.rels": f'<Relationships xmlns="{relationships}">{main}</Relationships>'.encode(),
+        "_rels/.rels": relationships(("officeDocument", MAIN)),
         MAIN: document_xml().encode(),
     }
     return zipped(own | entries, compression)
+
+
+def related(*entries: tuple[str, str] | tuple[str, str, str]) -> bytes:
+    """A DOCX whose main part is related to these."""
+    return docx_with({"word/_rels/document.xml.rels": relationships(*entries)})
 
 
 def macro_docx() -> bytes:
@@ -103,8 +119,8 @@ def macro_docx() -> bytes:
 
 @cache
 def bomb_docx() -> bytes:
-    """Some 70 KB that inflate to a little more than 64 MiB."""
-    return docx_with({"word/media/image1.png": bytes(sniffing.RATIO_FREE)})
+    """Some 20 KB that inflate to a little more than 16 MiB."""
+    return docx_with({"word/media/image1.png": bytes(package.RATIO_FREE)})
 
 
 def dtd_docx(encoding: str = "utf-8") -> bytes:

@@ -2,18 +2,23 @@
 
 import runpy
 
-from app.documents import service
-from app.files import pace
+from app.database import postgresql, readers
+from app.files import downloads, pace
 from app.processing import kind
-from app.server import protocol
+from app.server import lifespan, protocol
 
 HEADER_TIMEOUT = 3.0  # seconds
+WORK_TIMEOUT = 6.0  # seconds
+QUEUE_SECONDS = 1.0
 RATE_WINDOW = 3.0  # seconds
 
 if __name__ == "__main__":
     protocol.HEADER_TIMEOUT = HEADER_TIMEOUT
+    protocol.WORK_TIMEOUT = WORK_TIMEOUT
     protocol.SEND_TIMEOUT = 1.5
+    lifespan.QUEUE_SECONDS = QUEUE_SECONDS
     pace.RATE_WINDOW = RATE_WINDOW
-    service.DOWNLOAD_TIMEOUT = 0.5
+    downloads.DOWNLOAD_TIMEOUT = 0.5
+    readers.SEARCH_TIMEOUT = postgresql.SEARCH_TIMEOUT = 0.1
     kind.uniform = lambda low, _high: low / 5
     runpy.run_module("app", run_name="__main__", alter_sys=True)

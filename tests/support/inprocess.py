@@ -1,7 +1,8 @@
 """The app in this very process, one step at a time: nothing goes on in the background, and the clock is the test's."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import replace
@@ -9,16 +10,19 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 from unittest.mock import patch
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx2
 
 from app import events, wiring
+from app.accounts.service import Accounts
 from app.auth.principal import Principal, Scope
 from app.events import Listener
-from app.jobs import repository, settlement
+from app.jobs import claims, repository, settlement, transitions
+from app.jobs.capacity import Capacity
 from app.jobs.kinds import Outcome
 from app.jobs.models import Job
+from app.jobs.turns import EARLIEST, Turns
 from app.main import create_app
 from app.server.health import Health
 from app.settings import Settings
@@ -70,15 +74,15 @@ class Process:
         """Write what came of an attempt, as its worker does."""
         kind = self._services.kinds[job.kind]
         with context.acting(request=job.request_id):
-            return self.write(lambda conn: settlement.settle(conn, kind, job, outcome))
+            return self.write(lambda conn: settlement.settle(conn, kind, job, outcome, seconds=0.1))
 
     def subscribe(self, listener: Listener) -> None:
         events.subscribe(self._services.db, listener)
 
-    def disable(self, email: str) -> None:
-        """Disable an account, as the operator does."""
+    def operate(self, work: Callable[[Accounts], Coroutine[Any, Any, T]]) -> T:
+        """Have the operator do something with accounts."""
         with context.acting(context.OPERATOR):
-            self._run(self._services.auth.disable(email))
+            return self._run(work(self._services.accounts))
 
     @contextmanager
     def limited(self, *scopes: Scope) -> Iterator[None]:
@@ -96,6 +100,21 @@ class Process:
         """The queues that this process can serve."""
         return self._services.runner.queues
 
+    @property
+    def turns(self) -> Turns:
+        """What its polls have told."""
+        return self._services.runner.turns
+
+    def claim(self, limit: int, lease: float = 30.0, **limits: int) -> list[Job]:
+        """Claim so many due jobs, whoever owns them; of a processor at the most as many as `limits` says.
+
+        All that is due gets its turn before, as by a poll.
+        """
+        processors = {queue: queue.partition("/")[2].partition("@")[0] for queue in self.queues}
+        of_queues = {queue: limits.get(name, limit) for queue, name in processors.items()}
+        self.write(transitions.assign_turns, dict.fromkeys(self.queues, time.time()), EARLIEST)
+        return self.write(claims.claim_due, unshared(of_queues, limit), lease, 0.0)
+
     def tick(self) -> None:
         self._run(self._services.rescuer.poll())
         self._run(self._services.upkeep.once())
@@ -106,6 +125,7 @@ class Process:
         async def run() -> None:
             runner, finished = self._services.runner, partial(repository.finished, job_ids=job_ids)
             while len(await self._services.db.read(finished)) < len(job_ids):
+                await self._services.rescuer.poll()
                 await runner.pull()
                 await runner.join()
 
@@ -131,6 +151,16 @@ class Process:
         """In a context of its own, as each request and each attempt has one; a worker acts unless somebody does."""
         with context.acting(context.actor.get() or context.worker()):
             return self._loop.run(work, context=copy_context())
+
+
+def unshared(limits: Mapping[str, int], limit: int) -> Capacity:
+    """Capacity for so many more jobs, and of each queue, all of which may be one owner's.
+
+    The rest is in use by somebody, so that what is left is less than a share.
+    """
+    others = [(uuid4(), queue) for queue, count in limits.items() for _ in range(3 * count)]
+    sizes = {queue: 4 * count for queue, count in limits.items()}
+    return Capacity(len(others) + limit, sizes, others)
 
 
 @cache

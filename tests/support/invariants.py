@@ -14,6 +14,7 @@ from app.events import events
 from app.files import models
 from app.jobs.models import LIVE, jobs
 from app.processing.models import results
+from app.quotas import usage
 from tests.support import databases
 
 FINAL = {"job.succeeded": "SUCCEEDED", "job.failed": "FAILED", "job.cancelled": "CANCELLED"}
@@ -52,10 +53,11 @@ class Ledger:
     def check(self) -> None:
         """Raise AssertionError for anything lost, doubled or half done."""
         rows, files, stories = self.rows(select(documents)), self.files(), self._stories()
-        current = {(row.document_id, row.job_id) for row in self.rows(select(results))}
+        published = self.rows(select(results))
+        current = {(row.document_id, row.job_id) for row in published}
         kept = {row.id: row for row in self.rows(select(models.files).where(models.files.c.discarded_at.is_(None)))}
         assert {row.key for row in kept.values()} >= {f"documents/{name}" for name in files}
-        assert {row.file_id for row in rows} == set(kept)
+        assert {row.file_id for row in rows} | {row.file_id for row in published if row.file_id} == set(kept)
         for row in rows:
             assert ((row.id, row.job_id) in current) == (row.status == "COMPLETED")
             _check_story(row, stories["document_id"][row.id])
@@ -66,6 +68,17 @@ class Ledger:
                 assert (file.size, file.content_type) == (row.size, row.content_type)
         for row in self.rows(select(jobs)):
             _check_job(row, stories["job_id"][row.id])
+        self.check_usage()
+
+    def check_usage(self) -> None:
+        """Raise AssertionError unless what is counted of each account is what it has."""
+        expected: dict[UUID, list[int]] = defaultdict(lambda: [0, 0, 0])
+        for row in self.rows(select(documents)):
+            announced, rejected = (row.status == "INITIATED" and bool(row.error) == each for each in (False, True))
+            for position, more in enumerate((0 if rejected else row.size, 1, int(announced))):
+                expected[row.owner_id][position] += more
+        counted = {row.user_id: [row.bytes, row.documents, row.announced] for row in self.rows(select(usage))}
+        assert {user_id: each for user_id, each in counted.items() if any(each)} == expected
 
     def _stories(self) -> dict[str, dict[UUID, list[Row[Any]]]]:
         """The events of each document and of each job, oldest first."""

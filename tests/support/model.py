@@ -169,7 +169,7 @@ class Model:
         return job
 
     def delete(self, document: Document) -> None:
-        document.deleted = True
+        self._remove(document)
         self._tell("document.deleted", document)
 
     @property
@@ -233,8 +233,13 @@ class Model:
         for document in self.kept:
             late = document.upload and document.upload.expires + timedelta(seconds=GRACE) <= self.now
             if late and document.status == "INITIATED":
-                document.deleted = True
+                self._remove(document)
                 self._tell("document.upload_expired", document)
+
+    def _remove(self, document: Document) -> None:
+        """The keys of requests for it go with it."""
+        document.deleted = True
+        self.sent = {key: each for key, each in self.sent.items() if each.document is not document}
 
     def _requeue(self, job: Job, run_at: datetime) -> None:
         job.state, job.locked_until = "QUEUED", None

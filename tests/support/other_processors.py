@@ -9,10 +9,12 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from app import wiring
+from pydantic import BaseModel
+
 from app.jobs import rescuer
 from app.processors.base import Params, Permanent, Report, Source
 from app.server import lifespan
+from app.wiring import adapters, gauges
 
 VARIABLE = "PROCESSORS_OF_TEST"
 
@@ -40,11 +42,17 @@ class FaultyParams(Params):
     seconds: float = 0
 
 
+class Made(BaseModel):
+    by: str
+
+
 class Processor:
     """Returns its name and version, or does what no processor should."""
 
+    description = "For tests."
     at_once = None
     params = FaultyParams
+    result = Made
 
     def __init__(self, spec: str) -> None:
         self.name, _, self.version = spec.partition("@")
@@ -98,7 +106,7 @@ OUTPUTS: dict[str | None, Any] = {
 }
 
 if __name__ == "__main__":
-    rescuer.UNSERVED_SECONDS = wiring.UNSERVED_SECONDS = 1.0
+    rescuer.UNSERVED_SECONDS = gauges.UNSERVED_SECONDS = 1.0
     lifespan.EXIT_SECONDS = 3.0
-    wiring.PROCESSORS = tuple(map(Processor, os.environ[VARIABLE].split()))
+    adapters.available = lambda _: tuple(map(Processor, os.environ[VARIABLE].split()))
     runpy.run_module("app", run_name="__main__", alter_sys=True)

@@ -55,6 +55,10 @@ class Relay:
         """Hand on what was held back, and all that follows."""
         self._flowing.set()
 
+    def lead_to(self, target: int) -> None:
+        """Connect to another port of that host from now on. Connections that there are stay as they are."""
+        self._target = (self._target[0], target)
+
     @property
     def connections(self) -> int:
         """How many there are that who made them has not ended, as far as that was handed on."""
@@ -70,7 +74,11 @@ class Relay:
         with suppress(OSError):
             while True:
                 near, _ = listener.accept()
-                far = socket.create_connection(self._target)
+                try:
+                    far = socket.create_connection(self._target)
+                except OSError:  # nobody is there now, but perhaps for the next
+                    near.close()
+                    continue
                 self._ends += [near, far]
                 self._asking.add(near)
                 suffered: list[Loss] = []

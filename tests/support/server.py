@@ -38,12 +38,14 @@ def free_port() -> int:
 class Server:
     """`python -m app serve` on a data folder. Start it as often as you like.
 
-    `module` runs the app in a world of its own making, `prefix` is a command that the server is to be run by.
+    `module` runs the app in a world of its own making, as does a `script` if there is a `prefix`: a command that the
+    server is to be run by.
     """
 
     data_dir: Path
     settings: dict[str, str] = field(default_factory=dict)
     module: str = "app"
+    script: Path | None = None
     prefix: Sequence[str] = ()
     port: int = field(default_factory=free_port)
     process: "subprocess.Popen[bytes] | Forked | None" = None
@@ -92,7 +94,8 @@ class Server:
             self.process = Forked(self.arguments, self.environment, self.log_file, module=self.module)
             return self.process
         with self.log_file.open("ab") as log:
-            command = [*self.prefix, sys.executable, "-W", "error::ResourceWarning", "-m", self.module, *self.arguments]
+            program = ["-m", self.module] if self.script is None else [str(self.script)]
+            command = [*self.prefix, sys.executable, "-W", "error::ResourceWarning", *program, *self.arguments]
             self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
         reaper.watch(self.pid)
         return self.process
@@ -146,9 +149,16 @@ class Server:
         return User(self, email, http, tokens)
 
     def __enter__(self) -> Self:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
         for client in self.clients:
             client.close()
         if self.process is not None and self.process.poll() is None:

@@ -2,9 +2,9 @@
 
 import runpy
 
-from app import wiring
-from app.processors.text import TextProcessor
+from app.processors.text.processor import TextProcessor
+from app.wiring import adapters
 
 if __name__ == "__main__":
-    wiring.PROCESSORS = (TextProcessor(memory=128 * 1024**2, cpu_seconds=1),)
+    adapters.available = lambda _: (TextProcessor(memory=128 * 1024**2, cpu_seconds=1),)
     runpy.run_module("app", run_name="__main__", alter_sys=True)

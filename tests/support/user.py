@@ -92,11 +92,14 @@ class User:
         post = self.http.post
         token = {"refresh_token": self.tokens["refresh_token"]}
         stranger = {"email": f"{uuid4().hex}@example.com", "password": PASSWORD}
+        same = {"current_password": PASSWORD, "new_password": PASSWORD}
         path, content = f"/documents/{document_id}", pdf(uuid4().hex)
         announced = {"filename": "a.pdf", "content_type": PDF_TYPE, "size": len(content)}
         return {
             "post /auth/register": lambda: post("/auth/register", json=stranger),
             "post /auth/login": lambda: post("/auth/login", json={"email": self.email, "password": PASSWORD}),
+            "post /auth/token": lambda: post("/auth/token", data={"username": self.email, "password": PASSWORD}),
+            "post /auth/password": lambda: post("/auth/password", json=same),
             "post /auth/refresh": lambda: post("/auth/refresh", json=token),
             "post /auth/logout": lambda: post("/auth/logout", json=token),
             "post /documents": lambda: self.post_file(content, key="upload"),

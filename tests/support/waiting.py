@@ -10,9 +10,10 @@ T = TypeVar("T")
 def until(
     condition: Callable[[], T], timeout: float = 20, failure: Callable[[], str] = lambda: "it never happened"
 ) -> T:
-    """What the condition gives once it is true."""
-    deadline = time.monotonic() + timeout
+    """What the condition gives once it is true. The longer it takes, the less often it is asked."""
+    deadline, pause = time.monotonic() + timeout, 0.01
     while not (value := condition()):
         assert time.monotonic() < deadline, failure()
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(0.1, 1.5 * pause)
     return value

@@ -26,7 +26,8 @@ _one_at_a_time = Lock()
 class Forked:
     """`python -m app` with arguments; has what tests need of subprocess.Popen.
 
-    `out` takes what it writes, but for its errors if there is an `err`. `module` runs the app in a world of its making.
+    `out` takes what it writes, but for its errors if there is an `err`. `stdin` is what it reads. `module` runs the app
+    in a world of its making.
     """
 
     def __init__(
@@ -36,8 +37,10 @@ class Forked:
         out: Path,
         err: Path | None = None,
         module: str = "app",
+        stdin: Path = Path(os.devnull),
     ) -> None:
-        self._process = ZYGOTE.Process(target=_run, args=(module, arguments, environment, out, err or out), daemon=True)
+        told = (module, arguments, environment, stdin, out, err or out)
+        self._process = ZYGOTE.Process(target=_run, args=told, daemon=True)
         with _one_at_a_time:
             self._process.start()
         self.pid: int = self._process.pid
@@ -62,11 +65,14 @@ class Forked:
             os.kill(self.pid, number)
 
 
-def run(*arguments: str, timeout: float = 60, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """`python -m app` with arguments, to its end."""
+def run(
+    *arguments: str, timeout: float = 60, stdin: str = "", **environment: str
+) -> "subprocess.CompletedProcess[str]":
+    """`python -m app` with arguments, to its end. `stdin` is what it is told."""
     with TemporaryDirectory() as folder:
-        out, err = Path(folder, "out"), Path(folder, "err")
-        process = Forked(arguments, environment, out, err)
+        out, err, told = Path(folder, "out"), Path(folder, "err"), Path(folder, "in")
+        told.write_text(stdin)
+        process = Forked(arguments, environment, out, err, stdin=told)
         try:
             code = process.wait(timeout)
         finally:
@@ -74,7 +80,8 @@ def run(*arguments: str, timeout: float = 60, **environment: str) -> "subprocess
         return subprocess.CompletedProcess(arguments, code, out.read_text(), err.read_text())
 
 
-def _run(module: str, arguments: Sequence[str], environment: Mapping[str, str], *outputs: Path) -> None:
+def _run(module: str, arguments: Sequence[str], environment: Mapping[str, str], stdin: Path, *outputs: Path) -> None:
+    sys.stdin = stdin.open()
     for number, path in enumerate(outputs, 1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), number)
     os.environ.clear()

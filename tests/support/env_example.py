@@ -1,0 +1,29 @@
+"""Prints .env.example: every setting with its default and what it does. `make .env.example` writes it."""
+
+import sys
+import textwrap
+
+from app.settings import Settings
+
+HEAD = """\
+# Settings of the Document Lifecycle API. Copy this file to `.env` and remove the `#` before what you change.
+# Variables of the environment, and files in SECRETS_DIR, come before it. More about them: docs/operations.md
+"""
+
+
+def text() -> str:
+    """The file."""
+    paragraphs = [HEAD]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else field.default
+        about = "\n".join(
+            textwrap.wrap(
+                (field.description or "").replace(" (below)", ""), 118, initial_indent="# ", subsequent_indent="# "
+            )
+        )
+        paragraphs.append(f"{about}\n#{name.upper()}={default}\n")
+    return "\n".join(paragraphs)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(text())
