@@ -150,7 +150,7 @@ def _validated(name: str, adapter: TypeAdapter[str], text: str) -> str:
 
 
 def _line(account: ListedAccount) -> str:
-    state = "disabled" if not account.active else "operator" if account.role is Role.OPERATOR else "active"
+    state = "disabled" if not account.active else "active" if account.role is Role.USER else account.role
     logged_in = f"{account.last_login_at:%Y-%m-%d}" if account.last_login_at else "never"
     usage = f"{account.documents} documents  {account.bytes} bytes  {account.live_jobs} jobs"
     return (
