@@ -30,6 +30,7 @@ from app.telemetry import context, logs, metrics
 from app.transfer import TransferError
 from app.upkeep import Skipped
 from app.wiring import Services
+from app.wiring.transfer import build_transfer
 
 log = structlog.get_logger()
 
@@ -197,7 +198,7 @@ def transfer(
     logs.configure("WARNING", as_json=target.logs_as_json)
 
     async def run() -> bool:
-        return await wiring.build_transfer(source, target, rows=rows, files=files).run(typer.echo)
+        return await build_transfer(source, target, rows=rows, files=files).run(typer.echo)
 
     sys.exit(0 if asyncio.run(run()) else 1)
 

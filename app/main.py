@@ -6,10 +6,12 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
 from app import wiring
+from app.accounts import routes as accounts
 from app.auth import routes as auth
 from app.auth.schemas import Credentials, TokenForm
 from app.documents import routes as documents, upload_routes as uploads
 from app.documents.schemas import UploadForm
+from app.operators import job_routes as all_jobs, routes as operators
 from app.processing import batch_routes as batches, routes as processing
 from app.server import health
 from app.server.lifespan import lifespan
@@ -32,6 +34,9 @@ ROUTERS = (
     auth.reading,
     auth.writing,
     uploads.public,
+    accounts.router,
+    all_jobs.router,
+    operators.router,
     health.router,
 )
 

@@ -1,5 +1,6 @@
 """Authentication and authorisation of requests, and the principal as an annotated parameter."""
 
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 import structlog
@@ -70,6 +71,8 @@ class _AuthenticatedRoute(Route):
         await count(request, ACCOUNT, str(principal.owner_id))
         structlog.contextvars.bind_contextvars(user_id=str(principal.owner_id))
         principal.require(self.needed)
+        if self.needed is Scope.OPERATOR:
+            principal = replace(principal, actor=context.operator(principal.owner_id))
         context.actor.set(principal.actor)
         current.set(principal)
 

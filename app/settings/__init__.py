@@ -142,6 +142,9 @@ class Settings(BaseSettings):
         "Empty: `open` in development, `closed` in production.",
     )
 
+    operator_content: bool = Field(
+        False, description="`true`: operators may read files and results of others, with a reason that the owner sees."
+    )
     metrics_token: SecretStr | None = Field(
         None,
         min_length=MIN_SECRET_BYTES,

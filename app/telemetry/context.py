@@ -16,7 +16,7 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """Names the request, or the one that began the job. None outside of both."""
 
 actor: ContextVar[str | None] = ContextVar("actor", default=None)
-"""Who acts: a `user`, a `worker` or the OPERATOR. None while that is not known."""
+"""Who acts: a `user`, an `operator`, a `worker` or the OPERATOR. None while that is not known."""
 
 client: ContextVar[str | None] = ContextVar("client", default=None)
 """The client's address, of a proxy that FORWARDED_ALLOW_IPS names by what it says. None outside of a request."""
@@ -37,6 +37,11 @@ ANONYMOUS = "anonymous"
 def user(user_id: UUID) -> str:
     """The actor of a user's requests."""
     return f"user:{user_id}"
+
+
+def operator(user_id: UUID) -> str:
+    """The actor of a user's requests as an operator."""
+    return f"operator:{user_id}"
 
 
 def worker() -> str:

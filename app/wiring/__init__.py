@@ -1,15 +1,14 @@
 """From settings to running services."""
 
 import asyncio
-import os
-import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from prometheus_client.core import GaugeMetricFamily
-from sqlalchemy import URL
 
 from app.accounts.service import Accounts
 from app.auth.attempts import Attempts
@@ -19,7 +18,7 @@ from app.auth.tokens import AccessTokens, development_secret
 from app.database import Database
 from app.documents.service import DocumentService
 from app.documents.uploads import UploadService
-from app.errors import ConfigurationError, StorageUnavailable
+from app.errors import StorageUnavailable
 from app.files.claim import Claim
 from app.files.downloads import Downloads
 from app.files.orphans import Orphans
@@ -33,6 +32,9 @@ from app.jobs.rescuer import Rescuer
 from app.jobs.runner import Runner
 from app.jobs.watch import JobWatch
 from app.limiter import Usage
+from app.operators import processes, status
+from app.operators.dependencies import Operators
+from app.operators.status import Status
 from app.processing import results
 from app.processing.acceptance import Acceptance
 from app.processing.answers import Answers
@@ -44,17 +46,14 @@ from app.processors import sandbox
 from app.quotas import Quotas
 from app.quotas.reserve import Reserve
 from app.settings import Settings
-from app.settings.storage import Bucket
 from app.storage.base import Storage
-from app.telemetry import context, faults
+from app.telemetry import context
 from app.telemetry.loop import LoopWatch
-from app.transfer import Transfer
 from app.upkeep import Upkeep
 from app.web.rates import Rates
-from app.wiring import adapters, gauges
+from app.wiring import adapters, gauges, process
 from app.wiring.chores import chores
-
-OPERATOR_STATEMENT_TIMEOUT = 600.0  # seconds that a statement may take where nobody waits for an answer
+from app.wiring.operators import operators
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +83,8 @@ class Services:
     upkeep: Upkeep
     watch: JobWatch
     reserve: Reserve
+    operators: Operators
+    kind: Literal["server", "worker"] = "server"
 
     @property
     def checks(self) -> dict[str, Callable[[], Awaitable[None]]]:
@@ -95,6 +96,7 @@ class Services:
         """What an operator should look into. An alarm returns None when all is well."""
         return {
             "limits": self.rates.alarm,
+            "paused": self.runner.pauses.alarm,
             "broker": lambda: self.dispatcher.alarm,
             "disk": self.reserve.alarm,
             "queues": lambda: self.rescuer.alarm,
@@ -113,12 +115,22 @@ class Services:
             "downloads": lambda: self.downloads.usage,
         }
 
+    @property
+    def folders(self) -> dict[str, Path]:
+        """Where the service keeps data on disks."""
+        storage = self.settings.storage
+        return {"data": self.settings.data_dir} | ({"files": storage} if isinstance(storage, Path) else {})
+
     async def gauges(self) -> list[GaugeMetricFamily]:
         """Read the gauges from the database and the disks."""
-        folders = {"data": self.settings.data_dir}
-        if isinstance(self.settings.storage, Path):
-            folders["files"] = self.settings.storage
-        return await gauges.read(self.db, self.runner.queues, folders)
+        return await gauges.read(self.db, self.runner.queues, self.folders)
+
+    async def status(self) -> Status:
+        """Read the state of the service. Raises DatabaseUnavailable."""
+        await asyncio.to_thread(self.reserve.look)
+        disks = await asyncio.to_thread(status.disks, self.folders, self.reserve)
+        alarms = processes.raised(self.alarms)
+        return await self.db.read(partial(status.read, every=self.upkeep.shared, disks=disks, alarms=alarms))
 
     async def open(self, *, dispatching: bool = True, claiming: bool = True) -> None:
         """Connect to everything, in the running event loop, and migrate. A failure disconnects again.
@@ -149,6 +161,7 @@ class Services:
             tasks.create_task(self.watch.run())
             tasks.create_task(self.dispatcher.run())
             tasks.create_task(self.reserve.run())
+            tasks.create_task(processes.announce(self.db, self.kind, self.runner.usage.of, self.alarms))
 
     async def drain(self, seconds: float, delay: float = 0) -> None:
         """First thing on SIGTERM: claim no more, let jobs end within `seconds` or give them back.
@@ -174,7 +187,7 @@ class Services:
 
 def build(settings: Settings, *, worker: bool = False) -> Services:
     """Connect the parts that the settings ask for, in a server process or in a worker."""
-    _prepare_process(settings)
+    process.prepare(settings)
     db = adapters.database(settings)
     storage = adapters.storage(settings)
     processors = adapters.offered(settings)
@@ -211,6 +224,20 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     runner = Runner(db, list(kinds.values()), watch, capacity=capacity, lease=lease)
     dispatcher = adapters.dispatcher(settings, runner)
     acceptance = Acceptance(processors, dispatcher.send, quotas, runner.turns, settings)
+    documents = DocumentService(
+        db,
+        storage,
+        receiver,
+        removal,
+        downloads,
+        quotas=quotas,
+        settings=settings,
+        more_files=results.keys,
+        job_for=acceptance.job_for,
+    )
+    processing = ProcessingService(
+        db, kinds, processors, acceptance, watch, pauses=runner.pauses, quotas=quotas, settings=settings
+    )
     return Services(
         settings=settings,
         db=db,
@@ -220,19 +247,9 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         downloads=downloads,
         auth=auth,
         accounts=Accounts(db, auth, kinds, orphans, quotas),
-        documents=DocumentService(
-            db,
-            storage,
-            receiver,
-            removal,
-            downloads,
-            quotas=quotas,
-            settings=settings,
-            more_files=results.keys,
-            job_for=acceptance.job_for,
-        ),
+        documents=documents,
         uploads=UploadService(db, storage, receiver, OwnUrls(secrets), quotas, settings),
-        processing=ProcessingService(db, kinds, processors, acceptance, watch, quotas=quotas, settings=settings),
+        processing=processing,
         batches=Batches(db, acceptance, quotas, settings),
         answers=Answers(storage, downloads),
         rates=adapters.rates(settings),
@@ -245,22 +262,10 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         upkeep=upkeep,
         watch=watch,
         reserve=reserve,
-    )
-
-
-def build_transfer(source: Settings, target: Settings, *, rows: bool, files: bool) -> Transfer:
-    """Connect a transfer into what `target` names. Raises ConfigurationError when there is nothing to bring, or when it
-    would be brought to where it is."""
-    _prepare_process(target)
-    if rows:
-        _refuse_pointless("DATABASE_URL", source.database, target.database)
-    if files:
-        _refuse_pointless("STORAGE_URL", source.storage, target.storage)
-    return Transfer(
-        target_db=adapters.database(target, statement_timeout=OPERATOR_STATEMENT_TIMEOUT),
-        source_db=adapters.database(source, statement_timeout=OPERATOR_STATEMENT_TIMEOUT) if rows else None,
-        source_storage=adapters.storage(source) if files else None,
-        target_storage=adapters.storage(target) if files else None,
+        operators=operators(
+            db, documents, processing, acceptance, kinds=kinds, watch=watch, quotas=quotas, settings=settings
+        ),
+        kind="worker" if worker else "server",
     )
 
 
@@ -276,22 +281,3 @@ async def preflight(settings: Settings) -> None:
             await services.claim.check()
     finally:
         await services.close()
-
-
-def _refuse_pointless(variable: str, source: Path | Bucket | URL, target: Path | Bucket | URL) -> None:
-    source, target = (place.resolve() if isinstance(place, Path) else place for place in (source, target))
-    if source == target:
-        raise ConfigurationError(f"{variable} names what is to be transferred: set it to where that shall go")
-    if isinstance(source, Path) and not source.exists():
-        raise ConfigurationError(f"there is nothing to transfer at {source}")
-
-
-def _prepare_process(settings: Settings) -> None:
-    os.umask(0o077)  # what users store is no other account's to read
-    # A thread that commits gives way at each statement. While others keep the event loop busy, it would then wait for
-    # Python's default of 5 ms each time: a log-in took 2.5 times as long, an upload twice.
-    sys.setswitchinterval(0.0005)
-    sandbox.hide_process()
-    if settings.fault:
-        point, _, nth = settings.fault.partition(":")
-        faults.arm(point, int(nth))
