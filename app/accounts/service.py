@@ -86,6 +86,10 @@ class Accounts:
             await self.set_role(account_id, changes.role)
         return await self.get(account_id)
 
+    async def id_of(self, account: Account) -> UUID:
+        """The id of one of them."""
+        return await self._db.read(partial(_id_of, account=account))
+
     async def enable(self, account: Account) -> None:
         """Let the user log in again."""
 
@@ -101,7 +105,7 @@ class Accounts:
 
         May be repeated: after a failure, the rest of the jobs is cancelled. Raises OwnAccount.
         """
-        user_id = await self._id_of(account)
+        user_id = await self.id_of(account)
         _refuse_own(user_id)
 
         def work(conn: Connection) -> None:
@@ -130,7 +134,7 @@ class Accounts:
 
     async def set_password(self, email: str, password: str) -> None:
         """Change the password, and end all sessions. Raises WeakPassword."""
-        password_hash, user_id = await self._auth.hashed(password, email), await self._id_of(email)
+        password_hash, user_id = await self._auth.hashed(password, email), await self.id_of(email)
 
         def work(conn: Connection) -> None:
             users.change(conn, user_id, password_hash=password_hash)
@@ -153,7 +157,7 @@ class Accounts:
 
     async def sign_out(self, account: Account) -> int:
         """End all sessions. Returns how many there were."""
-        user_id = await self._id_of(account)
+        user_id = await self.id_of(account)
         return await self._db.write(partial(end_sessions, user_id=user_id), alone_with=user_id)
 
     async def erase(self, email: str) -> int:
@@ -165,7 +169,7 @@ class Accounts:
         """
         await self._orphans.claim.confirm()
         await self.disable(email)
-        user_id = await self._id_of(email)
+        user_id = await self.id_of(email)
         more = await self._db.read(partial(results.keys_of_owner, owner_id=user_id))
         erased = 0
         while keys := await self._db.write(partial(documents.remove_of_owner, owner_id=user_id)):
@@ -179,9 +183,6 @@ class Accounts:
         await self._repeat(partial(sessions.remove_of_user, user_id=user_id))
         await self._db.write(partial(_remove, user_id=user_id))
         return erased
-
-    async def _id_of(self, account: Account) -> UUID:
-        return await self._db.read(partial(_id_of, account=account))
 
     async def _repeat(self, batch: Callable[[Connection], bool]) -> None:
         while await self._db.write(batch):

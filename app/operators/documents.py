@@ -32,7 +32,9 @@ class AllDocuments:
         self._processing = processing
         self._readable = settings.operator_content
 
-    async def find(self, filters: DocumentsFilters, limit: int, cursor: str | None, *, count: bool) -> DocumentPage:
+    async def find(
+        self, filters: DocumentsFilters, limit: int, cursor: str | None, *, count: bool = False
+    ) -> DocumentPage:
         """A page of them, newest first. Raises InvalidCursor, SearchTooBroad, TooBusy."""
         return await listing.find(self._db, filters.owner_id, filters.newest_first, limit, cursor, counted=count)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import structlog
@@ -42,7 +43,7 @@ async def announce(db: Database, kind: str, capacity: int, alarms: Alarms) -> No
         row = {"name": context.worker(), "kind": kind, "version": VERSION, "capacity": capacity}
         row["alarms"] = raised(alarms)
         try:
-            await db.write(lambda conn, row=row, again=started: _write(conn, row, again=again))
+            await db.write(partial(_write, row=row, again=started))
         except AppError as error:
             log.warning("process.not_announced", reason=error.code)
         except Exception:
