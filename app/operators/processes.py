@@ -36,21 +36,31 @@ processes = Table(
 Alarms = Mapping[str, Callable[[], str | None]]
 
 
-async def announce(db: Database, kind: str, capacity: int, alarms: Alarms) -> None:
-    """Say so until cancelled."""
-    started = False
-    while True:
-        row = {"name": context.worker(), "kind": kind, "version": VERSION, "capacity": capacity}
-        row["alarms"] = raised(alarms)
-        try:
-            await db.write(partial(_write, row=row, again=started))
-        except AppError as error:
-            log.warning("process.not_announced", reason=error.code)
-        except Exception:
-            log.exception("process.not_announced")
-        else:
-            started = True
-        await asyncio.sleep(INTERVAL)
+class Presence:
+    """Says that this process is there. `kind` is `server` or `worker`, and `capacity` how many jobs it runs at once."""
+
+    def __init__(self, db: Database, kind: str, capacity: int, alarms: Alarms) -> None:
+        self._db = db
+        self._about = {"name": context.worker(), "kind": kind, "version": VERSION, "capacity": capacity}
+        self._alarms = alarms
+        self._announced = False
+
+    async def run(self) -> None:
+        """Say so again and again, until cancelled."""
+        while True:
+            try:
+                await self.announce()
+            except AppError as error:
+                log.warning("process.not_announced", reason=error.code)
+            except Exception:
+                log.exception("process.not_announced")
+            await asyncio.sleep(INTERVAL)
+
+    async def announce(self) -> None:
+        """Say so now."""
+        row = self._about | {"alarms": raised(self._alarms)}
+        await self._db.write(partial(_write, row=row, again=self._announced))
+        self._announced = True
 
 
 def raised(alarms: Alarms) -> dict[str, str]:

@@ -32,8 +32,9 @@ from app.jobs.rescuer import Rescuer
 from app.jobs.runner import Runner
 from app.jobs.watch import JobWatch
 from app.limiter import Usage
-from app.operators import processes, status
+from app.operators import status
 from app.operators.dependencies import Operators
+from app.operators.processes import Presence, raised
 from app.operators.status import Status
 from app.processing import results
 from app.processing.acceptance import Acceptance
@@ -116,6 +117,11 @@ class Services:
         }
 
     @property
+    def presence(self) -> Presence:
+        """What tells others that this process is there."""
+        return Presence(self.db, self.kind, self.runner.usage.of, self.alarms)
+
+    @property
     def folders(self) -> dict[str, Path]:
         """Where the service keeps data on disks."""
         storage = self.settings.storage
@@ -129,8 +135,8 @@ class Services:
         """Read the state of the service. Raises DatabaseUnavailable."""
         await asyncio.to_thread(self.reserve.look)
         disks = await asyncio.to_thread(status.disks, self.folders, self.reserve)
-        alarms = processes.raised(self.alarms)
-        return await self.db.read(partial(status.read, every=self.upkeep.shared, disks=disks, alarms=alarms))
+        read = partial(status.read, every=self.upkeep.shared, disks=disks, alarms=raised(self.alarms))
+        return await self.db.read(read)
 
     async def open(self, *, dispatching: bool = True, claiming: bool = True) -> None:
         """Connect to everything, in the running event loop, and migrate. A failure disconnects again.
@@ -161,7 +167,7 @@ class Services:
             tasks.create_task(self.watch.run())
             tasks.create_task(self.dispatcher.run())
             tasks.create_task(self.reserve.run())
-            tasks.create_task(processes.announce(self.db, self.kind, self.runner.usage.of, self.alarms))
+            tasks.create_task(self.presence.run())
 
     async def drain(self, seconds: float, delay: float = 0) -> None:
         """First thing on SIGTERM: claim no more, let jobs end within `seconds` or give them back.
