@@ -8,10 +8,11 @@ from app.accounts.listing import ListedAccount
 from app.auth.principal import Role
 from app.auth.schemas import Strict
 from app.quotas import Quota, Usage
+from app.web.fields import WHOLE
 from app.web.pagination import Page
 
-_Limit = Annotated[int, Field(ge=0, le=2**31 - 1, strict=True)]
-_Bytes = Annotated[int, Field(ge=0, le=2**63 - 1, strict=True)]
+_Limit = Annotated[int, Field(ge=0, le=2**31 - 1, strict=True), WHOLE]
+_Bytes = Annotated[int, Field(ge=0, le=2**53 - 1, strict=True), WHOLE]  # what every JSON parser takes (RFC 8259)
 
 
 class AccountPage(Page[ListedAccount]):

@@ -54,8 +54,9 @@ class AllDocuments:
 
         Raises BreakGlassDisabled, BreakGlassRequired, UploadIncomplete.
         """
+        owner = await self._owner(principal, document_id)
         reason = self._required(reason)
-        found = await self.service.stored(await self._owner(principal, document_id), document_id)
+        found = await self.service.stored(owner, document_id)
         await self._record(found[0], OperatorContentRead(what="content", reason=reason))
         return found
 
@@ -64,8 +65,8 @@ class AllDocuments:
 
         Raises BreakGlassDisabled, BreakGlassRequired, ResultNotReady, ProcessingFailed.
         """
-        reason = self._required(reason)
         owner = await self._owner(principal, document_id)
+        reason = self._required(reason)
         found = await self._processing.result(owner, document_id)
         await self._record(await self.get(document_id), OperatorContentRead(what="result", reason=reason))
         return found

@@ -1,6 +1,7 @@
 """/admin/documents, /admin/processors and /admin/status."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from fastapi import Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -11,7 +12,8 @@ from app.documents import content as document_content, describe as content_descr
 from app.documents.dependencies import DocumentId
 from app.documents.schemas import Document, DocumentPage
 from app.events import TimelinePage
-from app.operators.dependencies import Operating, StatusOf, admin_router, break_glass
+from app.jobs.pauses import MAX_REASON
+from app.operators.dependencies import HEADER, Operating, StatusOf, admin_router, break_glass
 from app.operators.schemas import DocumentsFilters, PausedProcessor, PauseRequest, ProcessorName
 from app.operators.status import Status
 from app.processing import describe as result_describe
@@ -26,9 +28,20 @@ router = admin_router()
 
 Sending = Annotated[Answers, service("answers")]
 _Name = Annotated[ProcessorName, Path()]
-_REASON = {"X_Break_Glass": "Why, in 1 to 200 characters. The owner sees it."}
+_TEXT = r"[^\x00-\x1f\x7f-\x9f]"
+_REASON = {
+    "in": "header",
+    "name": HEADER,
+    "description": "Why, in one line. The owner sees it.",
+    "schema": {"type": "string", "maxLength": MAX_REASON, "pattern": rf"^{_TEXT}*[^\x00-\x20\x7f-\xa0]{_TEXT}*$"},
+}
 _BREAKING_GLASS = (errors.BreakGlassDisabled, errors.BreakGlassRequired, errors.StorageFull)
-_UNCHANGED = PauseRequest()
+_NO_REASON = PauseRequest()
+
+
+def _for_a_reason(headers: Mapping[str, str]) -> dict[str, Any]:
+    """The OpenAPI `parameters` for these headers and the reason."""
+    return {"parameters": [_REASON, *accepts(**headers)["parameters"]]}
 
 
 @router.get("/status", operation_id="getStatus", response_model=Status, responses=raises())
@@ -84,7 +97,7 @@ async def get_any_timeline(
     operation_id="getAnyContent",
     response_class=StreamingResponse,
     responses={**content_describe.CONTENT, **raises(*content_describe.SENDING, *_BREAKING_GLASS)},
-    openapi_extra=accepts(**_REASON, **content_describe.CONTENT_REQUEST),
+    openapi_extra=_for_a_reason(content_describe.CONTENT_REQUEST),
 )
 async def get_any_content(
     request: Request, document_id: DocumentId, principal: CurrentPrincipal, operators: Operating
@@ -110,7 +123,7 @@ async def get_any_content(
             *_BREAKING_GLASS,
         ),
     },
-    openapi_extra=accepts(**_REASON, **result_describe.RESULT_REQUEST),
+    openapi_extra=_for_a_reason(result_describe.RESULT_REQUEST),
 )
 async def get_any_result(
     request: Request, document_id: DocumentId, principal: CurrentPrincipal, operators: Operating, answers: Sending
@@ -126,7 +139,7 @@ async def get_any_result(
     response_model=PausedProcessor,
     responses=raises(errors.NotFound, body=True),
 )
-async def pause_processor(processor: _Name, operators: Operating, body: PauseRequest = _UNCHANGED) -> Response:
+async def pause_processor(processor: _Name, operators: Operating, body: PauseRequest = _NO_REASON) -> Response:
     """Have no process begin another attempt with it, within a second. Jobs are accepted and wait; attempts go on."""
     return json_response(await operators.processors.pause(processor, body.reason))
 

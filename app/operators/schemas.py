@@ -13,7 +13,7 @@ from app.jobs.pauses import MAX_REASON, Pause
 from app.jobs.schemas import Job
 from app.processing.queues import processor_of
 from app.processing.schemas import JobFilters
-from app.web.fields import LINE
+from app.web.fields import LINE, WHOLE
 from app.web.pagination import CountedPage
 
 MAX_BULK = 1000  # jobs
@@ -73,7 +73,7 @@ class RerunFilter(BulkFilter):
     """Which jobs to run again: those that match all that is given, and whose failure is the last word on their
     document."""
 
-    dead: bool | None = Field(None, description="`true`: only jobs that used up their attempts.")
+    dead: bool | None = Field(None, strict=True, description="`true`: only jobs that used up their attempts.")
 
 
 class CancelFilter(BulkFilter):
@@ -85,10 +85,8 @@ class CancelFilter(BulkFilter):
 class _BulkRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    confirm: int | None = Field(
+    confirm: Annotated[int, Field(ge=0, strict=True), WHOLE] | None = Field(
         None,
-        ge=0,
-        strict=True,
         description="How many jobs may be changed, as the call without it has told. If more match now, nothing is.",
     )
     cursor: str | None = Field(None, max_length=2048, description="`next_cursor` of the call before.")

@@ -18,6 +18,7 @@ import pytest
 from sqlalchemy import Connection, Engine, event
 
 from app.accounts.service import Accounts
+from app.auth.principal import Role
 from app.database import metadata, statements
 from app.database.statements import execute
 from app.documents import listing
@@ -46,6 +47,8 @@ FILTERS = (
     "status=COMPLETED&folder=f&tag=t&q=r",
 )
 JOB_FILTERS = ("", "state=QUEUED", "dead=true", "dead=false", "state=FAILED&dead=true")
+
+ALL_JOB_FILTERS = ("state=RUNNING", "state=FAILED", "state=SUCCEEDED", "processor=text", "state=CANCELLED&dead=false")
 
 # What is read from end to end, and by whom: to count a million rows takes 0.1 s, and is not done all the time; running
 # jobs are few; all that is queued is looked through once a minute.
@@ -106,7 +109,7 @@ class Driver:
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
-        self.process = Process(data_dir, lease_seconds=1)
+        self.process = Process(data_dir, lease_seconds=1, operator_content=True)
         self.statements: Statements = {}
         self.cause = "the start"
         event.listen(Engine, "before_cursor_execute", self.record)
@@ -232,8 +235,38 @@ def operate(driver: Driver) -> None:
         assert [account async for account in accounts.find("bob")]
 
     driver.process.operate(listed)
+    oversee(driver)
     for work in (Accounts.enable, Accounts.disable, Accounts.sign_out, Accounts.erase):
         driver.process.operate(lambda accounts, work=work: work(accounts, "bob@example.com"))
+
+
+def oversee(driver: Driver) -> None:
+    """Every call of operators."""
+    driver.process.operate(lambda accounts: accounts.set_role(ACCOUNT["email"], Role.OPERATOR))
+    driver.process.announce()
+    driver.ask("GET", "/admin/status")
+    failed = document(driver, "fails")
+    driver.work(accepted(driver, failed, fail="permanent"))
+    for path in ("", "/timeline", "/content", "/result"):
+        read = failed if path != "/result" else document(driver, "done")
+        if path == "/result":
+            driver.work(accepted(driver, read))
+        driver.ask("GET", f"/admin/documents/{read}{path}", headers=[("X-Break-Glass", "a test")])
+    driver.ask("POST", "/admin/jobs/rerun", json={"filter": {"dead": False}, "confirm": 100})
+    job = accepted(driver, document(driver, "cancelled"))
+    driver.ask("GET", f"/admin/jobs/{job}")
+    driver.ask("POST", f"/admin/jobs/{job}/cancel")
+    accepted(driver, document(driver, "cancelled, too"))
+    for given in ({}, {"state": "QUEUED"}, {"owner_id": str(driver.owner)}):
+        driver.ask("POST", "/admin/jobs/cancel", json={"filter": given, "confirm": 100})
+    for what in ("pause", "resume"):
+        driver.ask("POST", f"/admin/processors/simulated/{what}")
+    bob = driver.ask("GET", "/admin/accounts?search=bob")["items"][0]["id"]
+    driver.ask("GET", f"/admin/accounts/{bob}")
+    driver.ask("PATCH", f"/admin/accounts/{bob}", json={"active": True, "role": "operator"})
+    driver.ask("POST", f"/admin/accounts/{bob}/sign-out")
+    for method in ("GET", "PUT"):
+        driver.ask(method, f"/admin/accounts/{bob}/quota", **({"json": {}} if method == "PUT" else {}))
 
 
 def upload_directly(driver: Driver) -> None:
@@ -255,6 +288,27 @@ def list_everything(driver: Driver) -> None:
     for query in JOB_FILTERS:
         driver.ask("GET", f"/jobs?{query}")
         driver.ask("GET", f"/jobs?{query}&cursor={cursor}&count=true")
+    list_what_all_have(driver)
+
+
+def list_what_all_have(driver: Driver) -> None:
+    cursor = driver.ask("GET", "/admin/documents?limit=1")["next_cursor"]
+    for query in FILTERS:
+        for whose in ("", f"&owner_id={driver.owner}"):
+            driver.ask("GET", f"/admin/documents?{query}{whose}&limit=1")
+            driver.ask("GET", f"/admin/documents?{query}{whose}&cursor={cursor}&count=true")
+    cursor = driver.ask("GET", "/admin/jobs?limit=1")["next_cursor"]
+    for query in (*JOB_FILTERS, *ALL_JOB_FILTERS):
+        driver.ask("GET", f"/admin/jobs?{query}")
+        driver.ask("GET", f"/admin/jobs?{query}&cursor={cursor}&count=true")
+    for query in ("", "&search=bob"):
+        driver.ask("GET", f"/admin/accounts?limit=1{query}")
+        driver.ask(
+            "GET",
+            f"/admin/accounts?limit=1{query}&cursor={driver.ask('GET', '/admin/accounts?limit=1')['next_cursor']}",
+        )
+    for given in ({}, {"dead": True}, {"processor": "text"}, {"owner_id": str(driver.owner)}):
+        driver.ask("POST", "/admin/jobs/rerun", json={"filter": given})
 
 
 @pytest.mark.long
