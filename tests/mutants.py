@@ -125,6 +125,27 @@ MUTANTS = (
         ("tests/api",),
     ),
     Mutant(
+        "that a job is run again only while its failure is the last word",
+        "app.operators.bulk:_IS_LAST_WORD",
+        "documents_table.c.job_id == jobs.c.id",
+        "",
+        ("tests/api/test_operators.py",),
+    ),
+    Mutant(
+        "the event of an operator who reads content",
+        "app.operators.documents:AllDocuments._record",
+        "events.append(conn, event, user_id=document.owner_id, document_id=document.id)",
+        "None",
+        ("tests/api/test_operators.py",),
+    ),
+    Mutant(
+        "that nothing is claimed from what is paused",
+        "app.jobs.runner:Runner.pull",
+        "self.pauses.forbid(queue)",
+        "False",
+        ("tests/api/test_operators.py",),
+    ),
+    Mutant(
         "the uniqueness of a live job",
         "app.migrations.versions.0004_jobs_of_any_kind:_rebuild_jobs",
         'unique=name.startswith("uq")',

@@ -22,8 +22,10 @@ from app.auth.principal import Role
 from app.database import metadata, statements
 from app.database.statements import execute
 from app.documents import listing
+from app.documents.models import documents as documents_table
 from app.files import repository as files
 from app.jobs import repository
+from app.jobs.models import jobs as jobs_table
 from app.main import create_app
 from app.processing import kind
 from app.settings import Settings
@@ -50,6 +52,25 @@ JOB_FILTERS = ("", "state=QUEUED", "dead=true", "dead=false", "state=FAILED&dead
 
 ALL_JOB_FILTERS = ("state=RUNNING", "state=FAILED", "state=SUCCEEDED", "processor=text", "state=CANCELLED&dead=false")
 
+# Tables of a few rows.
+SMALL = {
+    f"{prefix}{table}{suffix}"
+    for table in ("chores", "pauses", "processes")
+    for prefix, suffix in (("", ""), ("sqlite_autoindex_", "_1"))
+}
+# A page of the list of all is read in the order of time, or found by a state that few have, and sorted.
+DOCUMENTS_IN_ORDER = {"ix_documents_created_at_id", "unindexed_documents"}
+DOCUMENTS_BY_ANY_INDEX = {documents_table.name, *(str(index.name) for index in documents_table.indexes)}
+JOBS_BY_ANY_INDEX = {jobs_table.name, "sqlite_autoindex_jobs_1", *(str(index.name) for index in jobs_table.indexes)}
+JOBS_IN_ORDER = {
+    "ix_jobs_created_at_id",
+    "ix_jobs_all_dead",
+    "ix_jobs_unsuccessful",
+    "ix_jobs_held",
+    "ix_jobs_due",
+    "ix_jobs_live",
+}
+
 # What is read from end to end, and by whom: to count a million rows takes 0.1 s, and is not done all the time; running
 # jobs are few; all that is queued is looked through once a minute.
 SCANNED = {
@@ -58,11 +79,29 @@ SCANNED = {
         "jobs",
         "ix_documents_status",
         "ix_jobs_ended",
+        "ix_jobs_all_dead",
         "ix_jobs_dead",
         "ix_jobs_due",
         "ix_jobs_held",
         "ix_jobs_owner_id_state_created_at_id",
     },
+    "GET /admin/status": {
+        "jobs",
+        "ix_jobs_ended",
+        "ix_jobs_all_dead",
+        "ix_jobs_dead",
+        "ix_jobs_due",
+        "ix_jobs_held",
+        "ix_jobs_owner_id_state_created_at_id",
+    },
+    "GET /admin/documents": DOCUMENTS_IN_ORDER,
+    "GET /admin/jobs": JOBS_IN_ORDER,
+    "POST /admin/jobs/cancel": JOBS_IN_ORDER,
+    "POST /admin/jobs/rerun": JOBS_IN_ORDER,
+    # To count, all are read, if only in some index.
+    "GET /admin/documents counted": {*DOCUMENTS_IN_ORDER, *DOCUMENTS_BY_ANY_INDEX},
+    "GET /admin/jobs counted": {*JOBS_IN_ORDER, *JOBS_BY_ANY_INDEX},
+    "GET /admin/accounts": {"users", "sqlite_autoindex_users_1"},
     "GET /documents": {"unindexed_documents"},  # what came in the last seconds and waits for the index of texts
     # The users by a part of the address, in the order of the ids; one document that waits for the index is enough.
     "the operator": {"users", "sqlite_autoindex_users_1", "unindexed_documents"},
@@ -96,9 +135,13 @@ NEEDED = {
     "ix_documents_owner_id_folder_created_at_id",
     "ix_documents_owner_id_sha256_created_at_id",
     "ix_documents_owner_id_status_created_at_id",
+    "ix_documents_created_at_id",
+    "ix_jobs_all_dead",
+    "ix_jobs_created_at_id",
     "ix_jobs_dead",
     "ix_jobs_live",
     "ix_jobs_turn",
+    "ix_jobs_unsuccessful",
 }
 
 Statements = dict[tuple[str, str], Any]
@@ -126,6 +169,8 @@ class Driver:
 
     def ask(self, method: str, path: str, **options: Any) -> Any:
         self.cause = f"{method} {_template(path)}"
+        if path.startswith("/admin/") and "count=true" in path:
+            self.cause += " counted"
         token = "" if path.startswith("/uploads") else getattr(self, "tokens", {}).get("access_token", "")
         answer = self.process.http(method, path, token=token, **options)
         assert answer.is_success, (self.cause, answer.text)
@@ -244,6 +289,7 @@ def oversee(driver: Driver) -> None:
     """Every call of operators."""
     driver.process.operate(lambda accounts: accounts.set_role(ACCOUNT["email"], Role.OPERATOR))
     driver.process.announce()
+    driver.ask("POST", "/auth/register", json=ACCOUNT | {"email": "carol@example.com"})
     driver.ask("GET", "/admin/status")
     failed = document(driver, "fails")
     driver.work(accepted(driver, failed, fail="permanent"))
@@ -267,6 +313,7 @@ def oversee(driver: Driver) -> None:
     driver.ask("POST", f"/admin/accounts/{bob}/sign-out")
     for method in ("GET", "PUT"):
         driver.ask(method, f"/admin/accounts/{bob}/quota", **({"json": {}} if method == "PUT" else {}))
+    driver.cause = "the operator"
 
 
 def upload_directly(driver: Driver) -> None:
@@ -301,12 +348,10 @@ def list_what_all_have(driver: Driver) -> None:
     for query in (*JOB_FILTERS, *ALL_JOB_FILTERS):
         driver.ask("GET", f"/admin/jobs?{query}")
         driver.ask("GET", f"/admin/jobs?{query}&cursor={cursor}&count=true")
-    for query in ("", "&search=bob"):
+    cursor = driver.ask("GET", "/admin/accounts?limit=1")["next_cursor"]
+    for query in ("", "&search=carol"):
         driver.ask("GET", f"/admin/accounts?limit=1{query}")
-        driver.ask(
-            "GET",
-            f"/admin/accounts?limit=1{query}&cursor={driver.ask('GET', '/admin/accounts?limit=1')['next_cursor']}",
-        )
+        driver.ask("GET", f"/admin/accounts?cursor={cursor}{query}")
     for given in ({}, {"dead": True}, {"processor": "text"}, {"owner_id": str(driver.owner)}):
         driver.ask("POST", "/admin/jobs/rerun", json={"filter": given})
 
@@ -326,7 +371,7 @@ def test_every_statement_uses_an_index(driver: Driver) -> None:
     used: set[str] = set()
     for (cause, sql), parameters in driver.statements.items():
         plan = driver.process.explain(sql, parameters)
-        assert scanned(sql, plan) <= SCANNED.get(cause, set()), (cause, sql, plan)
+        assert scanned(sql, plan) - SMALL <= SCANNED.get(cause, set()), (cause, sql, plan)
         used.update(re.findall(r"\bix_\w+", "\n".join(plan)))
     assert used >= NEEDED
 
