@@ -10,6 +10,7 @@ from app import errors, idempotency, quotas
 from app.accounts import listing
 from app.accounts.listing import ListedAccount
 from app.auth import sessions, users
+from app.auth.keys import repository as api_keys
 from app.auth.models import users as table
 from app.auth.principal import Role
 from app.auth.schemas import User
@@ -60,7 +61,8 @@ class Accounts:
         await self._db.write(work)
 
     async def disable(self, email: str) -> int:
-        """Disable an account: its tokens and upload URLs end at once, then its live jobs. Returns how many these were.
+        """Disable an account: its tokens and upload URLs end at once, and its keys are refused; then its live jobs end.
+        Returns how many these were.
 
         May be repeated: after a failure, the rest of the jobs is cancelled.
         """
@@ -135,6 +137,7 @@ class Accounts:
         await self._repeat(partial(jobs.remove_of_owner, owner_id=user_id))
         await self._repeat(partial(idempotency.forget_user, user_id=user_id))
         await self._repeat(partial(sessions.remove_of_user, user_id=user_id))
+        await self._repeat(partial(api_keys.remove_of_user, user_id=user_id))
         await self._db.write(partial(_remove, user_id=user_id))
         return erased
 

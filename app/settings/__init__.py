@@ -142,6 +142,10 @@ class Settings(BaseSettings):
         "Empty: `open` in development, `closed` in production.",
     )
 
+    api_key_max_ttl: float = Field(
+        0, ge=0, description="Longest life of an API key, also of one for which none was asked for; 0: unlimited."
+    )
+
     metrics_token: SecretStr | None = Field(
         None,
         min_length=MIN_SECRET_BYTES,
@@ -218,6 +222,8 @@ class Settings(BaseSettings):
         10_000, ge=0, description="Direct uploads under way that one account may have; 0: no limit."
     )
     quota_jobs: int = Field(10_000, ge=0, description="Unfinished jobs that one account may have; 0: no limit.")
+
+    quota_api_keys: int = Field(50, ge=0, description="API keys that one account may have; 0: no limit.")
 
     reserve_bytes: int | None = Field(
         None,
