@@ -1,4 +1,4 @@
-"""What the operator does with accounts: create, find, enable, disable, change passwords, sign out, erase."""
+"""What the operator does with accounts: create, find, enable, disable, promote, sign out, revoke keys, erase."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
@@ -115,6 +115,11 @@ class Accounts:
         """End all sessions. Returns how many there were."""
         user_id = await self._id_of(email)
         return await self._db.write(partial(end_sessions, user_id=user_id), alone_with=user_id)
+
+    async def revoke_keys(self, email: str) -> int:
+        """Revoke all API keys. Returns how many there were."""
+        user_id = await self._id_of(email)
+        return await self._db.write(partial(api_keys.revoke, owner_id=user_id), alone_with=user_id)
 
     async def erase(self, email: str) -> int:
         """Delete an account and all that it owns; of its events, ids are left, and the addresses that logins

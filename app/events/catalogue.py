@@ -294,7 +294,7 @@ class KeyRotated(_KeyEvent):
 
 
 class KeyRevoked(_KeyEvent):
-    """An API key was revoked."""
+    """An API key was revoked, by its owner or the operator."""
 
     name = "key.revoked"
 

@@ -33,6 +33,7 @@ BY_USERS = {
     *("job.queued", "job.cancelled"),
     *("user.registered", "user.logged_in", "user.logged_out", "user.refresh_token_reused"),
     *("user.password_changed", "user.session_ended"),
+    *("key.created", "key.rotated", "key.revoked"),
 }
 FAILURE = Failure(code="broken", detail="It broke.")
 
@@ -115,6 +116,11 @@ def live(life: Life, data_dir: Path) -> None:
     life.post("/auth/password", json={"current_password": PASSWORD, "new_password": PASSWORD})
     life.post("/auth/login", json=ACCOUNT)
     life.ask("DELETE", "/auth/sessions")
+    key = {"name": "a program", "scopes": ["documents:read"], "expires_in": 3600}
+    path = f"/api-keys/{life.post('/api-keys', json=key)['id']}"
+    life.post(f"{path}/rotate")
+    life.process.tick()
+    life.ask("DELETE", path)
     life.process.operate(lambda accounts: accounts.disable(ACCOUNT["email"]))
     life.process.operate(lambda accounts: accounts.enable(ACCOUNT["email"]))
     life.process.operate(lambda accounts: accounts.set_password(ACCOUNT["email"], PASSWORD))

@@ -27,6 +27,7 @@ from tests.support.user import PASSWORD
 OPERATIONS = [
     *("register", "login", "token", "refresh", "logout", "me"),
     *("changePassword", "listSessions", "endSession", "endOtherSessions"),
+    *("createApiKey", "listApiKeys", "getApiKey", "rotateApiKey", "revokeApiKey"),
     *("uploadDocument", "listDocuments", "getDocument", "editDocument", "deleteDocument"),
     *("getDocumentContent", "getDocumentTimeline", "processDocument", "getResult"),
     *("listResults", "getProcessorResult", "listProcessors", "processBatch"),

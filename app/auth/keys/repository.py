@@ -123,10 +123,16 @@ def rotate(conn: Connection, key_id: UUID, secret: str, valid_for: float) -> boo
     return True
 
 
-def revoke(conn: Connection, owner_id: UUID, key_id: UUID) -> bool:
-    """Revoke the owner's key. Whether it was there, and not revoked yet."""
-    own = (api_keys.c.id == key_id, api_keys.c.owner_id == owner_id, api_keys.c.revoked_at.is_(None))
-    return conn.execute(update(api_keys).where(*own).values(revoked_at=now(), expires_at=now())).rowcount == 1
+def revoke(conn: Connection, owner_id: UUID, *, only: UUID | None = None) -> int:
+    """Revoke the keys of an owner, with an event for each. Returns how many there were."""
+    which = [api_keys.c.owner_id == owner_id, api_keys.c.revoked_at.is_(None)] + (
+        [api_keys.c.id == only] if only else []
+    )
+    revoked = update(api_keys).where(*which).values(revoked_at=now(), expires_at=now()).returning(api_keys.c.id)
+    key_ids = conn.scalars(revoked).all()
+    for key_id in key_ids:
+        users.record(conn, catalogue.KeyRevoked(key_id=str(key_id)), owner_id)
+    return len(key_ids)
 
 
 def note_uses(conn: Connection, uses: Sequence[Mapping[str, Any]]) -> None:

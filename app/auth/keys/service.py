@@ -106,9 +106,8 @@ class ApiKeys:
         """Refuse the key from now on. Raises NotFound."""
 
         def work(conn: Connection) -> None:
-            if not repository.revoke(conn, principal.owner_id, key_id):
+            if not repository.revoke(conn, principal.owner_id, only=key_id):
                 raise errors.NotFound
-            users.record(conn, catalogue.KeyRevoked(key_id=str(key_id)), principal.owner_id)
 
         await self._db.write(work)
 
