@@ -10,6 +10,7 @@ import pytest
 from pydantic import TypeAdapter
 from sqlalchemy import Connection, Row, select, update
 
+from app.auth.principal import Role
 from app.database import now
 from app.documents.models import documents
 from app.events import events
@@ -25,7 +26,7 @@ from tests.support.user import PASSWORD
 
 ACCOUNT = {"email": "ada@example.com", "password": PASSWORD}
 BY_OPERATOR = {
-    *("user.disabled", "user.enabled", "user.password_changed", "user.erased"),
+    *("user.disabled", "user.enabled", "user.password_changed", "user.role_changed", "user.erased"),
     *("job.cancelled", "document.status_changed", "document.deleted"),
 }
 BY_USERS = {
@@ -121,6 +122,7 @@ def live(life: Life, data_dir: Path) -> None:
     life.post(f"{path}/rotate")
     life.process.tick()
     life.ask("DELETE", path)
+    life.process.operate(lambda accounts: accounts.set_role(ACCOUNT["email"], Role.OPERATOR))
     life.process.operate(lambda accounts: accounts.disable(ACCOUNT["email"]))
     life.process.operate(lambda accounts: accounts.enable(ACCOUNT["email"]))
     life.process.operate(lambda accounts: accounts.set_password(ACCOUNT["email"], PASSWORD))

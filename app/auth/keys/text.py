@@ -11,7 +11,7 @@ import string
 from zlib import crc32
 
 PREFIX = "dla_"
-SHOWN = 12  # characters at the beginning, which may be shown: 28 random ones are left
+SHOWN = 12  # characters at the beginning, which may be shown: 24 random ones are left
 _LAST = 4  # and at the end, of the checksum
 _RANDOM = 32
 _CHECKSUM = 6
