@@ -419,6 +419,7 @@ ENDS: dict[str, Callable[[UUID], Update]] = {
 @pytest.mark.parametrize(
     ("end", "call"),
     [*(("revoked", call) for call in LATE), *((end, "POST /documents") for end in ENDS if end != "revoked")],
+    ids=lambda each: each.replace(" ", "-"),
 )
 def test_a_key_that_ends_while_the_body_arrives_adds_nothing(owner: Owner, end: str, call: str) -> None:
     made = owner.make()

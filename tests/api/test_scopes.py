@@ -119,7 +119,7 @@ def test_every_scope_is_described() -> None:
     assert all(described.values())
 
 
-@pytest.mark.parametrize("name", GUARDED)
+@pytest.mark.parametrize("name", GUARDED, ids=lambda name: name.replace(" ", ":"))
 def test_an_operation_opens_to_its_scope_alone_and_to_no_other(
     process: Process, token: str, keys: Keys, name: str
 ) -> None:
