@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Connection, func, select
 
 from app.auth.models import users
+from app.auth.principal import Role
 from app.jobs.models import LIVE, jobs
 from app.quotas import usage
 
@@ -19,6 +20,7 @@ class ListedAccount(BaseModel):
     id: UUID
     email: str
     active: bool
+    role: Role
     created_at: datetime
     last_login_at: datetime | None
     documents: int
@@ -26,7 +28,8 @@ class ListedAccount(BaseModel):
     live_jobs: int
 
 
-_SHOWN = (users.c.id, users.c.email, users.c.active, users.c.created_at, users.c.last_login_at)
+_ROLE = func.coalesce(users.c.role, Role.USER).label("role")
+_SHOWN = (users.c.id, users.c.email, users.c.active, _ROLE, users.c.created_at, users.c.last_login_at)
 _LIVE_JOBS = (
     select(func.count())
     .select_from(jobs)

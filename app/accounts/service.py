@@ -4,13 +4,14 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func
 
 from app import errors, idempotency, quotas
 from app.accounts import listing
 from app.accounts.listing import ListedAccount
 from app.auth import sessions, users
 from app.auth.models import users as table
+from app.auth.principal import Role
 from app.auth.schemas import User
 from app.auth.service import AuthService, end_sessions
 from app.database import Database
@@ -75,6 +76,17 @@ class Accounts:
         while some := await self._db.write(partial(settlement.cancel_some, kinds=self._kinds, owner_id=user_id)):
             cancelled += some
         return cancelled
+
+    async def set_role(self, email: str, role: Role) -> None:
+        """Give an account this role, which counts from its next request on."""
+
+        def work(conn: Connection) -> None:
+            user_id = _id_of(conn, email)
+            old = Role.USER if role is Role.OPERATOR else Role.OPERATOR
+            if users.change(conn, user_id, func.coalesce(table.c.role, Role.USER) == old, role=role):
+                users.record(conn, catalogue.UserRoleChanged(old=old, new=role), user_id)
+
+        await self._db.write(work)
 
     async def set_password(self, email: str, password: str) -> None:
         """Change the password, and end all sessions. Raises WeakPassword."""

@@ -21,6 +21,10 @@ _SCOPES: dict[str, str] = {
     Scope.DOCUMENTS_WRITE: "Upload documents, and edit their metadata.",
     Scope.DOCUMENTS_DELETE: "Delete documents.",
     Scope.DOCUMENTS_PROCESS: "Process documents, and cancel jobs.",
+    Scope.WEBHOOKS_MANAGE: "Manage webhooks, and see their deliveries.",
+    Scope.WORKER: "Claim and settle jobs from outside. Operators only.",
+    Scope.AUDIT_READ: "Read the audit trail. Operators only.",
+    Scope.OPERATOR: "Run the service: see and steer the accounts, documents and jobs of all. Operators only.",
 }
 
 # Both only describe the API, so that either form of Authorize works in /docs.

@@ -13,6 +13,8 @@ users = Table(
     Column("active", Boolean, nullable=False),
     Column("created_at", UTCDateTime, nullable=False),
     Column("last_login_at", UTCDateTime),
+    # NULL: a user, as processes of the release before make them.
+    Column("role", String(8)),
 )
 
 # A session is a token family: a login, and all refresh tokens that descend from it. Whoever used it last, by a login or

@@ -18,9 +18,25 @@ class Scope(StrEnum):
     DOCUMENTS_WRITE = "documents:write"
     DOCUMENTS_DELETE = "documents:delete"
     DOCUMENTS_PROCESS = "documents:process"
+    WEBHOOKS_MANAGE = "webhooks:manage"
+    WORKER = "worker"
+    AUDIT_READ = "audit:read"
+    OPERATOR = "operator"
 
 
-ALL_SCOPES = frozenset(Scope)
+class Role(StrEnum):
+    """What an account is for."""
+
+    USER = "user"
+    """Somebody who works with documents of their own."""
+
+    OPERATOR = "operator"
+    """Somebody who runs the service, too."""
+
+
+_OF_OPERATORS = frozenset({Scope.WORKER, Scope.AUDIT_READ, Scope.OPERATOR})
+SCOPES_OF = {Role.USER: frozenset(Scope) - _OF_OPERATORS, Role.OPERATOR: frozenset(Scope)}
+"""All that an account of a role may do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from uuid import UUID
 from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from app.auth.principal import Role
 from app.quotas import Quota, Usage
 from app.web.fields import LINE
 from app.web.pagination import Page
@@ -115,6 +116,7 @@ class User(BaseModel):
 class Account(User):
     """An account, what it uses, and how much it may use."""
 
+    role: Role
     usage: Usage
     quota: Quota
 

@@ -16,7 +16,7 @@ from app.auth.attempts import Attempt, Attempts, check, failed, succeeded
 from app.auth.models import users as table
 from app.auth.password_policy import normalized, refuse_weak
 from app.auth.passwords import PasswordHasher
-from app.auth.principal import ALL_SCOPES, Principal
+from app.auth.principal import SCOPES_OF, Principal
 from app.auth.schemas import Account, SessionPage, TokenPair, User
 from app.auth.sessions import Issued
 from app.auth.tokens import AccessTokens
@@ -104,13 +104,14 @@ class AuthService:
         await self._db.write(work)
 
     async def authenticate(self, access_token: str) -> Principal:
-        """The principal of an access token, who may do all that its user may. Raises InvalidToken."""
+        """The principal of an access token, who may do all that the role of its user allows. Raises InvalidToken."""
         claims = self._tokens.verify(access_token)
         valid = partial(sessions.authenticated, user_id=claims.user_id, session_id=claims.session_id)
-        if not await self._db.read(valid):
+        role = await self._db.read(valid)
+        if role is None:
             raise errors.InvalidToken
         actor = context.user(claims.user_id)
-        return Principal(claims.user_id, actor, ALL_SCOPES, via="jwt", credential_id=claims.session_id)
+        return Principal(claims.user_id, actor, SCOPES_OF[role], via="jwt", credential_id=claims.session_id)
 
     async def account(self, user_id: UUID) -> Account:
         """The active user whom an access token was issued to, and what they use. Raises InvalidToken."""
@@ -120,7 +121,7 @@ class AuthService:
             if row is None:
                 raise errors.InvalidToken
             usage, quota = self._quotas.of(conn, user_id)
-            return Account(**row, usage=usage, quota=quota)
+            return Account(**row | {"role": users.role_in(row)}, usage=usage, quota=quota)
 
         return await self._db.read(read)
 

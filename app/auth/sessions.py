@@ -14,7 +14,7 @@ from uuid_utils.compat import uuid7
 
 from app.auth import users
 from app.auth.models import refresh_tokens, token_families, users as users_table
-from app.auth.principal import Principal
+from app.auth.principal import Principal, Role
 from app.auth.schemas import Session
 from app.auth.tokens import child_refresh_token, new_child_seed, new_refresh_token, refresh_token_hash
 from app.database import Database, Prepared, delete_batch, insert_on_conflict, now
@@ -27,7 +27,7 @@ _MAX_ADDRESS = 64  # characters
 _ALIVE = and_(token_families.c.revoked_at.is_(None), token_families.c.expires_at > now())
 
 _AUTHENTICATED = Prepared(
-    select(users_table.c.id)
+    select(users_table.c.role)
     .join(token_families, token_families.c.user_id == users_table.c.id)
     .where(
         token_families.c.id == bindparam("session"), users_table.c.id == bindparam("user"), users_table.c.active, _ALIVE
@@ -50,14 +50,16 @@ class Ended(NamedTuple):
     user_id: UUID
 
 
-def authenticated(conn: Connection, user_id: UUID, session_id: UUID | None) -> bool:
-    """Whether the session is alive and of this user, who is active.
+def authenticated(conn: Connection, user_id: UUID, session_id: UUID | None) -> Role | None:
+    """The role of the session's user. None, unless the session is alive and of this user, who is active.
 
     A token of the release before names no session, and its user must do.
     """
     if session_id is None:
-        return users.active(conn, user_id) is not None
-    return _AUTHENTICATED.one(conn, {"session": session_id, "user": user_id}) is not None
+        row = users.active(conn, user_id)
+    else:
+        row = _AUTHENTICATED.one(conn, {"session": session_id, "user": user_id})
+    return users.role_in(row) if row else None
 
 
 def required(principal: Principal, unit: Unit[T]) -> Unit[T]:
@@ -65,7 +67,7 @@ def required(principal: Principal, unit: Unit[T]) -> Unit[T]:
     was let in."""
 
     def work(conn: Connection) -> T:
-        if not authenticated(conn, principal.owner_id, principal.credential_id):
+        if authenticated(conn, principal.owner_id, principal.credential_id) is None:
             raise InvalidToken
         return unit(conn)
 

@@ -1,5 +1,6 @@
 """SQL on accounts. Functions run inside the caller's transaction."""
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -8,6 +9,7 @@ from uuid_utils.compat import uuid7
 
 from app import errors, events
 from app.auth.models import users
+from app.auth.principal import Role
 from app.database import Prepared, insert_on_conflict, now
 from app.events.catalogue import Event, UserRegistered
 from app.telemetry import context
@@ -23,6 +25,11 @@ def active(conn: Connection, user_id: UUID) -> dict[str, Any] | None:
 def by_email(conn: Connection, email: str) -> Row[Any] | None:
     """The row of a user, active or not. `email` is canonical."""
     return conn.execute(select(users).where(users.c.email == email)).one_or_none()
+
+
+def role_in(row: Mapping[str, Any]) -> Role:
+    """The role in a row of a user. Those of the release before have none."""
+    return Role(row["role"] or Role.USER)
 
 
 def add(conn: Connection, email: str, password_hash: str) -> Row[Any]:

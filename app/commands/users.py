@@ -1,4 +1,4 @@
-"""python -m app users: create | list | enable | disable | password | sign-out | quota | erase."""
+"""python -m app users: create | list | enable | disable | promote | demote | password | sign-out | quota | erase."""
 
 import sys
 from typing import Annotated
@@ -7,6 +7,7 @@ import typer
 from pydantic import Field, TypeAdapter, ValidationError
 
 from app.accounts.listing import ListedAccount
+from app.auth.principal import Role
 from app.auth.schemas import Email, Password
 from app.commands.services import with_services
 from app.errors import ConfigurationError
@@ -57,6 +58,22 @@ def disable(email: _Address) -> None:
     address = _address(email)
     cancelled = with_services(lambda services: services.accounts.disable(address))
     typer.echo(f"{address} is disabled; jobs cancelled: {cancelled}.")
+
+
+@users.command("promote")
+def promote(email: _Address) -> None:
+    """Make an account an operator's: it may see and steer what all accounts have, but read no content."""
+    address = _address(email)
+    with_services(lambda services: services.accounts.set_role(address, Role.OPERATOR))
+    typer.echo(f"{address} is an operator.")
+
+
+@users.command("demote")
+def demote(email: _Address) -> None:
+    """Make an operator an ordinary user again."""
+    address = _address(email)
+    with_services(lambda services: services.accounts.set_role(address, Role.USER))
+    typer.echo(f"{address} is no operator.")
 
 
 @users.command("password")
@@ -133,7 +150,7 @@ def _validated(name: str, adapter: TypeAdapter[str], text: str) -> str:
 
 
 def _line(account: ListedAccount) -> str:
-    state = "active" if account.active else "disabled"
+    state = "disabled" if not account.active else "active" if account.role is Role.USER else account.role
     logged_in = f"{account.last_login_at:%Y-%m-%d}" if account.last_login_at else "never"
     usage = f"{account.documents} documents  {account.bytes} bytes  {account.live_jobs} jobs"
     return (

@@ -210,6 +210,14 @@ class UserEnabled(Event):
     name = "user.enabled"
 
 
+class UserRoleChanged(Event):
+    """An operator gave the account another role."""
+
+    name = "user.role_changed"
+    old: str
+    new: str
+
+
 class UserErased(Event):
     """The operator erased an account with all that it owned."""
 

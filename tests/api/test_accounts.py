@@ -198,6 +198,20 @@ def test_disable_ends_all_that_goes_on_and_enable_lets_in_again(server: Server) 
     assert (told.count("user.disabled"), told.count("user.enabled")) == (1, 1)
 
 
+def test_an_operator_is_promoted_and_demoted(server: Server) -> None:
+    user = server.register()
+    for command, expected in (("promote", "operator"), ("promote", "operator"), ("demote", "user"), ("demote", "user")):
+        done(server, command, user.email)
+        assert user.http.get("/auth/me").json()["role"] == expected, "it counts from the next request on"
+        assert listed(server, "--search", user.email)[0]["role"] == expected
+    user_id = UUID(user.http.get("/auth/me").json()["id"])
+    changes = Ledger(server.data_dir).rows(select(events).where(events.c.user_id == user_id))
+    assert [row.data for row in changes if row.event == "user.role_changed"] == [
+        {"old": "user", "new": "operator"},
+        {"old": "operator", "new": "user"},
+    ]
+
+
 def test_password_and_sign_out_end_all_sessions(server: Server) -> None:
     user = server.register()
     others = [server.log_in(user.email) for _ in range(2)]

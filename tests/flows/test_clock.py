@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import insert
 
 from app.auth.models import users
-from app.auth.principal import ALL_SCOPES, Principal
+from app.auth.principal import SCOPES_OF, Principal, Role
 from app.database import now
 from app.database.sqlite import SqliteDatabase
 from app.documents.service import DocumentService
@@ -147,7 +147,7 @@ async def test_a_file_that_a_sweep_may_have_taken_for_an_orphan_gets_no_document
     )
     with pytest.raises(StorageUnavailable):
         await service.upload(
-            Principal(owner["id"], "user:x", ALL_SCOPES, "jwt"), Form(b"frontier", 10_000), body(), None, 0
+            Principal(owner["id"], "user:x", SCOPES_OF[Role.USER], "jwt"), Form(b"frontier", 10_000), body(), None, 0
         )
     await db.close()
 

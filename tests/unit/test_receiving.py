@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import insert
 
 from app.auth.models import users
-from app.auth.principal import ALL_SCOPES, Principal
+from app.auth.principal import SCOPES_OF, Principal, Role
 from app.database import now
 from app.database.sqlite import SqliteDatabase
 from app.documents.service import DocumentService
@@ -157,7 +157,7 @@ async def test_an_upload_with_a_key_is_one_commit_and_its_replay_needs_no_storag
         more_files=lambda *_: [],
         job_for=None,  # type: ignore[arg-type]
     )
-    principal = Principal(owner["id"], "user:x", ALL_SCOPES, "jwt")
+    principal = Principal(owner["id"], "user:x", SCOPES_OF[Role.USER], "jwt")
     for commits, replayed in ((1, False), (2, True)):
         with context.acting(principal.actor):
             answer, _ = await service.upload(principal, Form(b"x", 10_000), body(), "key", 0)
