@@ -21,7 +21,7 @@ LEVELS: list[set[str]] = [
     {"limiter", "settings", "migrations"},
     {"web"},
     {"database", "storage"},
-    {"events", "idempotency", "quotas", "upkeep"},
+    {"encryption", "events", "idempotency", "quotas", "upkeep"},
     {"auth", "files", "jobs"},
     {"documents"},
     {"processing", "transfer"},
