@@ -20,7 +20,7 @@ LEVELS: list[set[str]] = [
     {"errors", "telemetry", "processors"},
     {"limiter", "settings", "migrations"},
     {"web"},
-    {"database", "storage"},
+    {"database", "outbound", "storage"},
     {"encryption", "events", "idempotency", "quotas", "upkeep"},
     {"auth", "files", "jobs"},
     {"documents"},

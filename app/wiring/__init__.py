@@ -33,6 +33,7 @@ from app.jobs.rescuer import Rescuer
 from app.jobs.runner import Runner
 from app.jobs.watch import JobWatch
 from app.limiter import Usage
+from app.outbound import Outbound
 from app.processing import results
 from app.processing.acceptance import Acceptance
 from app.processing.answers import Answers
@@ -82,6 +83,7 @@ class Services:
     upkeep: Upkeep
     watch: JobWatch
     reserve: Reserve
+    outbound: Outbound
 
     @property
     def checks(self) -> dict[str, Callable[[], Awaitable[None]]]:
@@ -163,6 +165,7 @@ class Services:
         """Close all connections. Call it last, after `run` was cancelled."""
         await self.drain(0)
         await self.dispatcher.close()
+        await self.outbound.close()
         await self.claim.end()
         self.hasher.close()
         self.receiver.close()
@@ -244,6 +247,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         upkeep=upkeep,
         watch=watch,
         reserve=reserve,
+        outbound=Outbound(settings),
     )
 
 
