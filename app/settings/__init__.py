@@ -146,7 +146,6 @@ class Settings(BaseSettings):
     api_key_max_ttl: float = Field(
         0, ge=0, description="Longest life of an API key, also of one for which none was asked for; 0: unlimited."
     )
-
     encryption_keys: SecretStr | None = Field(
         None,
         description="Encrypt the secrets of webhooks: 32 bytes as base64url each. Of several, with commas between "
