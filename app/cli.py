@@ -1,5 +1,4 @@
-"""The command line: python -m app serve | worker | migrate | adopt | transfer | users | documents | jobs | processors |
-status | sweep | demo."""
+"""The command line: python -m app serve | worker | migrate | …; `python -m app --help` lists all commands."""
 
 import asyncio
 import errno
@@ -25,6 +24,7 @@ from app.commands.services import with_services
 from app.commands.status import status
 from app.commands.users import users
 from app.demo import DemoError
+from app.encryption import rotate
 from app.errors import AppError, ConfigurationError
 from app.server import worker as worker_module
 from app.server.lifespan import EXIT_SECONDS
@@ -35,7 +35,8 @@ from app.telemetry import context, logs, metrics
 from app.transfer import TransferError
 from app.upkeep import Skipped
 from app.wiring import Services
-from app.wiring.transfer import build_transfer
+from app.wiring.encryption import ENCRYPTED
+from app.wiring.transfers import build_transfer
 
 log = structlog.get_logger()
 
@@ -180,6 +181,15 @@ def adopt() -> None:
         f"The files belong to this database now. Of the first {adopted.files} of them, "
         f"{adopted.with_document} have a document in it."
     )
+
+
+@cli.command()
+def rotate_secrets() -> None:
+    """Encrypt again what older keys of ENCRYPTION_KEYS have encrypted: these can then be removed. May be repeated."""
+    done = with_services(lambda services: rotate(services.db, services.encryption, ENCRYPTED))
+    typer.echo(f"{done.changed} secrets are encrypted with the newest key now.")
+    if done.unreadable:
+        sys.exit(f"{done.unreadable} were encrypted with a key that is not in ENCRYPTION_KEYS")
 
 
 @cli.command()

@@ -8,6 +8,7 @@ from fastapi.responses import RedirectResponse
 from app import wiring
 from app.accounts import routes as accounts
 from app.auth import routes as auth
+from app.auth.keys import routes as keys
 from app.auth.schemas import Credentials, TokenForm
 from app.documents import routes as documents, upload_routes as uploads
 from app.documents.schemas import UploadForm
@@ -33,6 +34,8 @@ ROUTERS = (
     auth.router,
     auth.reading,
     auth.writing,
+    keys.reading,
+    keys.writing,
     uploads.public,
     accounts.router,
     all_jobs.router,

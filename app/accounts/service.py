@@ -1,4 +1,4 @@
-"""What operators do with accounts: create, find, enable, disable, sign out, erase; change roles, quotas, passwords."""
+"""What operators do with accounts: create, find, enable, disable, sign out, erase; roles, quotas, passwords, keys."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
@@ -12,6 +12,7 @@ from app.accounts import listing
 from app.accounts.listing import ListedAccount
 from app.accounts.schemas import AccountChanges, AccountDetails, AccountPage
 from app.auth import sessions, users
+from app.auth.keys import repository as api_keys
 from app.auth.models import users as table
 from app.auth.principal import Role
 from app.auth.schemas import User
@@ -101,7 +102,8 @@ class Accounts:
         await self._db.write(work)
 
     async def disable(self, account: Account) -> int:
-        """Disable an account: its tokens and upload URLs end at once, then its live jobs. Returns how many these were.
+        """Disable an account: its tokens and upload URLs end at once, and its keys are refused; then its live jobs end.
+        Returns how many these were.
 
         May be repeated: after a failure, the rest of the jobs is cancelled. Raises OwnAccount.
         """
@@ -160,6 +162,11 @@ class Accounts:
         user_id = await self.id_of(account)
         return await self._db.write(partial(end_sessions, user_id=user_id), alone_with=user_id)
 
+    async def revoke_keys(self, email: str) -> int:
+        """Revoke all API keys. Returns how many there were."""
+        user_id = await self.id_of(email)
+        return await self._db.write(partial(api_keys.revoke, owner_id=user_id), alone_with=user_id)
+
     async def erase(self, email: str) -> int:
         """Delete an account and all that it owns; of its events, ids are left, and the addresses that logins
         failed from. Returns the number of documents.
@@ -181,6 +188,7 @@ class Accounts:
         await self._repeat(partial(jobs.remove_of_owner, owner_id=user_id))
         await self._repeat(partial(idempotency.forget_user, user_id=user_id))
         await self._repeat(partial(sessions.remove_of_user, user_id=user_id))
+        await self._repeat(partial(api_keys.remove_of_user, user_id=user_id))
         await self._db.write(partial(_remove, user_id=user_id))
         return erased
 

@@ -1,4 +1,4 @@
-"""python -m app users: create | list | enable | disable | promote | demote | password | sign-out | quota | erase."""
+"""python -m app users: accounts, by their address."""
 
 import sys
 from typing import Annotated
@@ -91,6 +91,14 @@ def sign_out(email: _Address) -> None:
     email = address(email)
     ended = with_services(lambda services: services.accounts.sign_out(email))
     typer.echo(f"{email} is signed out; sessions ended: {ended}.")
+
+
+@users.command("revoke-keys")
+def revoke_keys(email: _Address) -> None:
+    """Revoke all API keys of an account."""
+    email = address(email)
+    revoked = with_services(lambda services: services.accounts.revoke_keys(email))
+    typer.echo(f"{email} has no API keys any more; revoked: {revoked}.")
 
 
 @users.command("quota")

@@ -12,12 +12,14 @@ from prometheus_client.core import GaugeMetricFamily
 
 from app.accounts.service import Accounts
 from app.auth.attempts import Attempts
+from app.auth.keys.service import ApiKeys
 from app.auth.passwords import PasswordHasher
 from app.auth.service import AuthService
 from app.auth.tokens import AccessTokens, development_secret
 from app.database import Database
 from app.documents.service import DocumentService
 from app.documents.uploads import UploadService
+from app.encryption import Encryption
 from app.errors import StorageUnavailable
 from app.files.claim import Claim
 from app.files.downloads import Downloads
@@ -36,6 +38,7 @@ from app.operators import status
 from app.operators.dependencies import Operators
 from app.operators.processes import Presence, raised
 from app.operators.status import Status
+from app.outbound import Outbound
 from app.processing import results
 from app.processing.acceptance import Acceptance
 from app.processing.answers import Answers
@@ -52,9 +55,11 @@ from app.telemetry import context
 from app.telemetry.loop import LoopWatch
 from app.upkeep import Upkeep
 from app.web.rates import Rates
-from app.wiring import adapters, gauges, process
+from app.wiring import adapters, gauges
 from app.wiring.chores import chores
+from app.wiring.encryption import encryption
 from app.wiring.operators import operators
+from app.wiring.process import prepare_process
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +69,12 @@ class Services:
     settings: Settings
     db: Database
     storage: Storage
+    encryption: Encryption
     hasher: PasswordHasher
     receiver: Receiver
     downloads: Downloads
     auth: AuthService
+    keys: ApiKeys
     accounts: Accounts
     documents: DocumentService
     uploads: UploadService
@@ -84,6 +91,7 @@ class Services:
     upkeep: Upkeep
     watch: JobWatch
     reserve: Reserve
+    outbound: Outbound
     operators: Operators
     kind: Literal["server", "worker"] = "server"
 
@@ -184,16 +192,18 @@ class Services:
         """Close all connections. Call it last, after `run` was cancelled."""
         await self.drain(0)
         await self.dispatcher.close()
+        await self.outbound.close()
         await self.claim.end()
         self.hasher.close()
         self.receiver.close()
+        await self.keys.uses.close()
         await self.storage.close()
         await self.db.close()
 
 
 def build(settings: Settings, *, worker: bool = False) -> Services:
     """Connect the parts that the settings ask for, in a server process or in a worker."""
-    process.prepare(settings)
+    prepare_process(settings)
     db = adapters.database(settings)
     storage = adapters.storage(settings)
     processors = adapters.offered(settings)
@@ -203,7 +213,8 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     claim = Claim(db, storage)
     removal = Removal(storage, claim)
     orphans = Orphans(db, storage, claim, settings.orphan_grace_seconds)
-    upkeep = Upkeep(db, chores(db, claim, orphans, settings))
+    keys = ApiKeys(db, reserve, settings)
+    upkeep = Upkeep(db, chores(db, claim, orphans, keys.uses, settings))
     secrets = settings.jwt_secrets or [development_secret(settings.data_dir)]
     hasher = PasswordHasher()
     watch = JobWatch(db)
@@ -248,10 +259,12 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         settings=settings,
         db=db,
         storage=storage,
+        encryption=encryption(settings),
         hasher=hasher,
         receiver=receiver,
         downloads=downloads,
         auth=auth,
+        keys=keys,
         accounts=Accounts(db, auth, kinds, orphans, quotas),
         documents=documents,
         uploads=UploadService(db, storage, receiver, OwnUrls(secrets), quotas, settings),
@@ -268,6 +281,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         upkeep=upkeep,
         watch=watch,
         reserve=reserve,
+        outbound=Outbound(settings),
         operators=operators(
             db, documents, processing, acceptance, kinds=kinds, watch=watch, quotas=quotas, settings=settings
         ),

@@ -28,6 +28,7 @@ from tests.support.user import PASSWORD
 OPERATIONS = [
     *("register", "login", "token", "refresh", "logout", "me"),
     *("changePassword", "listSessions", "endSession", "endOtherSessions"),
+    *("createApiKey", "listApiKeys", "getApiKey", "rotateApiKey", "revokeApiKey"),
     *("uploadDocument", "listDocuments", "getDocument", "editDocument", "deleteDocument"),
     *("getDocumentContent", "getDocumentTimeline", "processDocument", "getResult"),
     *("listResults", "getProcessorResult", "listProcessors", "processBatch"),
@@ -82,6 +83,8 @@ class Client:
         self.ids = {"document_id": [job["document_id"], user.upload()["id"], waiting], "job_id": [job["id"]]}
         self.ids["processor"] = ["simulated", "text"]
         self.ids["account_id"] = [user.server.register().http.get("/auth/me").json()["id"]]
+        made = user.http.post("/api-keys", json={"name": "a program", "scopes": ["documents:read"]})
+        self.ids["key_id"] = [made.json()["id"]]
 
     def complete(self, case):
         if case.meta.generation.mode.is_negative:

@@ -39,6 +39,7 @@ BODIES: dict[str, Any] = {
     "refresh": {"refresh_token": "x"},
     "logout": {"refresh_token": "x"},
     "changePassword": {"current_password": PASSWORD, "new_password": PASSWORD + "!"},
+    "createApiKey": {"name": "n", "scopes": ["documents:read"]},
     "initiateUpload": {
         "filename": "a.pdf",
         "content_type": PDF_TYPE,
@@ -127,6 +128,7 @@ def ids(owner):
         "job_id": job["id"],
         "session_id": str(uuid4()),
         "account_id": owner.http.get("/auth/me").json()["id"],
+        "key_id": str(uuid4()),
         "processor": "simulated",
     }
 

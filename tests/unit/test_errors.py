@@ -13,15 +13,15 @@ from app.web.problems import Problem
 PROBLEM = "application/problem+json"
 CODES = {
     400: "bad-request malformed-idempotency-key",
-    401: "invalid-credentials invalid-refresh-token invalid-token unauthorized",
-    403: "break-glass-disabled break-glass-required document-quota-exceeded forbidden insufficient-scope "
-    "invalid-upload-url registration-closed storage-quota-exceeded wrong-password",
+    401: "api-key-expired invalid-credentials invalid-refresh-token invalid-token unauthorized",
+    403: "api-key-quota-exceeded break-glass-disabled break-glass-required document-quota-exceeded forbidden "
+    "insufficient-scope invalid-upload-url registration-closed storage-quota-exceeded wrong-password",
     404: "not-found",
     405: "method-not-allowed",
     406: "not-acceptable",
     408: "request-timeout",
     409: "conflict document-processing email-taken job-finished job-in-progress more-jobs-match own-account "
-    "processing-failed request-in-progress result-not-ready upload-incomplete",
+    "processing-failed request-in-progress result-not-ready rotation-in-progress upload-incomplete",
     411: "length-required",
     412: "already-stored precondition-failed",
     413: "payload-too-large",
@@ -29,12 +29,12 @@ CODES = {
     "unsupported-media-type",
     416: "range-not-satisfiable",
     422: "content-type-mismatch idempotency-key-reused invalid-cursor malformed-multipart sha256-mismatch "
-    "search-too-broad size-mismatch unknown-processor unsafe-archive upload-missing upload-rejected validation-failed "
-    "weak-password",
+    "search-too-broad size-mismatch unknown-processor unsafe-archive upload-missing upload-rejected url-not-allowed "
+    "validation-failed weak-password",
     429: "login-throttled rate-limited too-many-jobs too-many-requests too-many-uploads",
     431: "headers-too-large",
     500: "internal-error",
-    503: "database-unavailable not-ready shutting-down storage-unavailable too-busy unavailable",
+    503: "database-unavailable encryption-key-missing not-ready shutting-down storage-unavailable too-busy unavailable",
     507: "storage-full",
 }
 

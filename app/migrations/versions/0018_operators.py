@@ -6,7 +6,7 @@ from alembic import op
 from app.migrations import online
 
 revision = "0018"
-down_revision = "0015"
+down_revision = "0016"
 
 _INDEXES = {
     "ix_documents_created_at_id": ("documents", ["created_at", "id"], None),

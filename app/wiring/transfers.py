@@ -1,4 +1,4 @@
-"""From two sets of settings to a transfer between them."""
+"""From the settings of two services to a transfer between them."""
 
 from pathlib import Path
 
@@ -8,22 +8,23 @@ from app.errors import ConfigurationError
 from app.settings import Settings
 from app.settings.storage import Bucket
 from app.transfer import Transfer
-from app.wiring import adapters, process
+from app.wiring import adapters
+from app.wiring.process import prepare_process
 
-STATEMENT_TIMEOUT = 600.0  # seconds that a statement may take where nobody waits for an answer
+_STATEMENT_TIMEOUT = 600.0  # seconds: nobody waits for an answer
 
 
 def build_transfer(source: Settings, target: Settings, *, rows: bool, files: bool) -> Transfer:
     """Connect a transfer into what `target` names. Raises ConfigurationError when there is nothing to bring, or when it
     would be brought to where it is."""
-    process.prepare(target)
+    prepare_process(target)
     if rows:
         _refuse_pointless("DATABASE_URL", source.database, target.database)
     if files:
         _refuse_pointless("STORAGE_URL", source.storage, target.storage)
     return Transfer(
-        target_db=adapters.database(target, statement_timeout=STATEMENT_TIMEOUT),
-        source_db=adapters.database(source, statement_timeout=STATEMENT_TIMEOUT) if rows else None,
+        target_db=adapters.database(target, statement_timeout=_STATEMENT_TIMEOUT),
+        source_db=adapters.database(source, statement_timeout=_STATEMENT_TIMEOUT) if rows else None,
         source_storage=adapters.storage(source) if files else None,
         target_storage=adapters.storage(target) if files else None,
     )
