@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 from prometheus_client.core import GaugeMetricFamily
@@ -129,20 +128,14 @@ class Services:
         """What tells others that this process is there."""
         return Presence(self.db, self.kind, self.runner.usage.of, self.alarms)
 
-    @property
-    def folders(self) -> dict[str, Path]:
-        """Where the service keeps data on disks."""
-        storage = self.settings.storage
-        return {"data": self.settings.data_dir} | ({"files": storage} if isinstance(storage, Path) else {})
-
     async def gauges(self) -> list[GaugeMetricFamily]:
         """Read the gauges from the database and the disks."""
-        return await gauges.read(self.db, self.runner.queues, self.folders)
+        return await gauges.read(self.db, self.runner.queues, adapters.folders(self.settings))
 
     async def status(self) -> Status:
         """Read the state of the service. Raises DatabaseUnavailable."""
         await asyncio.to_thread(self.reserve.look)
-        disks = await asyncio.to_thread(status.disks, self.folders, self.reserve)
+        disks = await asyncio.to_thread(status.disks, adapters.folders(self.settings), self.reserve)
         read = partial(status.read, every=self.upkeep.shared, disks=disks, alarms=raised(self.alarms))
         return await self.db.read(read)
 
