@@ -249,6 +249,11 @@ class UnsafeArchive(ValidationFailed, title="Unsafe DOCX archive", pointer="/fil
     """The DOCX inflates beyond the limits, or has unsafe or duplicate entry names, or a document type definition."""
 
 
+class UrlNotAllowed(ValidationFailed, title="URL not allowed", pointer="/url"):
+    """The URL is not one that this service sends requests to: `https` (or `http`, where the operator allows it), a host
+    on the public Internet, port 80, 443 or above 1023, no user name, password or fragment."""
+
+
 class UnknownProcessor(ValidationFailed, pointer="/processor"):
     """No processor has this name."""
 
@@ -337,6 +342,10 @@ class OutcomeUnknown(DatabaseUnavailable):
 
 class StorageUnavailable(Unavailable):
     """The file storage cannot be reached or written. Nothing was done; retry after the given seconds."""
+
+
+class EncryptionKeyMissing(Unavailable):
+    """The service lacks the key to a secret that it stores; its operator has to add it to `ENCRYPTION_KEYS`."""
 
 
 class TooBusy(Unavailable):

@@ -49,10 +49,24 @@ MUTANTS = (
     ),
     Mutant(
         "the server's environment, which other processes cannot read",
-        "app.wiring:_prepare_process",
+        "app.wiring:prepare_process",
         "sandbox.hide_process()",
         "pass",
         ("tests/flows/test_sandbox.py",),
+    ),
+    Mutant(
+        "the addresses that no request is sent to",
+        "app.outbound:Outbound._guarded_socket",
+        "not self._addresses.allow(of_socket(address[0]))",
+        "False",
+        ("tests/unit/test_outbound.py",),
+    ),
+    Mutant(
+        "the addresses that Python takes for public",
+        "app.outbound.addresses:_is_public",
+        "not special",
+        "True",
+        ("tests/unit/test_outbound.py",),
     ),
     Mutant(
         "the fence in finish",

@@ -21,6 +21,7 @@ from sqlalchemy import URL
 from app.errors import ConfigurationError
 from app.settings import broker, database, storage
 from app.settings.broker import BrokerConfig, SqsQueue
+from app.settings.outbound import LOOPBACK, Networks, networks
 from app.settings.storage import MAX_FILE, Bucket
 from app.telemetry import faults
 
@@ -145,7 +146,11 @@ class Settings(BaseSettings):
     api_key_max_ttl: float = Field(
         0, ge=0, description="Longest life of an API key, also of one for which none was asked for; 0: unlimited."
     )
-
+    encryption_keys: SecretStr | None = Field(
+        None,
+        description="Encrypt the secrets of webhooks: 32 bytes as base64url each. Of several, with commas between "
+        "them, the first encrypts and all decrypt. Empty in development: generated into DATA_DIR.",
+    )
     metrics_token: SecretStr | None = Field(
         None,
         min_length=MIN_SECRET_BYTES,
@@ -224,6 +229,24 @@ class Settings(BaseSettings):
     quota_jobs: int = Field(10_000, ge=0, description="Unfinished jobs that one account may have; 0: no limit.")
 
     quota_api_keys: int = Field(50, ge=0, description="API keys that one account may have; 0: no limit.")
+    webhook_timeout: float = Field(
+        15, ge=0.1, le=30, description="A webhook must be answered within this, from its name's look-up on; 0.1 to 30."
+    )
+    webhook_https_only: bool | None = Field(
+        None, description="Webhooks go to `https://` URLs only. Empty: `true` in production, else `false`."
+    )
+    webhook_allow_nets: Annotated[Networks | None, NoDecode, _parsed(networks)] = Field(
+        None,
+        description="Networks that are not public, with commas, to which webhooks may go nevertheless: `10.1.0.0/16`. "
+        "Empty: loopback in development, none in production.",
+    )
+    webhook_proxy_url: SecretStr | None = Field(
+        None,
+        description="`http://host:port` of a proxy through which all webhooks go; it must check the addresses itself.",
+    )
+    webhook_user_agent: str = Field(
+        "document-api", pattern=r"^[!-~]([ -~]{0,198}[!-~])?$", description="`User-Agent` of webhooks."
+    )
 
     reserve_bytes: int | None = Field(
         None,
@@ -270,6 +293,8 @@ class Settings(BaseSettings):
             raise ValueError(f"JWT_SECRET must be at least {MIN_SECRET_BYTES} bytes, {each}")
         if self.limits_url and not re.match(r"rediss?://[^/\s]", self.limits_url.get_secret_value()):
             raise ValueError("LIMITS_URL must be redis://… or rediss://…")
+        if self.webhook_proxy_url and not re.match(r"https?://[^/\s]", self.webhook_proxy_url.get_secret_value()):
+            raise ValueError("WEBHOOK_PROXY_URL must be http://… or https://…")
         if self.fault and self.environment == "production":
             raise ValueError("FAULT must not be set when ENVIRONMENT=production")
         if self.broker_url is not None and isinstance(self.database, Path):
@@ -287,9 +312,8 @@ class Settings(BaseSettings):
 
     @property
     def jwt_secrets(self) -> list[str]:
-        """The secrets in JWT_SECRET: the first signs, and all verify. None of them can hold a comma or a line's end."""
-        sent = self.jwt_secret.get_secret_value() if self.jwt_secret else ""
-        return [secret.strip() for secret in re.split(r"[,\n]", sent) if secret.strip()]
+        """The secrets in JWT_SECRET: the first signs, and all verify."""
+        return secrets_in(self.jwt_secret)
 
     @property
     def database(self) -> Path | URL:
@@ -307,9 +331,26 @@ class Settings(BaseSettings):
         return (self.registration or ("closed" if self.environment == "production" else "open")) == "open"
 
     @property
+    def webhook_requires_https(self) -> bool:
+        """Whether webhooks go to `https://` only."""
+        chosen = self.webhook_https_only
+        return self.environment == "production" if chosen is None else chosen
+
+    @property
+    def webhook_networks(self) -> Networks:
+        """The networks that webhooks may go to though they are not public."""
+        return self.webhook_allow_nets or (() if self.environment == "production" else LOOPBACK)
+
+    @property
     def logs_as_json(self) -> bool:
         """Whether log lines are JSON."""
         return (self.log_format or ("json" if self.environment == "production" else "console")) == "json"
+
+
+def secrets_in(setting: SecretStr | None) -> list[str]:
+    """The secrets of a setting that may have several. None of them can hold a comma or a line's end."""
+    sent = setting.get_secret_value() if setting else ""
+    return [secret.strip() for secret in re.split(r"[,\n]", sent) if secret.strip()]
 
 
 def _refuse_half_a_key() -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client.core import GaugeMetricFamily
-from sqlalchemy import URL
 
 from app.accounts.service import Accounts
 from app.auth.attempts import Attempts
@@ -20,7 +19,8 @@ from app.auth.tokens import AccessTokens, development_secret
 from app.database import Database
 from app.documents.service import DocumentService
 from app.documents.uploads import UploadService
-from app.errors import ConfigurationError, StorageUnavailable
+from app.encryption import Encryption
+from app.errors import StorageUnavailable
 from app.files.claim import Claim
 from app.files.downloads import Downloads
 from app.files.orphans import Orphans
@@ -34,6 +34,7 @@ from app.jobs.rescuer import Rescuer
 from app.jobs.runner import Runner
 from app.jobs.watch import JobWatch
 from app.limiter import Usage
+from app.outbound import Outbound
 from app.processing import results
 from app.processing.acceptance import Acceptance
 from app.processing.answers import Answers
@@ -45,17 +46,14 @@ from app.processors import sandbox
 from app.quotas import Quotas
 from app.quotas.reserve import Reserve
 from app.settings import Settings
-from app.settings.storage import Bucket
 from app.storage.base import Storage
 from app.telemetry import context, faults
 from app.telemetry.loop import LoopWatch
-from app.transfer import Transfer
 from app.upkeep import Upkeep
 from app.web.rates import Rates
 from app.wiring import adapters, gauges
 from app.wiring.chores import chores
-
-OPERATOR_STATEMENT_TIMEOUT = 600.0  # seconds that a statement may take where nobody waits for an answer
+from app.wiring.encryption import encryption
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +63,7 @@ class Services:
     settings: Settings
     db: Database
     storage: Storage
+    encryption: Encryption
     hasher: PasswordHasher
     receiver: Receiver
     downloads: Downloads
@@ -86,6 +85,7 @@ class Services:
     upkeep: Upkeep
     watch: JobWatch
     reserve: Reserve
+    outbound: Outbound
 
     @property
     def checks(self) -> dict[str, Callable[[], Awaitable[None]]]:
@@ -167,6 +167,7 @@ class Services:
         """Close all connections. Call it last, after `run` was cancelled."""
         await self.drain(0)
         await self.dispatcher.close()
+        await self.outbound.close()
         await self.claim.end()
         self.hasher.close()
         self.receiver.close()
@@ -177,7 +178,7 @@ class Services:
 
 def build(settings: Settings, *, worker: bool = False) -> Services:
     """Connect the parts that the settings ask for, in a server process or in a worker."""
-    _prepare_process(settings)
+    prepare_process(settings)
     db = adapters.database(settings)
     storage = adapters.storage(settings)
     processors = adapters.offered(settings)
@@ -219,6 +220,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         settings=settings,
         db=db,
         storage=storage,
+        encryption=encryption(settings),
         hasher=hasher,
         receiver=receiver,
         downloads=downloads,
@@ -250,22 +252,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         upkeep=upkeep,
         watch=watch,
         reserve=reserve,
-    )
-
-
-def build_transfer(source: Settings, target: Settings, *, rows: bool, files: bool) -> Transfer:
-    """Connect a transfer into what `target` names. Raises ConfigurationError when there is nothing to bring, or when it
-    would be brought to where it is."""
-    _prepare_process(target)
-    if rows:
-        _refuse_pointless("DATABASE_URL", source.database, target.database)
-    if files:
-        _refuse_pointless("STORAGE_URL", source.storage, target.storage)
-    return Transfer(
-        target_db=adapters.database(target, statement_timeout=OPERATOR_STATEMENT_TIMEOUT),
-        source_db=adapters.database(source, statement_timeout=OPERATOR_STATEMENT_TIMEOUT) if rows else None,
-        source_storage=adapters.storage(source) if files else None,
-        target_storage=adapters.storage(target) if files else None,
+        outbound=Outbound(settings),
     )
 
 
@@ -283,15 +270,8 @@ async def preflight(settings: Settings) -> None:
         await services.close()
 
 
-def _refuse_pointless(variable: str, source: Path | Bucket | URL, target: Path | Bucket | URL) -> None:
-    source, target = (place.resolve() if isinstance(place, Path) else place for place in (source, target))
-    if source == target:
-        raise ConfigurationError(f"{variable} names what is to be transferred: set it to where that shall go")
-    if isinstance(source, Path) and not source.exists():
-        raise ConfigurationError(f"there is nothing to transfer at {source}")
-
-
-def _prepare_process(settings: Settings) -> None:
+def prepare_process(settings: Settings) -> None:
+    """Set what holds for the whole process."""
     os.umask(0o077)  # what users store is no other account's to read
     # A thread that commits gives way at each statement. While others keep the event loop busy, it would then wait for
     # Python's default of 5 ms each time: a log-in took 2.5 times as long, an upload twice.
