@@ -7,6 +7,7 @@ from fastapi.responses import RedirectResponse
 
 from app import wiring
 from app.auth import routes as auth
+from app.auth.keys import routes as keys
 from app.auth.schemas import Credentials, TokenForm
 from app.documents import feed_routes as feed, routes as documents, upload_routes as uploads
 from app.documents.schemas import UploadForm
@@ -33,6 +34,8 @@ ROUTERS = (
     auth.router,
     auth.reading,
     auth.writing,
+    keys.reading,
+    keys.writing,
     uploads.public,
     health.router,
 )

@@ -1,4 +1,4 @@
-"""What the operator does with accounts: create, find, enable, disable, change passwords, sign out, erase."""
+"""What the operator does with accounts: create, find, enable, disable, promote, sign out, revoke keys, erase."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
@@ -10,6 +10,7 @@ from app import errors, idempotency, quotas
 from app.accounts import listing
 from app.accounts.listing import ListedAccount
 from app.auth import sessions, users
+from app.auth.keys import repository as api_keys
 from app.auth.models import users as table
 from app.auth.principal import Role
 from app.auth.schemas import User
@@ -60,7 +61,8 @@ class Accounts:
         await self._db.write(work)
 
     async def disable(self, email: str) -> int:
-        """Disable an account: its tokens and upload URLs end at once, then its live jobs. Returns how many these were.
+        """Disable an account: its tokens and upload URLs end at once, and its keys are refused; then its live jobs end.
+        Returns how many these were.
 
         May be repeated: after a failure, the rest of the jobs is cancelled.
         """
@@ -114,6 +116,11 @@ class Accounts:
         user_id = await self._id_of(email)
         return await self._db.write(partial(end_sessions, user_id=user_id), alone_with=user_id)
 
+    async def revoke_keys(self, email: str) -> int:
+        """Revoke all API keys. Returns how many there were."""
+        user_id = await self._id_of(email)
+        return await self._db.write(partial(api_keys.revoke, owner_id=user_id), alone_with=user_id)
+
     async def erase(self, email: str) -> int:
         """Delete an account and all that it owns; of its events, ids are left, and the addresses that logins
         failed from. Returns the number of documents.
@@ -135,6 +142,7 @@ class Accounts:
         await self._repeat(partial(jobs.remove_of_owner, owner_id=user_id))
         await self._repeat(partial(idempotency.forget_user, user_id=user_id))
         await self._repeat(partial(sessions.remove_of_user, user_id=user_id))
+        await self._repeat(partial(api_keys.remove_of_user, user_id=user_id))
         await self._db.write(partial(_remove, user_id=user_id))
         return erased
 

@@ -1,4 +1,4 @@
-"""python -m app users: create | list | enable | disable | promote | demote | password | sign-out | quota | erase."""
+"""python -m app users: accounts, by their address."""
 
 import sys
 from typing import Annotated
@@ -90,6 +90,14 @@ def sign_out(email: _Address) -> None:
     address = _address(email)
     ended = with_services(lambda services: services.accounts.sign_out(address))
     typer.echo(f"{address} is signed out; sessions ended: {ended}.")
+
+
+@users.command("revoke-keys")
+def revoke_keys(email: _Address) -> None:
+    """Revoke all API keys of an account."""
+    address = _address(email)
+    revoked = with_services(lambda services: services.accounts.revoke_keys(address))
+    typer.echo(f"{address} has no API keys any more; revoked: {revoked}.")
 
 
 @users.command("quota")

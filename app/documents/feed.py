@@ -13,10 +13,10 @@ import structlog
 from sqlalchemy import Connection
 
 from app import events
-from app.auth import sessions
+from app.auth import credentials
 from app.auth.principal import Principal
 from app.database import Database
-from app.errors import AppError, InvalidCursor, InvalidToken, ShuttingDown
+from app.errors import AppError, InvalidCursor, ShuttingDown, Unauthorized
 from app.events import settled
 from app.files.downloads import Downloads
 from app.limiter import Usage
@@ -162,8 +162,8 @@ def _without_session(conn: Connection, principals: Collection[Principal]) -> set
 
 def _is_valid(conn: Connection, principal: Principal) -> bool:
     try:
-        sessions.required(principal, lambda _: None)(conn)
-    except InvalidToken:
+        credentials.required(principal, lambda _: None)(conn)
+    except Unauthorized:
         return False
     return True
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from uuid_utils.compat import uuid7
 
 from app import events, idempotency
-from app.auth import sessions
+from app.auth.credentials import required
 from app.auth.principal import Principal
 from app.database import Database
 from app.documents import listing, repository
@@ -159,7 +159,7 @@ class DocumentService:
                 raise PreconditionFailed
             return document
 
-        return await self._db.write(sessions.required(principal, work))
+        return await self._db.write(required(principal, work))
 
     async def delete(
         self, principal: Principal, document_id: UUID, versions: frozenset[int] | None = None
@@ -241,7 +241,7 @@ class DocumentService:
             return StoredResponse(201, document.model_dump_json().encode(), f"/documents/{document.id}", document.id)
 
         try:
-            once = sessions.required(principal, partial(idempotency.once, request=keyed, work=work))
+            once = required(principal, partial(idempotency.once, request=keyed, work=work))
             answer = await self._db.write(once, alone_with=owner_id)
         except OutcomeUnknown:
             raise  # the document may exist and need its file; if it does not, upkeep removes the file

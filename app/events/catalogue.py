@@ -199,7 +199,7 @@ class UserRegistered(Event):
 
 
 class UserDisabled(Event):
-    """The operator disabled an account, which ends its sessions."""
+    """The operator disabled an account, which ends its sessions. Its API keys are refused until it is enabled."""
 
     name = "user.disabled"
 
@@ -270,6 +270,40 @@ class UserRefreshTokenReused(_SessionEvent):
 
     name = "user.refresh_token_reused"
     _level = "warning"
+
+
+class _KeyEvent(Event):
+    """`key_id` is the API key's id. Its owner's account is the event's."""
+
+    key_id: str
+
+
+class KeyCreated(_KeyEvent):
+    """An API key was made, which may do this until then. It never expires without `expires_at`."""
+
+    name = "key.created"
+    scopes: list[str]
+    expires_at: str | SkipJsonSchema[None] = None
+
+
+class KeyRotated(_KeyEvent):
+    """An API key got another secret. The one before was good for so many seconds more."""
+
+    name = "key.rotated"
+    previous_valid_for: int
+
+
+class KeyRevoked(_KeyEvent):
+    """An API key was revoked, by its owner or the operator."""
+
+    name = "key.revoked"
+
+
+class KeyExpiring(_KeyEvent):
+    """An API key expires within a week."""
+
+    name = "key.expiring"
+    expires_at: str
 
 
 class StorageClaimed(Event):

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from uuid_utils.compat import uuid7
 
 from app import errors, idempotency
-from app.auth import sessions
+from app.auth.credentials import required
 from app.auth.principal import Principal
 from app.database import Database
 from app.documents.lifecycle import Status
@@ -89,7 +89,7 @@ class ProcessingService:
             faults.hit("process.in_transaction")
             return answer
 
-        answer = await self._db.write(sessions.required(principal, unit), alone_with=principal.owner_id)
+        answer = await self._db.write(required(principal, unit), alone_with=principal.owner_id)
         faults.hit("process.after_commit")
         structlog.contextvars.bind_contextvars(job_id=answer.location.rpartition("/")[2])
         started = answer.status == 202 and not answer.replayed

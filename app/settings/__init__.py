@@ -143,6 +143,9 @@ class Settings(BaseSettings):
         "Empty: `open` in development, `closed` in production.",
     )
 
+    api_key_max_ttl: float = Field(
+        0, ge=0, description="Longest life of an API key, also of one for which none was asked for; 0: unlimited."
+    )
     encryption_keys: SecretStr | None = Field(
         None,
         description="Encrypt the secrets of webhooks: 32 bytes as base64url each. Of several, with commas between "
@@ -229,6 +232,7 @@ class Settings(BaseSettings):
     )
     quota_jobs: int = Field(10_000, ge=0, description="Unfinished jobs that one account may have; 0: no limit.")
 
+    quota_api_keys: int = Field(50, ge=0, description="API keys that one account may have; 0: no limit.")
     webhook_timeout: float = Field(
         15, ge=0.1, le=30, description="A webhook must be answered within this, from its name's look-up on; 0.1 to 30."
     )

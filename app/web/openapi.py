@@ -36,6 +36,7 @@ Every error is an RFC 9457 problem whose `type` is a page of its own: see [all p
     "license_info": {"name": "MIT", "identifier": "MIT"},
     "openapi_tags": [
         {"name": "auth", "description": "Accounts, tokens and sessions."},
+        {"name": "api keys", "description": "For programs: what they send in place of an access token."},
         {"name": "documents", "description": "Files and their metadata."},
         {"name": "processing", "description": "Jobs and results."},
         {"name": "direct uploads", "description": "Large files, sent directly to the storage where it supports that."},

@@ -12,6 +12,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 from app.accounts.service import Accounts
 from app.auth.attempts import Attempts
+from app.auth.keys.service import ApiKeys
 from app.auth.passwords import PasswordHasher
 from app.auth.service import AuthService
 from app.auth.tokens import AccessTokens, development_secret
@@ -68,6 +69,7 @@ class Services:
     receiver: Receiver
     downloads: Downloads
     auth: AuthService
+    keys: ApiKeys
     accounts: Accounts
     documents: DocumentService
     uploads: UploadService
@@ -174,6 +176,7 @@ class Services:
         await self.claim.end()
         self.hasher.close()
         self.receiver.close()
+        await self.keys.uses.close()
         await self.storage.close()
         await self.db.close()
 
@@ -190,7 +193,8 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     claim = Claim(db, storage)
     removal = Removal(storage, claim)
     orphans = Orphans(db, storage, claim, settings.orphan_grace_seconds)
-    upkeep = Upkeep(db, chores(db, claim, orphans, settings))
+    keys = ApiKeys(db, reserve, settings)
+    upkeep = Upkeep(db, chores(db, claim, orphans, keys.uses, settings))
     secrets = settings.jwt_secrets or [development_secret(settings.data_dir)]
     hasher = PasswordHasher()
     watch = JobWatch(db)
@@ -226,6 +230,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         receiver=receiver,
         downloads=downloads,
         auth=auth,
+        keys=keys,
         accounts=Accounts(db, auth, kinds, orphans, quotas),
         documents=DocumentService(
             db,

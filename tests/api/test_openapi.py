@@ -27,6 +27,7 @@ from tests.support.user import PASSWORD
 OPERATIONS = [
     *("register", "login", "token", "refresh", "logout", "me"),
     *("changePassword", "listSessions", "endSession", "endOtherSessions"),
+    *("createApiKey", "listApiKeys", "getApiKey", "rotateApiKey", "revokeApiKey"),
     *("uploadDocument", "listDocuments", "getDocument", "editDocument", "deleteDocument"),
     *("getDocumentContent", "getDocumentTimeline", "processDocument", "getResult"),
     *("listResults", "getProcessorResult", "listProcessors", "processBatch"),
@@ -73,6 +74,8 @@ class Client:
         self.user = user
         self.ids = {"document_id": [job["document_id"], user.upload()["id"], waiting], "job_id": [job["id"]]}
         self.ids["processor"] = ["simulated", "text"]
+        made = user.http.post("/api-keys", json={"name": "a program", "scopes": ["documents:read"]})
+        self.ids["key_id"] = [made.json()["id"]]
 
     def complete(self, case):
         if case.meta.generation.mode.is_negative:

@@ -32,6 +32,7 @@ BODIES: dict[str, Any] = {
     "refresh": {"refresh_token": "x"},
     "logout": {"refresh_token": "x"},
     "changePassword": {"current_password": PASSWORD, "new_password": PASSWORD + "!"},
+    "createApiKey": {"name": "n", "scopes": ["documents:read"]},
     "initiateUpload": {
         "filename": "a.pdf",
         "content_type": PDF_TYPE,
@@ -115,6 +116,7 @@ def ids(owner):
         "document_id": job["document_id"],
         "job_id": job["id"],
         "session_id": str(uuid4()),
+        "key_id": str(uuid4()),
         "processor": "simulated",
     }
 

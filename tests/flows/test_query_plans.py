@@ -86,6 +86,10 @@ INSERT INTO usage (user_id, bytes, documents, announced) SELECT id, 1, 1, 0 FROM
 INSERT INTO quotas (user_id, bytes) SELECT id, 1000000000 FROM users;
 INSERT INTO login_attempts (key, failures, until, expires_at)
     SELECT sha256(id::text::bytea), 1, now(), now() + '1 day' FROM users;
+INSERT INTO api_keys (id, owner_id, name, scopes, prefix, created_at, expires_at)
+    SELECT gen_random_uuid(), id, 'x', '[]', 'x', now(), now() + '90 days' FROM users;
+INSERT INTO api_key_secrets (hash, key_id, last4, created_at)
+    SELECT sha256(id::text::bytea), id, 'x', now() FROM api_keys;
 INSERT INTO idempotency_keys (user_id, key, expires_at) SELECT id, 'key', now() + '1 day' FROM users;
 """
 
@@ -215,6 +219,7 @@ def live(driver: Driver) -> None:
     pair = driver.ask("POST", "/auth/refresh", json={"refresh_token": driver.tokens["refresh_token"]})
     driver.ask("POST", "/auth/logout", json={"refresh_token": pair["refresh_token"]})
     keep_the_account(driver)
+    keep_keys(driver)
     driver.sweep()
     operate(driver)
 
@@ -230,6 +235,19 @@ def keep_the_account(driver: Driver) -> None:
     driver.ask("DELETE", "/auth/sessions")
 
 
+def keep_keys(driver: Driver) -> None:
+    wanted = {"name": "a program", "scopes": ["documents:read"], "expires_in": 3600}
+    first, second = (driver.ask("POST", "/api-keys", json=wanted, key=str(number)) for number in range(2))
+    driver.ask("GET", f"/api-keys?cursor={driver.ask('GET', '/api-keys?limit=1')['next_cursor']}")
+    driver.ask("GET", f"/api-keys/{first['id']}")
+    for _ in range(2):
+        driver.ask("POST", f"/api-keys/{first['id']}/rotate", json={"previous_valid_for": 0})
+    driver.tokens, tokens = {"access_token": second["key"]}, driver.tokens
+    driver.ask("GET", "/documents")
+    driver.tokens = tokens
+    driver.ask("DELETE", f"/api-keys/{first['id']}")
+
+
 def operate(driver: Driver) -> None:
     driver.ask("POST", "/auth/register", json=ACCOUNT | {"email": "bob@example.com"})
     driver.cause = "the operator"
@@ -238,7 +256,7 @@ def operate(driver: Driver) -> None:
         assert [account async for account in accounts.find("bob")]
 
     driver.process.operate(listed)
-    for work in (Accounts.enable, Accounts.disable, Accounts.sign_out, Accounts.erase):
+    for work in (Accounts.enable, Accounts.disable, Accounts.sign_out, Accounts.revoke_keys, Accounts.erase):
         driver.process.operate(lambda accounts, work=work: work(accounts, "bob@example.com"))
 
 

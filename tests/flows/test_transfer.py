@@ -60,6 +60,8 @@ class Life:
         user.finished(user.start(failed, **FAILURE)["id"])
         pair = user.http.post("/auth/refresh", json={"refresh_token": user.tokens["refresh_token"]}).json()
         self.refresh_token = pair["refresh_token"]
+        wanted = {"name": "É", "scopes": ["documents:read"]}
+        self.api_key = user.http.post("/api-keys", json=wanted, headers={"Idempotency-Key": "key"}).json()
         announced = {"sha256": sha256(self.content)}
         self.unsent = announce(user, self.content)
         self.sent = [announce(user, self.content), announce(user, self.content, **announced)]
@@ -111,6 +113,8 @@ class Life:
         assert again.headers["idempotent-replayed"] == "true"
         refreshed = user.http.post("/auth/refresh", json={"refresh_token": self.refresh_token})
         assert refreshed.status_code == 200
+        known = user.http.get("/documents", headers={"Authorization": f"Bearer {self.api_key['key']}"})
+        assert known.status_code == 200
         assert [complete(user, each).json()["sha256"] for each in self.sent] == [sha256(self.content)] * 2
         assert complete(user, self.unsent).json()["code"] == "upload-missing"
         assert user.finished(self.unfinished)["state"] == "SUCCEEDED"

@@ -85,6 +85,10 @@ class Process:
         with context.acting(context.OPERATOR):
             return self._run(work(self._services.accounts))
 
+    def principal(self, api_key: str) -> Principal:
+        """Who makes a request with the API key."""
+        return self._run(self._services.keys.authenticate(api_key))
+
     @contextmanager
     def limited(self, *scopes: Scope) -> Iterator[None]:
         """Whoever authenticates meanwhile may do no more than this."""

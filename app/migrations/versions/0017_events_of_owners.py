@@ -5,8 +5,8 @@ from alembic import op
 
 from app.migrations import online
 
-revision = "0020"
-down_revision = "0015"
+revision = "0017"
+down_revision = "0016"
 
 _NAME, _COLUMNS, _WHERE = "ix_events_user_id_seq", ["user_id", "seq"], "document_id IS NOT NULL"
 
