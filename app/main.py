@@ -9,8 +9,9 @@ from app import wiring
 from app.auth import routes as auth
 from app.auth.keys import routes as keys
 from app.auth.schemas import Credentials, TokenForm
-from app.documents import routes as documents, upload_routes as uploads
+from app.documents import feed_routes as feed, routes as documents, upload_routes as uploads
 from app.documents.schemas import UploadForm
+from app.events import DocumentEvent
 from app.processing import batch_routes as batches, routes as processing
 from app.server import health
 from app.server.lifespan import lifespan
@@ -29,6 +30,7 @@ ROUTERS = (
     documents.writing,
     processing.processing,
     documents.deleting,
+    feed.router,
     auth.router,
     auth.reading,
     auth.writing,
@@ -61,7 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         cors.install(app, settings.cors_origins.split(","))
     problems.install(app)
     docs.install(app)
-    openapi.install(app, (Credentials, TokenForm, UploadForm), adapters.offered(settings).values())
+    openapi.install(app, (Credentials, TokenForm, UploadForm, DocumentEvent), adapters.offered(settings).values())
 
     @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:

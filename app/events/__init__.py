@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, bindparam, delete, func, insert, select
 from uuid_utils.compat import uuid7
 
 from app.database import Database, Prepared, after_commit, now
 from app.events.catalogue import Event
-from app.events.models import TimelineItem, TimelinePage, events
+from app.events.models import DocumentEvent, TimelineItem, TimelinePage, events
 from app.telemetry import context
 
-__all__ = ["TimelineItem", "TimelinePage", "events"]
+__all__ = ["DocumentEvent", "TimelineItem", "TimelinePage", "events"]
 
 log = structlog.get_logger()
 
@@ -117,6 +117,12 @@ def happened_within(conn: Connection, event: Reference, seconds: float) -> bool 
     return None if recent is None else bool(recent)
 
 
+def owner_of(conn: Connection, event: Reference) -> UUID | None:
+    """Return whose document the event is about; None if there is no such event."""
+    found = (events.c.seq == event.seq, events.c.id == event.id, events.c.document_id.is_not(None))
+    return conn.scalar(select(events.c.user_id).where(*found))
+
+
 async def forget(db: Database, ttl: float) -> None:
     """Delete events that happened more than `ttl` seconds ago, however many, but never the latest."""
     after: int | None = 0
@@ -147,3 +153,22 @@ def timeline(conn: Connection, document_id: UUID, *, after: int, limit: int) -> 
         .limit(limit)
     )
     return [(row.seq, TimelineItem.model_validate(row)) for row in conn.execute(query)]
+
+
+_OF_OWNER = Prepared(
+    select(events)
+    .where(
+        events.c.user_id == bindparam("owner"),
+        events.c.seq > bindparam("after"),
+        events.c.seq <= bindparam("upto"),
+        events.c.document_id.is_not(None),
+    )
+    .order_by(events.c.seq)
+    .limit(bindparam("limit"))
+)
+
+
+def of_owner(conn: Connection, owner_id: UUID, *, after: int, upto: int, limit: int) -> list[tuple[int, DocumentEvent]]:
+    """Up to `limit` events of the owner's documents with a number above `after`, up to `upto`, oldest first."""
+    rows = _OF_OWNER.all(conn, {"owner": owner_id, "after": after, "upto": upto, "limit": limit})
+    return [(row["seq"], DocumentEvent.model_validate(row)) for row in rows]

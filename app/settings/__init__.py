@@ -186,6 +186,10 @@ class Settings(BaseSettings):
         description="Files and large results sent at once by one process; one account has at most three quarters.",
     )
 
+    event_streams: int = Field(
+        256, ge=1, description="Streams of events sent at once by one process; one account has at most three quarters."
+    )
+
     processors: str = Field(
         "",
         pattern=r"^([a-z0-9-]+(\s*,\s*[a-z0-9-]+)*)?$",

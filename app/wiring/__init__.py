@@ -17,6 +17,7 @@ from app.auth.passwords import PasswordHasher
 from app.auth.service import AuthService
 from app.auth.tokens import AccessTokens, development_secret
 from app.database import Database
+from app.documents.feed import Feed
 from app.documents.service import DocumentService
 from app.documents.uploads import UploadService
 from app.encryption import Encryption
@@ -86,6 +87,7 @@ class Services:
     watch: JobWatch
     reserve: Reserve
     outbound: Outbound
+    feed: Feed
 
     @property
     def checks(self) -> dict[str, Callable[[], Awaitable[None]]]:
@@ -113,6 +115,7 @@ class Services:
             "jobs": lambda: self.runner.usage,
             "uploads": lambda: self.receiver.usage,
             "downloads": lambda: self.downloads.usage,
+            "streams": lambda: self.feed.usage,
         }
 
     async def gauges(self) -> list[GaugeMetricFamily]:
@@ -149,19 +152,21 @@ class Services:
             tasks.create_task(self.rescuer.run())
             tasks.create_task(self.upkeep.run())
             tasks.create_task(self.watch.run())
+            tasks.create_task(self.feed.run())
             tasks.create_task(self.dispatcher.run())
             tasks.create_task(self.reserve.run())
 
     async def drain(self, seconds: float, delay: float = 0) -> None:
         """First thing on SIGTERM: claim no more, let jobs end within `seconds` or give them back.
 
-        Takes `delay` seconds at least, and answers requests that wait for a job only then.
+        Takes `delay` seconds at least, and answers requests that wait for a job, and ends streams, only then.
         """
         self.dispatcher.stop()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.runner.drain(seconds))
             await asyncio.sleep(delay)
             self.watch.close()
+            self.feed.close()
 
     async def close(self) -> None:
         """Close all connections. Call it last, after `run` was cancelled."""
@@ -253,6 +258,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         watch=watch,
         reserve=reserve,
         outbound=Outbound(settings),
+        feed=Feed(db, settings.event_streams),
     )
 
 

@@ -9,6 +9,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -17,6 +18,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Connection, Engine, event
 
+from app import events
 from app.accounts.service import Accounts
 from app.database import metadata, statements
 from app.database.statements import execute
@@ -97,6 +99,7 @@ NEEDED = {
     "ix_documents_owner_id_folder_created_at_id",
     "ix_documents_owner_id_sha256_created_at_id",
     "ix_documents_owner_id_status_created_at_id",
+    "ix_events_user_id_seq",
     "ix_jobs_dead",
     "ix_jobs_live",
     "ix_jobs_turn",
@@ -194,6 +197,9 @@ def live(driver: Driver) -> None:
     driver.work(job)
     for path in ("", "/content", "/timeline", "/timeline?limit=1", "/result", "/results", "/results/simulated"):
         driver.ask("GET", f"/documents/{first}{path}")
+    driver.cause = "GET /events"
+    driver.process.write(partial(events.of_owner, owner_id=driver.owner, after=0, upto=10**6, limit=100))
+    driver.process.write(events.owner_of, events.Reference(1, driver.owner))
     driver.ask("PATCH", f"/documents/{first}", json={"tags": ["u"], "folder": "f"})
     driver.ask("GET", f"/jobs/{job}")
     driver.work(accepted(driver, first, fail="permanent"))

@@ -50,10 +50,10 @@ def engine(data_dir: Path) -> Engine:
     return past(_address(data_dir))
 
 
-def database(data_dir: Path, *, of_this_run: bool = True) -> Database:
+def database(data_dir: Path, *, of_this_run: bool = True, pool_size: int = 2) -> Database:
     """The service's own adapter, in this process; SQLite's unless the database `of_this_run` is wanted."""
     if of_this_run and POSTGRESQL:
-        return PostgresqlDatabase(url(data_dir), pool_size=2, statement_timeout=5)
+        return PostgresqlDatabase(url(data_dir), pool_size=pool_size, statement_timeout=5)
     return SqliteDatabase(data_dir / "app.db")
 
 
