@@ -49,7 +49,7 @@ MUTANTS = (
     ),
     Mutant(
         "the server's environment, which other processes cannot read",
-        "app.wiring:prepare_process",
+        "app.wiring.process:prepare_process",
         "sandbox.hide_process()",
         "pass",
         ("tests/flows/test_sandbox.py",),
@@ -137,6 +137,27 @@ MUTANTS = (
         '_ID.where(jobs.c.owner_id == bindparam("owner"))',
         "_ID",
         ("tests/api",),
+    ),
+    Mutant(
+        "that a job is run again only while its failure is the last word",
+        "app.operators.bulk:_IS_LAST_WORD",
+        "documents_table.c.job_id == jobs.c.id",
+        "",
+        ("tests/api/test_operators.py",),
+    ),
+    Mutant(
+        "the event of an operator who reads content",
+        "app.operators.documents:AllDocuments._record",
+        "events.append(conn, event, user_id=document.owner_id, document_id=document.id)",
+        "None",
+        ("tests/api/test_operators.py",),
+    ),
+    Mutant(
+        "that nothing is claimed from what is paused",
+        "app.jobs.runner:Runner.pull",
+        "self.pauses.forbid(queue)",
+        "False",
+        ("tests/api/test_operators.py",),
     ),
     Mutant(
         "the uniqueness of a live job",

@@ -25,7 +25,7 @@ LEVELS: list[set[str]] = [
     {"auth", "files", "jobs"},
     {"documents"},
     {"processing", "transfer"},
-    {"accounts"},
+    {"accounts", "operators"},
     {"wiring"},
     {"server"},
     {"main", "demo", "commands"},
@@ -210,8 +210,8 @@ def strings(tree: ast.AST) -> Iterator[str]:
 def test_actors_are_made_in_one_place() -> None:
     others = {name: tree for name, tree in modules().items() if name != "app.auth.principal"}  # a role, and a scope
     made = [(name, text) for name, tree in others.items() for text in strings(tree)]
-    made = [(name, text) for name, text in made if text == "operator" or re.match("(user|key|worker):", text)]
-    assert made == [("app.telemetry.context", each) for each in ("operator", "user:", "key:", "worker:")]
+    made = [(name, text) for name, text in made if text == "operator" or re.match("(user|key|operator|worker):", text)]
+    assert made == [("app.telemetry.context", each) for each in ("operator", "user:", "key:", "operator:", "worker:")]
 
 
 def test_events_are_named_in_the_catalogue_only() -> None:

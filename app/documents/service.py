@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -135,15 +134,7 @@ class DocumentService:
 
         Raises InvalidCursor, SearchTooBroad, TooBusy.
         """
-        after = pagination.decode(cursor, filters.sort, _SORT_TYPES[filters.sort_column]) if cursor else None
-
-        def work(conn: Connection) -> tuple[list[Document], int | None]:
-            rows = listing.page(conn, principal.owner_id, filters, after, limit + 1)
-            return rows, listing.count(conn, principal.owner_id, filters) if count else None
-
-        rows, total = await (self._db.search if count or listing.is_search(filters) else self._db.read)(work)
-        items, last = pagination.page(rows, limit)
-        return DocumentPage(items=items, next_cursor=_cursor(last, filters) if last else None, total=total)
+        return await listing.find(self._db, principal.owner_id, filters, limit, cursor, counted=count)
 
     async def edit(
         self, principal: Principal, document_id: UUID, versions: frozenset[int] | None, changes: dict[str, Any]
@@ -275,10 +266,3 @@ def _metadata(sent: bytes) -> UploadMetadata:
         return UploadMetadata.model_validate_json(sent)
     except ValidationError as error:
         raise invalid(error, "metadata") from None
-
-
-def _cursor(last: Document, filters: Filters) -> str:
-    return pagination.encode(filters.sort, getattr(last, filters.sort_column), last.id)
-
-
-_SORT_TYPES: dict[str, type[int | str | datetime]] = {"created_at": datetime, "filename": str, "size": int}

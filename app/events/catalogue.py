@@ -186,10 +186,34 @@ class JobFailed(TimelineEvent):
 
 
 class JobCancelled(TimelineEvent):
-    """The job's owner cancelled it, or the operator, who disabled or erased the account."""
+    """The job's owner cancelled it, or an operator: the job alone, or with others, or with its account."""
 
     name = "job.cancelled"
     error: Failure
+
+
+class OperatorContentRead(TimelineEvent):
+    """An operator asked for the document's content or a result of it, and stated this reason."""
+
+    name = "operator.content_read"
+    _level = "warning"
+    what: Literal["content", "result"]
+    reason: str
+
+
+class ProcessorPaused(Event):
+    """An operator paused a processor: its jobs wait."""
+
+    name = "processor.paused"
+    processor: str
+    reason: str | None
+
+
+class ProcessorResumed(Event):
+    """An operator resumed a processor that was paused."""
+
+    name = "processor.resumed"
+    processor: str
 
 
 class UserRegistered(Event):
@@ -216,6 +240,13 @@ class UserRoleChanged(Event):
     name = "user.role_changed"
     old: str
     new: str
+
+
+class UserQuotaChanged(Event):
+    """An operator changed quotas of the account: these. null: as the settings say; 0: no limit."""
+
+    name = "user.quota_changed"
+    limits: dict[str, int | None]
 
 
 class UserErased(Event):

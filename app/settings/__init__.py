@@ -143,6 +143,9 @@ class Settings(BaseSettings):
         "Empty: `open` in development, `closed` in production.",
     )
 
+    operator_content: bool = Field(
+        False, description="`true`: operators may read files and results of others, with a reason that the owner sees."
+    )
     api_key_max_ttl: float = Field(
         0, ge=0, description="Longest life of an API key, also of one for which none was asked for; 0: unlimited."
     )

@@ -1,12 +1,11 @@
 """From settings to running services."""
 
 import asyncio
-import os
-import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from typing import Literal
 
 from prometheus_client.core import GaugeMetricFamily
 
@@ -35,6 +34,10 @@ from app.jobs.rescuer import Rescuer
 from app.jobs.runner import Runner
 from app.jobs.watch import JobWatch
 from app.limiter import Usage
+from app.operators import status
+from app.operators.dependencies import Operators
+from app.operators.processes import Presence, raised
+from app.operators.status import Status
 from app.outbound import Outbound
 from app.processing import results
 from app.processing.acceptance import Acceptance
@@ -48,13 +51,15 @@ from app.quotas import Quotas
 from app.quotas.reserve import Reserve
 from app.settings import Settings
 from app.storage.base import Storage
-from app.telemetry import context, faults
+from app.telemetry import context
 from app.telemetry.loop import LoopWatch
 from app.upkeep import Upkeep
 from app.web.rates import Rates
 from app.wiring import adapters, gauges
 from app.wiring.chores import chores
 from app.wiring.encryption import encryption
+from app.wiring.operators import operators
+from app.wiring.process import prepare_process
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,8 @@ class Services:
     reserve: Reserve
     outbound: Outbound
     feed: Feed
+    operators: Operators
+    kind: Literal["server", "worker"] = "server"
 
     @property
     def checks(self) -> dict[str, Callable[[], Awaitable[None]]]:
@@ -99,6 +106,7 @@ class Services:
         """What an operator should look into. An alarm returns None when all is well."""
         return {
             "limits": self.rates.alarm,
+            "paused": self.runner.pauses.alarm,
             "broker": lambda: self.dispatcher.alarm,
             "disk": self.reserve.alarm,
             "queues": lambda: self.rescuer.alarm,
@@ -118,12 +126,21 @@ class Services:
             "streams": lambda: self.feed.usage,
         }
 
+    @property
+    def presence(self) -> Presence:
+        """What tells others that this process is there."""
+        return Presence(self.db, self.kind, self.runner.usage.of, self.alarms)
+
     async def gauges(self) -> list[GaugeMetricFamily]:
         """Read the gauges from the database and the disks."""
-        folders = {"data": self.settings.data_dir}
-        if isinstance(self.settings.storage, Path):
-            folders["files"] = self.settings.storage
-        return await gauges.read(self.db, self.runner.queues, folders)
+        return await gauges.read(self.db, self.runner.queues, adapters.folders(self.settings))
+
+    async def status(self) -> Status:
+        """Read the state of the service. Raises DatabaseUnavailable."""
+        await asyncio.to_thread(self.reserve.look)
+        disks = await asyncio.to_thread(status.disks, adapters.folders(self.settings), self.reserve)
+        read = partial(status.read, every=self.upkeep.shared, disks=disks, alarms=raised(self.alarms))
+        return await self.db.read(read)
 
     async def open(self, *, dispatching: bool = True, claiming: bool = True) -> None:
         """Connect to everything, in the running event loop, and migrate. A failure disconnects again.
@@ -155,6 +172,7 @@ class Services:
             tasks.create_task(self.feed.run())
             tasks.create_task(self.dispatcher.run())
             tasks.create_task(self.reserve.run())
+            tasks.create_task(self.presence.run())
 
     async def drain(self, seconds: float, delay: float = 0) -> None:
         """First thing on SIGTERM: claim no more, let jobs end within `seconds` or give them back.
@@ -221,6 +239,20 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     runner = Runner(db, list(kinds.values()), watch, capacity=capacity, lease=lease)
     dispatcher = adapters.dispatcher(settings, runner)
     acceptance = Acceptance(processors, dispatcher.send, quotas, runner.turns, settings)
+    documents = DocumentService(
+        db,
+        storage,
+        receiver,
+        removal,
+        downloads,
+        quotas=quotas,
+        settings=settings,
+        more_files=results.keys,
+        job_for=acceptance.job_for,
+    )
+    processing = ProcessingService(
+        db, kinds, processors, acceptance, watch, pauses=runner.pauses, quotas=quotas, settings=settings
+    )
     return Services(
         settings=settings,
         db=db,
@@ -232,19 +264,9 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         auth=auth,
         keys=keys,
         accounts=Accounts(db, auth, kinds, orphans, quotas),
-        documents=DocumentService(
-            db,
-            storage,
-            receiver,
-            removal,
-            downloads,
-            quotas=quotas,
-            settings=settings,
-            more_files=results.keys,
-            job_for=acceptance.job_for,
-        ),
+        documents=documents,
         uploads=UploadService(db, storage, receiver, OwnUrls(secrets), quotas, settings),
-        processing=ProcessingService(db, kinds, processors, acceptance, watch, quotas=quotas, settings=settings),
+        processing=processing,
         batches=Batches(db, acceptance, quotas, settings),
         answers=Answers(storage, downloads),
         rates=adapters.rates(settings),
@@ -259,6 +281,10 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         reserve=reserve,
         outbound=Outbound(settings),
         feed=Feed(db, settings.event_streams),
+        operators=operators(
+            db, documents, processing, acceptance, kinds=kinds, watch=watch, quotas=quotas, settings=settings
+        ),
+        kind="worker" if worker else "server",
     )
 
 
@@ -274,15 +300,3 @@ async def preflight(settings: Settings) -> None:
             await services.claim.check()
     finally:
         await services.close()
-
-
-def prepare_process(settings: Settings) -> None:
-    """Set what holds for the whole process."""
-    os.umask(0o077)  # what users store is no other account's to read
-    # A thread that commits gives way at each statement. While others keep the event loop busy, it would then wait for
-    # Python's default of 5 ms each time: a log-in took 2.5 times as long, an upload twice.
-    sys.setswitchinterval(0.0005)
-    sandbox.hide_process()
-    if settings.fault:
-        point, _, nth = settings.fault.partition(":")
-        faults.arm(point, int(nth))

@@ -69,6 +69,12 @@ def reserve(settings: Settings) -> Reserve:
     return Reserve(folders + ([storage] if isinstance(storage, Path) else []), settings.reserve_bytes)
 
 
+def folders(settings: Settings) -> dict[str, Path]:
+    """Where the service keeps data on disks, by what it is."""
+    storage = settings.storage
+    return {"data": settings.data_dir} | ({"files": storage} if isinstance(storage, Path) else {})
+
+
 def storage(settings: Settings) -> Storage:
     if isinstance(settings.storage, Path):
         with _writable("STORAGE_URL" if settings.storage_url else "DATA_DIR"):
