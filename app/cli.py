@@ -1,4 +1,4 @@
-"""The command line: python -m app serve | worker | migrate | adopt | transfer | users | sweep | demo."""
+"""The command line: python -m app serve | worker | migrate | adopt | transfer | users | audit | sweep | demo."""
 
 import asyncio
 import errno
@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from app import VERSION, demo as demo_module, wiring
+from app.commands.audit import audit
 from app.commands.services import with_services
 from app.commands.users import users
 from app.demo import DemoError
@@ -35,6 +36,7 @@ log = structlog.get_logger()
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.add_typer(users, name="users")
+cli.add_typer(audit, name="audit")
 
 _PORT_TIMEOUT = 1.0  # seconds that a port may be taken at the start
 _STARTUP_TIMEOUT = 15  # seconds for a server process to start, and then to answer each check of its supervisor

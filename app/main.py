@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
 from app import wiring
+from app.audit import routes as audit
 from app.auth import routes as auth
 from app.auth.schemas import Credentials, TokenForm
 from app.documents import routes as documents, upload_routes as uploads
@@ -31,6 +32,8 @@ ROUTERS = (
     auth.router,
     auth.reading,
     auth.writing,
+    audit.own,
+    audit.reading,
     uploads.public,
     health.router,
 )

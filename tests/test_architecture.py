@@ -24,7 +24,7 @@ LEVELS: list[set[str]] = [
     {"events", "idempotency", "quotas", "upkeep"},
     {"auth", "files", "jobs"},
     {"documents"},
-    {"processing", "transfer"},
+    {"audit", "processing", "transfer"},
     {"accounts"},
     {"wiring"},
     {"server"},

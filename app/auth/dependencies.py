@@ -71,6 +71,7 @@ class _AuthenticatedRoute(Route):
         structlog.contextvars.bind_contextvars(user_id=str(principal.owner_id))
         principal.require(self.needed)
         context.actor.set(principal.actor)
+        context.credential.set(principal.credential_id)
         current.set(principal)
 
 

@@ -203,7 +203,7 @@ async def get_content(
     if is_head(request):
         return Response(None, span.status, headers | span.headers, file.content_type)
     return StreamingResponse(
-        await service.content(principal, file, span), span.status, headers | span.headers, file.content_type
+        await service.content(principal, document, file, span), span.status, headers | span.headers, file.content_type
     )
 
 

@@ -6,12 +6,15 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from prometheus_client.core import GaugeMetricFamily
 from sqlalchemy import URL
 
+from app import VERSION, events
 from app.accounts.service import Accounts
+from app.audit.service import AuditTrail
 from app.auth.attempts import Attempts
 from app.auth.passwords import PasswordHasher
 from app.auth.service import AuthService
@@ -19,7 +22,8 @@ from app.auth.tokens import AccessTokens, development_secret
 from app.database import Database
 from app.documents.service import DocumentService
 from app.documents.uploads import UploadService
-from app.errors import ConfigurationError, StorageUnavailable
+from app.errors import AppError, ConfigurationError, StorageUnavailable
+from app.events.catalogue import SettingsStarted
 from app.files.claim import Claim
 from app.files.downloads import Downloads
 from app.files.orphans import Orphans
@@ -69,6 +73,7 @@ class Services:
     downloads: Downloads
     auth: AuthService
     accounts: Accounts
+    audit: AuditTrail
     documents: DocumentService
     uploads: UploadService
     rates: Rates
@@ -133,9 +138,15 @@ class Services:
             await asyncio.to_thread(self.db.migrate)
             if claiming:
                 await self.claim.begin()
+                await self._record_start()
         except BaseException:
             await self.close()
             raise
+
+    async def _record_start(self) -> None:
+        started = SettingsStarted(version=VERSION, sha256=self.settings.fingerprint)
+        with suppress(AppError), context.acting(context.worker()):
+            await self.db.write(partial(events.append, event=started))
 
     async def run(self) -> None:
         """What goes on in the background, until cancelled."""
@@ -184,7 +195,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     claim = Claim(db, storage)
     removal = Removal(storage, claim)
     orphans = Orphans(db, storage, claim, settings.orphan_grace_seconds)
-    upkeep = Upkeep(db, chores(db, claim, orphans, settings))
+    upkeep = Upkeep(db, chores(db, storage, claim, orphans, settings))
     secrets = settings.jwt_secrets or [development_secret(settings.data_dir)]
     hasher = PasswordHasher()
     watch = JobWatch(db)
@@ -220,6 +231,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         downloads=downloads,
         auth=auth,
         accounts=Accounts(db, auth, kinds, orphans, quotas),
+        audit=AuditTrail(db, downloads),
         documents=DocumentService(
             db,
             storage,
