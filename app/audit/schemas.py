@@ -25,8 +25,6 @@ def _network(sent: str) -> str:
 class Filters(BaseModel):
     """Query parameters of the audit trail: events that match every one of them."""
 
-    model_config = ConfigDict(extra="forbid")
-
     actor: Annotated[str, Field(max_length=100, pattern=LINE)] | None = Field(
         None, description="Who acted.", examples=["user:01939f3e-5c00-7000-8000-000000000009"]
     )

@@ -137,13 +137,14 @@ class Services:
                 await self.dispatcher.open()
             await asyncio.to_thread(self.db.migrate)
             if claiming:
-                await self.claim.begin()
-                await self._record_start()
+                await self.begin()
         except BaseException:
             await self.close()
             raise
 
-    async def _record_start(self) -> None:
+    async def begin(self) -> None:
+        """Claim the files for this database, and record which settings this process begins with."""
+        await self.claim.begin()
         started = SettingsStarted(version=VERSION, sha256=self.settings.fingerprint)
         with suppress(AppError), context.acting(context.worker()):
             await self.db.write(partial(events.append, event=started))
