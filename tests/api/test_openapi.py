@@ -26,6 +26,7 @@ from tests.support.user import PASSWORD
 
 OPERATIONS = [
     *("register", "login", "token", "refresh", "logout", "me"),
+    *("listActivity", "listAudit", "exportAudit"),
     *("changePassword", "listSessions", "endSession", "endOtherSessions"),
     *("uploadDocument", "listDocuments", "getDocument", "editDocument", "deleteDocument"),
     *("getDocumentContent", "getDocumentTimeline", "processDocument", "getResult"),

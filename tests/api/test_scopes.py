@@ -7,7 +7,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from app.auth.principal import Scope
+from app.auth.principal import Role, Scope
 from app.main import app
 from tests.support.inprocess import Process
 from tests.support.user import PASSWORD
@@ -25,7 +25,8 @@ OPERATIONS = {
 GUARDED = sorted(OPERATIONS.keys() - PUBLIC)
 SCOPES = {
     **dict.fromkeys(GUARDED, Scope.DOCUMENTS_READ),
-    **dict.fromkeys(("get /auth/me", "get /auth/sessions"), Scope.ACCOUNT_READ),
+    **dict.fromkeys(("get /auth/me", "get /auth/me/activity", "get /auth/sessions"), Scope.ACCOUNT_READ),
+    **dict.fromkeys(("get /audit", "get /audit/export"), Scope.AUDIT_READ),
     "post /auth/password": Scope.ACCOUNT_WRITE,
     "delete /auth/sessions": Scope.ACCOUNT_WRITE,
     "delete /auth/sessions/{session_id}": Scope.ACCOUNT_WRITE,
@@ -45,6 +46,7 @@ ACCOUNT = {"email": "ada@example.com", "password": PASSWORD}
 def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     process = Process(tmp_path_factory.mktemp("scopes") / "var")
     process.http("POST", "/auth/register", json=ACCOUNT)
+    process.operate(lambda accounts: accounts.set_role(ACCOUNT["email"], Role.OPERATOR))
     yield process
     process.kill()
 

@@ -18,6 +18,7 @@ import pytest
 from sqlalchemy import Connection, Engine, event
 
 from app.accounts.service import Accounts
+from app.auth.principal import Role
 from app.database import metadata, statements
 from app.database.statements import execute
 from app.documents import listing
@@ -93,6 +94,8 @@ NEEDED = {
     "ix_documents_owner_id_folder_created_at_id",
     "ix_documents_owner_id_sha256_created_at_id",
     "ix_documents_owner_id_status_created_at_id",
+    "ix_events_account",
+    "ix_events_document_id_seq",
     "ix_jobs_dead",
     "ix_jobs_live",
     "ix_jobs_turn",
@@ -211,6 +214,7 @@ def live(driver: Driver) -> None:
     keep_the_account(driver)
     driver.sweep()
     operate(driver)
+    audit(driver, first)
 
 
 def keep_the_account(driver: Driver) -> None:
@@ -234,6 +238,18 @@ def operate(driver: Driver) -> None:
     driver.process.operate(listed)
     for work in (Accounts.enable, Accounts.disable, Accounts.sign_out, Accounts.erase):
         driver.process.operate(lambda accounts, work=work: work(accounts, "bob@example.com"))
+
+
+def audit(driver: Driver, document_id: str) -> None:
+    driver.ask("GET", f"/auth/me/activity?cursor={driver.ask('GET', '/auth/me/activity?limit=1')['next_cursor']}")
+    driver.cause = ""
+    driver.process.operate(lambda accounts: accounts.set_role(ACCOUNT["email"], Role.OPERATOR))
+    cursor = driver.ask("GET", "/audit?limit=1")["next_cursor"]
+    times = "since=2026-01-01T00:00:00Z&until=2999-01-01T00:00:00Z"
+    for query in (f"document_id={document_id}", f"user_id={driver.owner}&event=user.logged_in&ip=127.0.0.1", times):
+        driver.ask("GET", f"/audit?{query}")
+        driver.ask("GET", f"/audit?{query}&cursor={cursor}")
+        driver.ask("GET", f"/audit/export?{query}")
 
 
 def upload_directly(driver: Driver) -> None:

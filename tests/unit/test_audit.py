@@ -1,6 +1,8 @@
 """The audit trail: whatever is changed, deleted or inserted past the service is named, and nothing else."""
 
 import asyncio
+import json
+import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from datetime import timedelta
@@ -21,6 +23,7 @@ from app.events.seals import Seal, audit_seals
 from app.telemetry import context
 from tests.support import databases
 from tests.support.logs import captured
+from tests.support.zygote import run
 
 KEY, NEWER = b"k" * 32, b"n" * 32
 OTHERS: dict[str, Any] = {
@@ -183,6 +186,28 @@ async def test_what_is_cut_off_at_the_end_is_named_by_the_anchors(trail: Trail) 
     await trail.seal()
     (wrong,) = await trail.found(trail.sealed[:2])
     assert wrong == "seal 2 of the anchors: is another one than in the database"
+
+
+async def test_the_command_says_what_is_wrong_and_fails(trail: Trail, tmp_path: Path) -> None:
+    def said(*options: str) -> tuple[int, list[str]]:
+        environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path / "var"), "AUDIT_KEY": KEY.decode()}
+        done = run("audit", "verify", *options, **environment, **databases.settings(tmp_path / "var"))
+        return done.returncode, (done.stdout or done.stderr).splitlines()
+
+    await trail.happen(3)
+    await trail.seal()
+    log = tmp_path / "service.log"
+    lines = [{"event": "http.request"}, {"event": "audit.sealed", **trail.sealed[0].anchor}]
+    log.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    right = "events: 3, of which 0 unsigned and 0 not sealed yet; seals: 1; wrong: 0"
+    assert said("--anchors", str(log)) == (0, ["anchors: 1", right])
+    assert said("--anchors", "bucket")[1] == [
+        "configuration: STORAGE_URL names no bucket: there are no anchors but in the log"
+    ]
+    row = trail.rows()[1]
+    trail.past(update(events).where(events.c.seq == row.seq).values(actor="user:somebody"))
+    code, (first, _) = said("--since", "2026-01-01")
+    assert (code, first) == (1, f"event {row.seq} ({row.id}): was changed, or not written by this service")
 
 
 async def test_a_seal_is_a_log_line_with_all_that_an_anchor_needs(
