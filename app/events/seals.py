@@ -175,7 +175,8 @@ def _insert(conn: Connection, seal: Seal) -> bool:
 
 def latest(conn: Connection) -> Seal | None:
     """The newest seal."""
-    row = conn.execute(select(audit_seals).order_by(audit_seals.c.id.desc()).limit(1)).one_or_none()
+    newest = select(func.max(audit_seals.c.id)).scalar_subquery()
+    row = conn.execute(select(audit_seals).where(audit_seals.c.id == newest)).one_or_none()
     return Seal.of(row) if row else None
 
 

@@ -586,7 +586,8 @@ class TestS3:
                 assert [*(tmp_path / "copies").iterdir()] == [kept]
 
 
-async def test_notes_are_kept_once_and_are_no_files(prefix, tmp_path, aws):
+@pytest.mark.usefixtures("aws")
+async def test_notes_are_kept_once_and_are_no_files(prefix, tmp_path):
     storage = s3_storage(prefix.url(), tmp_path)
     await storage.open()
     for name, text in (("audit/b/2.json", "second"), ("audit/a/1.json", "first"), ("audit/a/1.json", "other")):

@@ -68,6 +68,8 @@ SCANNED = {
     "the upkeep": {
         *("ix_jobs_held", "ix_jobs_due", "ix_jobs_queued", "a sort"),
         "unindexed_documents",  # one of which is enough
+        "ix_audit_seals_kept",  # as above
+        "events",  # from the end, for unsigned ones, until there is a seal
         *("idempotency_keys", "pk_idempotency_keys", "sqlite_autoindex_idempotency_keys_1"),
     },
     "the runner": {"a sort"},  # of as many jobs as it may claim, or of such a batch

@@ -16,11 +16,11 @@ from sqlalchemy import Connection, delete, func, insert, make_url, select, updat
 from uuid_utils.compat import uuid7
 
 from app import transfer, wiring
+from app.audit.verify import Verification
 from app.auth.models import token_families, users
 from app.database import Database, metadata, now
 from app.documents.models import document_tags, documents
 from app.errors import StorageUnavailable
-from app.audit.verify import Verification
 from app.events import append, events, seals
 from app.events.catalogue import DocumentEdited, Event, Failure, JobRetried, UserRegistered
 from app.events.seals import Seal

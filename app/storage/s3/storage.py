@@ -147,9 +147,9 @@ class S3Storage:
             )
 
     async def notes(self, folder: str, after: str = "") -> AsyncIterator[str]:
-        begin = self._objects.path(f"{folder}/{after}")
-        async for page in self._objects.pages("list_objects_v2", folder, StartAfter=begin):
+        async for page in self._objects.pages("list_objects_v2", folder):
             names = [self._objects.key(each["Key"]) for each in page.get("Contents", [])]
+            names = [name for name in names if name > f"{folder}/{after}"]
             for start in range(0, len(names), _NOTES_AT_ONCE):
                 for text in await asyncio.gather(*map(self._note, names[start : start + _NOTES_AT_ONCE])):
                     yield text
