@@ -25,17 +25,13 @@ _NDJSON = "application/x-ndjson"
 
 @reading.get("", operation_id="listAudit", response_model=AuditPage, responses=raises(errors.InvalidCursor))
 async def list_audit(
-    principal: CurrentPrincipal,
-    service: Service,
-    filters: Annotated[Filters, Query()],
-    limit: Limit = 50,
-    cursor: Cursor = None,
+    service: Service, filters: Annotated[Filters, Query()], limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
     """Events of all accounts that match every filter, the latest first. Each such call is an event itself.
 
     A page looks through a limited part of the trail: it may have few items, and a next page all the same.
     """
-    return json_response(await service.find(principal, filters, limit, cursor))
+    return json_response(await service.find(filters, limit, cursor))
 
 
 @reading.get(

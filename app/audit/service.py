@@ -4,15 +4,13 @@ from collections.abc import AsyncIterator
 from functools import partial
 from uuid import UUID
 
-from sqlalchemy import Connection
-
 from app import events
 from app.audit import listing
 from app.audit.listing import Found, Span
 from app.audit.schemas import AuditItem, AuditPage, Filters
 from app.auth.principal import Principal
 from app.database import Database
-from app.events.catalogue import AuditExported, AuditRead, Event
+from app.events.catalogue import AuditExported, AuditRead
 from app.files.downloads import Downloads
 from app.web import pagination
 
@@ -28,10 +26,10 @@ class AuditTrail:
         self._db = db
         self._downloads = downloads
 
-    async def find(self, principal: Principal, filters: Filters, limit: int, cursor: str | None) -> AuditPage:
+    async def find(self, filters: Filters, limit: int, cursor: str | None) -> AuditPage:
         """A page of the events that match the filters, the latest first. Raises InvalidCursor."""
         page = await self._page("audit", cursor, partial(listing.page, filters=filters, limit=limit))
-        await self._db.write(partial(_record, event=AuditRead(filters=filters.shown), reader=principal.owner_id))
+        await self._db.write(partial(events.append, event=AuditRead(filters=filters.shown)))
         return page
 
     async def activity(self, principal: Principal, limit: int, cursor: str | None) -> AuditPage:
@@ -46,7 +44,7 @@ class AuditTrail:
         Raises TooBusy, Unavailable.
         """
         span = await self._db.read(partial(listing.span_of, filters=filters))
-        await self._db.write(partial(_record, event=AuditExported(filters=filters.shown), reader=principal.owner_id))
+        await self._db.write(partial(events.append, event=AuditExported(filters=filters.shown)))
         return await self._downloads.send(principal.owner_id, self._lines(filters, span))
 
     async def _page(self, order: str, cursor: str | None, find: "partial[Found]") -> AuditPage:
@@ -61,7 +59,3 @@ class AuditTrail:
             piece = Span(first, min(first + PIECE - 1, span.last))
             rows = await self._db.read(partial(listing.following, filters=filters, span=piece))
             yield b"".join(AuditItem.model_validate(row).model_dump_json().encode() + b"\n" for row in rows)
-
-
-def _record(conn: Connection, event: Event, reader: UUID) -> None:
-    events.append(conn, event, user_id=reader)
