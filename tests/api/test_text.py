@@ -13,7 +13,10 @@ from uuid import uuid4
 
 import httpx2
 import pytest
+from sqlalchemy import update
 
+from app.auth.models import users
+from app.auth.principal import Role
 from app.main import app
 from tests.support import databases
 from tests.support.factories import PDF_TYPE, pdf
@@ -104,7 +107,11 @@ def texts(schema: dict[str, Any]) -> Iterator[tuple[str | int, ...]]:
 
 @pytest.fixture(scope="module")
 def owner(server):
-    return server.register()
+    """An operator, who may call everything."""
+    owner = server.register()
+    with databases.engine(server.data_dir).begin() as conn:
+        conn.execute(update(users).where(users.c.email == owner.email).values(role=Role.OPERATOR))
+    return owner
 
 
 @pytest.fixture(scope="module")
