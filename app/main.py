@@ -7,6 +7,7 @@ from fastapi.responses import RedirectResponse
 
 from app import wiring
 from app.accounts import routes as accounts
+from app.audit import routes as audit
 from app.auth import routes as auth
 from app.auth.keys import routes as keys
 from app.auth.schemas import Credentials, TokenForm
@@ -38,6 +39,8 @@ ROUTERS = (
     auth.writing,
     keys.reading,
     keys.writing,
+    audit.own,
+    audit.reading,
     uploads.public,
     accounts.router,
     all_jobs.router,

@@ -9,7 +9,9 @@ from typing import Literal
 
 from prometheus_client.core import GaugeMetricFamily
 
+from app import VERSION, events
 from app.accounts.service import Accounts
+from app.audit.service import AuditTrail
 from app.auth.attempts import Attempts
 from app.auth.keys.service import ApiKeys
 from app.auth.passwords import PasswordHasher
@@ -20,7 +22,8 @@ from app.documents.feed import Feed
 from app.documents.service import DocumentService
 from app.documents.uploads import UploadService
 from app.encryption import Encryption
-from app.errors import StorageUnavailable
+from app.errors import AppError, StorageUnavailable
+from app.events.catalogue import SettingsStarted
 from app.files.claim import Claim
 from app.files.downloads import Downloads
 from app.files.orphans import Orphans
@@ -76,6 +79,7 @@ class Services:
     auth: AuthService
     keys: ApiKeys
     accounts: Accounts
+    audit: AuditTrail
     documents: DocumentService
     uploads: UploadService
     rates: Rates
@@ -154,10 +158,17 @@ class Services:
                 await self.dispatcher.open()
             await asyncio.to_thread(self.db.migrate)
             if claiming:
-                await self.claim.begin()
+                await self.begin()
         except BaseException:
             await self.close()
             raise
+
+    async def begin(self) -> None:
+        """Claim the files for this database, and record which settings this process begins with."""
+        await self.claim.begin()
+        started = SettingsStarted(version=VERSION, sha256=self.settings.fingerprint)
+        with suppress(AppError), context.acting(context.worker()):
+            await self.db.write(partial(events.append, event=started))
 
     async def run(self) -> None:
         """What goes on in the background, until cancelled."""
@@ -212,7 +223,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     removal = Removal(storage, claim)
     orphans = Orphans(db, storage, claim, settings.orphan_grace_seconds)
     keys = ApiKeys(db, reserve, settings)
-    upkeep = Upkeep(db, chores(db, claim, orphans, keys.uses, settings))
+    upkeep = Upkeep(db, chores(db, storage, claim, orphans, keys.uses, settings))
     secrets = settings.jwt_secrets or [development_secret(settings.data_dir)]
     hasher = PasswordHasher()
     watch = JobWatch(db)
@@ -264,6 +275,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         auth=auth,
         keys=keys,
         accounts=Accounts(db, auth, kinds, orphans, quotas),
+        audit=AuditTrail(db, downloads),
         documents=documents,
         uploads=UploadService(db, storage, receiver, OwnUrls(secrets), quotas, settings),
         processing=processing,

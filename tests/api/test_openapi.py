@@ -27,6 +27,7 @@ from tests.support.user import PASSWORD
 
 OPERATIONS = [
     *("register", "login", "token", "refresh", "logout", "me"),
+    *("listActivity", "listAudit", "exportAudit"),
     *("changePassword", "listSessions", "endSession", "endOtherSessions"),
     *("createApiKey", "listApiKeys", "getApiKey", "rotateApiKey", "revokeApiKey"),
     *("uploadDocument", "listDocuments", "getDocument", "editDocument", "deleteDocument"),

@@ -113,6 +113,8 @@ SCANNED = {
     "the upkeep": {
         *("ix_jobs_held", "ix_jobs_due", "ix_jobs_queued", "a sort"),
         "unindexed_documents",  # one of which is enough
+        "ix_audit_seals_kept",  # as above
+        "events",  # from the end, for unsigned ones, until there is a seal
         *("idempotency_keys", "pk_idempotency_keys", "sqlite_autoindex_idempotency_keys_1"),
     },
     "the runner": {"a sort"},  # of as many jobs as it may claim, or of such a batch
@@ -144,8 +146,10 @@ NEEDED = {
     "ix_documents_owner_id_folder_created_at_id",
     "ix_documents_owner_id_sha256_created_at_id",
     "ix_documents_owner_id_status_created_at_id",
-    "ix_events_user_id_seq",
     "ix_documents_created_at_id",
+    "ix_events_account",
+    "ix_events_document_id_seq",
+    "ix_events_user_id_seq",
     "ix_jobs_all_dead",
     "ix_jobs_created_at_id",
     "ix_jobs_dead",
@@ -281,6 +285,7 @@ def live(driver: Driver) -> None:
     keep_keys(driver)
     driver.sweep()
     operate(driver)
+    audit(driver, first)
 
 
 def keep_the_account(driver: Driver) -> None:
@@ -349,6 +354,18 @@ def oversee(driver: Driver) -> None:
     for method in ("GET", "PUT"):
         driver.ask(method, f"/admin/accounts/{bob}/quota", **({"json": {}} if method == "PUT" else {}))
     driver.cause = "the operator"
+
+
+def audit(driver: Driver, document_id: str) -> None:
+    driver.ask("GET", f"/auth/me/activity?cursor={driver.ask('GET', '/auth/me/activity?limit=1')['next_cursor']}")
+    driver.cause = ""
+    driver.process.operate(lambda accounts: accounts.set_role(ACCOUNT["email"], Role.OPERATOR))
+    cursor = driver.ask("GET", "/audit?limit=1")["next_cursor"]
+    times = "since=2026-01-01T00:00:00Z&until=2999-01-01T00:00:00Z"
+    for query in (f"document_id={document_id}", f"user_id={driver.owner}&event=user.logged_in&ip=127.0.0.1", times):
+        driver.ask("GET", f"/audit?{query}")
+        driver.ask("GET", f"/audit?{query}&cursor={cursor}")
+        driver.ask("GET", f"/audit/export?{query}")
 
 
 def upload_directly(driver: Driver) -> None:
