@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from app import VERSION, demo as demo_module, wiring
+from app.commands.audit import audit
 from app.commands.documents import documents
 from app.commands.jobs import jobs
 from app.commands.processors import processors
@@ -41,7 +42,13 @@ from app.wiring.transfers import build_transfer
 log = structlog.get_logger()
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for name, commands in (("users", users), ("documents", documents), ("jobs", jobs), ("processors", processors)):
+for name, commands in (
+    ("users", users),
+    ("documents", documents),
+    ("jobs", jobs),
+    ("processors", processors),
+    ("audit", audit),
+):
     cli.add_typer(commands, name=name)
 cli.command()(status)
 

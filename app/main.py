@@ -7,11 +7,13 @@ from fastapi.responses import RedirectResponse
 
 from app import wiring
 from app.accounts import routes as accounts
+from app.audit import routes as audit
 from app.auth import routes as auth
 from app.auth.keys import routes as keys
 from app.auth.schemas import Credentials, TokenForm
-from app.documents import routes as documents, upload_routes as uploads
+from app.documents import feed_routes as feed, routes as documents, upload_routes as uploads
 from app.documents.schemas import UploadForm
+from app.events import DocumentEvent
 from app.operators import job_routes as all_jobs, routes as operators
 from app.processing import batch_routes as batches, routes as processing
 from app.server import health
@@ -31,11 +33,14 @@ ROUTERS = (
     documents.writing,
     processing.processing,
     documents.deleting,
+    feed.router,
     auth.router,
     auth.reading,
     auth.writing,
     keys.reading,
     keys.writing,
+    audit.own,
+    audit.reading,
     uploads.public,
     accounts.router,
     all_jobs.router,
@@ -66,7 +71,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         cors.install(app, settings.cors_origins.split(","))
     problems.install(app)
     docs.install(app)
-    openapi.install(app, (Credentials, TokenForm, UploadForm), adapters.offered(settings).values())
+    openapi.install(app, (Credentials, TokenForm, UploadForm, DocumentEvent), adapters.offered(settings).values())
 
     @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:

@@ -24,7 +24,7 @@ LEVELS: list[set[str]] = [
     {"encryption", "events", "idempotency", "quotas", "upkeep"},
     {"auth", "files", "jobs"},
     {"documents"},
-    {"processing", "transfer"},
+    {"audit", "processing", "transfer"},
     {"accounts", "operators"},
     {"wiring"},
     {"server"},
@@ -76,7 +76,7 @@ PRIVATE = (
     Private("sqlalchemy.exc:DBAPIError", "instance", CANARIES + "test_an_error_of_the_driver_as_sqlalchemy_s"),
     Private("sqlalchemy.sql.compiler:SQLCompiler", "binds positiontup", CANARIES + "test_a_compiled_statement"),
 )
-DOCUMENTED = {"_asdict", "_exit", "_replace"}  # of os and of named tuples, underscore or not
+DOCUMENTED = {"_asdict", "_exit", "_fields", "_replace"}  # of os and of named tuples, underscore or not
 
 
 @cache

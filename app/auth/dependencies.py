@@ -91,6 +91,7 @@ class _AuthenticatedRoute(Route):
             principal = replace(principal, actor=context.operator(principal.owner_id))
         context.actor.set(principal.actor)
         context.account.set(owner_id)
+        context.credential.set(principal.credential_id)
         current.set(principal)
 
 

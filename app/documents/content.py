@@ -23,7 +23,7 @@ async def respond(
     headers |= span.headers
     if is_head(request):
         return Response(None, span.status, headers, file.content_type)
-    chunks = await service.content(principal, file, span)
+    chunks = await service.content(principal, document, file, span)
     return StreamingResponse(chunks, span.status, headers, file.content_type)
 
 

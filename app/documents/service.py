@@ -29,6 +29,7 @@ from app.errors import (
     UploadIncomplete,
 )
 from app.events import TimelineItem, TimelinePage
+from app.events.catalogue import DocumentContentRead
 from app.files.downloads import Downloads
 from app.files.models import File, key_of
 from app.files.multipart import OVERHEAD, Form
@@ -177,8 +178,12 @@ class DocumentService:
         """Remove the files of a deleted document now, instead of at the next sweep for orphans."""
         await self._removal.discarded(keys)
 
-    async def content(self, principal: Principal, file: File, span: Span) -> AsyncIterator[bytes]:
-        """Return a span of a stored file, in chunks. Raises NotFound, TooBusy, Unavailable."""
+    async def content(self, principal: Principal, document: Document, file: File, span: Span) -> AsyncIterator[bytes]:
+        """Return a span of a document's file, in chunks. Raises NotFound, TooBusy, Unavailable."""
+        if self._settings.audit_reads == "all":
+            read = DocumentContentRead(start=span.start, length=span.length)
+            owner_id, document_id = document.owner_id, document.id
+            await self._db.write(partial(events.append, event=read, user_id=owner_id, document_id=document_id))
         return await self._downloads.send(principal.owner_id, self._storage.read(file.key, span.start, span.length))
 
     async def timeline(self, principal: Principal, document_id: UUID, limit: int, cursor: str | None) -> TimelinePage:

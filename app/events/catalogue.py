@@ -103,6 +103,14 @@ class DocumentEdited(TimelineEvent):
     fields: list[str]
 
 
+class DocumentContentRead(TimelineEvent):
+    """The document's file was sent, or a part of it. Recorded only if AUDIT_READS says so."""
+
+    name = "document.content_read"
+    start: Annotated[int, Field(description="The first byte that was sent.")]
+    length: int
+
+
 class DocumentDeleted(Event):
     """The document was deleted, with its jobs and results. Its file is removed soon."""
 
@@ -335,6 +343,28 @@ class KeyExpiring(_KeyEvent):
 
     name = "key.expiring"
     expires_at: str
+
+
+class AuditRead(Event):
+    """Somebody read a page of the audit trail, with these filters."""
+
+    name = "audit.read"
+    filters: dict[str, str]
+
+
+class AuditExported(Event):
+    """Somebody began to export the audit trail, with these filters."""
+
+    name = "audit.exported"
+    filters: dict[str, str]
+
+
+class SettingsStarted(Event):
+    """A process began to serve or to work, at this version, with these settings: their SHA-256, secrets left out."""
+
+    name = "settings.started"
+    version: str
+    sha256: str
 
 
 class StorageClaimed(Event):

@@ -27,6 +27,9 @@ client: ContextVar[str | None] = ContextVar("client", default=None)
 user_agent: ContextVar[str | None] = ContextVar("user_agent", default=None)
 """The request's User-Agent, at most 200 characters. None without one."""
 
+credential: ContextVar[UUID | None] = ContextVar("credential", default=None)
+"""The id of what the client has proved itself with: of a session, or of a key. None without one."""
+
 prefix: ContextVar[str] = ContextVar("prefix", default="")
 """The path that a proxy takes off, which belongs before the paths that clients are told."""
 

@@ -9,17 +9,21 @@ from typing import Literal
 
 from prometheus_client.core import GaugeMetricFamily
 
+from app import VERSION, events
 from app.accounts.service import Accounts
+from app.audit.service import AuditTrail
 from app.auth.attempts import Attempts
 from app.auth.keys.service import ApiKeys
 from app.auth.passwords import PasswordHasher
 from app.auth.service import AuthService
 from app.auth.tokens import AccessTokens, development_secret
 from app.database import Database
+from app.documents.feed import Feed
 from app.documents.service import DocumentService
 from app.documents.uploads import UploadService
 from app.encryption import Encryption
-from app.errors import StorageUnavailable
+from app.errors import AppError, StorageUnavailable
+from app.events.catalogue import SettingsStarted
 from app.files.claim import Claim
 from app.files.downloads import Downloads
 from app.files.orphans import Orphans
@@ -75,6 +79,7 @@ class Services:
     auth: AuthService
     keys: ApiKeys
     accounts: Accounts
+    audit: AuditTrail
     documents: DocumentService
     uploads: UploadService
     rates: Rates
@@ -91,6 +96,7 @@ class Services:
     watch: JobWatch
     reserve: Reserve
     outbound: Outbound
+    feed: Feed
     operators: Operators
     kind: Literal["server", "worker"] = "server"
 
@@ -121,6 +127,7 @@ class Services:
             "jobs": lambda: self.runner.usage,
             "uploads": lambda: self.receiver.usage,
             "downloads": lambda: self.downloads.usage,
+            "streams": lambda: self.feed.usage,
         }
 
     @property
@@ -151,10 +158,17 @@ class Services:
                 await self.dispatcher.open()
             await asyncio.to_thread(self.db.migrate)
             if claiming:
-                await self.claim.begin()
+                await self.begin()
         except BaseException:
             await self.close()
             raise
+
+    async def begin(self) -> None:
+        """Claim the files for this database, and record which settings this process begins with."""
+        await self.claim.begin()
+        started = SettingsStarted(version=VERSION, sha256=self.settings.fingerprint)
+        with suppress(AppError), context.acting(context.worker()):
+            await self.db.write(partial(events.append, event=started))
 
     async def run(self) -> None:
         """What goes on in the background, until cancelled."""
@@ -166,6 +180,7 @@ class Services:
             tasks.create_task(self.rescuer.run())
             tasks.create_task(self.upkeep.run())
             tasks.create_task(self.watch.run())
+            tasks.create_task(self.feed.run())
             tasks.create_task(self.dispatcher.run())
             tasks.create_task(self.reserve.run())
             tasks.create_task(self.presence.run())
@@ -173,13 +188,14 @@ class Services:
     async def drain(self, seconds: float, delay: float = 0) -> None:
         """First thing on SIGTERM: claim no more, let jobs end within `seconds` or give them back.
 
-        Takes `delay` seconds at least, and answers requests that wait for a job only then.
+        Takes `delay` seconds at least, and answers requests that wait for a job, and ends streams, only then.
         """
         self.dispatcher.stop()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.runner.drain(seconds))
             await asyncio.sleep(delay)
             self.watch.close()
+            self.feed.close()
 
     async def close(self) -> None:
         """Close all connections. Call it last, after `run` was cancelled."""
@@ -207,7 +223,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     removal = Removal(storage, claim)
     orphans = Orphans(db, storage, claim, settings.orphan_grace_seconds)
     keys = ApiKeys(db, reserve, settings)
-    upkeep = Upkeep(db, chores(db, claim, orphans, keys.uses, settings))
+    upkeep = Upkeep(db, chores(db, storage, claim, orphans, keys.uses, settings))
     secrets = settings.jwt_secrets or [development_secret(settings.data_dir)]
     hasher = PasswordHasher()
     watch = JobWatch(db)
@@ -259,6 +275,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         auth=auth,
         keys=keys,
         accounts=Accounts(db, auth, kinds, orphans, quotas),
+        audit=AuditTrail(db, downloads),
         documents=documents,
         uploads=UploadService(db, storage, receiver, OwnUrls(secrets), quotas, settings),
         processing=processing,
@@ -275,6 +292,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         watch=watch,
         reserve=reserve,
         outbound=Outbound(settings),
+        feed=Feed(db, settings.event_streams),
         operators=operators(
             db, documents, processing, acceptance, kinds=kinds, watch=watch, quotas=quotas, settings=settings
         ),

@@ -45,7 +45,8 @@ class Process:
         self._services = wiring.build(settings)
         self._services.db.migrate()
         self._loop = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-        self._run(self._services.claim.begin())
+        self._run(self._services.begin())
+        self._services.feed.close()  # the client here reads an answer to its end, and a stream has none
         app = create_app(settings)
         self._state = app.state
         self._state.services = self._services

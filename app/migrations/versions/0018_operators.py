@@ -6,7 +6,7 @@ from alembic import op
 from app.migrations import online
 
 revision = "0018"
-down_revision = "0016"
+down_revision = "0017"
 
 _INDEXES = {
     "ix_documents_created_at_id": ("documents", ["created_at", "id"], None),
