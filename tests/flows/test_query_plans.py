@@ -345,6 +345,9 @@ def oversee(driver: Driver) -> None:
     accepted(driver, document(driver, "cancelled, too"))
     for given in ({}, {"state": "QUEUED"}, {"owner_id": str(driver.owner)}):
         driver.ask("POST", "/admin/jobs/cancel", json={"filter": given, "confirm": 100})
+    accepted(
+        driver, document(driver, "waits")
+    )  # of an index of unfinished jobs, PostgreSQL has to know that it has some
     for what in ("pause", "resume"):
         driver.ask("POST", f"/admin/processors/simulated/{what}")
     bob = driver.ask("GET", "/admin/accounts?search=bob")["items"][0]["id"]
