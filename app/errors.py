@@ -102,6 +102,15 @@ class DocumentQuotaExceeded(Forbidden):
     """This account would have more documents than it may; `GET /auth/me` shows how many that are. Delete some."""
 
 
+class BreakGlassDisabled(Forbidden):
+    """Operators may not read the content of documents and results on this service, whatever the reason."""
+
+
+class BreakGlassRequired(Forbidden):
+    """An operator reads what is not theirs only for a reason, which `X-Break-Glass` states in 1 to 200 characters. The
+    owner sees it in the document's timeline."""
+
+
 class ApiKeyQuotaExceeded(Forbidden, title="API key quota exceeded"):
     """This account has as many API keys as it may, those that have expired included. Revoke some."""
 
@@ -137,6 +146,14 @@ class Conflict(AppError, status=409):
 
 class EmailTaken(Conflict, title="Email already registered"):
     """An account with this email already exists."""
+
+
+class OwnAccount(Conflict, title="Your own account"):
+    """Operators can neither disable nor demote themselves, so that one is left. Another operator can."""
+
+
+class MoreJobsMatch(Conflict):
+    """More jobs match the filter than were confirmed. Nothing was changed; look at the count again."""
 
 
 class RequestInProgress(Conflict, title="First request still running", headers={"Retry-After": "1"}):

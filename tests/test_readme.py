@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -66,8 +67,9 @@ def test_the_main_job_in_curl(tmp_path: Path) -> None:
     assert '"status":"UPLOADED"' in told.splitlines()[-1]
 
 
-def test_what_the_operator_types_for_accounts(tmp_path: Path) -> None:
-    [commands] = scripts(OPERATIONS, "## Accounts")
+@pytest.mark.parametrize("heading", ["## Accounts", "## Operators"])
+def test_what_the_operator_types(tmp_path: Path, heading: str) -> None:
+    [commands] = scripts(OPERATIONS, heading)
     environment = {
         "PATH": os.environ["PATH"],
         "DATA_DIR": str(tmp_path / "var"),
@@ -76,9 +78,9 @@ def test_what_the_operator_types_for_accounts(tmp_path: Path) -> None:
     for line in commands.splitlines():
         typed = re.fullmatch(r"(?:echo '(.*)' \| )?python -m app (.*)", line)
         assert typed, line
-        done = run(*typed[2].split(), stdin=typed[1] or "", **environment)
-        assert (done.returncode, "error" in done.stderr, bool(done.stdout)) == (0, False, True)
-    assert done.stdout == "ada@example.com is erased; documents deleted: 0.\n"
+        done = run(*shlex.split(typed[2]), stdin=typed[1] or "", **environment)
+        assert (done.returncode, "error" in done.stderr) == (0, False)
+        assert done.stdout or " list " in line
 
 
 @pytest.mark.parametrize("page", [README, OPERATIONS], ids=lambda page: page.name)

@@ -1,5 +1,6 @@
 """Authentication and authorisation of requests, and the principal as an annotated parameter."""
 
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 import structlog
@@ -86,8 +87,11 @@ class _AuthenticatedRoute(Route):
         by_key = {"key_id": str(principal.credential_id)} if principal.via == "key" else {}
         structlog.contextvars.bind_contextvars(user_id=owner_id, **by_key)
         principal.require(self.needed)
+        if self.needed is Scope.OPERATOR:
+            principal = replace(principal, actor=context.operator(principal.owner_id))
         context.actor.set(principal.actor)
         context.account.set(owner_id)
+        context.credential.set(principal.credential_id)
         current.set(principal)
 
 

@@ -10,21 +10,21 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Connection, bindparam, delete, func, insert, select
+from sqlalchemy import Connection, bindparam, func, insert, select
 from uuid_utils.compat import uuid7
 
-from app.database import Database, Prepared, after_commit, now
+from app.database import Database, Prepared, after_commit, now, time_of
+from app.events import signing
 from app.events.catalogue import Event
 from app.events.models import DocumentEvent, TimelineItem, TimelinePage, events
 from app.telemetry import context
+from app.web.client import network_of
 
 __all__ = ["DocumentEvent", "TimelineItem", "TimelinePage", "events"]
 
 log = structlog.get_logger()
 
-FORGOTTEN = 2000  # events at once
-
-_APPEND_EACH = insert(events).values(at=now()).inline()
+_APPEND_EACH = insert(events).inline()
 _APPEND = Prepared(_APPEND_EACH)
 _SUBJECT = ("user_id", "document_id", "job_id", "request_id")
 _LATEST = select(events.c.seq, events.c.id).where(events.c.seq == select(func.max(events.c.seq)).scalar_subquery())
@@ -67,7 +67,7 @@ def append(
 
     It is logged after the commit, together with what is `logged` only.
     """
-    row = _row(event, user_id, document_id, job_id)
+    row = _row(conn, event, user_id, document_id, job_id)
     _APPEND.count(conn, row)
     _announce(conn, event, row, logged)
 
@@ -75,23 +75,39 @@ def append(
 def append_each(conn: Connection, event: Event, documents: Iterable[tuple[UUID, UUID]]) -> None:
     """Append the same event for each of many documents in one round trip. `documents`: pairs of user id and document
     id."""
-    rows = [_row(event, *document) for document in documents]
+    rows = [_row(conn, event, *document) for document in documents]
     if rows:
         conn.execute(_APPEND_EACH, rows)
     for row in rows:
         _announce(conn, event, row, {})
 
 
-def _row(event: Event, user_id: UUID | None, document_id: UUID | None, job_id: UUID | None = None) -> dict[str, Any]:
+def _row(
+    conn: Connection, event: Event, user_id: UUID | None, document_id: UUID | None, job_id: UUID | None = None
+) -> dict[str, Any]:
     actor = context.actor.get()
     assert actor is not None, "an event without an actor"
-    subject = {"user_id": user_id, "document_id": document_id, "job_id": job_id, "request_id": context.request_id.get()}
-    return {"id": uuid7(), "event": event.name, "actor": actor, "data": event.data, **subject}
+    row: dict[str, Any] = {
+        "id": uuid7(),
+        "event": event.name,
+        "at": time_of(conn),
+        "actor": actor,
+        "data": event.data,
+        "user_id": user_id,
+        "document_id": document_id,
+        "job_id": job_id,
+        "request_id": context.request_id.get(),
+        "ip": network_of(context.client.get()),
+        "credential_id": context.credential.get(),
+    }
+    keys = signing.keys_of(conn)
+    row["mac"] = signing.mac_of(keys[0], row) if keys else None
+    return row
 
 
 def _announce(conn: Connection, event: Event, row: dict[str, Any], logged: Mapping[str, Any]) -> None:
     for listener in conn.get_execution_options().get("listeners", ()):
-        listener(conn, Record(**row | {"event": event}))
+        listener(conn, Record(**{name: row[name] for name in Record._fields} | {"event": event}))
     subject = {name: str(row[name]) for name in _SUBJECT if row[name] is not None}
     told = {"actor": row["actor"], **subject, **row["data"], **logged}
     after_commit(conn, partial(getattr(log, event.level), event.name, **told))
@@ -121,27 +137,6 @@ def owner_of(conn: Connection, event: Reference) -> UUID | None:
     """Return whose document the event is about; None if there is no such event."""
     found = (events.c.seq == event.seq, events.c.id == event.id, events.c.document_id.is_not(None))
     return conn.scalar(select(events.c.user_id).where(*found))
-
-
-async def forget(db: Database, ttl: float) -> None:
-    """Delete events that happened more than `ttl` seconds ago, however many, but never the latest."""
-    after: int | None = 0
-    while after is not None:
-        after = await db.write(partial(_forget_some, ttl=ttl, after=after))
-
-
-def _forget_some(conn: Connection, ttl: float, after: int) -> int | None:
-    """Delete the old ones among the next FORGOTTEN events. Returns the last of them; None: all that follow are younger.
-
-    They are numbered as they happen, so no index of their times is needed, which every request that writes would keep.
-    """
-    following = select(events.c.seq).where(events.c.seq > after).order_by(events.c.seq).limit(FORGOTTEN).subquery()
-    last = conn.scalar(select(func.max(following.c.seq)))
-    if last is None:
-        return None
-    latest = select(func.max(events.c.seq)).scalar_subquery()
-    old = (events.c.at <= now(-ttl), events.c.seq > after, events.c.seq <= last, events.c.seq < latest)
-    return last if conn.execute(delete(events).where(*old)).rowcount else None
 
 
 def timeline(conn: Connection, document_id: UUID, *, after: int, limit: int) -> list[tuple[int, TimelineItem]]:

@@ -9,12 +9,14 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, TypeAdapter, WithJsonSchema
 from pydantic_core import CoreSchema
-from sqlalchemy import JSON, BigInteger, Column, Index, Integer, String, Table, Uuid, text
+from sqlalchemy import JSON, BigInteger, Column, Index, Integer, LargeBinary, String, Table, Uuid, text
 from typing_extensions import TypeAliasType
 
 from app.database import UTCDateTime, metadata
 from app.events.catalogue import CATALOGUE, DocumentDeleted, DocumentUploadExpired, TimelineEvent
 from app.web.pagination import Page
+
+_ACCOUNTS = text("document_id IS NULL")
 
 events = Table(
     "events",
@@ -31,6 +33,9 @@ events = Table(
     Column("document_id", Uuid),
     Column("job_id", Uuid),
     Column("data", JSON, nullable=False),
+    Column("ip", String(43)),  # the client's network
+    Column("credential_id", Uuid),
+    Column("mac", LargeBinary(32)),  # NULL: a process of the release before has written the row
     Index(None, "document_id", "seq"),
     Index(
         None,
@@ -39,6 +44,8 @@ events = Table(
         sqlite_where=text("document_id IS NOT NULL"),
         postgresql_where=text("document_id IS NOT NULL"),
     ),
+    # What concerns an account and none of its documents, which is little: few events pay for it.
+    Index("ix_events_account", "user_id", "seq", postgresql_where=_ACCOUNTS, sqlite_where=_ACCOUNTS),
     sqlite_autoincrement=True,
 )
 

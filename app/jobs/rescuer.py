@@ -86,6 +86,8 @@ class Rescuer:
             self._clock_suspect.set()
         self._polled_at = found.at
         self._runner.turns.polled(found.heads, found.at)
+        pauses = self._runner.pauses
+        pauses.polled(found.paused)
         committed = found.at - _COMMIT_MARGIN
         if found.expired:
             await self.rescue()
@@ -94,7 +96,8 @@ class Rescuer:
         if found.waiting or found.expired:
             await self._assign_turns(found)
         self._due_since = min(found.waiting or committed, committed)
-        if found.waiting or found.expired or any(head is not None for head in found.heads.values()):
+        due = [queue for queue, head in found.heads.items() if head is not None and not pauses.cover(queue)]
+        if found.waiting or found.expired or due:
             self._runner.wake()
 
     async def _assign_turns(self, found: Poll) -> None:

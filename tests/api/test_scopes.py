@@ -25,7 +25,9 @@ OPERATIONS = {
 GUARDED = sorted(OPERATIONS.keys() - PUBLIC)
 SCOPES = {
     **dict.fromkeys(GUARDED, Scope.DOCUMENTS_READ),
-    **dict.fromkeys(("get /auth/me", "get /auth/sessions"), Scope.ACCOUNT_READ),
+    **dict.fromkeys(("get /auth/me", "get /auth/me/activity", "get /auth/sessions"), Scope.ACCOUNT_READ),
+    **{name: Scope.OPERATOR for name in GUARDED if " /admin/" in name},
+    **dict.fromkeys(("get /audit", "get /audit/export"), Scope.AUDIT_READ),
     **dict.fromkeys(("get /api-keys", "get /api-keys/{key_id}"), Scope.ACCOUNT_READ),
     "post /auth/password": Scope.ACCOUNT_WRITE,
     "delete /auth/sessions": Scope.ACCOUNT_WRITE,

@@ -126,6 +126,7 @@ def test_nothing_is_lost_or_doubled(seed: int, tmp_path: Path, record_property: 
         for client in clients:
             client.replay()
     ledger.check()
+    ledger.check_trail()
     run = ledger.rows(select(jobs))
     published = [str(row.job_id) for row in ledger.rows(select(results))]
     accepted = set().union(*(client.job_ids for client in clients))

@@ -18,7 +18,7 @@ from unittest.mock import patch
 
 from sqlalchemy import URL, Connection, Engine, NullPool, bindparam, create_engine, func, make_url, select, text
 
-from app.database import Database, UTCDateTime, now
+from app.database import Database, UTCDateTime, base, now
 from app.database.postgresql import PostgresqlDatabase
 from app.database.sqlite import SqliteDatabase
 from tests.support.zygote import run
@@ -166,7 +166,8 @@ def clock(read: Callable[[], datetime]) -> Iterator[None]:
         "sqlite": "strftime('%Y-%m-%d %H:%M:%f000', {}, printf('%.3f seconds', {}))",
         "postgresql": "({} + make_interval(secs => {}))",
     }
-    with patch.object(now, "_compiler_dispatch", compiled):
+    known = patch.object(base, "_seconds", lambda _: read().timestamp())
+    with patch.object(now, "_compiler_dispatch", compiled), known:
         yield
 
 
