@@ -324,6 +324,10 @@ class StorageUnavailable(Unavailable):
     """The file storage cannot be reached or written. Nothing was done; retry after the given seconds."""
 
 
+class EncryptionKeyMissing(Unavailable):
+    """The service lacks the key to a secret that it stores; its operator has to add it to `ENCRYPTION_KEYS`."""
+
+
 class TooBusy(Unavailable):
     """The service is at capacity for this kind of work. Nothing was done; retry after the given seconds."""
 

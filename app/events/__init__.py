@@ -72,6 +72,19 @@ def append(
     _announce(conn, event, row, logged)
 
 
+def log_only(
+    conn: Connection,
+    event: Event,
+    *,
+    user_id: UUID | None = None,
+    document_id: UUID | None = None,
+    job_id: UUID | None = None,
+    **logged: Any,
+) -> None:
+    """Log an event after the commit as `append` does, and record nothing."""
+    _log(conn, event, _row(event, user_id, document_id, job_id), logged)
+
+
 def append_each(conn: Connection, event: Event, documents: Iterable[tuple[UUID, UUID]]) -> None:
     """Append the same event for each of many documents in one round trip. `documents`: pairs of user id and document
     id."""
@@ -92,6 +105,10 @@ def _row(event: Event, user_id: UUID | None, document_id: UUID | None, job_id: U
 def _announce(conn: Connection, event: Event, row: dict[str, Any], logged: Mapping[str, Any]) -> None:
     for listener in conn.get_execution_options().get("listeners", ()):
         listener(conn, Record(**row | {"event": event}))
+    _log(conn, event, row, logged)
+
+
+def _log(conn: Connection, event: Event, row: dict[str, Any], logged: Mapping[str, Any]) -> None:
     subject = {name: str(row[name]) for name in _SUBJECT if row[name] is not None}
     told = {"actor": row["actor"], **subject, **row["data"], **logged}
     after_commit(conn, partial(getattr(log, event.level), event.name, **told))

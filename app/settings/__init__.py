@@ -142,6 +142,11 @@ class Settings(BaseSettings):
         "Empty: `open` in development, `closed` in production.",
     )
 
+    encryption_keys: SecretStr | None = Field(
+        None,
+        description="Encrypt the secrets of webhooks: 32 bytes as base64url each. Of several, with commas between "
+        "them, the first encrypts and all decrypt. Empty in development: generated into DATA_DIR.",
+    )
     metrics_token: SecretStr | None = Field(
         None,
         min_length=MIN_SECRET_BYTES,
@@ -281,9 +286,8 @@ class Settings(BaseSettings):
 
     @property
     def jwt_secrets(self) -> list[str]:
-        """The secrets in JWT_SECRET: the first signs, and all verify. None of them can hold a comma or a line's end."""
-        sent = self.jwt_secret.get_secret_value() if self.jwt_secret else ""
-        return [secret.strip() for secret in re.split(r"[,\n]", sent) if secret.strip()]
+        """The secrets in JWT_SECRET: the first signs, and all verify."""
+        return secrets_in(self.jwt_secret)
 
     @property
     def database(self) -> Path | URL:
@@ -304,6 +308,12 @@ class Settings(BaseSettings):
     def logs_as_json(self) -> bool:
         """Whether log lines are JSON."""
         return (self.log_format or ("json" if self.environment == "production" else "console")) == "json"
+
+
+def secrets_in(setting: SecretStr | None) -> list[str]:
+    """The secrets of a setting that may have several. None of them can hold a comma or a line's end."""
+    sent = setting.get_secret_value() if setting else ""
+    return [secret.strip() for secret in re.split(r"[,\n]", sent) if secret.strip()]
 
 
 def _refuse_half_a_key() -> None:

@@ -1,0 +1,14 @@
+"""The keys of the secrets that must be read again, and where those are stored."""
+
+from app.encryption import Encrypted, Encryption, development_keys
+from app.settings import Settings, secrets_in
+
+ENCRYPTED: tuple[Encrypted, ...] = ()  # `python -m app rotate-secrets` goes through these
+
+
+def encryption(settings: Settings) -> Encryption:
+    """In production there may be no key: it is needed by the first secret only. Raises ConfigurationError."""
+    keys = secrets_in(settings.encryption_keys)
+    if not keys and settings.environment == "development":
+        keys = development_keys(settings.data_dir)
+    return Encryption(keys)
