@@ -17,6 +17,7 @@ from app.settings import Settings, load
 from app.telemetry import logs
 from app.web import cors, docs, openapi, problems
 from app.web.middleware import RequestMiddleware
+from app.webhooks import routes as webhooks
 from app.wiring import adapters
 
 # Routes are matched in this order: a fixed path before one with a parameter, then what is asked for most often.
@@ -28,6 +29,7 @@ ROUTERS = (
     documents.writing,
     processing.processing,
     documents.deleting,
+    webhooks.router,
     auth.router,
     auth.reading,
     auth.writing,

@@ -6,11 +6,7 @@ from typing import NamedTuple
 
 import aiohttp
 
-from app.errors import ValidationFailed
-
-
-class UrlNotAllowed(ValidationFailed):
-    pass
+from app.errors import UrlNotAllowed
 
 
 class Answer(NamedTuple):

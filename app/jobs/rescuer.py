@@ -38,9 +38,7 @@ class Rescuer:
     at the start, once a minute, and when the database's clock was put back.
     """
 
-    def __init__(
-        self, db: Database, runners: Sequence[Runner], kinds: Kinds, watch: JobWatch, *, lease: float
-    ) -> None:
+    def __init__(self, db: Database, runners: Sequence[Runner], kinds: Kinds, watch: JobWatch, *, lease: float) -> None:
         self._db = db
         self._runners = runners
         self._queues = [queue for runner in runners for queue in runner.queues]

@@ -39,6 +39,7 @@ Every error is an RFC 9457 problem whose `type` is a page of its own: see [all p
         {"name": "documents", "description": "Files and their metadata."},
         {"name": "processing", "description": "Jobs and results."},
         {"name": "direct uploads", "description": "Large files, sent directly to the storage where it supports that."},
+        {"name": "webhooks", "description": "Tell a program of yours what happens to your documents."},
         {"name": "health", "description": "For load balancers and monitoring."},
     ],
 }

@@ -3,10 +3,11 @@
 import asyncio
 import time
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from random import uniform
+from types import MappingProxyType
 from typing import NamedTuple
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -50,21 +51,22 @@ _DISABLED = Failure(code="webhook-disabled", detail="The webhook is disabled.")
 
 
 class Attempt(NamedTuple):
-    """A request that was sent, or was to be."""
+    """A request that was sent, or was to be. Without a URL, nobody knows."""
 
     at: datetime
-    url: str
-    duration_ms: int
-    failing_for: float | None
+    url: str = ""
+    duration_ms: int | None = None
     status: int | None = None
     response: str | None = None
+    failing_for: float | None = None
+    """Seconds for which there had been nothing but failures."""
 
 
 class DeliverKind:
     """Kind `deliver`. An endpoint gets a few requests at once; while it fails, one."""
 
     name = KIND
-    queues = {QUEUE: None}
+    queues: Mapping[str, int | None] = MappingProxyType({QUEUE: None})
 
     def __init__(self, db: Database, outbound: Outbound, encryption: Encryption, settings: Settings) -> None:
         self._db = db
@@ -122,7 +124,8 @@ class DeliverKind:
         except OutboundFailed as refused:
             error = Failure(code=refused.code, detail=refused.detail)
         faults.hit("deliver.after_send")
-        attempt = Attempt(at, found.url, round((time.monotonic() - began) * 1000), found.failing_for)
+        duration = round((time.monotonic() - began) * 1000)
+        attempt = Attempt(at, found.url, duration, failing_for=found.failing_for)
         if answer is not None:
             attempt = attempt._replace(status=answer.status, response=answer.text[:RESPONSE].replace("\0", ""))
             if 200 <= answer.status < 300:
@@ -148,30 +151,30 @@ class DeliverKind:
 
     def settled(self, conn: Connection, job: Job, outcome: Outcome) -> None:
         """Record the attempt, and what it says of the endpoint."""
-        match outcome:
-            case Succeeded(Attempt() as attempt, _):
-                error = None
-            case Failed(error, Attempt() as attempt) | Retryable(error, _, Attempt() as attempt):
-                pass
-            case Retryable(error):  # nobody knows whether it was sent
-                repository.record_attempt(conn, job.id, job.fence, at=job.locked_at, error=error.model_dump())
+        error = outcome.error if isinstance(outcome, Failed | Retryable) else None
+        attempt = outcome.value if isinstance(outcome, Succeeded | Failed | Retryable) else None
+        if attempt is None:
+            if isinstance(outcome, Retryable):  # nobody knows whether it was sent
+                attempt = Attempt(job.locked_at or job.run_at)
+            else:
                 return
-            case _:
-                return
-        values = {name: getattr(attempt, name) for name in ("at", "url", "duration_ms", "status", "response")}
-        values["error"] = error.model_dump() if error else None
-        if not repository.record_attempt(conn, job.id, job.fence, **values):
-            return
-        outcome_of = "delivered" if error is None else "refused" if attempt.status else "unreachable"
-        after_commit(conn, metrics.webhook_attempts.labels(outcome_of).inc)
+        values = attempt._asdict() | {"error": error.model_dump() if error else None}
+        del values["failing_for"]
+        if repository.record_attempt(conn, job.id, job.fence, **values) and attempt.url:
+            self._judge(conn, job, attempt, error)
+
+    def _judge(self, conn: Connection, job: Job, attempt: Attempt, error: Failure | None) -> None:
+        """Write what an attempt says of the endpoint."""
         endpoint_id = UUID(job.args["webhook_id"])
-        if error is None:
-            if repository.forgive(conn, endpoint_id):
-                after_commit(conn, partial(self._begin_to_resume, endpoint_id))
-        else:
+        outcome = "delivered" if error is None else "refused" if attempt.status else "unreachable"
+        after_commit(conn, metrics.webhook_attempts.labels(outcome).inc)
+        if error is not None:
             self._fail(conn, job, endpoint_id, attempt, error)
+        elif repository.forgive(conn, endpoint_id):
+            after_commit(conn, partial(self._begin_to_resume, endpoint_id))
 
     def _fail(self, conn: Connection, job: Job, endpoint_id: UUID, attempt: Attempt, error: Failure) -> None:
+        """Let others wait, for the longer the longer it fails, or disable it."""
         probe_in = min(_PROBE_INTERVAL, (attempt.failing_for or 0.0) / 2)
         repository.fail(conn, endpoint_id, attempt.url, probe_in)
         longest = 0.0 if error is _GONE else self._disable_after

@@ -144,7 +144,8 @@ attempts = Table(
     # The fence of its job: the attempts that were made rise with it, and none is there twice.
     Column("fence", Integer, primary_key=True),
     Column("at", UTCDateTime, nullable=False),
-    Column("url", String(MAX_URL)),
+    # Empty: nobody knows whether it was sent.
+    Column("url", String(MAX_URL), nullable=False),
     Column("status", Integer),
     Column("duration_ms", Integer),
     Column("error", JSON(none_as_null=True)),

@@ -1,6 +1,7 @@
 """Writes what endpoints are to be told, in the transaction of the event: a delivery exists if and only if its event was
 committed."""
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -34,28 +35,27 @@ _OF_OWNER = Prepared(
 )
 _KEEP = Prepared(insert(messages).values(created_at=now()).inline())
 
-_STATUSES: dict[str, MessageType] = {
+_STATUSES: Mapping[str, MessageType] = {
     Status.COMPLETED: MessageType.DOCUMENT_COMPLETED,
     Status.FAILED: MessageType.DOCUMENT_FAILED,
+}
+_TYPES: Mapping[type[catalogue.Event], MessageType] = {
+    catalogue.DocumentUploaded: MessageType.DOCUMENT_UPLOADED,
+    catalogue.JobQueued: MessageType.DOCUMENT_PROCESSING,  # follows the change of the status, with the job at hand
+    catalogue.JobFailed: MessageType.JOB_DEAD,
+    catalogue.DocumentDeleted: MessageType.DOCUMENT_DELETED,
+    catalogue.WebhookTested: MessageType.PING,
 }
 
 
 def type_of(event: catalogue.Event) -> MessageType | None:
     """The type of message that tells of an event. None: nobody is told."""
     match event:
-        case catalogue.DocumentUploaded():
-            return MessageType.DOCUMENT_UPLOADED
-        case catalogue.DocumentStatusChanged():
-            return _STATUSES.get(event.new)
-        case catalogue.JobQueued():  # after the document went to PROCESSING, and with the job at hand
-            return MessageType.DOCUMENT_PROCESSING
-        case catalogue.JobFailed():
-            return MessageType.JOB_DEAD if event.dead else None
-        case catalogue.DocumentDeleted():
-            return MessageType.DOCUMENT_DELETED
-        case catalogue.WebhookTested():
-            return MessageType.PING
-    return None
+        case catalogue.DocumentStatusChanged(new=status):
+            return _STATUSES.get(status)
+        case catalogue.JobFailed(dead=False):
+            return None
+    return _TYPES.get(type(event))
 
 
 class Outbox:

@@ -4,24 +4,22 @@ The names are part of the API: they are fewer than those of the catalogue of eve
 """
 
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any, Generic, Self, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.documents.lifecycle import Status
-from app.documents.schemas import Document
 from app.events.catalogue import Failure
 from app.files.models import ContentType
 from app.jobs.models import Job, JobState
+from app.web.fields import NamedValues
 
 T = TypeVar("T")
 
 
-
-class MessageType(StrEnum):
-    """What happened."""
+class EventType(NamedValues):
+    """What a webhook can be told of."""
 
     DOCUMENT_UPLOADED = "document.uploaded"
     DOCUMENT_PROCESSING = "document.processing"
@@ -29,6 +27,17 @@ class MessageType(StrEnum):
     DOCUMENT_FAILED = "document.failed"
     DOCUMENT_DELETED = "document.deleted"
     JOB_DEAD = "job.dead"
+
+
+class MessageType(NamedValues):
+    """What a webhook is told of: an event, or a test."""
+
+    DOCUMENT_UPLOADED = EventType.DOCUMENT_UPLOADED.value
+    DOCUMENT_PROCESSING = EventType.DOCUMENT_PROCESSING.value
+    DOCUMENT_COMPLETED = EventType.DOCUMENT_COMPLETED.value
+    DOCUMENT_FAILED = EventType.DOCUMENT_FAILED.value
+    DOCUMENT_DELETED = EventType.DOCUMENT_DELETED.value
+    JOB_DEAD = EventType.JOB_DEAD.value
     PING = "ping"
 
 

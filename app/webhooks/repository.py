@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import (
     Connection,
     Float,
-    Row,
+    RowMapping,
     Select,
     bindparam,
     case,
@@ -21,7 +21,6 @@ from sqlalchemy import (
 )
 
 from app.database import Prepared, delete_batch, now, unix_time
-from app.events.catalogue import Failure
 from app.jobs import transitions
 from app.jobs.models import jobs
 from app.webhooks.models import DeliveryState, EndpointState, attempts, deliveries, endpoints, messages
@@ -38,9 +37,9 @@ def of_owner(owner_id: UUID) -> Select[Any]:
     return select(*_SHOWN).where(endpoints.c.owner_id == owner_id)
 
 
-def get(conn: Connection, owner_id: UUID, endpoint_id: UUID) -> Row[Any] | None:
+def get(conn: Connection, owner_id: UUID, endpoint_id: UUID) -> RowMapping | None:
     """An owner's endpoint, without its secrets."""
-    return conn.execute(of_owner(owner_id).where(endpoints.c.id == endpoint_id)).one_or_none()
+    return conn.execute(of_owner(owner_id).where(endpoints.c.id == endpoint_id)).mappings().one_or_none()
 
 
 def count(conn: Connection, owner_id: UUID) -> int:
@@ -233,13 +232,12 @@ def matching(
     return query.where(*(column == value for column, value in filters.items() if value is not None))
 
 
-def attempts_of(conn: Connection, delivery_id: UUID) -> Sequence[Row[Any]]:
+def attempts_of(conn: Connection, delivery_id: UUID) -> Sequence[RowMapping]:
     """The attempts to make a delivery, the first one first."""
-    return conn.execute(select(attempts).where(attempts.c.delivery_id == delivery_id).order_by(attempts.c.fence)).all()
+    query = select(attempts).where(attempts.c.delivery_id == delivery_id).order_by(attempts.c.fence)
+    return conn.execute(query).mappings().all()
 
 
 def remove_of_owner(conn: Connection, owner_id: UUID) -> bool:
     """Delete a batch of the messages of an owner, with their deliveries. Whether there may be more."""
     return bool(delete_batch(conn, messages, messages.c.owner_id == owner_id, oldest=messages.c.created_at))
-
-

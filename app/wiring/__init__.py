@@ -6,11 +6,13 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from prometheus_client.core import GaugeMetricFamily
 from sqlalchemy import URL
 
+from app import events
 from app.accounts.service import Accounts
 from app.auth.attempts import Attempts
 from app.auth.passwords import PasswordHasher
@@ -19,6 +21,7 @@ from app.auth.tokens import AccessTokens, development_secret
 from app.database import Database
 from app.documents.service import DocumentService
 from app.documents.uploads import UploadService
+from app.encryption import Encryption
 from app.errors import ConfigurationError, StorageUnavailable
 from app.files.claim import Claim
 from app.files.downloads import Downloads
@@ -33,6 +36,7 @@ from app.jobs.rescuer import Rescuer
 from app.jobs.runner import Runner
 from app.jobs.watch import JobWatch
 from app.limiter import Usage
+from app.outbound import Outbound
 from app.processing import results
 from app.processing.acceptance import Acceptance
 from app.processing.answers import Answers
@@ -51,8 +55,14 @@ from app.telemetry.loop import LoopWatch
 from app.transfer import Transfer
 from app.upkeep import Upkeep
 from app.web.rates import Rates
+from app.webhooks import deliveries
+from app.webhooks.deliveries import Deliveries
+from app.webhooks.kind import DeliverKind
+from app.webhooks.outbox import Outbox
+from app.webhooks.service import WebhookService
 from app.wiring import adapters, gauges
 from app.wiring.chores import chores
+from app.wiring.encryption import encryption
 
 OPERATOR_STATEMENT_TIMEOUT = 600.0  # seconds that a statement may take where nobody waits for an answer
 
@@ -78,6 +88,10 @@ class Services:
     dispatcher: Dispatcher
     kinds: Mapping[str, Kind]
     runner: Runner
+    encryption: Encryption
+    outbound: Outbound
+    deliverer: Runner
+    webhooks: WebhookService
     rescuer: Rescuer
     claim: Claim
     orphans: Orphans
@@ -109,6 +123,7 @@ class Services:
         """How much is in use of what requests and jobs wait for."""
         return {
             "jobs": lambda: self.runner.usage,
+            "deliveries": lambda: self.deliverer.usage,
             "uploads": lambda: self.receiver.usage,
             "downloads": lambda: self.downloads.usage,
         }
@@ -118,7 +133,7 @@ class Services:
         folders = {"data": self.settings.data_dir}
         if isinstance(self.settings.storage, Path):
             folders["files"] = self.settings.storage
-        return await gauges.read(self.db, self.runner.queues, folders)
+        return await gauges.read(self.db, [*self.runner.queues, *self.deliverer.queues], folders)
 
     async def open(self, *, dispatching: bool = True, claiming: bool = True) -> None:
         """Connect to everything, in the running event loop, and migrate. A failure disconnects again.
@@ -144,6 +159,7 @@ class Services:
             tasks.create_task(LoopWatch(self.runner.describe).run())
             tasks.create_task(gauges.sample(self.usages, self.alarms))
             tasks.create_task(self.runner.run())
+            tasks.create_task(self.deliverer.run())
             tasks.create_task(self.rescuer.run())
             tasks.create_task(self.upkeep.run())
             tasks.create_task(self.watch.run())
@@ -158,6 +174,7 @@ class Services:
         self.dispatcher.stop()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.runner.drain(seconds))
+            tasks.create_task(self.deliverer.drain(seconds))
             await asyncio.sleep(delay)
             self.watch.close()
 
@@ -165,6 +182,7 @@ class Services:
         """Close all connections. Call it last, after `run` was cancelled."""
         await self.drain(0)
         await self.dispatcher.close()
+        await self.outbound.close()
         await self.claim.end()
         self.hasher.close()
         self.receiver.close()
@@ -188,27 +206,28 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     secrets = settings.jwt_secrets or [development_secret(settings.data_dir)]
     hasher = PasswordHasher()
     watch = JobWatch(db)
-    quotas = Quotas(jobs.live_count, reserve, settings)
+    quotas = Quotas(partial(jobs.live_count, beside=deliveries.QUEUE), reserve, settings)
     tokens = AccessTokens(
         secrets, issuer=settings.jwt_issuer, audience=settings.jwt_audience, ttl=settings.access_token_ttl
     )
     auth = AuthService(db, hasher, tokens, Attempts(secrets[0]), quotas=quotas, settings=settings)
     lease = settings.lease_seconds
-    kinds = {
-        kind.name: kind
-        for kind in (
-            ProcessKind(
-                storage,
-                processors,
-                Outputs(db, storage, removal),
-                timeout=settings.job_timeout,
-                max_result_bytes=settings.max_result_bytes,
-                orphan_grace=settings.orphan_grace_seconds,
-            ),
-        )
-    }
+    process = ProcessKind(
+        storage,
+        processors,
+        Outputs(db, storage, removal),
+        timeout=settings.job_timeout,
+        max_result_bytes=settings.max_result_bytes,
+        orphan_grace=settings.orphan_grace_seconds,
+    )
+    outbound, secrets_kept = Outbound(settings), encryption(settings)
+    deliver = DeliverKind(db, outbound, secrets_kept, settings)
+    kinds: dict[str, Kind] = {kind.name: kind for kind in (process, deliver)}
     capacity = settings.job_concurrency if worker or settings.broker_url is None else 0
-    runner = Runner(db, list(kinds.values()), watch, capacity=capacity, lease=lease)
+    runner = Runner(db, [process], watch, capacity=capacity, lease=lease)
+    deliverer = Runner(db, [deliver], watch, capacity=settings.webhook_concurrency, lease=lease)
+    to_deliver = Deliveries(deliverer.turns, deliverer.wake, max_tries=len(settings.webhook_delays))
+    events.subscribe(db, Outbox(to_deliver, settings.public_url.rstrip("/")))
     dispatcher = adapters.dispatcher(settings, runner)
     acceptance = Acceptance(processors, dispatcher.send, quotas, runner.turns, settings)
     return Services(
@@ -239,7 +258,11 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         dispatcher=dispatcher,
         kinds=kinds,
         runner=runner,
-        rescuer=Rescuer(db, runner, kinds, watch, lease=lease),
+        encryption=secrets_kept,
+        outbound=outbound,
+        deliverer=deliverer,
+        webhooks=WebhookService(db, outbound, secrets_kept, to_deliver, deliver, reserve=reserve, settings=settings),
+        rescuer=Rescuer(db, [runner, deliverer], kinds, watch, lease=lease),
         claim=claim,
         orphans=orphans,
         upkeep=upkeep,

@@ -13,6 +13,7 @@ from app.files.claim import REFRESH, Claim
 from app.files.orphans import Orphans
 from app.settings import Settings
 from app.upkeep import Chore
+from app.webhooks import retention as webhooks
 
 HOUR = 3600.0  # seconds
 KEYS = 10_000  # Idempotency-Keys of one account that are remembered
@@ -29,6 +30,7 @@ def chores(db: Database, claim: Claim, orphans: Orphans, settings: Settings) -> 
         Chore("uploads", often, partial(expire_uploads, db, orphans, grace=grace)),
         Chore("search-index", INDEX_INTERVAL, partial(index_documents, db)),
         Chore("discarded-files", grace, partial(files.forget_discarded, db, grace), shared=True),
+        Chore("webhook-log", HOUR, partial(webhooks.forget, db, settings.webhook_log_ttl), shared=True),
         Chore("orphan-files", grace, orphans.sweep, shared=True),
     ]
     if settings.events_ttl:

@@ -76,7 +76,7 @@ def upgrade() -> None:
         sa.Column("delivery_id", sa.Uuid(), nullable=False),
         sa.Column("fence", sa.Integer(), nullable=False),
         sa.Column("at", _MOMENT, nullable=False),
-        sa.Column("url", sa.String(length=2048), nullable=True),
+        sa.Column("url", sa.String(length=2048), nullable=False),
         sa.Column("status", sa.Integer(), nullable=True),
         sa.Column("duration_ms", sa.Integer(), nullable=True),
         sa.Column("error", sa.JSON(), nullable=True),
