@@ -1,4 +1,4 @@
-"""The command line: python -m app serve | worker | migrate | adopt | transfer | users | sweep | demo."""
+"""The command line: python -m app serve | worker | migrate | …; `python -m app --help` lists all commands."""
 
 import asyncio
 import errno
@@ -20,6 +20,7 @@ from app import VERSION, demo as demo_module, wiring
 from app.commands.services import with_services
 from app.commands.users import users
 from app.demo import DemoError
+from app.encryption import rotate
 from app.errors import AppError, ConfigurationError
 from app.server import worker as worker_module
 from app.server.lifespan import EXIT_SECONDS
@@ -30,6 +31,8 @@ from app.telemetry import context, logs, metrics
 from app.transfer import TransferError
 from app.upkeep import Skipped
 from app.wiring import Services
+from app.wiring.encryption import ENCRYPTED
+from app.wiring.transfers import build_transfer
 
 log = structlog.get_logger()
 
@@ -175,6 +178,15 @@ def adopt() -> None:
 
 
 @cli.command()
+def rotate_secrets() -> None:
+    """Encrypt again what older keys of ENCRYPTION_KEYS have encrypted: these can then be removed. May be repeated."""
+    done = with_services(lambda services: rotate(services.db, services.encryption, ENCRYPTED))
+    typer.echo(f"{done.changed} secrets are encrypted with the newest key now.")
+    if done.unreadable:
+        sys.exit(f"{done.unreadable} were encrypted with a key that is not in ENCRYPTION_KEYS")
+
+
+@cli.command()
 def transfer(
     from_data_dir: _FromDataDir = None, from_database_url: _FromDatabaseUrl = "", from_storage_url: _FromStorageUrl = ""
 ) -> None:
@@ -197,7 +209,7 @@ def transfer(
     logs.configure("WARNING", as_json=target.logs_as_json)
 
     async def run() -> bool:
-        return await wiring.build_transfer(source, target, rows=rows, files=files).run(typer.echo)
+        return await build_transfer(source, target, rows=rows, files=files).run(typer.echo)
 
     sys.exit(0 if asyncio.run(run()) else 1)
 

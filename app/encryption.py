@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cryptography.fernet import Fernet, InvalidToken
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from sqlalchemy import Column, Connection, Row, or_, select, update
 
 from app.database import Database
@@ -36,25 +36,21 @@ class Encryption:
 
     def decrypt(self, stored: bytes) -> bytes:
         """The secret. Raises EncryptionKeyMissing unless one of the keys has encrypted it."""
-        for key in self._keys:
-            try:
-                return key.decrypt(stored)
-            except InvalidToken:
-                continue
-        raise EncryptionKeyMissing
+        return self._decrypt(stored, self._keys)
 
     def rotate(self, stored: bytes) -> bytes:
         """The secret encrypted with the first key: `stored` itself if it is already. Raises EncryptionKeyMissing."""
-        secret = self.decrypt(stored)
-        return stored if _decrypts(self._keys[0], stored) else self.encrypt(secret)
+        try:
+            self._decrypt(stored, self._keys[:1])
+        except EncryptionKeyMissing:
+            return self.encrypt(self.decrypt(stored))
+        return stored
 
-
-def _decrypts(key: Fernet, stored: bytes) -> bool:
-    try:
-        key.decrypt(stored)
-    except InvalidToken:
-        return False
-    return True
+    def _decrypt(self, stored: bytes, keys: Sequence[Fernet]) -> bytes:
+        try:
+            return MultiFernet(keys).decrypt(stored)
+        except (InvalidToken, ValueError):  # without a key, it is a ValueError
+            raise EncryptionKeyMissing from None
 
 
 def development_keys(data_dir: Path) -> list[str]:

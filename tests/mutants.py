@@ -49,7 +49,7 @@ MUTANTS = (
     ),
     Mutant(
         "the server's environment, which other processes cannot read",
-        "app.wiring:_prepare_process",
+        "app.wiring:prepare_process",
         "sandbox.hide_process()",
         "pass",
         ("tests/flows/test_sandbox.py",),

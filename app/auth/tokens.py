@@ -6,7 +6,6 @@ python-jose signs and verifies; the one verifier here adds the checks that it la
 import hashlib
 import hmac
 import json
-import os
 import re
 import secrets
 import time
@@ -22,6 +21,7 @@ from uuid_utils.compat import uuid7
 
 from app.errors import ConfigurationError, InvalidToken
 from app.settings import MIN_SECRET_BYTES
+from app.settings.generated import generated
 
 MAX_TOKEN_BYTES = 4096
 _CACHED_TOKENS = 4096
@@ -144,21 +144,5 @@ def refresh_token_hash(token: str) -> bytes:
 
 
 def development_secret(data_dir: Path) -> str:
-    """The signing secret of a development server: created once, readable by its owner only, shared by all processes."""
-    path = data_dir / "jwt-secret"
-    if path.exists():  # a server can then start on a full disk
-        return path.read_text()
-    data_dir.mkdir(parents=True, exist_ok=True)
-    draft = data_dir / f"jwt-secret.{os.getpid()}"
-    try:
-        draft.touch(mode=0o600)
-        with draft.open("w") as file:
-            file.write(secrets.token_urlsafe(48))
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(draft, path)  # atomic; fails if another process was first
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink(missing_ok=True)
-    return path.read_text()
+    """The signing secret of a development server."""
+    return generated(data_dir / "jwt-secret", lambda: secrets.token_urlsafe(48))

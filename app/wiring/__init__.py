@@ -10,9 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from prometheus_client.core import GaugeMetricFamily
-from sqlalchemy import URL
 
-from app import events
 from app.accounts.service import Accounts
 from app.auth.attempts import Attempts
 from app.auth.passwords import PasswordHasher
@@ -22,7 +20,7 @@ from app.database import Database
 from app.documents.service import DocumentService
 from app.documents.uploads import UploadService
 from app.encryption import Encryption
-from app.errors import ConfigurationError, StorageUnavailable
+from app.errors import StorageUnavailable
 from app.files.claim import Claim
 from app.files.downloads import Downloads
 from app.files.orphans import Orphans
@@ -48,23 +46,17 @@ from app.processors import sandbox
 from app.quotas import Quotas
 from app.quotas.reserve import Reserve
 from app.settings import Settings
-from app.settings.storage import Bucket
 from app.storage.base import Storage
 from app.telemetry import context, faults
 from app.telemetry.loop import LoopWatch
-from app.transfer import Transfer
 from app.upkeep import Upkeep
 from app.web.rates import Rates
-from app.webhooks import deliveries
-from app.webhooks.deliveries import Deliveries
-from app.webhooks.kind import DeliverKind
-from app.webhooks.outbox import Outbox
+from app.webhooks.deliveries import QUEUE
 from app.webhooks.service import WebhookService
 from app.wiring import adapters, gauges
 from app.wiring.chores import chores
 from app.wiring.encryption import encryption
-
-OPERATOR_STATEMENT_TIMEOUT = 600.0  # seconds that a statement may take where nobody waits for an answer
+from app.wiring.webhooks import webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +66,7 @@ class Services:
     settings: Settings
     db: Database
     storage: Storage
+    encryption: Encryption
     hasher: PasswordHasher
     receiver: Receiver
     downloads: Downloads
@@ -88,7 +81,6 @@ class Services:
     dispatcher: Dispatcher
     kinds: Mapping[str, Kind]
     runner: Runner
-    encryption: Encryption
     outbound: Outbound
     deliverer: Runner
     webhooks: WebhookService
@@ -192,7 +184,7 @@ class Services:
 
 def build(settings: Settings, *, worker: bool = False) -> Services:
     """Connect the parts that the settings ask for, in a server process or in a worker."""
-    _prepare_process(settings)
+    prepare_process(settings)
     db = adapters.database(settings)
     storage = adapters.storage(settings)
     processors = adapters.offered(settings)
@@ -206,7 +198,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     secrets = settings.jwt_secrets or [development_secret(settings.data_dir)]
     hasher = PasswordHasher()
     watch = JobWatch(db)
-    quotas = Quotas(partial(jobs.live_count, beside=deliveries.QUEUE), reserve, settings)
+    quotas = Quotas(partial(jobs.live_count, beside=QUEUE), reserve, settings)
     tokens = AccessTokens(
         secrets, issuer=settings.jwt_issuer, audience=settings.jwt_audience, ttl=settings.access_token_ttl
     )
@@ -221,19 +213,17 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         orphan_grace=settings.orphan_grace_seconds,
     )
     outbound, secrets_kept = Outbound(settings), encryption(settings)
-    deliver = DeliverKind(db, outbound, secrets_kept, settings)
-    kinds: dict[str, Kind] = {kind.name: kind for kind in (process, deliver)}
+    telling = webhooks(db, outbound, secrets_kept, watch, reserve, settings)
+    kinds: dict[str, Kind] = {kind.name: kind for kind in (process, telling.kind)}
     capacity = settings.job_concurrency if worker or settings.broker_url is None else 0
     runner = Runner(db, [process], watch, capacity=capacity, lease=lease)
-    deliverer = Runner(db, [deliver], watch, capacity=settings.webhook_concurrency, lease=lease)
-    to_deliver = Deliveries(deliverer.turns, deliverer.wake, max_tries=len(settings.webhook_delays))
-    events.subscribe(db, Outbox(to_deliver, settings.public_url.rstrip("/")))
     dispatcher = adapters.dispatcher(settings, runner)
     acceptance = Acceptance(processors, dispatcher.send, quotas, runner.turns, settings)
     return Services(
         settings=settings,
         db=db,
         storage=storage,
+        encryption=secrets_kept,
         hasher=hasher,
         receiver=receiver,
         downloads=downloads,
@@ -258,32 +248,15 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         dispatcher=dispatcher,
         kinds=kinds,
         runner=runner,
-        encryption=secrets_kept,
         outbound=outbound,
-        deliverer=deliverer,
-        webhooks=WebhookService(db, outbound, secrets_kept, to_deliver, deliver, reserve=reserve, settings=settings),
-        rescuer=Rescuer(db, [runner, deliverer], kinds, watch, lease=lease),
+        deliverer=telling.runner,
+        webhooks=telling.service,
+        rescuer=Rescuer(db, [runner, telling.runner], kinds, watch, lease=lease),
         claim=claim,
         orphans=orphans,
         upkeep=upkeep,
         watch=watch,
         reserve=reserve,
-    )
-
-
-def build_transfer(source: Settings, target: Settings, *, rows: bool, files: bool) -> Transfer:
-    """Connect a transfer into what `target` names. Raises ConfigurationError when there is nothing to bring, or when it
-    would be brought to where it is."""
-    _prepare_process(target)
-    if rows:
-        _refuse_pointless("DATABASE_URL", source.database, target.database)
-    if files:
-        _refuse_pointless("STORAGE_URL", source.storage, target.storage)
-    return Transfer(
-        target_db=adapters.database(target, statement_timeout=OPERATOR_STATEMENT_TIMEOUT),
-        source_db=adapters.database(source, statement_timeout=OPERATOR_STATEMENT_TIMEOUT) if rows else None,
-        source_storage=adapters.storage(source) if files else None,
-        target_storage=adapters.storage(target) if files else None,
     )
 
 
@@ -301,15 +274,8 @@ async def preflight(settings: Settings) -> None:
         await services.close()
 
 
-def _refuse_pointless(variable: str, source: Path | Bucket | URL, target: Path | Bucket | URL) -> None:
-    source, target = (place.resolve() if isinstance(place, Path) else place for place in (source, target))
-    if source == target:
-        raise ConfigurationError(f"{variable} names what is to be transferred: set it to where that shall go")
-    if isinstance(source, Path) and not source.exists():
-        raise ConfigurationError(f"there is nothing to transfer at {source}")
-
-
-def _prepare_process(settings: Settings) -> None:
+def prepare_process(settings: Settings) -> None:
+    """Set what holds for the whole process."""
     os.umask(0o077)  # what users store is no other account's to read
     # A thread that commits gives way at each statement. While others keep the event loop busy, it would then wait for
     # Python's default of 5 ms each time: a log-in took 2.5 times as long, an upload twice.

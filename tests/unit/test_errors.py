@@ -34,7 +34,7 @@ CODES = {
     429: "login-throttled rate-limited too-many-jobs too-many-requests too-many-uploads",
     431: "headers-too-large",
     500: "internal-error",
-    503: "database-unavailable not-ready shutting-down storage-unavailable too-busy unavailable",
+    503: "database-unavailable encryption-key-missing not-ready shutting-down storage-unavailable too-busy unavailable",
     507: "storage-full",
 }
 
