@@ -43,7 +43,7 @@ class Deliveries:
         row = {"id": delivery_id, "endpoint_id": endpoint_id, "event_id": told.event_id, "trigger": trigger}
         _ADD.count(conn, row)
         document_id = str(told.document_id) if told.document_id else None
-        args = {"webhook_id": str(endpoint_id), "type": told.type, "document_id": document_id}
+        args = {"webhook_id": str(endpoint_id), "trigger": trigger, "type": told.type, "document_id": document_id}
         # Without its document: that is deleted before it is told so.
         new = NewJob(delivery_id, KIND, QUEUE, args, told.owner_id, self._max_tries)
         jobs.enqueue(conn, new, JobQueued(), self._turns.head(QUEUE))

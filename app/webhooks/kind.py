@@ -30,7 +30,7 @@ from app.settings import Settings
 from app.telemetry import faults, metrics
 from app.webhooks import repository
 from app.webhooks.deliveries import KIND, QUEUE
-from app.webhooks.models import RESPONSE, DeliveryState, EndpointState
+from app.webhooks.models import RESPONSE, DeliveryState, EndpointState, Trigger
 from app.webhooks.repository import Sending
 
 log = structlog.get_logger()
@@ -38,7 +38,9 @@ log = structlog.get_logger()
 PREFIX = "whsec_"
 JITTER = 1.2  # the longest that a delay becomes, so that not all come back at once
 _LANE_WAIT = 5.0  # seconds that a delivery waits for others to the same endpoint, before it gives up its capacity
-_PUT_OFF = 120.0  # seconds that deliveries to a failing endpoint are put off at least
+# Seconds that a delivery to a failing endpoint is put off: the longer, the more of them there are, so that all together
+# they come a few times a second.
+_PUT_OFF, _PUT_OFF_EACH, _COUNTED = 60.0, 0.5, 2000
 _PAUSED = 6 * 3600.0  # seconds that deliveries to a paused endpoint are put off; once it is active they are advanced
 _PROBE_INTERVAL = 60.0  # seconds between two attempts to reach a failing endpoint, at the most
 _OVERLOADED = 60.0  # seconds, at the least, after which an endpoint that asks for less is tried again
@@ -63,7 +65,7 @@ class Attempt(NamedTuple):
 
 
 class DeliverKind:
-    """Kind `deliver`. An endpoint gets a few requests at once; while it fails, one."""
+    """Kind `deliver`. An endpoint gets a few requests at once; while it fails one, and what its owner asks for."""
 
     name = KIND
     queues: Mapping[str, int | None] = MappingProxyType({QUEUE: None})
@@ -109,10 +111,12 @@ class DeliverKind:
                 return Failed(_DISABLED)
             case EndpointState.PAUSED:
                 return _postponed(_PAUSED)
-        if found.failing_for is not None:
+        asked_for = job.tries == 1 and job.args["trigger"] in {Trigger.MANUAL, Trigger.TEST}
+        if found.failing_for is not None and not asked_for:
             probe = partial(repository.begin_probe, endpoint_id=endpoint_id, longest=self._longest)
             if found.probing or not await self._db.write(probe):
-                return _postponed(max(_PUT_OFF, found.failing_for))
+                pending = await self._db.read(partial(repository.pending, endpoint_id=endpoint_id, at_most=_COUNTED))
+                return _postponed(max(_PUT_OFF, _PUT_OFF_EACH * pending))
         return await self._send(job, found)
 
     async def _send(self, job: Job, found: Sending) -> Outcome:

@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import (
     Connection,
     Float,
+    Integer,
     RowMapping,
     Select,
     bindparam,
@@ -197,6 +198,23 @@ def record_attempt(conn: Connection, delivery_id: UUID, fence: int, **values: An
 def finish(conn: Connection, delivery_id: UUID, state: DeliveryState) -> bool:
     """End a delivery. False: it was deleted with its endpoint."""
     return _FINISH.count(conn, {"delivery": delivery_id, "new": state}) == 1
+
+
+_PENDING = Prepared(
+    select(func.count().label("number")).select_from(
+        select(deliveries.c.id)
+        .where(deliveries.c.endpoint_id == bindparam("endpoint"), deliveries.c.state == DeliveryState.PENDING)
+        .limit(bindparam("at_most", type_=Integer))
+        .subquery()
+    )
+)
+
+
+def pending(conn: Connection, endpoint_id: UUID, at_most: int) -> int:
+    """How many deliveries to an endpoint are pending; no more than `at_most` are counted."""
+    row = _PENDING.one(conn, {"endpoint": endpoint_id, "at_most": at_most})
+    assert row is not None, "a count gives one row"
+    return int(row["number"])
 
 
 def advance(conn: Connection, endpoint_id: UUID) -> bool:
