@@ -4,13 +4,13 @@ An event is written in the transaction of the change that it records, so every c
 event, and a change that did not happen has none. `catalogue.py` says what can happen.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select
 from uuid_utils.compat import uuid7
 
 from app.database import Database, Prepared, after_commit, now
@@ -46,12 +46,28 @@ class Record(NamedTuple):
 Listener = Callable[[Connection, Record], None]
 
 
-def subscribe(db: Database, listener: Listener) -> None:
+class _Subscription(NamedTuple):
+    listener: Listener
+    to: Collection[type[Event]] | None
+    insert: Prepared | None
+    """Inserts an event, and returns whether the listener is to be called."""
+
+
+def subscribe(
+    db: Database,
+    listener: Listener,
+    *,
+    to: Collection[type[Event]] | None = None,
+    only_if: ColumnElement[bool] | None = None,
+) -> None:
     """Have the listener called for every event of this database, in its transaction and after its row is inserted.
 
-    What the listener writes is committed with the event or not at all; what it raises undoes the change.
+    Or only for events `to` which it subscribes, and `only_if` this is true of a row of `events`: it is evaluated by
+    the INSERT, so that whoever is not concerned does not pay for another round trip. What the listener writes is
+    committed with the event or not at all; what it raises undoes the change.
     """
-    db.listeners.append(listener)
+    insert = None if only_if is None else Prepared(_APPEND_EACH.returning(only_if.label("concerned")))
+    db.listeners.append(_Subscription(listener, to, insert))
 
 
 def append(
@@ -68,8 +84,14 @@ def append(
     It is logged after the commit, together with what is `logged` only.
     """
     row = _row(event, user_id, document_id, job_id)
-    _APPEND.count(conn, row)
-    _announce(conn, event, row, logged)
+    hearing = _hearing(conn, event)
+    asking = next((each for each in hearing if each.insert), None)
+    if asking is None or asking.insert is None:
+        _APPEND.count(conn, row)
+    elif not (asking.insert.one(conn, row) or {}).get("concerned"):
+        hearing = [each for each in hearing if each is not asking]
+    _announce(conn, event, row, hearing)
+    _log(conn, event, row, logged)
 
 
 def log_only(
@@ -91,8 +113,10 @@ def append_each(conn: Connection, event: Event, documents: Iterable[tuple[UUID, 
     rows = [_row(event, *document) for document in documents]
     if rows:
         conn.execute(_APPEND_EACH, rows)
+    hearing = _hearing(conn, event)
     for row in rows:
-        _announce(conn, event, row, {})
+        _announce(conn, event, row, hearing)
+        _log(conn, event, row, {})
 
 
 def _row(event: Event, user_id: UUID | None, document_id: UUID | None, job_id: UUID | None = None) -> dict[str, Any]:
@@ -102,10 +126,15 @@ def _row(event: Event, user_id: UUID | None, document_id: UUID | None, job_id: U
     return {"id": uuid7(), "event": event.name, "actor": actor, "data": event.data, **subject}
 
 
-def _announce(conn: Connection, event: Event, row: dict[str, Any], logged: Mapping[str, Any]) -> None:
-    for listener in conn.get_execution_options().get("listeners", ()):
-        listener(conn, Record(**row | {"event": event}))
-    _log(conn, event, row, logged)
+def _hearing(conn: Connection, event: Event) -> list[_Subscription]:
+    """Who subscribes to such an event."""
+    subscriptions: list[_Subscription] = conn.get_execution_options().get("listeners", [])
+    return [each for each in subscriptions if each.to is None or type(event) in each.to]
+
+
+def _announce(conn: Connection, event: Event, row: dict[str, Any], hearing: Iterable[_Subscription]) -> None:
+    for each in hearing:
+        each.listener(conn, Record(**row | {"event": event}))
 
 
 def _log(conn: Connection, event: Event, row: dict[str, Any], logged: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import Connection, bindparam, exists, insert, literal_column, select
 
 from app.auth.models import users
 from app.database import Prepared, now
@@ -46,6 +46,14 @@ _TYPES: Mapping[type[catalogue.Event], MessageType] = {
     catalogue.DocumentDeleted: MessageType.DOCUMENT_DELETED,
     catalogue.WebhookTested: MessageType.PING,
 }
+
+
+HEARD = frozenset({*_TYPES, catalogue.DocumentStatusChanged})
+"""The events that may be told."""
+
+# Not the column itself: it would be that of any event.
+HAS_ENDPOINTS = exists().where(endpoints.c.owner_id == literal_column("events.user_id"))
+"""Whether the owner of an event's subject has any endpoint."""
 
 
 def type_of(event: catalogue.Event) -> MessageType | None:
