@@ -246,12 +246,13 @@ class UnsafeArchive(ValidationFailed, title="Unsafe DOCX archive", pointer="/fil
     """The DOCX inflates beyond the limits, or has unsafe or duplicate entry names, or a document type definition."""
 
 
+class UrlNotAllowed(ValidationFailed, title="URL not allowed", pointer="/url"):
+    """The URL is not one that this service sends requests to: `https` (or `http`, where the operator allows it), a host
+    on the public Internet, port 80, 443 or above 1023, no user name, password or fragment."""
+
+
 class UnknownProcessor(ValidationFailed, pointer="/processor"):
     """No processor has this name."""
-
-
-class UrlNotAllowed(ValidationFailed, title="URL not allowed", pointer="/url"):
-    """The URL is none that this service sends to."""
 
 
 class InvalidCursor(ValidationFailed, pointer="/query/cursor"):

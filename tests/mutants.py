@@ -55,6 +55,20 @@ MUTANTS = (
         ("tests/flows/test_sandbox.py",),
     ),
     Mutant(
+        "the addresses that no request is sent to",
+        "app.outbound:Outbound._guarded_socket",
+        "not self._addresses.allow(of_socket(address[0]))",
+        "False",
+        ("tests/unit/test_outbound.py",),
+    ),
+    Mutant(
+        "the addresses that Python takes for public",
+        "app.outbound.addresses:_is_public",
+        "not special",
+        "True",
+        ("tests/unit/test_outbound.py",),
+    ),
+    Mutant(
         "the fence in finish",
         "app.jobs.transitions:_HELD_BY_CLAIM",
         'jobs.c.fence == bindparam("claim")',

@@ -21,6 +21,7 @@ from sqlalchemy import URL
 from app.errors import ConfigurationError
 from app.settings import broker, database, storage
 from app.settings.broker import BrokerConfig, SqsQueue
+from app.settings.outbound import LOOPBACK, Networks, networks
 from app.settings.storage import MAX_FILE, Bucket
 from app.telemetry import faults
 
@@ -236,12 +237,29 @@ class Settings(BaseSettings):
         pattern=r"^\d{1,7}(\.\d{1,3})?(,\d{1,7}(\.\d{1,3})?){0,99}$",
         description="Seconds before each attempt to make a delivery, the first of which is made at once, with commas.",
     )
-    webhook_timeout: float = Field(15, gt=0, description="stub")
     webhook_disable_after: float = Field(
         5 * 86400, gt=0, description="A webhook that fails for this long, without one success, is disabled."
     )
     webhook_log_ttl: float = Field(
         30 * 86400, gt=0, description="Deliveries that are over, and their attempts, are deleted after this long."
+    )
+    webhook_timeout: float = Field(
+        15, ge=0.1, le=30, description="A webhook must be answered within this, from its name's look-up on; 0.1 to 30."
+    )
+    webhook_https_only: bool | None = Field(
+        None, description="Webhooks go to `https://` URLs only. Empty: `true` in production, else `false`."
+    )
+    webhook_allow_nets: Annotated[Networks | None, NoDecode, _parsed(networks)] = Field(
+        None,
+        description="Networks that are not public, with commas, to which webhooks may go nevertheless: `10.1.0.0/16`. "
+        "Empty: loopback in development, none in production.",
+    )
+    webhook_proxy_url: SecretStr | None = Field(
+        None,
+        description="`http://host:port` of a proxy through which all webhooks go; it must check the addresses itself.",
+    )
+    webhook_user_agent: str = Field(
+        "document-api", pattern=r"^[!-~]([ -~]{0,198}[!-~])?$", description="`User-Agent` of webhooks."
     )
 
     reserve_bytes: int | None = Field(
@@ -289,6 +307,8 @@ class Settings(BaseSettings):
             raise ValueError(f"JWT_SECRET must be at least {MIN_SECRET_BYTES} bytes, {each}")
         if self.limits_url and not re.match(r"rediss?://[^/\s]", self.limits_url.get_secret_value()):
             raise ValueError("LIMITS_URL must be redis://… or rediss://…")
+        if self.webhook_proxy_url and not re.match(r"https?://[^/\s]", self.webhook_proxy_url.get_secret_value()):
+            raise ValueError("WEBHOOK_PROXY_URL must be http://… or https://…")
         if self.fault and self.environment == "production":
             raise ValueError("FAULT must not be set when ENVIRONMENT=production")
         if self.broker_url is not None and isinstance(self.database, Path):
@@ -328,6 +348,17 @@ class Settings(BaseSettings):
     def registration_open(self) -> bool:
         """Whether anybody can register."""
         return (self.registration or ("closed" if self.environment == "production" else "open")) == "open"
+
+    @property
+    def webhook_requires_https(self) -> bool:
+        """Whether webhooks go to `https://` only."""
+        chosen = self.webhook_https_only
+        return self.environment == "production" if chosen is None else chosen
+
+    @property
+    def webhook_networks(self) -> Networks:
+        """The networks that webhooks may go to though they are not public."""
+        return self.webhook_allow_nets or (() if self.environment == "production" else LOOPBACK)
 
     @property
     def logs_as_json(self) -> bool:

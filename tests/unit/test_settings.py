@@ -51,6 +51,9 @@ REFUSED = [
     ({"BROKER_URL": "redis://user:s3cret@:6379", **POSTGRESQL}, "BROKER_URL"),
     ({"BROKER_URL": "sqs://jobs", "AWS_ACCESS_KEY_ID": "a", **POSTGRESQL}, "AWS_SECRET_ACCESS_KEY"),
     ({"REGISTRATION": "maybe"}, "REGISTRATION"),
+    ({"WEBHOOK_ALLOW_NETS": "10.0.0.1/8"}, "WEBHOOK_ALLOW_NETS"),
+    ({"WEBHOOK_PROXY_URL": "socks5://user:s3cret@host"}, "WEBHOOK_PROXY_URL"),
+    ({"WEBHOOK_USER_AGENT": "a\r\nb: c"}, "WEBHOOK_USER_AGENT"),
 ]
 
 
