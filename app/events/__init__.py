@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Uuid, bindparam, delete, func, insert, literal_column, select
 from uuid_utils.compat import uuid7
 
 from app.database import Database, Prepared, after_commit, now
@@ -46,11 +46,20 @@ class Record(NamedTuple):
 Listener = Callable[[Connection, Record], None]
 
 
+class _Concern(NamedTuple):
+    """Tells whether the owner of what an event is about is concerned."""
+
+    insert: Prepared
+    """Inserts an event, and tells in the same round trip, of which there are none on SQLite."""
+
+    ask: Prepared
+    """Tells for less than INSERT … RETURNING takes on SQLite."""
+
+
 class _Subscription(NamedTuple):
     listener: Listener
-    to: Collection[type[Event]] | None
-    insert: Prepared | None
-    """Inserts an event, and returns whether the listener is to be called."""
+    to: Collection[type[Event]] | None = None
+    concern: _Concern | None = None
 
 
 def subscribe(
@@ -58,16 +67,22 @@ def subscribe(
     listener: Listener,
     *,
     to: Collection[type[Event]] | None = None,
-    only_if: ColumnElement[bool] | None = None,
+    only_if: Callable[[ColumnElement[UUID]], ColumnElement[bool]] | None = None,
 ) -> None:
     """Have the listener called for every event of this database, in its transaction and after its row is inserted.
 
-    Or only for events `to` which it subscribes, and `only_if` this is true of a row of `events`: it is evaluated by
-    the INSERT, so that whoever is not concerned does not pay for another round trip. What the listener writes is
-    committed with the event or not at all; what it raises undoes the change.
+    Or only for events `to` which it subscribes, and `only_if` a condition on the event's `user_id` is true, for which
+    others hardly pay. One subscription may have such a condition. What the listener writes is committed with the event
+    or not at all; what it raises undoes the change.
     """
-    insert = None if only_if is None else Prepared(_APPEND_EACH.returning(only_if.label("concerned")))
-    db.listeners.append(_Subscription(listener, to, insert))
+    concern = None
+    if only_if:
+        assert not any(each.concern for each in db.listeners)
+        # Not the column itself: in the INSERT, it would be that of any event.
+        inserted, asked = literal_column("events.user_id", Uuid()), bindparam("user_id", type_=Uuid())
+        insert = Prepared(_APPEND_EACH.returning(only_if(inserted).label("concerned")))
+        concern = _Concern(insert, Prepared(select(only_if(asked).label("concerned"))))
+    db.listeners.append(_Subscription(listener, to, concern))
 
 
 def append(
@@ -85,11 +100,8 @@ def append(
     """
     row = _row(event, user_id, document_id, job_id)
     hearing = _hearing(conn, event)
-    asking = next((each for each in hearing if each.insert), None)
-    if asking is None or asking.insert is None:
-        _APPEND.count(conn, row)
-    elif not (asking.insert.one(conn, row) or {}).get("concerned"):
-        hearing = [each for each in hearing if each is not asking]
+    if not _insert(conn, row, hearing):
+        hearing = [each for each in hearing if each.concern is None]
     _announce(conn, event, row, hearing)
     _log(conn, event, row, logged)
 
@@ -130,6 +142,17 @@ def _hearing(conn: Connection, event: Event) -> list[_Subscription]:
     """Who subscribes to such an event."""
     subscriptions: list[_Subscription] = conn.get_execution_options().get("listeners", [])
     return [each for each in subscriptions if each.to is None or type(event) in each.to]
+
+
+def _insert(conn: Connection, row: dict[str, Any], hearing: Iterable[_Subscription]) -> bool:
+    """Insert an event. Whether the listener that has a condition is concerned."""
+    concern = next((each.concern for each in hearing if each.concern), None)
+    if concern and conn.dialect.name == "postgresql":
+        told = concern.insert.one(conn, row)
+    else:
+        _APPEND.count(conn, row)
+        told = concern.ask.one(conn, {"user_id": row["user_id"]}) if concern else None
+    return bool(told and told["concerned"])
 
 
 def _announce(conn: Connection, event: Event, row: dict[str, Any], hearing: Iterable[_Subscription]) -> None:

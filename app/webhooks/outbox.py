@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, exists, insert, literal_column, select
+from sqlalchemy import ColumnElement, Connection, bindparam, exists, insert, select
 
 from app.auth.models import users
 from app.database import Prepared, now
@@ -51,9 +51,10 @@ _TYPES: Mapping[type[catalogue.Event], MessageType] = {
 HEARD = frozenset({*_TYPES, catalogue.DocumentStatusChanged})
 """The events that may be told."""
 
-# Not the column itself: it would be that of any event.
-HAS_ENDPOINTS = exists().where(endpoints.c.owner_id == literal_column("events.user_id"))
-"""Whether the owner of an event's subject has any endpoint."""
+
+def has_endpoints(owner_id: ColumnElement[UUID]) -> ColumnElement[bool]:
+    """The condition that an owner has any endpoint."""
+    return exists().where(endpoints.c.owner_id == owner_id)
 
 
 def type_of(event: catalogue.Event) -> MessageType | None:

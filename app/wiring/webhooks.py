@@ -12,7 +12,7 @@ from app.quotas.reserve import Reserve
 from app.settings import Settings
 from app.webhooks.deliveries import Deliveries
 from app.webhooks.kind import DeliverKind
-from app.webhooks.outbox import HAS_ENDPOINTS, HEARD, Outbox
+from app.webhooks.outbox import HEARD, Outbox, has_endpoints
 from app.webhooks.service import WebhookService
 
 
@@ -31,6 +31,6 @@ def webhooks(
     kind = DeliverKind(db, outbound, encryption, settings)
     runner = Runner(db, [kind], watch, capacity=settings.webhook_concurrency, lease=settings.lease_seconds)
     deliveries = Deliveries(runner.turns, runner.wake, max_tries=len(settings.webhook_delays))
-    events.subscribe(db, Outbox(deliveries, settings.public_url.rstrip("/")), to=HEARD, only_if=HAS_ENDPOINTS)
+    events.subscribe(db, Outbox(deliveries, settings.public_url.rstrip("/")), to=HEARD, only_if=has_endpoints)
     service = WebhookService(db, outbound, encryption, deliveries, kind, reserve=reserve, settings=settings)
     return Webhooks(kind, runner, service)
