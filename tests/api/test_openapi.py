@@ -32,6 +32,8 @@ OPERATIONS = [
     *("listResults", "getProcessorResult", "listProcessors", "processBatch"),
     *("initiateUpload", "putUpload", "completeUpload"),
     *("listJobs", "getJob", "cancelJob"),
+    *("createWebhook", "listWebhooks", "getWebhook", "editWebhook", "deleteWebhook", "rotateWebhookSecret"),
+    *("testWebhook", "recoverWebhook", "listDeliveries", "getDelivery", "redeliver"),
     *("livez", "readyz", "metrics"),
 ]
 GENERATION = {"max-examples": 300 if LONG else 5, "deterministic": not LONG, "database": "none"}

@@ -25,6 +25,7 @@ OPERATIONS = {
 GUARDED = sorted(OPERATIONS.keys() - PUBLIC)
 SCOPES = {
     **dict.fromkeys(GUARDED, Scope.DOCUMENTS_READ),
+    **dict.fromkeys((name for name in GUARDED if "/webhooks" in name), Scope.WEBHOOKS_MANAGE),
     **dict.fromkeys(("get /auth/me", "get /auth/sessions"), Scope.ACCOUNT_READ),
     "post /auth/password": Scope.ACCOUNT_WRITE,
     "delete /auth/sessions": Scope.ACCOUNT_WRITE,

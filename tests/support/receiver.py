@@ -12,6 +12,8 @@ from typing import Any
 from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from tests.support.user import User
+
 
 @dataclass
 class Received:
@@ -40,6 +42,13 @@ class Receiver:
     url: str = ""
     at_once: int = 0
     most_at_once: int = 0
+
+    def told_of(self, user: User, **values: Any) -> str:
+        """The path of a new webhook of this user's."""
+        answer = user.http.post("/webhooks", json={"url": self.url} | values)
+        assert answer.status_code == 201, answer.text
+        self.secrets.append(answer.json()["secret"])
+        return f"/webhooks/{answer.json()['id']}"
 
     @property
     def types(self) -> list[str]:
@@ -78,7 +87,7 @@ def receiving(**options: Any) -> Iterator[Receiver]:
     async def serve() -> None:
         app = web.Application()
         app.router.add_post("/{path:.*}", receiver.take)
-        runner = web.AppRunner(app, access_log=None)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hooks"
