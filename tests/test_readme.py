@@ -53,15 +53,17 @@ def test_the_example_of_env_has_every_setting() -> None:
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="the README's example is written for curl")
 def test_the_main_job_in_curl(tmp_path: Path) -> None:
-    headings = ("## The main job", "### Every day", "### Large files: direct uploads")
-    (main,), (daily,), (direct,) = (scripts(README, each) for each in headings)
+    headings = ("## The main job", "### Every day", "### Webhooks", "### Large files: direct uploads")
+    (main,), (daily,), (webhooks,), (direct,) = (scripts(README, each) for each in headings)
     with Server(tmp_path / "var") as server:
-        told = typed((main + daily + direct).replace("http://127.0.0.1:8000", server.url), ROOT)
+        told = typed((main + daily + webhooks + direct).replace("http://127.0.0.1:8000", server.url), ROOT)
     assert '"state":"SUCCEEDED"' in told
     assert '"processor":"text"' in told
     assert '"job.succeeded"' in told
     assert '"total":1' in told
     assert '"skipped":[]' in told
+    assert '"type":"ping"' in told
+    assert '"secret":"whsec_' in told
     assert '"status":"UPLOADED"' in told.splitlines()[-1]
 
 

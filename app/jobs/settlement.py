@@ -35,10 +35,10 @@ def settle(conn: Connection, kind: Kind, job: Job, outcome: Outcome, *, seconds:
     held = transitions.change(conn, job, change)
     if not held and unsure and transitions.was_settled(conn, job):
         return True
-    if not held:
-        event, end = catalogue.JobFenced(fence=job.fence), None
-    else:
+    if held:
         kind.settled(conn, job, outcome)
+    else:
+        event, end = catalogue.JobFenced(fence=job.fence), None
     if event:
         came_of_it = end.outcome if end else event.name.partition(".")[2]
         if job.on_timeline:
