@@ -14,6 +14,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from tests.support.user import User
 
+NOBODY = "http://127.0.0.1:1024"
+
 
 @dataclass
 class Received:
@@ -69,6 +71,15 @@ class Receiver:
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         status, more = answer if isinstance(answer, tuple) else (answer, {})
         return web.Response(status=status, headers=more, text=f"answered {status}")
+
+
+def tested(user: User) -> tuple[str, str]:
+    """The ids of a webhook that is told of nothing, and of a delivery to it. The user has no other webhook then."""
+    for each in user.http.get("/webhooks").json()["items"]:
+        user.http.delete(f"/webhooks/{each['id']}")
+    webhook = user.http.post("/webhooks", json={"url": NOBODY}).json()["id"]
+    user.http.patch(f"/webhooks/{webhook}", json={"state": "PAUSED"})
+    return webhook, user.http.post(f"/webhooks/{webhook}/test").json()["id"]
 
 
 def _verifies(secret: str, content: bytes, headers: dict[str, str]) -> bool:
