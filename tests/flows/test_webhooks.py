@@ -161,7 +161,7 @@ def to_nobody(data_dir: Path, owner_id: str, number: int) -> None:
         conn.execute(insert(jobs).values(job), rows)
 
 
-@pytest.mark.parametrize("endpoint", ["not there", "silent"] if LONG else ["not there"])
+@pytest.mark.parametrize("endpoint", ["silent", "not there"] if LONG else ["silent"])
 def test_nobody_waits_for_the_endpoint_of_another(
     endpoint: str, receiver: Receiver, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
@@ -182,7 +182,7 @@ def test_nobody_waits_for_the_endpoint_of_another(
             "deliveries beside a dead endpoint",
             f"{DEAD} to one that is {endpoint}: p50 {waits[UPLOADS // 2]:.3f} s, p99 {waits[-1]:.3f} s",
         )
-        assert waits[-1] < 5
+        assert waits[-1] < 10, "one after the other, they would take minutes"
         job = ada.finished(ada.start(ada.upload()["id"])["id"])
         assert job["state"] == "SUCCEEDED"
 
