@@ -102,8 +102,9 @@ clean: ## Remove what the other targets made, but not var/: that is data
 
 .venv/installed-tests: .venv/installed tests/requirements.txt tests/ministack.txt
 	$(PIP_INSTALL) --requirement tests/requirements.txt
-	$(PYTHON) -m venv --clear .venv/ministack
-	.venv/ministack/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement tests/ministack.txt
+	$(PYTHON) -m venv --clear --without-pip .venv/ministack
+	.venv/bin/pip --python .venv/ministack/bin/python install --quiet --disable-pip-version-check \
+		--require-hashes --requirement tests/ministack.txt
 	@touch $@
 
 .venv/installed-benchmarks: .venv/installed-tests tests/benchmarks/requirements.txt

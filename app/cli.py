@@ -17,7 +17,12 @@ import uvicorn
 from fastapi import FastAPI
 
 from app import VERSION, demo as demo_module, wiring
+from app.commands.audit import audit
+from app.commands.documents import documents
+from app.commands.jobs import jobs
+from app.commands.processors import processors
 from app.commands.services import with_services
+from app.commands.status import status
 from app.commands.users import users
 from app.demo import DemoError
 from app.encryption import rotate
@@ -37,7 +42,15 @@ from app.wiring.transfers import build_transfer
 log = structlog.get_logger()
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-cli.add_typer(users, name="users")
+for name, commands in (
+    ("users", users),
+    ("documents", documents),
+    ("jobs", jobs),
+    ("processors", processors),
+    ("audit", audit),
+):
+    cli.add_typer(commands, name=name)
+cli.command()(status)
 
 _PORT_TIMEOUT = 1.0  # seconds that a port may be taken at the start
 _STARTUP_TIMEOUT = 15  # seconds for a server process to start, and then to answer each check of its supervisor

@@ -60,15 +60,20 @@ class MalformedIdempotencyKey(BadRequest, title="Malformed Idempotency-Key"):
 
 
 class Unauthorized(AppError, status=401, title="Authentication required", headers={"WWW-Authenticate": "Bearer"}):
-    """The request needs a bearer access token: log in at `POST /auth/login`."""
+    """The request needs a bearer access token, from `POST /auth/login`, or an API key."""
 
 
 class InvalidCredentials(Unauthorized, title="Wrong email or password"):
     """No active account has this email and password."""
 
 
-class InvalidToken(Unauthorized, title="Invalid access token", headers=_INVALID_TOKEN):
-    """The access token is malformed, expired, or was not issued here. Obtain a new one at `POST /auth/refresh`."""
+class InvalidToken(Unauthorized, title="Invalid access token or API key", headers=_INVALID_TOKEN):
+    """The access token or API key is malformed, expired or revoked, was not issued here, or is not the only one that
+    was sent. Obtain a new access token at `POST /auth/refresh`."""
+
+
+class ApiKeyExpired(Unauthorized, title="API key expired", headers=_INVALID_TOKEN):
+    """The API key has expired, as its `expires_at` said. Make another at `POST /api-keys`."""
 
 
 class InvalidRefreshToken(Unauthorized, headers=_INVALID_TOKEN):
@@ -80,7 +85,8 @@ class Forbidden(AppError, status=403):
 
 
 class InsufficientScope(Forbidden, headers={"WWW-Authenticate": 'Bearer error="insufficient_scope"'}):
-    """The access token is valid and does not allow this; `WWW-Authenticate` names the scope that does."""
+    """The access token or API key is valid and does not allow this; `WWW-Authenticate` names the scope that does. A key
+    may do no more than its account, and never manages the account or its keys."""
 
 
 class RegistrationClosed(Forbidden, title="Registration is closed"):
@@ -94,6 +100,19 @@ class StorageQuotaExceeded(Forbidden):
 
 class DocumentQuotaExceeded(Forbidden):
     """This account would have more documents than it may; `GET /auth/me` shows how many that are. Delete some."""
+
+
+class BreakGlassDisabled(Forbidden):
+    """Operators may not read the content of documents and results on this service, whatever the reason."""
+
+
+class BreakGlassRequired(Forbidden):
+    """An operator reads what is not theirs only for a reason, which `X-Break-Glass` states in 1 to 200 characters. The
+    owner sees it in the document's timeline."""
+
+
+class ApiKeyQuotaExceeded(Forbidden, title="API key quota exceeded"):
+    """This account has as many API keys as it may, those that have expired included. Revoke some."""
 
 
 class WrongPassword(Forbidden):
@@ -129,6 +148,14 @@ class EmailTaken(Conflict, title="Email already registered"):
     """An account with this email already exists."""
 
 
+class OwnAccount(Conflict, title="Your own account"):
+    """Operators can neither disable nor demote themselves, so that one is left. Another operator can."""
+
+
+class MoreJobsMatch(Conflict):
+    """More jobs match the filter than were confirmed. Nothing was changed; look at the count again."""
+
+
 class RequestInProgress(Conflict, title="First request still running", headers={"Retry-After": "1"}):
     """A request with this Idempotency-Key is still running. Retry after the given seconds to get its answer."""
 
@@ -155,6 +182,11 @@ class ResultNotReady(Conflict):
 
 class ProcessingFailed(Conflict):
     """The last job of the document gave up; `error` says why. Process the document again to retry."""
+
+
+class RotationInProgress(Conflict):
+    """The key's secret before the last rotation is still good; `previous_valid_until` of the key says how long. To end
+    all secrets of a key at once, revoke it."""
 
 
 class LengthRequired(AppError, status=411):

@@ -6,10 +6,15 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
 from app import wiring
+from app.accounts import routes as accounts
+from app.audit import routes as audit
 from app.auth import routes as auth
+from app.auth.keys import routes as keys
 from app.auth.schemas import Credentials, TokenForm
-from app.documents import routes as documents, upload_routes as uploads
+from app.documents import feed_routes as feed, routes as documents, upload_routes as uploads
 from app.documents.schemas import UploadForm
+from app.events import DocumentEvent
+from app.operators import job_routes as all_jobs, routes as operators
 from app.processing import batch_routes as batches, routes as processing
 from app.server import health
 from app.server.lifespan import lifespan
@@ -30,11 +35,19 @@ ROUTERS = (
     documents.writing,
     processing.processing,
     documents.deleting,
+    feed.router,
     webhooks.router,
     auth.router,
     auth.reading,
     auth.writing,
+    keys.reading,
+    keys.writing,
+    audit.own,
+    audit.reading,
     uploads.public,
+    accounts.router,
+    all_jobs.router,
+    operators.router,
     health.router,
 )
 
@@ -63,7 +76,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     docs.install(app)
     openapi.install(
         app,
-        [Credentials, TokenForm, UploadForm, *MESSAGES.values()],
+        [Credentials, TokenForm, UploadForm, DocumentEvent, *MESSAGES.values()],
         adapters.offered(settings).values(),
         describe.webhooks(),
     )

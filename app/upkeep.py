@@ -51,6 +51,11 @@ class Upkeep:
         self._chores = chores
         self._skipped: dict[str, str] = {}
 
+    @property
+    def shared(self) -> dict[str, float]:
+        """The chores that one process does for all, and how many seconds are between two runs of each."""
+        return {chore.name: chore.every for chore in self._chores if chore.shared}
+
     def alarm(self) -> str | None:
         """The chores whose latest run was skipped, and why; None if there are none."""
         return "; ".join(f"{name}: {reason}" for name, reason in self._skipped.items()) or None

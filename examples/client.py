@@ -1,10 +1,13 @@
-"""A client that waits: `python examples/client.py http://127.0.0.1:8000 report.pdf` prints the text of the file.
+"""A client that waits: `API_KEY=dla_… python examples/client.py http://127.0.0.1:8000 report.pdf` prints a file's text.
+
+The key may upload, process and read documents. Without one, the client registers an account and logs in.
 
 Python's standard library is enough. A network that fails, or a process that dies, costs nothing: with an
 Idempotency-Key each call may be repeated, and is done once.
 """
 
 import json
+import os
 import sys
 import time
 import uuid
@@ -17,12 +20,12 @@ TRIES = 5
 
 
 class Client:
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, api_key: str = "") -> None:
         self._url = url.rstrip("/")
-        self._headers: dict[str, str] = {}
+        self._headers = {"X-API-Key": api_key} if api_key else {}
 
     def call(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Any:
-        """The JSON that answers. A call that got no answer, or 5xx, is repeated."""
+        """The JSON that answers. A call that got no answer, 429 or 5xx, is repeated."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         for attempt in range(TRIES):
             request = Request(self._url + path, body, self._headers | named, method=method)  # noqa: S310 - the user's URL
@@ -30,11 +33,11 @@ class Client:
                 with urlopen(request, timeout=60) as answer:  # noqa: S310
                     return json.load(answer)
             except HTTPError as error:
-                if error.code < 500 or attempt == TRIES - 1:
+                if (error.code < 500 and error.code != 429) or attempt == TRIES - 1:
                     problem = json.load(error)
                     raise SystemExit(f"{problem['code']}: {problem['detail']}") from None
-                time.sleep(2**attempt)
-            except URLError:
+                time.sleep(float(error.headers.get("Retry-After", 2**attempt)))
+            except (URLError, ConnectionError, TimeoutError):
                 if attempt == TRIES - 1:
                     raise
                 time.sleep(2**attempt)
@@ -69,8 +72,10 @@ class Client:
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         raise SystemExit(__doc__)
-    client = Client(sys.argv[1])
-    email, password = f"{uuid.uuid4().hex}@example.com", uuid.uuid4().hex
-    client.send("/auth/register", {"email": email, "password": password})
-    client.log_in(email, password)
+    api_key = os.environ.get("API_KEY", "")
+    client = Client(sys.argv[1], api_key)
+    if not api_key:
+        email, password = f"{uuid.uuid4().hex}@example.com", uuid.uuid4().hex
+        client.send("/auth/register", {"email": email, "password": password})
+        client.log_in(email, password)
     sys.stdout.write(client.text(client.upload(Path(sys.argv[2]))) + "\n")

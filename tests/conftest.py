@@ -1,6 +1,7 @@
 """Fixtures: one real server for each test process, and users of it."""
 
-from collections.abc import Iterator
+import gc
+from collections.abc import Generator, Iterator
 from functools import cache
 
 import httpcore2
@@ -20,6 +21,16 @@ ENGINE, OTHER = ("postgresql", "sqlite") if databases.POSTGRESQL else ("sqlite",
 
 def pytest_report_header() -> str:
     return f"database: {ENGINE}" if databases.POSTGRESQL else "database: sqlite (TEST_DATABASE_URL is not set)"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for garbage neither while all is imported nor, later, among that."""
+    gc.disable()
+    collected = yield
+    gc.freeze()
+    gc.enable()
+    return collected
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -53,22 +54,24 @@ def test_the_example_of_env_has_every_setting() -> None:
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="the README's example is written for curl")
 def test_the_main_job_in_curl(tmp_path: Path) -> None:
-    headings = ("## The main job", "### Every day", "### Webhooks", "### Large files: direct uploads")
-    (main,), (daily,), (webhooks,), (direct,) = (scripts(README, each) for each in headings)
+    headings = ("## The main job", "### Every day", "### Keys for programs", "### Webhooks")
+    parts = [part for each in (*headings, "### Large files: direct uploads") for part in scripts(README, each)]
     with Server(tmp_path / "var") as server:
-        told = typed((main + daily + webhooks + direct).replace("http://127.0.0.1:8000", server.url), ROOT)
+        told = typed("".join(parts).replace("http://127.0.0.1:8000", server.url), ROOT)
     assert '"state":"SUCCEEDED"' in told
     assert '"processor":"text"' in told
     assert '"job.succeeded"' in told
     assert '"total":1' in told
     assert '"skipped":[]' in told
+    assert '"name":"nightly import"' in told
     assert '"type":"ping"' in told
     assert '"secret":"whsec_' in told
     assert '"status":"UPLOADED"' in told.splitlines()[-1]
 
 
-def test_what_the_operator_types_for_accounts(tmp_path: Path) -> None:
-    [commands] = scripts(OPERATIONS, "## Accounts")
+@pytest.mark.parametrize("heading", ["## Accounts", "## Operators"])
+def test_what_the_operator_types(tmp_path: Path, heading: str) -> None:
+    [commands] = scripts(OPERATIONS, heading)
     environment = {
         "PATH": os.environ["PATH"],
         "DATA_DIR": str(tmp_path / "var"),
@@ -77,9 +80,9 @@ def test_what_the_operator_types_for_accounts(tmp_path: Path) -> None:
     for line in commands.splitlines():
         typed = re.fullmatch(r"(?:echo '(.*)' \| )?python -m app (.*)", line)
         assert typed, line
-        done = run(*typed[2].split(), stdin=typed[1] or "", **environment)
-        assert (done.returncode, "error" in done.stderr, bool(done.stdout)) == (0, False, True)
-    assert done.stdout == "ada@example.com is erased; documents deleted: 0.\n"
+        done = run(*shlex.split(typed[2]), stdin=typed[1] or "", **environment)
+        assert (done.returncode, "error" in done.stderr) == (0, False)
+        assert done.stdout or " list " in line
 
 
 @pytest.mark.parametrize("page", [README, OPERATIONS], ids=lambda page: page.name)

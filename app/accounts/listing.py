@@ -36,13 +36,19 @@ _LIVE_JOBS = (
     .where(jobs.c.owner_id == users.c.id, jobs.c.state.in_(LIVE))
     .scalar_subquery()
 )
+_USED = [func.coalesce(usage.c[name], 0).label(name) for name in ("documents", "bytes")]
+_LISTED = select(*_SHOWN, *_USED, _LIVE_JOBS.label("live_jobs")).outerjoin(usage, usage.c.user_id == users.c.id)
+
+
+def one(conn: Connection, user_id: UUID) -> ListedAccount | None:
+    """The account with this id."""
+    row = conn.execute(_LISTED.where(users.c.id == user_id)).one_or_none()
+    return ListedAccount.model_validate(row) if row else None
 
 
 def page(conn: Connection, part: str, after: UUID | None, limit: int) -> list[ListedAccount]:
     """Up to `limit` accounts with this part in their address, the oldest first, from the one `after` on."""
-    used = (func.coalesce(usage.c[name], 0).label(name) for name in ("documents", "bytes"))
-    query = select(*_SHOWN, *used, _LIVE_JOBS.label("live_jobs")).outerjoin(usage, usage.c.user_id == users.c.id)
-    query = query.where(users.c.email.contains(part.lower(), autoescape=True))
+    query = _LISTED.where(users.c.email.contains(part.lower(), autoescape=True))
     if after is not None:
         query = query.where(users.c.id > after)
     return [ListedAccount.model_validate(row) for row in conn.execute(query.order_by(users.c.id).limit(limit))]

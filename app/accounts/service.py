@@ -1,6 +1,7 @@
-"""What the operator does with accounts: create, find, enable, disable, change passwords, sign out, erase."""
+"""What operators do with accounts: create, find, enable, disable, sign out, erase; roles, quotas, passwords, keys."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import datetime
 from functools import partial
 from uuid import UUID
 
@@ -9,7 +10,9 @@ from sqlalchemy import Connection, func
 from app import errors, idempotency, quotas
 from app.accounts import listing
 from app.accounts.listing import ListedAccount
+from app.accounts.schemas import AccountChanges, AccountDetails, AccountPage
 from app.auth import sessions, users
+from app.auth.keys import repository as api_keys
 from app.auth.models import users as table
 from app.auth.principal import Role
 from app.auth.schemas import User
@@ -23,13 +26,20 @@ from app.jobs import repository as jobs, settlement
 from app.jobs.kinds import Kinds
 from app.processing import results
 from app.quotas import Quota, Quotas, Usage
+from app.telemetry import context
+from app.web import pagination
 from app.webhooks import repository as webhooks
 
 _PAGE = 50  # accounts that are read at once
 
+Account = str | UUID
+
 
 class Accounts:
-    """Manages accounts by their address, in its canonical spelling. Each method but `create` raises NotFound."""
+    """Manages accounts by their id, or by their address in its canonical spelling.
+
+    Each method but `create` and those that list raises NotFound.
+    """
 
     def __init__(self, db: Database, auth: AuthService, kinds: Kinds, orphans: Orphans, quotas: Quotas) -> None:
         self._db = db
@@ -50,22 +60,56 @@ class Accounts:
                 yield account
             after = page[-1].id
 
-    async def enable(self, email: str) -> None:
+    async def page(self, part: str, limit: int, cursor: str | None) -> AccountPage:
+        """A page of them. Raises InvalidCursor, SearchTooBroad, TooBusy."""
+        after = pagination.decode(cursor, "accounts", datetime).id if cursor else None
+        rows = await self._db.search(partial(listing.page, part=part, after=after, limit=limit + 1))
+        items, last = pagination.page(rows, limit)
+        end = pagination.encode("accounts", last.created_at, last.id) if last else None
+        return AccountPage(items=items, next_cursor=end)
+
+    async def get(self, account_id: UUID) -> AccountDetails:
+        """One of them."""
+
+        def work(conn: Connection) -> AccountDetails:
+            listed = listing.one(conn, account_id)
+            if listed is None:
+                raise errors.NotFound
+            used, allowed = self._quotas.of(conn, account_id)
+            return AccountDetails(**dict(listed), usage=used, quota=allowed)
+
+        return await self._db.read(work)
+
+    async def change(self, account_id: UUID, changes: AccountChanges) -> AccountDetails:
+        """Enable or disable it, and give it another role: whatever is given. Raises OwnAccount."""
+        if changes.active is not None:
+            await (self.enable if changes.active else self.disable)(account_id)
+        if changes.role is not None:
+            await self.set_role(account_id, changes.role)
+        return await self.get(account_id)
+
+    async def id_of(self, account: Account) -> UUID:
+        """The id of one of them."""
+        return await self._db.read(partial(_id_of, account=account))
+
+    async def enable(self, account: Account) -> None:
         """Let the user log in again."""
 
         def work(conn: Connection) -> None:
-            user_id = _id_of(conn, email)
+            user_id = _id_of(conn, account)
             if users.change(conn, user_id, ~table.c.active, active=True):
                 users.record(conn, catalogue.UserEnabled(), user_id)
 
         await self._db.write(work)
 
-    async def disable(self, email: str) -> int:
-        """Disable an account: its tokens and upload URLs end at once, then its live jobs. Returns how many these were.
+    async def disable(self, account: Account) -> int:
+        """Disable an account: its tokens and upload URLs end at once, and its keys are refused; then its live jobs end.
+        Returns how many these were.
 
-        May be repeated: after a failure, the rest of the jobs is cancelled.
+        May be repeated: after a failure, the rest of the jobs is cancelled. Raises OwnAccount.
         """
-        user_id = await self._id_of(email)
+        user_id = await self.id_of(account)
+        _refuse_own(user_id)
 
         def work(conn: Connection) -> None:
             sessions.end(conn, sessions.of_user(user_id))
@@ -78,11 +122,13 @@ class Accounts:
             cancelled += some
         return cancelled
 
-    async def set_role(self, email: str, role: Role) -> None:
-        """Give an account this role, which counts from its next request on."""
+    async def set_role(self, account: Account, role: Role) -> None:
+        """Give an account this role, which counts from its next request on. Raises OwnAccount."""
 
         def work(conn: Connection) -> None:
-            user_id = _id_of(conn, email)
+            user_id = _id_of(conn, account)
+            if role is Role.USER:
+                _refuse_own(user_id)
             old = Role.USER if role is Role.OPERATOR else Role.OPERATOR
             if users.change(conn, user_id, func.coalesce(table.c.role, Role.USER) == old, role=role):
                 users.record(conn, catalogue.UserRoleChanged(old=old, new=role), user_id)
@@ -91,7 +137,7 @@ class Accounts:
 
     async def set_password(self, email: str, password: str) -> None:
         """Change the password, and end all sessions. Raises WeakPassword."""
-        password_hash, user_id = await self._auth.hashed(password, email), await self._id_of(email)
+        password_hash, user_id = await self._auth.hashed(password, email), await self.id_of(email)
 
         def work(conn: Connection) -> None:
             users.change(conn, user_id, password_hash=password_hash)
@@ -100,20 +146,27 @@ class Accounts:
 
         await self._db.write(work, alone_with=user_id)
 
-    async def change_quota(self, email: str, limits: Mapping[str, int | None]) -> tuple[Usage, Quota]:
+    async def change_quota(self, account: Account, limits: Mapping[str, int | None]) -> tuple[Usage, Quota]:
         """Set quotas by their names; none: only look. Returns what the account uses, and its quota."""
 
         def work(conn: Connection) -> tuple[Usage, Quota]:
-            user_id = _id_of(conn, email)
-            quotas.change(conn, user_id, limits)
+            user_id = _id_of(conn, account)
+            if limits:
+                quotas.change(conn, user_id, limits)
+                users.record(conn, catalogue.UserQuotaChanged(limits=dict(limits)), user_id)
             return self._quotas.of(conn, user_id)
 
         return await self._db.write(work)
 
-    async def sign_out(self, email: str) -> int:
+    async def sign_out(self, account: Account) -> int:
         """End all sessions. Returns how many there were."""
-        user_id = await self._id_of(email)
+        user_id = await self.id_of(account)
         return await self._db.write(partial(end_sessions, user_id=user_id), alone_with=user_id)
+
+    async def revoke_keys(self, email: str) -> int:
+        """Revoke all API keys. Returns how many there were."""
+        user_id = await self.id_of(email)
+        return await self._db.write(partial(api_keys.revoke, owner_id=user_id), alone_with=user_id)
 
     async def erase(self, email: str) -> int:
         """Delete an account and all that it owns; of its events, ids are left, and the addresses that logins
@@ -124,7 +177,7 @@ class Accounts:
         """
         await self._orphans.claim.confirm()
         await self.disable(email)
-        user_id = await self._id_of(email)
+        user_id = await self.id_of(email)
         more = await self._db.read(partial(results.keys_of_owner, owner_id=user_id))
         erased = 0
         while keys := await self._db.write(partial(documents.remove_of_owner, owner_id=user_id)):
@@ -137,23 +190,27 @@ class Accounts:
         await self._repeat(partial(jobs.remove_of_owner, owner_id=user_id))
         await self._repeat(partial(idempotency.forget_user, user_id=user_id))
         await self._repeat(partial(sessions.remove_of_user, user_id=user_id))
+        await self._repeat(partial(api_keys.remove_of_user, user_id=user_id))
         await self._db.write(partial(_remove, user_id=user_id))
         return erased
-
-    async def _id_of(self, email: str) -> UUID:
-        return await self._db.read(partial(_id_of, email=email))
 
     async def _repeat(self, batch: Callable[[Connection], bool]) -> None:
         while await self._db.write(batch):
             pass
 
 
-def _id_of(conn: Connection, email: str) -> UUID:
-    user = users.by_email(conn, email)
+def _id_of(conn: Connection, account: Account) -> UUID:
+    user = users.by_email(conn, account) if isinstance(account, str) else users.by_id(conn, account)
     if user is None:
         raise errors.NotFound("There is no such user.")
     user_id: UUID = user.id
     return user_id
+
+
+def _refuse_own(user_id: UUID) -> None:
+    """Raise OwnAccount if it is that of the operator who acts."""
+    if context.actor.get() == context.operator(user_id):
+        raise errors.OwnAccount
 
 
 def _remove(conn: Connection, user_id: UUID) -> None:

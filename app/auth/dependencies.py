@@ -1,12 +1,14 @@
 """Authentication and authorisation of requests, and the principal as an annotated parameter."""
 
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 import structlog
 from fastapi import APIRouter, Depends, Request, Security
-from fastapi.security import HTTPBearer, OAuth2PasswordBearer
+from fastapi.security import APIKeyHeader, HTTPBearer, OAuth2PasswordBearer
 
-from app.auth.principal import Principal, Scope, current
+from app.auth.keys.text import PREFIX
+from app.auth.principal import KEY_SCOPES, Principal, Scope, current
 from app.auth.service import AuthService
 from app.errors import InvalidToken, Unauthorized
 from app.telemetry import context
@@ -15,8 +17,8 @@ from app.web.rates import ACCOUNT
 from app.web.route import Route, count
 
 _SCOPES: dict[str, str] = {
-    Scope.ACCOUNT_READ: "See the account and its sessions.",
-    Scope.ACCOUNT_WRITE: "Change the password, and end sessions.",
+    Scope.ACCOUNT_READ: "See the account, its sessions and its API keys. No API key may.",
+    Scope.ACCOUNT_WRITE: "Change the password, end sessions, and make, rotate and revoke API keys. No API key may.",
     Scope.DOCUMENTS_READ: "List and fetch documents, their results and timelines, and jobs.",
     Scope.DOCUMENTS_WRITE: "Upload documents, and edit their metadata.",
     Scope.DOCUMENTS_DELETE: "Delete documents.",
@@ -27,29 +29,42 @@ _SCOPES: dict[str, str] = {
     Scope.OPERATOR: "Run the service: see and steer the accounts, documents and jobs of all. Operators only.",
 }
 
-# Both only describe the API, so that either form of Authorize works in /docs.
-_bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="An access token from POST /auth/login.")
+# These only describe the API, so that each form of Authorize works in /docs.
+_bearer = HTTPBearer(
+    auto_error=False,
+    bearerFormat="JWT",
+    description="An access token from POST /auth/login, or an API key where `apiKey` is accepted.",
+)
 _password = OAuth2PasswordBearer(
     "auth/token",
     auto_error=False,
     scopes=_SCOPES,
     description="The username is the account's e-mail address; register first, with POST /auth/register.",
 )
+_api_key = APIKeyHeader(
+    name="X-API-Key",
+    scheme_name="apiKey",
+    auto_error=False,
+    description="A key from POST /api-keys, for programs. It may also be sent as a bearer token.",
+)
 
 
 async def _authenticate(request: Request) -> Principal:
-    """The principal of the bearer token (RFC 6750 §2.1).
+    """The principal of the one access token or API key that was sent, as a bearer token (RFC 6750 §2.1) or, a key only,
+    in X-API-Key.
 
-    Raises Unauthorized without a token, InvalidToken for a token that is not valid.
+    Raises Unauthorized without any, InvalidToken for what is not valid or more than one, and ApiKeyExpired.
     """
-    sent = request.headers.getlist("authorization")
-    token = bearer_token(sent[0]) if sent else None
+    authorizations, keys = (request.headers.getlist(name) for name in ("authorization", "x-api-key"))
+    token = keys[0] if keys else bearer_token(authorizations[0]) if authorizations else None
     if token is None:
         raise Unauthorized  # without an error code, as the client sent no bearer token (RFC 6750 §3)
-    if len(sent) > 1:
+    if len(authorizations) + len(keys) > 1:
         raise InvalidToken
-    auth: AuthService = request.app.state.services.auth
-    return await auth.authenticate(token)
+    services = request.app.state.services
+    service = services.keys if keys or token.startswith(PREFIX) else services.auth
+    principal: Principal = await service.authenticate(token)
+    return principal
 
 
 class _AuthenticatedRoute(Route):
@@ -60,17 +75,23 @@ class _AuthenticatedRoute(Route):
     async def admit(self, request: Request) -> None:
         """Let in the principal, who becomes the context's. Requests without one count for the client's address.
 
-        Raises Unauthorized, InvalidToken, InsufficientScope, RateLimited.
+        Raises Unauthorized, InvalidToken, ApiKeyExpired, InsufficientScope, RateLimited.
         """
         try:
             principal = await _authenticate(request)
         except Unauthorized:
             await super().admit(request)
             raise
-        await count(request, ACCOUNT, str(principal.owner_id))
-        structlog.contextvars.bind_contextvars(user_id=str(principal.owner_id))
+        owner_id = str(principal.owner_id)
+        await count(request, ACCOUNT, owner_id)
+        by_key = {"key_id": str(principal.credential_id)} if principal.via == "key" else {}
+        structlog.contextvars.bind_contextvars(user_id=owner_id, **by_key)
         principal.require(self.needed)
+        if self.needed is Scope.OPERATOR:
+            principal = replace(principal, actor=context.operator(principal.owner_id))
         context.actor.set(principal.actor)
+        context.account.set(owner_id)
+        context.credential.set(principal.credential_id)
         current.set(principal)
 
 
@@ -83,11 +104,13 @@ CurrentPrincipal = Annotated[Principal, Depends(_current_principal)]
 
 
 def authenticated_router(scope: Scope, *, body_limit: int = Route.max_body, **options: Any) -> APIRouter:
-    """A router whose routes all need an access token with the scope, and take JSON of up to `body_limit` bytes."""
+    """A router whose routes all need an access token with the scope, or an API key if a key can have it, and take JSON
+    of up to `body_limit` bytes."""
 
     class ScopedRoute(_AuthenticatedRoute):
         needed = scope
         max_body = body_limit
 
-    schemes = [Security(scheme, scopes=[scope]) for scheme in (_bearer, _password)]
+    accepted = (_bearer, _password, _api_key) if scope in KEY_SCOPES else (_bearer, _password)
+    schemes = [Security(scheme, scopes=[scope]) for scheme in accepted]
     return APIRouter(route_class=ScopedRoute, dependencies=schemes, **options)

@@ -1,6 +1,6 @@
-"""Tables of accounts, sessions and refresh tokens."""
+"""Tables of accounts, sessions, refresh tokens and API keys."""
 
-from sqlalchemy import Boolean, Column, ForeignKey, Index, LargeBinary, String, Table, Uuid
+from sqlalchemy import JSON, Boolean, Column, ForeignKey, Index, LargeBinary, String, Table, Uuid
 
 from app.database import UTCDateTime, metadata
 
@@ -45,4 +45,34 @@ refresh_tokens = Table(
     # Set when the token is rotated. Together with the token itself, it gives the child.
     Column("child_seed", LargeBinary(32)),
     Index(None, "parent_id"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("owner_id", Uuid, ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("name", String(100), nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("prefix", String(12), nullable=False),
+    Column("created_at", UTCDateTime, nullable=False),
+    # NULL: never.
+    Column("expires_at", UTCDateTime, index=True),
+    Column("revoked_at", UTCDateTime),
+    # Its owner was told that it expires soon.
+    Column("warned_at", UTCDateTime),
+    Column("last_used_at", UTCDateTime),
+    Column("last_used_ip", String(64)),
+    Index(None, "owner_id", "id"),
+)
+
+# The present secret of a key, which has no expiry of its own, and from a rotation on the one before.
+api_key_secrets = Table(
+    "api_key_secrets",
+    metadata,
+    Column("hash", LargeBinary(32), primary_key=True),
+    Column("key_id", Uuid, ForeignKey("api_keys.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("last4", String(4), nullable=False),
+    Column("created_at", UTCDateTime, nullable=False),
+    Column("expires_at", UTCDateTime),
 )

@@ -38,20 +38,25 @@ _OF_OPERATORS = frozenset({Scope.WORKER, Scope.AUDIT_READ, Scope.OPERATOR})
 SCOPES_OF = {Role.USER: frozenset(Scope) - _OF_OPERATORS, Role.OPERATOR: frozenset(Scope)}
 """All that an account of a role may do."""
 
+KEY_SCOPES = [scope for scope in Scope if scope not in {Scope.ACCOUNT_READ, Scope.ACCOUNT_WRITE}]
+"""All that an API key may do. So a key makes, shows and changes no keys: that is a matter of the account."""
+
 
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who makes a request: it sees and changes what belongs to `owner_id`, and its events name the `actor`.
 
     `via` says how it has proved that, and `credential_id` with which credential: with `jwt`, the id of the session, or
-    None for an access token of the release before.
+    None for an access token of the release before; with `key`, the id of the API key, of which `secret_hash` is the
+    hash of the secret that was sent.
     """
 
     owner_id: UUID
     actor: str
     scopes: frozenset[Scope]
-    via: Literal["jwt"]
+    via: Literal["jwt", "key"]
     credential_id: UUID | None = None
+    secret_hash: bytes = b""
 
     def require(self, scope: Scope) -> None:
         """Raise InsufficientScope without this scope, with a challenge (RFC 6750 §3.1)."""

@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row
 from app import errors, events
 from app.auth import sessions, users
 from app.auth.attempts import Attempt, Attempts, check, failed, succeeded
+from app.auth.credentials import required
 from app.auth.models import users as table
 from app.auth.password_policy import normalized, refuse_weak
 from app.auth.passwords import PasswordHasher
@@ -149,7 +150,7 @@ class AuthService:
             event = catalogue.UserPasswordChanged(family_id=str(own) if own else None)
             users.record(conn, event, row["id"])
 
-        await self._db.write(sessions.required(principal, work))
+        await self._db.write(required(principal, work))
 
     async def sessions(self, principal: Principal, limit: int, cursor: str | None) -> SessionPage:
         """A page of the principal's sessions, the latest login first. Raises InvalidCursor."""

@@ -14,12 +14,10 @@ from uuid_utils.compat import uuid7
 
 from app.auth import users
 from app.auth.models import refresh_tokens, token_families, users as users_table
-from app.auth.principal import Principal, Role
+from app.auth.principal import Role
 from app.auth.schemas import Session
 from app.auth.tokens import child_refresh_token, new_child_seed, new_refresh_token, refresh_token_hash
 from app.database import Database, Prepared, delete_batch, insert_on_conflict, now
-from app.database.base import T, Unit
-from app.errors import InvalidToken
 from app.settings import Settings
 from app.telemetry import context
 
@@ -60,18 +58,6 @@ def authenticated(conn: Connection, user_id: UUID, session_id: UUID | None) -> R
     else:
         row = _AUTHENTICATED.one(conn, {"session": session_id, "user": user_id})
     return users.role_in(row) if row else None
-
-
-def required(principal: Principal, unit: Unit[T]) -> Unit[T]:
-    """A unit that raises InvalidToken unless the principal's session is alive: a body may arrive long after its request
-    was let in."""
-
-    def work(conn: Connection) -> T:
-        if authenticated(conn, principal.owner_id, principal.credential_id) is None:
-            raise InvalidToken
-        return unit(conn)
-
-    return work
 
 
 def begin(conn: Connection, user_id: UUID, settings: Settings) -> Issued:

@@ -27,6 +27,11 @@ def by_email(conn: Connection, email: str) -> Row[Any] | None:
     return conn.execute(select(users).where(users.c.email == email)).one_or_none()
 
 
+def by_id(conn: Connection, user_id: UUID) -> Row[Any] | None:
+    """The row of a user, active or not."""
+    return conn.execute(select(users).where(users.c.id == user_id)).one_or_none()
+
+
 def role_in(row: Mapping[str, Any]) -> Role:
     """The role in a row of a user. Those of the release before have none."""
     return Role(row["role"] or Role.USER)

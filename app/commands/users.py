@@ -1,14 +1,15 @@
-"""python -m app users: create | list | enable | disable | promote | demote | password | sign-out | quota | erase."""
+"""python -m app users: accounts, by their address."""
 
 import sys
 from typing import Annotated
 
 import typer
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from app.accounts.listing import ListedAccount
 from app.auth.principal import Role
-from app.auth.schemas import Email, Password
+from app.auth.schemas import Password
+from app.commands.fields import address, validated
 from app.commands.services import with_services
 from app.errors import ConfigurationError
 from app.web.fields import LINE
@@ -27,15 +28,15 @@ _Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 @users.command("create")
 def create(email: _Address, *, password_stdin: _FromStdin = False) -> None:
     """Create an account, even where registration is closed. Asks for the password."""
-    address, password = _address(email), _new_password(from_stdin=password_stdin)
-    user = with_services(lambda services: services.accounts.create(address, password))
+    email, password = address(email), _new_password(from_stdin=password_stdin)
+    user = with_services(lambda services: services.accounts.create(email, password))
     typer.echo(f"{user.id}  {user.email}")
 
 
 @users.command("list")
 def list_all(*, search: _Search = "", as_json: _AsJson = False) -> None:
     """List accounts, oldest first, with what they use."""
-    text = _validated("search", TypeAdapter(Annotated[str, Field(pattern=LINE)]), search)
+    text = validated("search", TypeAdapter(Annotated[str, Field(pattern=LINE)]), search)
 
     async def work(services: Services) -> None:
         async for account in services.accounts.find(text):
@@ -47,49 +48,57 @@ def list_all(*, search: _Search = "", as_json: _AsJson = False) -> None:
 @users.command("enable")
 def enable(email: _Address) -> None:
     """Enable a disabled account: its user can log in again."""
-    address = _address(email)
-    with_services(lambda services: services.accounts.enable(address))
-    typer.echo(f"{address} is active.")
+    email = address(email)
+    with_services(lambda services: services.accounts.enable(email))
+    typer.echo(f"{email} is active.")
 
 
 @users.command("disable")
 def disable(email: _Address) -> None:
     """Disable an account: its sessions and upload URLs end, and its jobs are cancelled."""
-    address = _address(email)
-    cancelled = with_services(lambda services: services.accounts.disable(address))
-    typer.echo(f"{address} is disabled; jobs cancelled: {cancelled}.")
+    email = address(email)
+    cancelled = with_services(lambda services: services.accounts.disable(email))
+    typer.echo(f"{email} is disabled; jobs cancelled: {cancelled}.")
 
 
 @users.command("promote")
 def promote(email: _Address) -> None:
     """Make an account an operator's: it may see and steer what all accounts have, but read no content."""
-    address = _address(email)
-    with_services(lambda services: services.accounts.set_role(address, Role.OPERATOR))
-    typer.echo(f"{address} is an operator.")
+    email = address(email)
+    with_services(lambda services: services.accounts.set_role(email, Role.OPERATOR))
+    typer.echo(f"{email} is an operator.")
 
 
 @users.command("demote")
 def demote(email: _Address) -> None:
     """Make an operator an ordinary user again."""
-    address = _address(email)
-    with_services(lambda services: services.accounts.set_role(address, Role.USER))
-    typer.echo(f"{address} is no operator.")
+    email = address(email)
+    with_services(lambda services: services.accounts.set_role(email, Role.USER))
+    typer.echo(f"{email} is no operator.")
 
 
 @users.command("password")
 def password(email: _Address, *, password_stdin: _FromStdin = False) -> None:
     """Change the password of an account, and end its sessions. Asks for the new one."""
-    address, new = _address(email), _new_password(from_stdin=password_stdin)
-    with_services(lambda services: services.accounts.set_password(address, new))
-    typer.echo(f"{address} has a new password; its sessions have ended.")
+    email, new = address(email), _new_password(from_stdin=password_stdin)
+    with_services(lambda services: services.accounts.set_password(email, new))
+    typer.echo(f"{email} has a new password; its sessions have ended.")
 
 
 @users.command("sign-out")
 def sign_out(email: _Address) -> None:
     """End all sessions of an account."""
-    address = _address(email)
-    ended = with_services(lambda services: services.accounts.sign_out(address))
-    typer.echo(f"{address} is signed out; sessions ended: {ended}.")
+    email = address(email)
+    ended = with_services(lambda services: services.accounts.sign_out(email))
+    typer.echo(f"{email} is signed out; sessions ended: {ended}.")
+
+
+@users.command("revoke-keys")
+def revoke_keys(email: _Address) -> None:
+    """Revoke all API keys of an account."""
+    email = address(email)
+    revoked = with_services(lambda services: services.accounts.revoke_keys(email))
+    typer.echo(f"{email} has no API keys any more; revoked: {revoked}.")
 
 
 @users.command("quota")
@@ -105,10 +114,10 @@ def quota(
     default: Annotated[bool, typer.Option("--default", help="Whatever is not given: as the settings say.")] = False,
 ) -> None:
     """Show what an account uses and may use, and change what is given. 0: no limit."""
-    address = _address(email)
+    email = address(email)
     given = {"bytes": size, "documents": documents, "announced": announced, "jobs": jobs}
     limits = {name: limit for name, limit in given.items() if limit is not None or default}
-    used, allowed = with_services(lambda services: services.accounts.change_quota(address, limits))
+    used, allowed = with_services(lambda services: services.accounts.change_quota(email, limits))
     for name, limit in allowed:
         typer.echo(f"{name:9}  {getattr(used, name)} of {'any number' if limit is None else limit}")
 
@@ -119,15 +128,11 @@ def erase(email: _Address, *, yes: _Yes = False) -> None:
 
     Of its events, ids are left, and the addresses that logins failed from. If it is interrupted, run it again.
     """
-    address = _address(email)
+    email = address(email)
     if not yes:
-        typer.confirm(f"Delete {address} and all that it owns?", abort=True)
-    erased = with_services(lambda services: services.accounts.erase(address), claiming=True)
-    typer.echo(f"{address} is erased; documents deleted: {erased}.")
-
-
-def _address(text: str) -> str:
-    return _validated("email", TypeAdapter(Email), text)
+        typer.confirm(f"Delete {email} and all that it owns?", abort=True)
+    erased = with_services(lambda services: services.accounts.erase(email), claiming=True)
+    typer.echo(f"{email} is erased; documents deleted: {erased}.")
 
 
 def _new_password(*, from_stdin: bool) -> str:
@@ -138,15 +143,7 @@ def _new_password(*, from_stdin: bool) -> str:
         raise ConfigurationError("there is no terminal to ask for the password: use --password-stdin")
     else:
         sent = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-    return _validated("password", TypeAdapter(Password), sent)
-
-
-def _validated(name: str, adapter: TypeAdapter[str], text: str) -> str:
-    """The text as the API takes it; otherwise exit with one line that does not repeat it."""
-    try:
-        return adapter.validate_python(text)
-    except ValidationError as error:
-        sys.exit(f"{name}: {error.errors()[0]['msg'].removeprefix('Value error, ')}")
+    return validated("password", TypeAdapter(Password), sent)
 
 
 def _line(account: ListedAccount) -> str:

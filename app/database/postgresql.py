@@ -73,9 +73,10 @@ class PostgresqlDatabase:
     def __init__(self, url: str, *, pool_size: int, statement_timeout: float) -> None:
         self._url = url
         self.listeners: list[Any] = []
+        self.audit_keys: list[bytes] = []
         self._sessions = Sessions(url)
         self._engine = self._sessions.pool(pool_size, statement_timeout)
-        self._engine.update_execution_options(listeners=self.listeners)
+        self._engine.update_execution_options(listeners=self.listeners, audit_keys=self.audit_keys)
         # Without BEGIN and ROLLBACK a read costs one round trip; each statement has a snapshot of its own.
         self._readers = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         # At REPEATABLE READ a unit would see what was there before it has waited for its lock.

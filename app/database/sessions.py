@@ -15,6 +15,8 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from app.database.base import CLOCK
+
 LOCK_TIMEOUT = 4.5  # seconds that a statement waits for a lock
 IDLE_TIMEOUT = 4.5  # seconds until the server ends an idle transaction: a frozen process must not keep its locks
 POOL_TIMEOUT = 1.5  # seconds that a unit waits while its owner is granted no connection
@@ -91,7 +93,10 @@ def _prepare(connection: Any, record: Any) -> None:
     # asyncpg returns a subclass of UUID, which orjson cannot serialise.
     codec = {"schema": "pg_catalog", "encoder": attrgetter("bytes"), "decoder": _uuid, "format": "binary"}
     connection.run_async(lambda driver: driver.set_type_codec("uuid", **codec))
+    asked_at = time.monotonic()
+    clock = connection.run_async(lambda driver: driver.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8"))
     record.info["begun_at"] = time.monotonic()
+    record.info[CLOCK] = clock - (asked_at + record.info["begun_at"]) / 2
 
 
 def _uuid(value: bytes) -> UUID:

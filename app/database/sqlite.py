@@ -90,7 +90,8 @@ class SqliteDatabase:
         self._lock = os.open(f"{file}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._engine = _writer(file)
         self.listeners: list[Any] = []
-        self._engine.update_execution_options(listeners=self.listeners)
+        self.audit_keys: list[bytes] = []
+        self._engine.update_execution_options(listeners=self.listeners, audit_keys=self.audit_keys)
         self._readers = Readers(file)
         self._ballast = Ballast(Path(f"{file}.ballast"))
         self._waiting: deque[_Write[Any]] = deque()

@@ -1,4 +1,4 @@
-"""The list of a user's documents: any filter, in any order, a page at a time.
+"""The list of a user's documents, or of all: any filter, in any order, a page at a time.
 
 An index serves either a filter or an order. An index for each pair of the two would cost every upload more than it
 saves, so one of the two has to be chosen for each query. PostgreSQL knows how common a value is. SQLite's ANALYZE knows
@@ -9,19 +9,24 @@ order, and a page is soon full.
 
 A filter without an index (`content_type`, a `q` of one or two characters), or two common filters that rarely match
 together, may read all documents of the owner.
+
+The list of all documents is in the order of time only. A status finds them, if it is rare, and so do a tag and `q`; by
+anything else they are read in order.
 """
 
 from collections.abc import Callable
+from datetime import datetime
 from operator import eq, gt, lt
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, or_, select, tuple_
 
-from app.database import case_insensitive, without_index
+from app.database import Database, case_insensitive, without_index
 from app.documents import search
 from app.documents.models import document_tags, documents
-from app.documents.schemas import Document, Filters
+from app.documents.schemas import Document, DocumentPage, Filters
+from app.web import pagination
 from app.web.pagination import Keyset
 
 FEW = 10_000  # documents; to find out whether there are more takes 0.5 ms
@@ -31,17 +36,40 @@ _EQUAL = ("status", "folder", "sha256")  # each has an index, after `owner_id` a
 _Comparison = tuple[str, Callable[[Any, Any], ColumnElement[bool]], Any]  # a column's name, an operator, and a value
 
 
-def is_search(filters: Filters) -> bool:
+def is_search(owner_id: UUID | None, filters: Filters) -> bool:
     """Return whether a page may take long: no index has all that it is looked for and sorted by."""
     if filters.q or filters.content_type or filters.tag:
         return True
     indexed = [*(getattr(filters, name) for name in _EQUAL), filters.created_after or filters.created_before]
     given = len(indexed) - indexed.count(None)
+    if owner_id is None and any(getattr(filters, name) for name in _EQUAL):
+        return True
     return given > 1 or (given == 1 and filters.sort_column != "created_at")
 
 
-def page(conn: Connection, owner_id: UUID, filters: Filters, after: Keyset | None, limit: int) -> list[Document]:
-    """Return up to `limit` documents of the owner that follow `after` in the order that `filters` asks for."""
+async def find(
+    db: Database, owner_id: UUID | None, filters: Filters, limit: int, cursor: str | None, *, counted: bool
+) -> DocumentPage:
+    """Return a page of the owner's documents, or of all, that match the filters, and how many do if they are to be
+    `counted`.
+
+    Raises InvalidCursor, SearchTooBroad, TooBusy.
+    """
+    after = pagination.decode(cursor, filters.sort, _SORT_TYPES[filters.sort_column]) if cursor else None
+
+    def work(conn: Connection) -> tuple[list[Document], int | None]:
+        rows = page(conn, owner_id, filters, after, limit + 1)
+        return rows, count(conn, owner_id, filters) if counted else None
+
+    rows, total = await (db.search if counted or is_search(owner_id, filters) else db.read)(work)
+    items, last = pagination.page(rows, limit)
+    end = pagination.encode(filters.sort, getattr(last, filters.sort_column), last.id) if last else None
+    return DocumentPage(items=items, next_cursor=end, total=total)
+
+
+def page(conn: Connection, owner_id: UUID | None, filters: Filters, after: Keyset | None, limit: int) -> list[Document]:
+    """Return up to `limit` documents of the owner, or of all, that follow `after` in the order that `filters` asks
+    for."""
     query, position = _matching(conn, owner_id, filters)
     if after is not None:
         value = bindparam("value", after.value, documents.c[filters.sort_column].type)
@@ -51,18 +79,20 @@ def page(conn: Connection, owner_id: UUID, filters: Filters, after: Keyset | Non
     return [Document.model_validate(row) for row in conn.execute(query.order_by(*order).limit(limit))]
 
 
-def count(conn: Connection, owner_id: UUID, filters: Filters) -> int:
-    """Return how many documents of the owner match. Reads all of them, if only in an index."""
+def count(conn: Connection, owner_id: UUID | None, filters: Filters) -> int:
+    """Return how many documents of the owner, or of all, match. Reads all of them, if only in an index."""
     query, _ = _matching(conn, owner_id, filters)
     return conn.scalar(query.with_only_columns(func.count(), maintain_column_froms=True)) or 0
 
 
-def _matching(conn: Connection, owner_id: UUID, filters: Filters) -> tuple[Select[Any], list[ColumnElement[Any]]]:
+def _matching(
+    conn: Connection, owner_id: UUID | None, filters: Filters
+) -> tuple[Select[Any], list[ColumnElement[Any]]]:
     """Return the query for the documents that match, and the columns that tell a document's position among them."""
     comparisons = _comparisons(owner_id, filters)
     matching = search.candidates(conn, owner_id, filters.q) if filters.q else None
     rare = _rare(conn, filters, comparisons, matching)
-    searched = _searched(filters.sort_column, rare)
+    searched = _searched_of_all(rare) if owner_id is None else _searched(filters.sort_column, rare)
 
     def column(name: str) -> ColumnElement[Any]:
         return documents.c[name] if name in searched else without_index(documents.c[name])
@@ -79,7 +109,7 @@ def _matching(conn: Connection, owner_id: UUID, filters: Filters) -> tuple[Selec
     return query, [column(filters.sort_column), documents.c.id]
 
 
-def _comparisons(owner_id: UUID, filters: Filters) -> list[_Comparison]:
+def _comparisons(owner_id: UUID | None, filters: Filters) -> list[_Comparison]:
     given: list[_Comparison] = [("owner_id", eq, owner_id)]
     given += [(name, eq, getattr(filters, name)) for name in (*_EQUAL, "content_type")]
     given += [("created_at", gt, filters.created_after), ("created_at", lt, filters.created_before)]
@@ -92,9 +122,12 @@ def _rare(
     """Return a filter that matches at most FEW documents, or None if there is none or the database chooses itself."""
     found: dict[str, Select[tuple[UUID]] | search.Candidates] = {}
     # PostgreSQL chooses among its indexes; of candidates that it would have to sort it does not know how few they are.
-    for name in (*_EQUAL, "created_at") if conn.dialect.name == "sqlite" else ():
-        own = [compare(documents.c[each], value) for each, compare, value in comparisons if each in ("owner_id", name)]
-        if len(own) > 1:
+    of_all = not any(each == "owner_id" for each, _, _ in comparisons)
+    indexed = ("status",) if of_all else (*_EQUAL, "created_at")
+    for name in indexed if conn.dialect.name == "sqlite" else ():
+        given = [comparison for comparison in comparisons if comparison[0] in ("owner_id", name)]
+        if any(each == name for each, _, _ in given):
+            own = (compare(documents.c[each], value) for each, compare, value in given)
             found[name] = select(documents.c.id).where(*own)
     if filters.tag is not None and conn.dialect.name == "sqlite":
         found["tag"] = _tagged(filters.tag)
@@ -115,6 +148,16 @@ def _searched(sort_column: str, rare: str | None) -> set[str]:
     if sort_column == "created_at":
         return {"owner_id", "created_at", *([rare] if rare else _EQUAL)}
     return {"owner_id", rare or sort_column}
+
+
+def _searched_of_all(rare: str | None) -> set[str]:
+    """The same for the list of all documents."""
+    if rare in ("tag", "q"):
+        return set()
+    return {rare or "created_at"}
+
+
+_SORT_TYPES: dict[str, type[int | str | datetime]] = {"created_at": datetime, "filename": str, "size": int}
 
 
 def _tagged(tag: str) -> Select[tuple[UUID]]:

@@ -53,6 +53,8 @@ documents = Table(
     Index(None, "owner_id", "folder", "created_at", "id"),
     Index(None, "owner_id", "sha256", "created_at", "id"),
     Index(None, "status"),
+    # For operators, who see the documents of all.
+    Index(None, "created_at", "id"),
     Index("ix_documents_initiated", "upload_expires_at", sqlite_where=_INITIATED, postgresql_where=_INITIATED),
 )
 

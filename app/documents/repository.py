@@ -56,6 +56,13 @@ def get(conn: Connection, owner_id: UUID, document_id: UUID) -> Document | None:
     return Document.model_validate(row) if row else None
 
 
+def of_any(conn: Connection, document_id: UUID, *, locked: bool = False) -> Document | None:
+    """Return the document, whoever owns it, or None. For operators; `locked`, an event of it may follow."""
+    query = select(documents).where(documents.c.id == document_id)
+    row = conn.execute(query.with_for_update() if locked else query).one_or_none()
+    return Document.model_validate(row) if row else None
+
+
 _FILE_OF = Prepared(
     select(files).join(documents, documents.c.file_id == files.c.id).where(documents.c.id == bindparam("document"))
 )

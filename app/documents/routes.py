@@ -8,17 +8,16 @@ from fastapi.responses import StreamingResponse
 from app import errors, idempotency
 from app.auth.dependencies import CurrentPrincipal, authenticated_router
 from app.auth.principal import Scope
-from app.documents import describe
+from app.documents import content, describe
 from app.documents.dependencies import DocumentId, Service
 from app.documents.lifecycle import Status
 from app.documents.schemas import Document, DocumentPage, Filters, MetadataChanges, UploadedDocument
 from app.events import TimelinePage
 from app.files.multipart import Form, boundary_of
-from app.files.names import disposition
 from app.files.sniffing import DOCX, PDF
 from app.idempotency import IdempotencyKey
-from app.web.body import RETRY_AFTER, declared_length, is_head, json_response
-from app.web.conditional import expected_versions, requested_span, unchanged
+from app.web.body import RETRY_AFTER, declared_length, json_response
+from app.web.conditional import expected_versions, unchanged
 from app.web.describe import accepts, header, raises
 from app.web.pagination import Count, Cursor, Limit, page_response
 
@@ -59,15 +58,6 @@ _UPLOAD_BODY = {
         },
     }
 }
-_BYTES = {"schema": {"type": "string", "format": "binary"}}
-# The third for generators of clients, which know bytes by that name.
-_CONTENT = {"content": {PDF: _BYTES, DOCX: _BYTES, "application/octet-stream": _BYTES}}
-_FILE_HEADERS = {
-    "ETag": header("The file's SHA-256.", f'"{"0" * 64}"'),
-    "Accept-Ranges": header("Range requests are supported.", "bytes"),
-    "Content-Disposition": header("Never shown inline.", disposition("report.pdf")),
-}
-_CONTENT_RANGE = {"Content-Range": header("The bytes sent, and the size of the file.", "bytes 0-99/1000")}
 
 
 @writing.post(
@@ -172,39 +162,15 @@ async def edit_document(
     "/{document_id}/content",
     operation_id="getDocumentContent",
     response_class=StreamingResponse,
-    responses={
-        200: {"description": "The file.", "headers": _FILE_HEADERS, **_CONTENT},
-        206: {"description": "The requested range.", "headers": _FILE_HEADERS | _CONTENT_RANGE, **_CONTENT},
-        304: {"description": "Unchanged."},
-        **raises(
-            errors.ValidationFailed,
-            errors.NotFound,
-            errors.UploadIncomplete,
-            errors.RangeNotSatisfiable,
-            errors.TooBusy,
-            errors.StorageUnavailable,
-        ),
-    },
-    openapi_extra=accepts(
-        Range="`bytes=` with one range; other forms are ignored.",
-        If_Range="The ETag that Range refers to: the whole file is sent if it has another.",
-        If_None_Match="ETags that the client has: 304 if the file has one of them.",
-    ),
+    responses={**describe.CONTENT, **raises(*describe.SENDING)},
+    openapi_extra=accepts(**describe.CONTENT_REQUEST),
 )
 async def get_content(
     request: Request, document_id: DocumentId, principal: CurrentPrincipal, service: Service
 ) -> Response:
     """The file as it was uploaded."""
     document, file = await service.stored(principal, document_id)
-    headers = _content_headers(document)
-    if unchanged(request, headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    span = requested_span(request, file.size, headers["ETag"])
-    if is_head(request):
-        return Response(None, span.status, headers | span.headers, file.content_type)
-    return StreamingResponse(
-        await service.content(principal, file, span), span.status, headers | span.headers, file.content_type
-    )
+    return await content.respond(request, service, principal, document, file)
 
 
 @deleting.delete(
@@ -250,14 +216,3 @@ async def get_timeline(
 def _headers(document: Document) -> dict[str, str]:
     headers = {"ETag": document.etag, "Cache-Control": "private, no-cache"}
     return headers | RETRY_AFTER if document.status is Status.PROCESSING else headers
-
-
-def _content_headers(document: Document) -> dict[str, str]:
-    """Headers that keep browsers from displaying, sniffing or running an uploaded file."""
-    return {
-        "ETag": f'"{document.sha256}"',
-        "Accept-Ranges": "bytes",
-        "Cache-Control": "private, no-cache",
-        "Content-Disposition": disposition(document.filename),
-        "Content-Security-Policy": "default-src 'none'; sandbox",
-    }

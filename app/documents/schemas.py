@@ -12,7 +12,7 @@ from app.events.catalogue import Failure
 from app.files.models import ContentType
 from app.files.names import display_name
 from app.jobs.schemas import Job
-from app.web.fields import COMPOSED, LINE, PROSE, NamedValues
+from app.web.fields import COMPOSED, LINE, PROSE, WHOLE, NamedValues
 from app.web.pagination import CountedPage
 
 Tag = Annotated[str, Field(min_length=1, max_length=50, pattern=LINE), COMPOSED]
@@ -189,11 +189,6 @@ def _displayable(sent: str) -> str:
     return name
 
 
-def _whole(sent: object) -> object:
-    """Accept 3.0 for 3, which is an integer in JSON Schema (Validation, section 6.1.1)."""
-    return int(sent) if isinstance(sent, float) and sent.is_integer() else sent
-
-
 class NewUpload(BaseModel):
     """The file that the client is going to send."""
 
@@ -212,7 +207,7 @@ class NewUpload(BaseModel):
 
     filename: Annotated[str, Field(min_length=1, max_length=1024, pattern=LINE), AfterValidator(_displayable)]
     content_type: ContentType
-    size: Annotated[int, Field(ge=1, strict=True, description="Bytes."), BeforeValidator(_whole)]
+    size: Annotated[int, Field(ge=1, strict=True, description="Bytes."), WHOLE]
     sha256: Sha256 | None = None
     metadata: Metadata = Metadata()
 

@@ -65,8 +65,9 @@ def index_batch(conn: Connection) -> int:
     return len(rows)
 
 
-def candidates(conn: Connection, owner_id: UUID, q: str) -> Candidates | None:
-    """Return a query for the ids of all documents that may match; None if the index cannot tell."""
+def candidates(conn: Connection, owner_id: UUID | None, q: str) -> Candidates | None:
+    """Return a query for the ids of all documents that may match, of this owner if one is given; None if the index
+    cannot tell."""
     found = _on_sqlite(conn, owner_id, q) if conn.dialect.name == "sqlite" else _on_postgresql(owner_id, q)
     return None if found is None else union_all(found, select(unindexed_documents.c.document_id))
 
@@ -86,10 +87,11 @@ def _mark(owner_id: UUID) -> str:
     return "".join(chr(0xE000 + (owner_id.int >> shift & 0xFFF)) for shift in (0, 12, 24))
 
 
-def _on_sqlite(conn: Connection, owner_id: UUID, q: str) -> Select[tuple[UUID]] | None:
+def _on_sqlite(conn: Connection, owner_id: UUID | None, q: str) -> Select[tuple[UUID]] | None:
     lowered = q.lower()
-    grams = [_mark(owner_id), *dict.fromkeys(lowered[at : at + GRAM] for at in range(len(lowered) - GRAM + 1))]
-    if len(grams) == 1 or not conn.scalar(text("SELECT 1 FROM sqlite_master WHERE name = 'document_words'")):
+    marks = [] if owner_id is None else [_mark(owner_id)]
+    grams = [*marks, *dict.fromkeys(lowered[at : at + GRAM] for at in range(len(lowered) - GRAM + 1))]
+    if len(grams) == len(marks) or not conn.scalar(text("SELECT 1 FROM sqlite_master WHERE name = 'document_words'")):
         return None
     quoted = ['"' + gram.replace('"', '""') + '"' for gram in grams[:GRAMS]]
     matches = text("document_words MATCH :grams").bindparams(grams=" AND ".join(quoted))
@@ -97,10 +99,10 @@ def _on_sqlite(conn: Connection, owner_id: UUID, q: str) -> Select[tuple[UUID]] 
     return select(document_texts.c.document_id).select_from(indexed).where(matches)
 
 
-def _on_postgresql(owner_id: UUID, q: str) -> Select[tuple[UUID]] | None:
+def _on_postgresql(owner_id: UUID | None, q: str) -> Select[tuple[UUID]] | None:
     if len(q) < GRAM:
         return None
     escaped = q.replace("/", "//").replace("%", "/%").replace("_", "/_")
     pattern = collate(func.lower(case_insensitive(literal(f"%{escaped}%"))), "C")
-    of_owner = select(document_texts.c.document_id).where(document_texts.c.owner_id == owner_id)
-    return of_owner.where(document_texts.c.text.like(pattern, escape="/"))
+    found = select(document_texts.c.document_id).where(document_texts.c.text.like(pattern, escape="/"))
+    return found if owner_id is None else found.where(document_texts.c.owner_id == owner_id)

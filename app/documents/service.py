@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -13,7 +12,7 @@ from sqlalchemy import Connection
 from uuid_utils.compat import uuid7
 
 from app import events, idempotency
-from app.auth import sessions
+from app.auth.credentials import required
 from app.auth.principal import Principal
 from app.database import Database
 from app.documents import listing, repository
@@ -30,6 +29,7 @@ from app.errors import (
     UploadIncomplete,
 )
 from app.events import TimelineItem, TimelinePage
+from app.events.catalogue import DocumentContentRead
 from app.files.downloads import Downloads
 from app.files.models import File, key_of
 from app.files.multipart import OVERHEAD, Form
@@ -135,15 +135,7 @@ class DocumentService:
 
         Raises InvalidCursor, SearchTooBroad, TooBusy.
         """
-        after = pagination.decode(cursor, filters.sort, _SORT_TYPES[filters.sort_column]) if cursor else None
-
-        def work(conn: Connection) -> tuple[list[Document], int | None]:
-            rows = listing.page(conn, principal.owner_id, filters, after, limit + 1)
-            return rows, listing.count(conn, principal.owner_id, filters) if count else None
-
-        rows, total = await (self._db.search if count or listing.is_search(filters) else self._db.read)(work)
-        items, last = pagination.page(rows, limit)
-        return DocumentPage(items=items, next_cursor=_cursor(last, filters) if last else None, total=total)
+        return await listing.find(self._db, principal.owner_id, filters, limit, cursor, counted=count)
 
     async def edit(
         self, principal: Principal, document_id: UUID, versions: frozenset[int] | None, changes: dict[str, Any]
@@ -159,7 +151,7 @@ class DocumentService:
                 raise PreconditionFailed
             return document
 
-        return await self._db.write(sessions.required(principal, work))
+        return await self._db.write(required(principal, work))
 
     async def delete(
         self, principal: Principal, document_id: UUID, versions: frozenset[int] | None = None
@@ -186,8 +178,12 @@ class DocumentService:
         """Remove the files of a deleted document now, instead of at the next sweep for orphans."""
         await self._removal.discarded(keys)
 
-    async def content(self, principal: Principal, file: File, span: Span) -> AsyncIterator[bytes]:
-        """Return a span of a stored file, in chunks. Raises NotFound, TooBusy, Unavailable."""
+    async def content(self, principal: Principal, document: Document, file: File, span: Span) -> AsyncIterator[bytes]:
+        """Return a span of a document's file, in chunks. Raises NotFound, TooBusy, Unavailable."""
+        if self._settings.audit_reads == "all":
+            read = DocumentContentRead(start=span.start, length=span.length)
+            owner_id, document_id = document.owner_id, document.id
+            await self._db.write(partial(events.append, event=read, user_id=owner_id, document_id=document_id))
         return await self._downloads.send(principal.owner_id, self._storage.read(file.key, span.start, span.length))
 
     async def timeline(self, principal: Principal, document_id: UUID, limit: int, cursor: str | None) -> TimelinePage:
@@ -241,7 +237,7 @@ class DocumentService:
             return StoredResponse(201, document.model_dump_json().encode(), f"/documents/{document.id}", document.id)
 
         try:
-            once = sessions.required(principal, partial(idempotency.once, request=keyed, work=work))
+            once = required(principal, partial(idempotency.once, request=keyed, work=work))
             answer = await self._db.write(once, alone_with=owner_id)
         except OutcomeUnknown:
             raise  # the document may exist and need its file; if it does not, upkeep removes the file
@@ -275,10 +271,3 @@ def _metadata(sent: bytes) -> UploadMetadata:
         return UploadMetadata.model_validate_json(sent)
     except ValidationError as error:
         raise invalid(error, "metadata") from None
-
-
-def _cursor(last: Document, filters: Filters) -> str:
-    return pagination.encode(filters.sort, getattr(last, filters.sort_column), last.id)
-
-
-_SORT_TYPES: dict[str, type[int | str | datetime]] = {"created_at": datetime, "filename": str, "size": int}

@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from uuid_utils.compat import uuid7
 
 from app import idempotency
-from app.auth import sessions
+from app.auth.credentials import required
 from app.auth.principal import Principal
 from app.database import Database, after_commit
 from app.documents import repository
@@ -109,7 +109,7 @@ class UploadService:
             body = upload.model_dump_json().encode()
             return StoredResponse(201, body, f"/documents/{upload.document_id}", upload.document_id)
 
-        once = sessions.required(principal, partial(idempotency.once, request=keyed, work=work))
+        once = required(principal, partial(idempotency.once, request=keyed, work=work))
         answer = await self._db.write(once, alone_with=principal.owner_id)
         faults.hit("initiate.after_commit")
         structlog.contextvars.bind_contextvars(document_id=answer.location.rpartition("/")[2])

@@ -10,21 +10,21 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, Uuid, bindparam, delete, func, insert, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Uuid, bindparam, func, insert, literal_column, select
 from uuid_utils.compat import uuid7
 
-from app.database import Database, Prepared, after_commit, now
+from app.database import Database, Prepared, after_commit, now, time_of
+from app.events import signing
 from app.events.catalogue import Event
-from app.events.models import TimelineItem, TimelinePage, events
+from app.events.models import DocumentEvent, TimelineItem, TimelinePage, events
 from app.telemetry import context
+from app.web.client import network_of
 
-__all__ = ["TimelineItem", "TimelinePage", "events"]
+__all__ = ["DocumentEvent", "TimelineItem", "TimelinePage", "events"]
 
 log = structlog.get_logger()
 
-FORGOTTEN = 2000  # events at once
-
-_APPEND_EACH = insert(events).values(at=now()).inline()
+_APPEND_EACH = insert(events).inline()
 _APPEND = Prepared(_APPEND_EACH)
 _SUBJECT = ("user_id", "document_id", "job_id", "request_id")
 _LATEST = select(events.c.seq, events.c.id).where(events.c.seq == select(func.max(events.c.seq)).scalar_subquery())
@@ -98,7 +98,7 @@ def append(
 
     It is logged after the commit, together with what is `logged` only.
     """
-    row = _row(event, user_id, document_id, job_id)
+    row = _row(conn, event, user_id, document_id, job_id)
     hearing = _hearing(conn, event)
     if not _insert(conn, row, hearing):
         hearing = [each for each in hearing if each.concern is None]
@@ -116,13 +116,14 @@ def log_only(
     **logged: Any,
 ) -> None:
     """Log an event after the commit as `append` does, and record nothing."""
-    _log(conn, event, _row(event, user_id, document_id, job_id), logged)
+    row = {"actor": _actor(), "data": event.data, "user_id": user_id, "document_id": document_id, "job_id": job_id}
+    _log(conn, event, row | {"request_id": context.request_id.get()}, logged)
 
 
 def append_each(conn: Connection, event: Event, documents: Iterable[tuple[UUID, UUID]]) -> None:
     """Append the same event for each of many documents in one round trip. `documents`: pairs of user id and document
     id."""
-    rows = [_row(event, *document) for document in documents]
+    rows = [_row(conn, event, *document) for document in documents]
     if rows:
         conn.execute(_APPEND_EACH, rows)
     hearing = _hearing(conn, event)
@@ -131,11 +132,31 @@ def append_each(conn: Connection, event: Event, documents: Iterable[tuple[UUID, 
         _log(conn, event, row, {})
 
 
-def _row(event: Event, user_id: UUID | None, document_id: UUID | None, job_id: UUID | None = None) -> dict[str, Any]:
+def _row(
+    conn: Connection, event: Event, user_id: UUID | None, document_id: UUID | None, job_id: UUID | None = None
+) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "id": uuid7(),
+        "event": event.name,
+        "at": time_of(conn),
+        "actor": _actor(),
+        "data": event.data,
+        "user_id": user_id,
+        "document_id": document_id,
+        "job_id": job_id,
+        "request_id": context.request_id.get(),
+        "ip": network_of(context.client.get()),
+        "credential_id": context.credential.get(),
+    }
+    keys = signing.keys_of(conn)
+    row["mac"] = signing.mac_of(keys[0], row) if keys else None
+    return row
+
+
+def _actor() -> str:
     actor = context.actor.get()
     assert actor is not None, "an event without an actor"
-    subject = {"user_id": user_id, "document_id": document_id, "job_id": job_id, "request_id": context.request_id.get()}
-    return {"id": uuid7(), "event": event.name, "actor": actor, "data": event.data, **subject}
+    return actor
 
 
 def _hearing(conn: Connection, event: Event) -> list[_Subscription]:
@@ -157,7 +178,7 @@ def _insert(conn: Connection, row: dict[str, Any], hearing: Iterable[_Subscripti
 
 def _announce(conn: Connection, event: Event, row: dict[str, Any], hearing: Iterable[_Subscription]) -> None:
     for each in hearing:
-        each.listener(conn, Record(**row | {"event": event}))
+        each.listener(conn, Record(**{name: row[name] for name in Record._fields} | {"event": event}))
 
 
 def _log(conn: Connection, event: Event, row: dict[str, Any], logged: Mapping[str, Any]) -> None:
@@ -186,25 +207,10 @@ def happened_within(conn: Connection, event: Reference, seconds: float) -> bool 
     return None if recent is None else bool(recent)
 
 
-async def forget(db: Database, ttl: float) -> None:
-    """Delete events that happened more than `ttl` seconds ago, however many, but never the latest."""
-    after: int | None = 0
-    while after is not None:
-        after = await db.write(partial(_forget_some, ttl=ttl, after=after))
-
-
-def _forget_some(conn: Connection, ttl: float, after: int) -> int | None:
-    """Delete the old ones among the next FORGOTTEN events. Returns the last of them; None: all that follow are younger.
-
-    They are numbered as they happen, so no index of their times is needed, which every request that writes would keep.
-    """
-    following = select(events.c.seq).where(events.c.seq > after).order_by(events.c.seq).limit(FORGOTTEN).subquery()
-    last = conn.scalar(select(func.max(following.c.seq)))
-    if last is None:
-        return None
-    latest = select(func.max(events.c.seq)).scalar_subquery()
-    old = (events.c.at <= now(-ttl), events.c.seq > after, events.c.seq <= last, events.c.seq < latest)
-    return last if conn.execute(delete(events).where(*old)).rowcount else None
+def owner_of(conn: Connection, event: Reference) -> UUID | None:
+    """Return whose document the event is about; None if there is no such event."""
+    found = (events.c.seq == event.seq, events.c.id == event.id, events.c.document_id.is_not(None))
+    return conn.scalar(select(events.c.user_id).where(*found))
 
 
 def timeline(conn: Connection, document_id: UUID, *, after: int, limit: int) -> list[tuple[int, TimelineItem]]:
@@ -216,3 +222,22 @@ def timeline(conn: Connection, document_id: UUID, *, after: int, limit: int) -> 
         .limit(limit)
     )
     return [(row.seq, TimelineItem.model_validate(row)) for row in conn.execute(query)]
+
+
+_OF_OWNER = Prepared(
+    select(events)
+    .where(
+        events.c.user_id == bindparam("owner"),
+        events.c.seq > bindparam("after"),
+        events.c.seq <= bindparam("upto"),
+        events.c.document_id.is_not(None),
+    )
+    .order_by(events.c.seq)
+    .limit(bindparam("limit"))
+)
+
+
+def of_owner(conn: Connection, owner_id: UUID, *, after: int, upto: int, limit: int) -> list[tuple[int, DocumentEvent]]:
+    """Up to `limit` events of the owner's documents with a number above `after`, up to `upto`, oldest first."""
+    rows = _OF_OWNER.all(conn, {"owner": owner_id, "after": after, "upto": upto, "limit": limit})
+    return [(row["seq"], DocumentEvent.model_validate(row)) for row in rows]

@@ -103,6 +103,14 @@ class DocumentEdited(TimelineEvent):
     fields: list[str]
 
 
+class DocumentContentRead(TimelineEvent):
+    """The document's file was sent, or a part of it. Recorded only if AUDIT_READS says so."""
+
+    name = "document.content_read"
+    start: Annotated[int, Field(description="The first byte that was sent.")]
+    length: int
+
+
 class DocumentDeleted(Event):
     """The document was deleted, with its jobs and results. Its file is removed soon.
 
@@ -190,10 +198,34 @@ class JobFailed(TimelineEvent):
 
 
 class JobCancelled(TimelineEvent):
-    """The job's owner cancelled it, or the operator, who disabled or erased the account."""
+    """The job's owner cancelled it, or an operator: the job alone, or with others, or with its account."""
 
     name = "job.cancelled"
     error: Failure
+
+
+class OperatorContentRead(TimelineEvent):
+    """An operator asked for the document's content or a result of it, and stated this reason."""
+
+    name = "operator.content_read"
+    _level = "warning"
+    what: Literal["content", "result"]
+    reason: str
+
+
+class ProcessorPaused(Event):
+    """An operator paused a processor: its jobs wait."""
+
+    name = "processor.paused"
+    processor: str
+    reason: str | None
+
+
+class ProcessorResumed(Event):
+    """An operator resumed a processor that was paused."""
+
+    name = "processor.resumed"
+    processor: str
 
 
 class _DeliveryEvent(TimelineEvent):
@@ -268,7 +300,7 @@ class UserRegistered(Event):
 
 
 class UserDisabled(Event):
-    """The operator disabled an account, which ends its sessions."""
+    """The operator disabled an account, which ends its sessions. Its API keys are refused until it is enabled."""
 
     name = "user.disabled"
 
@@ -285,6 +317,13 @@ class UserRoleChanged(Event):
     name = "user.role_changed"
     old: str
     new: str
+
+
+class UserQuotaChanged(Event):
+    """An operator changed quotas of the account: these. null: as the settings say; 0: no limit."""
+
+    name = "user.quota_changed"
+    limits: dict[str, int | None]
 
 
 class UserErased(Event):
@@ -339,6 +378,62 @@ class UserRefreshTokenReused(_SessionEvent):
 
     name = "user.refresh_token_reused"
     _level = "warning"
+
+
+class _KeyEvent(Event):
+    """`key_id` is the API key's id. Its owner's account is the event's."""
+
+    key_id: str
+
+
+class KeyCreated(_KeyEvent):
+    """An API key was made, which may do this until then. It never expires without `expires_at`."""
+
+    name = "key.created"
+    scopes: list[str]
+    expires_at: str | SkipJsonSchema[None] = None
+
+
+class KeyRotated(_KeyEvent):
+    """An API key got another secret. The one before was good for so many seconds more."""
+
+    name = "key.rotated"
+    previous_valid_for: int
+
+
+class KeyRevoked(_KeyEvent):
+    """An API key was revoked, by its owner or the operator."""
+
+    name = "key.revoked"
+
+
+class KeyExpiring(_KeyEvent):
+    """An API key expires within a week."""
+
+    name = "key.expiring"
+    expires_at: str
+
+
+class AuditRead(Event):
+    """Somebody read a page of the audit trail, with these filters."""
+
+    name = "audit.read"
+    filters: dict[str, str]
+
+
+class AuditExported(Event):
+    """Somebody began to export the audit trail, with these filters."""
+
+    name = "audit.exported"
+    filters: dict[str, str]
+
+
+class SettingsStarted(Event):
+    """A process began to serve or to work, at this version, with these settings: their SHA-256, secrets left out."""
+
+    name = "settings.started"
+    version: str
+    sha256: str
 
 
 class StorageClaimed(Event):

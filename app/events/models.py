@@ -9,12 +9,14 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, TypeAdapter, WithJsonSchema
 from pydantic_core import CoreSchema
-from sqlalchemy import JSON, BigInteger, Column, Index, Integer, String, Table, Uuid
+from sqlalchemy import JSON, BigInteger, Column, Index, Integer, LargeBinary, String, Table, Uuid, text
 from typing_extensions import TypeAliasType
 
 from app.database import UTCDateTime, metadata
-from app.events.catalogue import CATALOGUE, TimelineEvent
+from app.events.catalogue import CATALOGUE, DocumentDeleted, DocumentUploadExpired, TimelineEvent
 from app.web.pagination import Page
+
+_ACCOUNTS = text("document_id IS NULL")
 
 events = Table(
     "events",
@@ -31,14 +33,32 @@ events = Table(
     Column("document_id", Uuid),
     Column("job_id", Uuid),
     Column("data", JSON, nullable=False),
+    Column("ip", String(43)),  # the client's network
+    Column("credential_id", Uuid),
+    Column("mac", LargeBinary(32)),  # NULL: a process of the release before has written the row
     Index(None, "document_id", "seq"),
+    Index(
+        None,
+        "user_id",
+        "seq",
+        sqlite_where=text("document_id IS NOT NULL"),
+        postgresql_where=text("document_id IS NOT NULL"),
+    ),
+    # What concerns an account and none of its documents, which is little: few events pay for it.
+    Index("ix_events_account", "user_id", "seq", postgresql_where=_ACCOUNTS, sqlite_where=_ACCOUNTS),
     sqlite_autoincrement=True,
 )
 
 _SHOWN = {name: event for name, event in CATALOGUE.items() if issubclass(event, TimelineEvent)}
 
 
-EventName = TypeAliasType("EventName", Annotated[str, WithJsonSchema({"type": "string", "enum": list(_SHOWN)})])
+def _named(names: list[str]) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "enum": names})
+
+
+_STREAMED = [*_SHOWN, DocumentDeleted.name, DocumentUploadExpired.name]
+EventName = TypeAliasType("EventName", Annotated[str, _named(list(_SHOWN))])
+StreamedEventName = TypeAliasType("StreamedEventName", Annotated[str, _named(_STREAMED)])
 
 
 def _required(event: type[TimelineEvent]) -> int:
@@ -84,6 +104,15 @@ class TimelineItem(BaseModel):
     data: Annotated[dict[str, Any], _AnyData] = Field(
         description="By the event, whose name each alternative has as its title."
     )
+
+
+class DocumentEvent(TimelineItem):
+    """One event of any of the caller's documents."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"document_id": "01939f3e-5c00-7000-8000-000000000001"}})
+
+    document_id: UUID
+    event: StreamedEventName
 
 
 class TimelinePage(Page[TimelineItem]):

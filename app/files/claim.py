@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from app import events
 from app.database import Database
 from app.errors import AppError, ConfigurationError, StorageUnavailable
-from app.events import Reference
+from app.events import Reference, seals
 from app.events.catalogue import Event, StorageClaimed, StorageDisputed
 from app.files import repository
 from app.storage.base import Storage
@@ -132,7 +132,7 @@ class Claim:
         """Delete events older than `ttl` seconds, once the mark names the latest, which is kept. Without the event that
         the mark names, the files would be another database's."""
         await self.refresh(last=True)
-        await events.forget(self._db, ttl)
+        await seals.forget(self._db, ttl)
 
     async def confirm(self) -> None:
         """Before files are removed. Raises Skipped if they are not this database's, as far as can be seen now."""

@@ -29,9 +29,10 @@ from sqlalchemy import (
 
 from app.database import Prepared, after_commit, now
 from app.events.catalogue import JobStarted
-from app.jobs import repository, transitions
+from app.jobs import pauses, repository, transitions
 from app.jobs.capacity import Capacity
 from app.jobs.models import HELD_STATES, IS_HELD, IS_UNCLAIMED, Job, jobs
+from app.jobs.pauses import Pause
 from app.jobs.turns import is_waiting
 from app.telemetry import context, metrics
 
@@ -51,6 +52,9 @@ class Poll(NamedTuple):
     expired: bool
     """Whether a lease has expired."""
 
+    paused: Sequence[Pause]
+    """What nobody may claim from."""
+
     at: datetime
 
 
@@ -66,7 +70,7 @@ def poll(
     found = _polling(tuple(queues)).one(conn, values)
     assert found is not None, "a SELECT of expressions gives one row"
     heads = {queue: found.pop(f"head_{number}") for number, queue in enumerate(queues)}
-    return Poll(heads, **found)
+    return Poll(heads, paused=pauses.current(conn), **found)
 
 
 @cache

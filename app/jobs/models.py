@@ -61,6 +61,7 @@ class JobState(StrEnum):
 LIVE = (JobState.QUEUED, JobState.RUNNING, JobState.WAITING)
 HELD = (JobState.RUNNING, JobState.WAITING)
 ENDED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+UNSUCCESSFUL = (JobState.FAILED, JobState.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +80,7 @@ class Job:
     tries: int
     max_tries: int
     run_at: datetime
+    locked_by: str | None
     locked_at: datetime | None
     progress: float
     error: Failure | None
@@ -114,6 +116,8 @@ def _states(states: tuple[JobState, ...]) -> str:
 _QUEUED = text("state = 'QUEUED'")
 _HELD = text(_states(HELD))
 _ENDED = text(_states(ENDED))
+_UNSUCCESSFUL = text(_states(UNSUCCESSFUL))
+_DEAD: dict[str, Any] = {"sqlite_where": text("dead IS 1"), "postgresql_where": text("dead IS true")}
 _LIVE = text("finished_at IS NULL")
 _UNCLAIMED = text("finished_at IS NULL AND locked_until IS NULL")
 
@@ -166,18 +170,24 @@ jobs = Table(
     Index(None, "owner_id", "created_at", "id"),
     Index(None, "owner_id", "state", "created_at", "id"),
     Index("ix_jobs_ended", "state", sqlite_where=_ENDED, postgresql_where=_ENDED),
+    Index("ix_jobs_dead", "owner_id", "created_at", "id", **_DEAD),
+    # For operators, who see the jobs of all.
+    Index(None, "created_at", "id"),
+    Index("ix_jobs_all_dead", "created_at", "id", **_DEAD),
     Index(
-        "ix_jobs_dead",
-        "owner_id",
+        "ix_jobs_unsuccessful",
+        "state",
         "created_at",
         "id",
-        sqlite_where=text("dead IS 1"),
-        postgresql_where=text("dead IS true"),
+        sqlite_where=_UNSUCCESSFUL,
+        postgresql_where=_UNSUCCESSFUL,
     ),
 )
 
 # Literals, not parameters: with those PostgreSQL could not know which of the indexes above have all such rows.
 IS_QUEUED = jobs.c.state == literal_column("'QUEUED'")
+IS_LIVE = jobs.c.finished_at.is_(None)
+IS_UNSUCCESSFUL = jobs.c.state.in_([literal_column(f"'{state}'") for state in UNSUCCESSFUL])
 IS_ENDED = jobs.c.state.in_([literal_column(f"'{state}'") for state in ENDED])
 HELD_STATES: list[ColumnElement[str]] = [literal_column(f"'{state}'") for state in HELD]
 IS_HELD = jobs.c.state.in_(HELD_STATES)

@@ -4,18 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Select,
-    bindparam,
-    delete,
-    func,
-    insert,
-    select,
-    tuple_,
-    union_all,
-)
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, func, insert, select, union_all
 
 from app import events
 from app.database import Prepared, delete_batch, now, without_index
@@ -23,7 +12,6 @@ from app.events.catalogue import Event, JobQueued
 from app.jobs.models import IS_ENDED, IS_HELD, IS_QUEUED, LIVE, Job, JobState, jobs
 from app.jobs.turns import NEXT_TURN
 from app.telemetry import context
-from app.web.pagination import Keyset
 
 _ID = select(jobs).where(jobs.c.id == bindparam("id"))
 _BY_ID = Prepared(_ID)
@@ -47,47 +35,6 @@ def get(conn: Connection, job_id: UUID, owner_id: UUID | None = None) -> Job | N
     """A job; only of this owner, if one is given."""
     row = (_BY_ID if owner_id is None else _OF_OWNER).one(conn, {"id": job_id, "owner": owner_id})
     return Job.of(row) if row else None
-
-
-def matching(
-    owner_id: UUID,
-    kind: str,
-    *,
-    state: JobState | None = None,
-    dead: bool | None = None,
-    document_id: UUID | None = None,
-    queue_prefix: str | None = None,
-) -> Select[Any]:
-    """The query for the jobs of an owner and a kind that match every filter that is given.
-
-    `queue_prefix` is the beginning of the queue's name.
-    """
-    query = select(jobs).where(jobs.c.owner_id == owner_id, jobs.c.kind == kind)
-    if state is not None:
-        # The index of the dead holds fewer than that of any state.
-        query = query.where((without_index(jobs.c.state) if dead else jobs.c.state) == state)
-    if dead is not None:
-        query = query.where(jobs.c.dead.is_(dead))
-    if document_id is not None:
-        query = query.where(jobs.c.document_id == document_id)
-    if queue_prefix is not None:
-        beginning = func.substr(jobs.c.queue, 1, len(queue_prefix))  # LIKE ignores case on SQLite
-        query = query.where(beginning == queue_prefix)
-    return query
-
-
-def count(conn: Connection, query: Select[Any]) -> int:
-    """How many jobs the query finds."""
-    return conn.scalar(query.with_only_columns(func.count(), maintain_column_froms=True)) or 0
-
-
-def page(conn: Connection, query: Select[Any], after: Keyset | None, limit: int) -> list[Job]:
-    """Up to `limit` of the jobs that the query finds and that follow `after`, newest first."""
-    if after is not None:
-        end = tuple_(bindparam("at", after.value, jobs.c.created_at.type), bindparam("last", after.id, jobs.c.id.type))
-        query = query.where(tuple_(jobs.c.created_at, jobs.c.id) < end)
-    query = query.order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
-    return [Job.of(row) for row in conn.execute(query).mappings()]
 
 
 def _live_beside(queue: ColumnElement[bool]) -> Select[Any]:

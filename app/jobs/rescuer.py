@@ -89,6 +89,7 @@ class Rescuer:
         self._polled_at = found.at
         for runner in self._runners:
             runner.turns.polled({queue: found.heads[queue] for queue in runner.queues}, found.at)
+            runner.pauses.polled(found.paused)
         committed = found.at - _COMMIT_MARGIN
         if found.expired:
             await self.rescue()
@@ -98,7 +99,8 @@ class Rescuer:
             await self._assign_turns(found)
         self._due_since = min(found.waiting or committed, committed)
         for runner in self._runners:
-            if found.waiting or found.expired or any(found.heads[queue] is not None for queue in runner.queues):
+            due = any(found.heads[queue] is not None and not runner.pauses.cover(queue) for queue in runner.queues)
+            if found.waiting or found.expired or due:
                 runner.wake()
 
     async def _assign_turns(self, found: Poll) -> None:

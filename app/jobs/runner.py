@@ -16,6 +16,7 @@ from app.jobs.attempt import CANCEL_TIMEOUT, Attempt
 from app.jobs.capacity import Capacity
 from app.jobs.kinds import Kind
 from app.jobs.models import Job
+from app.jobs.pauses import Pauses
 from app.jobs.turns import Turns
 from app.jobs.watch import JobWatch
 from app.limiter import Usage
@@ -43,6 +44,7 @@ class Runner:
         self._pulling: asyncio.Task[None] | None = None
         self._more_is_due = False
         self.turns = Turns()
+        self.pauses = Pauses()
         self._draining = False
         self._stopping = False
 
@@ -92,9 +94,13 @@ class Runner:
             await asyncio.sleep(_PAUSE)
 
     async def pull(self) -> None:
-        """Claim as many due jobs as there is capacity for, and begin to work on them. Raises nothing."""
+        """Claim as many due jobs as there is capacity for, and begin to work on them. Raises nothing.
+
+        Nothing is claimed from what is paused.
+        """
         running = [(attempt.job.owner_id, attempt.job.queue) for attempt in self._attempts.values()]
-        capacity = Capacity(self._capacity, self._limits, running)
+        limits = {queue: limit for queue, limit in self._limits.items() if not self.pauses.forbid(queue)}
+        capacity = Capacity(self._capacity, limits, running)
         self._more_is_due = True  # until a claim leaves capacity unused
         if self._draining or not capacity.any_free:
             return

@@ -23,7 +23,8 @@ from app.jobs.repository import NewJob
 from app.jobs.schemas import Job
 from app.jobs.turns import Turns
 from app.processing import results
-from app.processing.kind import KIND, InputFile, Work, queue_of
+from app.processing.kind import InputFile, Work
+from app.processing.queues import KIND, queue_of
 from app.processing.schemas import ProcessResponse
 from app.processors.base import Processor
 from app.quotas import Quotas

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from uuid_utils.compat import uuid7
 
 from app import idempotency
-from app.auth import sessions
+from app.auth.credentials import required
 from app.auth.principal import Principal
 from app.database import Database
 from app.documents import listing
@@ -73,7 +73,7 @@ class Batches:
             part = idempotency.part_of(key, number)
             args = (self._settings.idempotency_ttl, "POST", "/documents/process-batch", body)
             keyed = idempotency.keyed(principal.owner_id, part, *args)
-            unit = sessions.required(principal, partial(idempotency.once, request=keyed, work=work))
+            unit = required(principal, partial(idempotency.once, request=keyed, work=work))
             give_up_at = time.monotonic() + _PATIENCE
             while True:
                 try:

@@ -17,10 +17,10 @@ from app.jobs.kinds import End, Failed, Outcome, Report, Retryable, Succeeded
 from app.jobs.models import Job, JobState
 from app.processing import results
 from app.processing.output import Outputs
+from app.processing.queues import KIND, queue_of
 from app.processors.base import Permanent, ProcessingError, Processor, Source, Transient
 from app.storage.base import Storage
 
-KIND = "process"
 _MAX_BACKOFF = 300.0  # seconds
 _MAX_CODE, _MAX_DETAIL = 100, 2000  # characters of a failure
 
@@ -46,11 +46,6 @@ class Work(BaseModel):
     version: str
     params: dict[str, Any]
     file: InputFile
-
-
-def queue_of(processor: str, version: str = "") -> str:
-    """Where jobs for a processor at this version wait. Without a version: what all its queues begin with."""
-    return f"{KIND}/{processor}@{version}"
 
 
 def _failure(error: ProcessingError | AppError) -> Failure:

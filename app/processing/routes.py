@@ -1,6 +1,6 @@
 """/documents/{id}/process and /result, and /jobs."""
 
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import BackgroundTasks, Path, Query, Request, Response
@@ -11,6 +11,7 @@ from app.auth.principal import Scope
 from app.documents.dependencies import DocumentId
 from app.idempotency import IdempotencyKey
 from app.jobs.schemas import Job
+from app.processing import describe
 from app.processing.answers import Answers, list_of
 from app.processing.schemas import (
     JobFilters,
@@ -44,32 +45,6 @@ _OF_WORK = {
     **links("getResult", document_id="$response.body#/document/id"),
 }
 _RETRY_AFTER = {"Retry-After": header("Seconds; only while the job is unfinished.", "1")}
-_RESULT_HEADERS = {
-    "ETag": header(
-        "The job that made the result, and how the answer is encoded.", '"01939f3e-5c00-7000-8000-000000000002"'
-    ),
-    "Accept-Ranges": header("Range requests are supported.", "bytes"),
-    "Content-Encoding": header("Large results are sent compressed to clients that accept it.", "gzip"),
-}
-_CONTENT_RANGE = {"Content-Range": header("The bytes sent, and the size of the JSON.", "bytes 0-99/100000")}
-_RESULT: dict[int | str, dict[str, Any]] = {
-    # Plain text is left out, and a range is of the same type: to generated clients, any result could else be a text.
-    200: {"headers": _RESULT_HEADERS},
-    206: {
-        "description": "The requested range of its JSON.",
-        "model": Result,
-        "headers": _RESULT_HEADERS | _CONTENT_RANGE,
-    },
-    304: {"description": "Unchanged."},
-}
-_RESULT_REQUEST = accepts(
-    Accept="`text/plain` for the text alone, if the result has one.",
-    Accept_Encoding="With `gzip`, a result above 64 KiB is sent compressed.",
-    Range="`bytes=` with one range, of the JSON; other forms are ignored.",
-    If_Range="The ETag that Range refers to: the whole result is sent if it has another.",
-    If_None_Match="ETags that the client has: 304 if the result has one of them.",
-)
-_SENDING = (errors.RangeNotSatisfiable, errors.NotAcceptable, errors.TooBusy, errors.StorageUnavailable)
 
 
 @processing.post(
@@ -121,10 +96,12 @@ async def process(
     operation_id="getResult",
     response_model=Result,
     responses={
-        **_RESULT,
-        **raises(errors.ValidationFailed, errors.NotFound, errors.ResultNotReady, errors.ProcessingFailed, *_SENDING),
+        **describe.RESULT,
+        **raises(
+            errors.ValidationFailed, errors.NotFound, errors.ResultNotReady, errors.ProcessingFailed, *describe.SENDING
+        ),
     },
-    openapi_extra=_RESULT_REQUEST,
+    openapi_extra=accepts(**describe.RESULT_REQUEST),
 )
 async def get_result(
     request: Request, document_id: DocumentId, principal: CurrentPrincipal, service: Service, answers: Sending
@@ -151,8 +128,8 @@ async def list_results(document_id: DocumentId, principal: CurrentPrincipal, ser
     "/documents/{document_id}/results/{processor}",
     operation_id="getProcessorResult",
     response_model=Result,
-    responses={**_RESULT, **raises(errors.ValidationFailed, errors.NotFound, *_SENDING)},
-    openapi_extra=_RESULT_REQUEST,
+    responses={**describe.RESULT, **raises(errors.ValidationFailed, errors.NotFound, *describe.SENDING)},
+    openapi_extra=accepts(**describe.RESULT_REQUEST),
 )
 async def get_processor_result(
     *,

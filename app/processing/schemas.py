@@ -12,6 +12,7 @@ from app.files.models import ContentType
 from app.jobs import models as jobs
 from app.jobs.models import JobState
 from app.jobs.schemas import Job, JobParams
+from app.processing.queues import queue_of
 from app.processors.base import Processor
 from app.web.fields import LINE
 from app.web.pagination import CountedPage
@@ -39,6 +40,7 @@ class Offered(BaseModel):
     content_types: list[ContentType] = Field(description="What it reads.")
     params: dict[str, Any] = Field(description="JSON Schema of its params, all of which have defaults.")
     result: dict[str, Any] = Field(description="JSON Schema of the `data` of its results.")
+    paused: bool = Field(False, description="An operator has paused it: jobs are accepted, and wait.")
 
 
 class ProcessorList(BaseModel):
@@ -75,6 +77,12 @@ class JobFilters(BaseModel):
     dead: bool | None = Field(None, description="`true`: only jobs that used up their attempts.")
     document_id: UUID | None = None
     processor: str | None = Field(None, min_length=1, max_length=50, pattern=LINE)
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What `jobs.listing.matching` takes."""
+        given = self.model_dump(exclude={"processor"})
+        return given | {"queue_prefix": queue_of(self.processor) if self.processor else None}
 
 
 class ProcessResponse(BaseModel):

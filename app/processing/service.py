@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
@@ -12,28 +11,28 @@ from sqlalchemy import Connection
 from uuid_utils.compat import uuid7
 
 from app import errors, idempotency
-from app.auth import sessions
+from app.auth.credentials import required
 from app.auth.principal import Principal
 from app.database import Database
 from app.documents.lifecycle import Status
 from app.documents.schemas import Document
 from app.documents.service import owned
 from app.idempotency import StoredResponse
-from app.jobs import repository as jobs, settlement
+from app.jobs import listing, repository as jobs, settlement
 from app.jobs.kinds import Kinds
 from app.jobs.models import Job as StoredJob
+from app.jobs.pauses import Pauses
 from app.jobs.schemas import Job
 from app.jobs.watch import JobWatch
 from app.processing import results
 from app.processing.acceptance import Acceptance
-from app.processing.kind import KIND, queue_of
+from app.processing.queues import KIND, queue_of
 from app.processing.results import StoredResult
 from app.processing.schemas import JobFilters, JobPage, ProcessorList, ProcessRequest, ProcessResponse
 from app.processors.base import Processor
 from app.quotas import Quotas
 from app.settings import Settings
 from app.telemetry import faults
-from app.web import pagination
 from app.web.body import RETRY_AFTER
 
 T = TypeVar("T")
@@ -50,6 +49,7 @@ class ProcessingService:
         acceptance: Acceptance,
         watch: JobWatch,
         *,
+        pauses: Pauses,
         quotas: Quotas,
         settings: Settings,
     ) -> None:
@@ -60,7 +60,14 @@ class ProcessingService:
         self._quotas = quotas
         self._settings = settings
         self.wake = acceptance.wake
-        self.offered = ProcessorList.of(processors.values())
+        self._offered = ProcessorList.of(processors.values())
+        self._pauses = pauses
+
+    @property
+    def offered(self) -> ProcessorList:
+        """The processors, as far as this process knows."""
+        each = [(offered, self._pauses.cover(queue_of(offered.name))) for offered in self._offered.items]
+        return ProcessorList(items=[offered.model_copy(update={"paused": paused}) for offered, paused in each])
 
     async def process(
         self, principal: Principal, document_id: UUID, request: ProcessRequest, key: str | None
@@ -89,7 +96,7 @@ class ProcessingService:
             faults.hit("process.in_transaction")
             return answer
 
-        answer = await self._db.write(sessions.required(principal, unit), alone_with=principal.owner_id)
+        answer = await self._db.write(required(principal, unit), alone_with=principal.owner_id)
         faults.hit("process.after_commit")
         structlog.contextvars.bind_contextvars(job_id=answer.location.rpartition("/")[2])
         started = answer.status == 202 and not answer.replayed
@@ -141,20 +148,9 @@ class ProcessingService:
 
         Raises InvalidCursor, SearchTooBroad, TooBusy.
         """
-        after = pagination.decode(cursor, "jobs", datetime) if cursor else None
-        wanted = filters.model_dump(exclude={"processor"})
-        wanted["queue_prefix"] = queue_of(filters.processor) if filters.processor else None
-        query = jobs.matching(principal.owner_id, KIND, **wanted)
-
-        def work(conn: Connection) -> tuple[list[StoredJob], int | None]:
-            return jobs.page(conn, query, after, limit + 1), jobs.count(conn, query) if count else None
-
-        # By processor all jobs of the owner may be read, but for those of one document.
-        slow = count or (filters.processor is not None and filters.document_id is None)
-        rows, total = await (self._db.search if slow else self._db.read)(work)
-        page, last = pagination.page(rows, limit)
-        end = pagination.encode("jobs", last.created_at, last.id) if last else None
-        return JobPage(items=[Job.of(job) for job in page], next_cursor=end, total=total)
+        wanted = listing.matching(KIND, principal.owner_id, **filters.conditions)
+        found = await listing.find(self._db, wanted, limit, cursor, counted=count)
+        return JobPage(items=[Job.of(job) for job in found.items], next_cursor=found.next_cursor, total=found.total)
 
     async def cancel(self, principal: Principal, job_id: UUID) -> Job:
         """End a live job now; a worker that has it stops at its next heartbeat. Raises NotFound, JobFinished."""

@@ -26,7 +26,7 @@ from app.wiring import Services
 log = structlog.get_logger()
 
 QUEUE_SECONDS = 60.0  # that an upload may wait for its turn, beside the time that it may take
-SECRETS = ("JWT_SECRET", "DATABASE_URL", "BROKER_URL", "LIMITS_URL", "METRICS_TOKEN")
+SECRETS = ("JWT_SECRET", "AUDIT_KEY", "DATABASE_URL", "BROKER_URL", "LIMITS_URL", "METRICS_TOKEN")
 EXIT_SECONDS = 10.0  # that a process has to end after DRAIN_SECONDS or SHUTDOWN_DELAY_SECONDS, whichever is longer
 
 

@@ -4,6 +4,7 @@ A setting may come from a file instead, named like its variable in lower case. D
 secrets as files, so that neither a process listing nor a container's description shows them.
 """
 
+import hashlib
 import os
 import re
 from collections.abc import Callable
@@ -79,7 +80,7 @@ class Settings(BaseSettings):
     )
 
     environment: Annotated[Literal["development", "production"], _LOWER] = Field(
-        "development", description="`production` requires a JWT_SECRET and logs JSON."
+        "development", description="`production` requires a JWT_SECRET and an AUDIT_KEY, and logs JSON."
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
@@ -142,7 +143,21 @@ class Settings(BaseSettings):
         description="`open`: anybody can register. `closed`: users are made with `python -m app users create`. "
         "Empty: `open` in development, `closed` in production.",
     )
+    audit_key: SecretStr | None = Field(
+        None,
+        description="Signs events and their seals; at least 32 bytes. Of several, with commas between them, the first "
+        "signs and all verify. Empty in development: generated into DATA_DIR.",
+    )
+    audit_reads: Annotated[Literal["none", "all"], _LOWER] = Field(
+        "none", description="`all`: an event for each time that a document's file is sent."
+    )
 
+    operator_content: bool = Field(
+        False, description="`true`: operators may read files and results of others, with a reason that the owner sees."
+    )
+    api_key_max_ttl: float = Field(
+        0, ge=0, description="Longest life of an API key, also of one for which none was asked for; 0: unlimited."
+    )
     encryption_keys: SecretStr | None = Field(
         None,
         description="Encrypt the secrets of webhooks: 32 bytes as base64url each. Of several, with commas between "
@@ -181,6 +196,10 @@ class Settings(BaseSettings):
         64,
         ge=1,
         description="Files and large results sent at once by one process; one account has at most three quarters.",
+    )
+
+    event_streams: int = Field(
+        256, ge=1, description="Streams of events sent at once by one process; one account has at most three quarters."
     )
 
     processors: str = Field(
@@ -225,6 +244,7 @@ class Settings(BaseSettings):
     )
     quota_jobs: int = Field(10_000, ge=0, description="Unfinished jobs that one account may have; 0: no limit.")
 
+    quota_api_keys: int = Field(50, ge=0, description="API keys that one account may have; 0: no limit.")
     webhooks_per_user: int = Field(10, ge=0, description="Webhooks that one account may have.")
     webhook_concurrency: int = Field(
         32, ge=0, description="Deliveries made at once by one process, beside its jobs; 0: others make them."
@@ -300,11 +320,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _refuse_unsafe(self) -> Self:
-        if self.jwt_secret is None and self.environment == "production":
-            raise ValueError("JWT_SECRET is required when ENVIRONMENT=production")
-        if self.jwt_secret and any(len(secret.encode()) < MIN_SECRET_BYTES for secret in self.jwt_secrets or [""]):
-            each = "and so must each of several, which commas divide"
-            raise ValueError(f"JWT_SECRET must be at least {MIN_SECRET_BYTES} bytes, {each}")
+        _refuse_unsafe_secret("JWT_SECRET", self.jwt_secret, self.environment)
+        _refuse_unsafe_secret("AUDIT_KEY", self.audit_key, self.environment)
         if self.limits_url and not re.match(r"rediss?://[^/\s]", self.limits_url.get_secret_value()):
             raise ValueError("LIMITS_URL must be redis://… or rediss://…")
         if self.webhook_proxy_url and not re.match(r"https?://[^/\s]", self.webhook_proxy_url.get_secret_value()):
@@ -328,6 +345,11 @@ class Settings(BaseSettings):
     def jwt_secrets(self) -> list[str]:
         """The secrets in JWT_SECRET: the first signs, and all verify."""
         return secrets_in(self.jwt_secret)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of all settings but the secrets, in which passwords do not show either."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()
 
     @property
     def database(self) -> Path | URL:
@@ -364,6 +386,14 @@ class Settings(BaseSettings):
     def logs_as_json(self) -> bool:
         """Whether log lines are JSON."""
         return (self.log_format or ("json" if self.environment == "production" else "console")) == "json"
+
+
+def _refuse_unsafe_secret(name: str, setting: SecretStr | None, environment: str) -> None:
+    if setting is None and environment == "production":
+        raise ValueError(f"{name} is required when ENVIRONMENT=production")
+    if setting and any(len(secret.encode()) < MIN_SECRET_BYTES for secret in secrets_in(setting) or [""]):
+        each = "and so must each of several, which commas divide"
+        raise ValueError(f"{name} must be at least {MIN_SECRET_BYTES} bytes, {each}")
 
 
 def secrets_in(setting: SecretStr | None) -> list[str]:

@@ -81,6 +81,21 @@ class Presigner(Protocol):
         """
 
 
+@runtime_checkable
+class Notebook(Protocol):
+    """An optional ability of a storage on another machine: it keeps short texts that are no files, and sweeps none.
+
+    A note is named by a folder that is not FOLDER, slashes, and what the service chose.
+    """
+
+    async def write_note(self, name: str, text: str) -> None:
+        """Keep a text under this name. One that is there already is left as it is. Raises StorageUnavailable,
+        StorageFull."""
+
+    def notes(self, folder: str, after: str = "") -> AsyncIterator[str]:
+        """Yield the texts in a folder in the order of their names: of those that come after this one."""
+
+
 class Storage(Protocol):
     """What services need from a file storage.
 

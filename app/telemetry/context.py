@@ -16,13 +16,19 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """Names the request, or the one that began the job. None outside of both."""
 
 actor: ContextVar[str | None] = ContextVar("actor", default=None)
-"""Who acts: a `user`, a `worker` or the OPERATOR. None while that is not known."""
+"""Who acts: a `user`, a `key`, an `operator`, a `worker` or the OPERATOR. None while that is not known."""
+
+account: ContextVar[str | None] = ContextVar("account", default=None)
+"""The id of the account whose request this is, whichever of its keys was sent. None without one."""
 
 client: ContextVar[str | None] = ContextVar("client", default=None)
 """The client's address, of a proxy that FORWARDED_ALLOW_IPS names by what it says. None outside of a request."""
 
 user_agent: ContextVar[str | None] = ContextVar("user_agent", default=None)
 """The request's User-Agent, at most 200 characters. None without one."""
+
+credential: ContextVar[UUID | None] = ContextVar("credential", default=None)
+"""The id of what the client has proved itself with: of a session, or of a key. None without one."""
 
 prefix: ContextVar[str] = ContextVar("prefix", default="")
 """The path that a proxy takes off, which belongs before the paths that clients are told."""
@@ -39,14 +45,25 @@ def user(user_id: UUID) -> str:
     return f"user:{user_id}"
 
 
+def key(key_id: UUID) -> str:
+    """The actor of requests with an API key."""
+    return f"key:{key_id}"
+
+
+def operator(user_id: UUID) -> str:
+    """The actor of a user's requests as an operator."""
+    return f"operator:{user_id}"
+
+
 def worker() -> str:
     """The actor of what this process does by itself."""
     return f"worker:{socket.gethostname()}:{os.getpid()}"
 
 
 def owner() -> str | None:
-    """For whom what is scarce is used: who acts, else the client's address. None for what nobody asked for."""
-    return actor.get() or client.get()
+    """For whom what is scarce is used: the account, else who acts, else the client's address. None for what nobody
+    asked for."""
+    return account.get() or actor.get() or client.get()
 
 
 @contextmanager

@@ -16,6 +16,7 @@ Point = Literal[
     "process.in_transaction",
     "process.after_commit",
     "batch.after_part",
+    "bulk.after_part",
     "job.before_claim",
     "job.after_claim",
     "job.midway",

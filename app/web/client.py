@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Coroutine
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -30,6 +30,17 @@ def _key(address: str) -> str:
             return str(parsed.ipv4_mapped)
         return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"
     return str(parsed)
+
+
+@lru_cache(10_000)
+def network_of(address: str | None) -> str | None:
+    """What is recorded of a client's address: its network, of 24 bits for IPv4 and of 48 for IPv6. None: no address."""
+    try:
+        parsed = ip_address((address or "").partition("%")[0])
+    except ValueError:
+        return None
+    parsed = getattr(parsed, "ipv4_mapped", None) or parsed
+    return str(ip_network((parsed, 24 if parsed.version == 4 else 48), strict=False))
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:

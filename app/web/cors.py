@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 _ALLOWED = (
-    *("Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID"),
+    *("Authorization", "Content-Type", "Idempotency-Key", "X-API-Key", "X-Request-ID"),
     *("If-Match", "If-None-Match", "If-Range", "Range"),
 )
 _EXPOSED = (

@@ -23,7 +23,8 @@ def raises(
     found += [errors.InternalError, errors.ShuttingDown]
     found += [errors.RateLimited] if limited else []
     if authenticated:
-        found += [errors.Unauthorized, errors.InvalidToken, errors.InsufficientScope, errors.DatabaseUnavailable]
+        found += [errors.Unauthorized, errors.InvalidToken, errors.ApiKeyExpired, errors.InsufficientScope]
+        found += [errors.DatabaseUnavailable]
     if body:
         found += [errors.RequestTimeout, errors.PayloadTooLarge, errors.UnsupportedMediaType]
         found += [errors.DatabaseUnavailable, errors.TooBusy, errors.StorageFull]

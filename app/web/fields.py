@@ -22,6 +22,14 @@ COMPOSED = BeforeValidator(_composed)
 """For text that is compared: some clients send an é as one character, some as two (Unicode Standard Annex 15)."""
 
 
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+"""For strict integers: 3.0 is accepted for 3, which is an integer in JSON Schema (Validation, section 6.1.1)."""
+
+
 class NamedValues(StrEnum):
     """An enum whose values are no names: generated clients call the values what we do, not `VALUE_1`."""
 

@@ -62,6 +62,8 @@ class RequestMiddleware:
         structlog.contextvars.clear_contextvars()
         context.request_id.set(request_id)
         context.actor.set(None)
+        context.account.set(None)
+        context.credential.set(None)
         context.client.set(scope["client"][0] if scope["client"] else None)
         context.user_agent.set(_user_agent(scope))
         context.prefix.set(self._prefix)

@@ -36,10 +36,12 @@ Every error is an RFC 9457 problem whose `type` is a page of its own: see [all p
     "license_info": {"name": "MIT", "identifier": "MIT"},
     "openapi_tags": [
         {"name": "auth", "description": "Accounts, tokens and sessions."},
+        {"name": "api keys", "description": "For programs: what they send in place of an access token."},
         {"name": "documents", "description": "Files and their metadata."},
         {"name": "processing", "description": "Jobs and results."},
         {"name": "direct uploads", "description": "Large files, sent directly to the storage where it supports that."},
         {"name": "webhooks", "description": "Tell a program of yours what happens to your documents."},
+        {"name": "operators", "description": "For those who run the service: what all accounts have, but no content."},
         {"name": "health", "description": "For load balancers and monitoring."},
     ],
 }

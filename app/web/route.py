@@ -13,7 +13,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import request_params_to_args
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from fastapi.security import HTTPBearer, OAuth2
+from fastapi.security import APIKeyHeader, HTTPBearer, OAuth2
 from pydantic import BaseModel, ValidationError
 from starlette.types import Receive, Scope, Send
 
@@ -52,7 +52,7 @@ class Route(APIRoute):
         self._parameters = frozenset(_query_parameters(self.dependant))
         self._body = signature(self.endpoint).parameters.get("body")
         for each in self.dependant.dependencies:
-            only_describes = each.name is None and isinstance(each.call, HTTPBearer | OAuth2)
+            only_describes = each.name is None and isinstance(each.call, APIKeyHeader | HTTPBearer | OAuth2)
             if not only_describes and (each.name is None or not _is_synchronous(each.call)):
                 raise TypeError(
                     f"{self.path}: {each.call} is not a synchronous function, or no argument takes its value"

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, Select, bindparam,
 from uuid_utils.compat import uuid7
 
 from app import errors, events, idempotency
-from app.auth import sessions
+from app.auth.credentials import required
 from app.auth.principal import Principal
 from app.database import Database
 from app.encryption import Encryption
@@ -242,7 +242,7 @@ class WebhookService:
         return len(found)
 
     async def _write(self, principal: Principal, work: Callable[[Connection], T]) -> T:
-        return await self._db.write(sessions.required(principal, work), alone_with=principal.owner_id)
+        return await self._db.write(required(principal, work), alone_with=principal.owner_id)
 
 
 def _under_way_or_done(webhook_id: UUID) -> ColumnElement[bool]:

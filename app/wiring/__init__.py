@@ -1,26 +1,29 @@
 """From settings to running services."""
 
 import asyncio
-import os
-import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from typing import Literal
 
 from prometheus_client.core import GaugeMetricFamily
 
+from app import VERSION, events
 from app.accounts.service import Accounts
+from app.audit.service import AuditTrail
 from app.auth.attempts import Attempts
+from app.auth.keys.service import ApiKeys
 from app.auth.passwords import PasswordHasher
 from app.auth.service import AuthService
 from app.auth.tokens import AccessTokens, development_secret
 from app.database import Database
+from app.documents.feed import Feed
 from app.documents.service import DocumentService
 from app.documents.uploads import UploadService
 from app.encryption import Encryption
-from app.errors import StorageUnavailable
+from app.errors import AppError, StorageUnavailable
+from app.events.catalogue import SettingsStarted
 from app.files.claim import Claim
 from app.files.downloads import Downloads
 from app.files.orphans import Orphans
@@ -34,6 +37,10 @@ from app.jobs.rescuer import Rescuer
 from app.jobs.runner import Runner
 from app.jobs.watch import JobWatch
 from app.limiter import Usage
+from app.operators import status
+from app.operators.dependencies import Operators
+from app.operators.processes import Presence, raised
+from app.operators.status import Status
 from app.outbound import Outbound
 from app.processing import results
 from app.processing.acceptance import Acceptance
@@ -47,7 +54,7 @@ from app.quotas import Quotas
 from app.quotas.reserve import Reserve
 from app.settings import Settings
 from app.storage.base import Storage
-from app.telemetry import context, faults
+from app.telemetry import context
 from app.telemetry.loop import LoopWatch
 from app.upkeep import Upkeep
 from app.web.rates import Rates
@@ -56,6 +63,8 @@ from app.webhooks.service import WebhookService
 from app.wiring import adapters, gauges
 from app.wiring.chores import chores
 from app.wiring.encryption import encryption
+from app.wiring.operators import operators
+from app.wiring.process import prepare_process
 from app.wiring.webhooks import webhooks
 
 
@@ -71,7 +80,9 @@ class Services:
     receiver: Receiver
     downloads: Downloads
     auth: AuthService
+    keys: ApiKeys
     accounts: Accounts
+    audit: AuditTrail
     documents: DocumentService
     uploads: UploadService
     rates: Rates
@@ -90,6 +101,9 @@ class Services:
     upkeep: Upkeep
     watch: JobWatch
     reserve: Reserve
+    feed: Feed
+    operators: Operators
+    kind: Literal["server", "worker"] = "server"
 
     @property
     def checks(self) -> dict[str, Callable[[], Awaitable[None]]]:
@@ -101,6 +115,7 @@ class Services:
         """What an operator should look into. An alarm returns None when all is well."""
         return {
             "limits": self.rates.alarm,
+            "paused": self.runner.pauses.alarm,
             "broker": lambda: self.dispatcher.alarm,
             "disk": self.reserve.alarm,
             "queues": lambda: self.rescuer.alarm,
@@ -118,14 +133,25 @@ class Services:
             "deliveries": lambda: self.deliverer.usage,
             "uploads": lambda: self.receiver.usage,
             "downloads": lambda: self.downloads.usage,
+            "streams": lambda: self.feed.usage,
         }
+
+    @property
+    def presence(self) -> Presence:
+        """What tells others that this process is there."""
+        return Presence(self.db, self.kind, self.runner.usage.of, self.alarms)
 
     async def gauges(self) -> list[GaugeMetricFamily]:
         """Read the gauges from the database and the disks."""
-        folders = {"data": self.settings.data_dir}
-        if isinstance(self.settings.storage, Path):
-            folders["files"] = self.settings.storage
-        return await gauges.read(self.db, [*self.runner.queues, *self.deliverer.queues], folders)
+        queues = [*self.runner.queues, *self.deliverer.queues]
+        return await gauges.read(self.db, queues, adapters.folders(self.settings))
+
+    async def status(self) -> Status:
+        """Read the state of the service. Raises DatabaseUnavailable."""
+        await asyncio.to_thread(self.reserve.look)
+        disks = await asyncio.to_thread(status.disks, adapters.folders(self.settings), self.reserve)
+        read = partial(status.read, every=self.upkeep.shared, disks=disks, alarms=raised(self.alarms))
+        return await self.db.read(read)
 
     async def open(self, *, dispatching: bool = True, claiming: bool = True) -> None:
         """Connect to everything, in the running event loop, and migrate. A failure disconnects again.
@@ -139,10 +165,17 @@ class Services:
                 await self.dispatcher.open()
             await asyncio.to_thread(self.db.migrate)
             if claiming:
-                await self.claim.begin()
+                await self.begin()
         except BaseException:
             await self.close()
             raise
+
+    async def begin(self) -> None:
+        """Claim the files for this database, and record which settings this process begins with."""
+        await self.claim.begin()
+        started = SettingsStarted(version=VERSION, sha256=self.settings.fingerprint)
+        with suppress(AppError), context.acting(context.worker()):
+            await self.db.write(partial(events.append, event=started))
 
     async def run(self) -> None:
         """What goes on in the background, until cancelled."""
@@ -155,13 +188,15 @@ class Services:
             tasks.create_task(self.rescuer.run())
             tasks.create_task(self.upkeep.run())
             tasks.create_task(self.watch.run())
+            tasks.create_task(self.feed.run())
             tasks.create_task(self.dispatcher.run())
             tasks.create_task(self.reserve.run())
+            tasks.create_task(self.presence.run())
 
     async def drain(self, seconds: float, delay: float = 0) -> None:
         """First thing on SIGTERM: claim no more, let jobs end within `seconds` or give them back.
 
-        Takes `delay` seconds at least, and answers requests that wait for a job only then.
+        Takes `delay` seconds at least, and answers requests that wait for a job, and ends streams, only then.
         """
         self.dispatcher.stop()
         async with asyncio.TaskGroup() as tasks:
@@ -169,6 +204,7 @@ class Services:
             tasks.create_task(self.deliverer.drain(seconds))
             await asyncio.sleep(delay)
             self.watch.close()
+            self.feed.close()
 
     async def close(self) -> None:
         """Close all connections. Call it last, after `run` was cancelled."""
@@ -178,6 +214,7 @@ class Services:
         await self.claim.end()
         self.hasher.close()
         self.receiver.close()
+        await self.keys.uses.close()
         await self.storage.close()
         await self.db.close()
 
@@ -194,7 +231,8 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     claim = Claim(db, storage)
     removal = Removal(storage, claim)
     orphans = Orphans(db, storage, claim, settings.orphan_grace_seconds)
-    upkeep = Upkeep(db, chores(db, claim, orphans, settings))
+    keys = ApiKeys(db, reserve, settings)
+    upkeep = Upkeep(db, chores(db, storage, claim, orphans, keys.uses, settings))
     secrets = settings.jwt_secrets or [development_secret(settings.data_dir)]
     hasher = PasswordHasher()
     watch = JobWatch(db)
@@ -219,6 +257,20 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     runner = Runner(db, [process], watch, capacity=capacity, lease=lease)
     dispatcher = adapters.dispatcher(settings, runner)
     acceptance = Acceptance(processors, dispatcher.send, quotas, runner.turns, settings)
+    documents = DocumentService(
+        db,
+        storage,
+        receiver,
+        removal,
+        downloads,
+        quotas=quotas,
+        settings=settings,
+        more_files=results.keys,
+        job_for=acceptance.job_for,
+    )
+    processing = ProcessingService(
+        db, kinds, processors, acceptance, watch, pauses=runner.pauses, quotas=quotas, settings=settings
+    )
     return Services(
         settings=settings,
         db=db,
@@ -228,20 +280,12 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         receiver=receiver,
         downloads=downloads,
         auth=auth,
+        keys=keys,
         accounts=Accounts(db, auth, kinds, orphans, quotas),
-        documents=DocumentService(
-            db,
-            storage,
-            receiver,
-            removal,
-            downloads,
-            quotas=quotas,
-            settings=settings,
-            more_files=results.keys,
-            job_for=acceptance.job_for,
-        ),
+        audit=AuditTrail(db, downloads),
+        documents=documents,
         uploads=UploadService(db, storage, receiver, OwnUrls(secrets), quotas, settings),
-        processing=ProcessingService(db, kinds, processors, acceptance, watch, quotas=quotas, settings=settings),
+        processing=processing,
         batches=Batches(db, acceptance, quotas, settings),
         answers=Answers(storage, downloads),
         rates=adapters.rates(settings),
@@ -257,6 +301,11 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         upkeep=upkeep,
         watch=watch,
         reserve=reserve,
+        feed=Feed(db, settings.event_streams),
+        operators=operators(
+            db, documents, processing, acceptance, kinds=kinds, watch=watch, quotas=quotas, settings=settings
+        ),
+        kind="worker" if worker else "server",
     )
 
 
@@ -272,15 +321,3 @@ async def preflight(settings: Settings) -> None:
             await services.claim.check()
     finally:
         await services.close()
-
-
-def prepare_process(settings: Settings) -> None:
-    """Set what holds for the whole process."""
-    os.umask(0o077)  # what users store is no other account's to read
-    # A thread that commits gives way at each statement. While others keep the event loop busy, it would then wait for
-    # Python's default of 5 ms each time: a log-in took 2.5 times as long, an upload twice.
-    sys.setswitchinterval(0.0005)
-    sandbox.hide_process()
-    if settings.fault:
-        point, _, nth = settings.fault.partition(":")
-        faults.arm(point, int(nth))

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from inspect import iscoroutinefunction
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,7 +20,8 @@ from app.processors.base import Processor
 from app.processors.simulated import SimulatedProcessor
 from app.processors.text.processor import TextProcessor
 from app.quotas.reserve import Reserve
-from app.settings import Settings
+from app.settings import Settings, secrets_in
+from app.settings.generated import generated
 from app.storage.base import Storage
 from app.storage.local import LocalStorage
 from app.web.rates import Rates
@@ -69,6 +72,12 @@ def reserve(settings: Settings) -> Reserve:
     return Reserve(folders + ([storage] if isinstance(storage, Path) else []), settings.reserve_bytes)
 
 
+def folders(settings: Settings) -> dict[str, Path]:
+    """Where the service keeps data on disks, by what it is."""
+    storage = settings.storage
+    return {"data": settings.data_dir} | ({"files": storage} if isinstance(storage, Path) else {})
+
+
 def storage(settings: Settings) -> Storage:
     if isinstance(settings.storage, Path):
         with _writable("STORAGE_URL" if settings.storage_url else "DATA_DIR"):
@@ -79,6 +88,19 @@ def storage(settings: Settings) -> Storage:
 
 
 def database(settings: Settings, *, statement_timeout: float | None = None) -> Database:
+    database = _database(settings, statement_timeout)
+    database.audit_keys += audit_keys(settings)
+    return database
+
+
+def audit_keys(settings: Settings) -> list[bytes]:
+    """The keys of AUDIT_KEY; in development, one that is generated."""
+    generate = partial(token_urlsafe, 48)
+    keys = secrets_in(settings.audit_key) or [generated(settings.data_dir / "audit-key", generate)]
+    return [key.encode() for key in keys]
+
+
+def _database(settings: Settings, statement_timeout: float | None) -> Database:
     if isinstance(settings.database, Path):
         with _writable("DATABASE_URL" if settings.database_url else "DATA_DIR"):
             database = SqliteDatabase(settings.database)

@@ -3,23 +3,31 @@
 from functools import partial
 
 from app import idempotency
+from app.audit.anchors import anchoring
 from app.auth import attempts
+from app.auth.keys import repository as api_keys
+from app.auth.keys.uses import INTERVAL as USES_INTERVAL, Uses
 from app.auth.sessions import forget_expired as forget_expired_sessions
 from app.database import Database
 from app.documents.search import INDEX_INTERVAL, index_documents
 from app.documents.uploads import expire_uploads
+from app.events import seals
 from app.files import repository as files
 from app.files.claim import REFRESH, Claim
 from app.files.orphans import Orphans
 from app.settings import Settings
+from app.storage.base import Storage
 from app.upkeep import Chore
 from app.webhooks import retention as webhooks
 
+MINUTE = 60.0  # seconds
 HOUR = 3600.0  # seconds
 KEYS = 10_000  # Idempotency-Keys of one account that are remembered
 
 
-def chores(db: Database, claim: Claim, orphans: Orphans, settings: Settings) -> list[Chore]:
+def chores(
+    db: Database, storage: Storage, claim: Claim, orphans: Orphans, uses: Uses, settings: Settings
+) -> list[Chore]:
     often, grace = settings.lease_seconds / 2, settings.orphan_grace_seconds
     found = [
         Chore("mark", REFRESH, claim.refresh),
@@ -27,8 +35,12 @@ def chores(db: Database, claim: Claim, orphans: Orphans, settings: Settings) -> 
         Chore("login-attempts", often, partial(attempts.forget_expired, db)),
         Chore("many-idempotency-keys", HOUR, partial(idempotency.forget_beyond_limit, db, KEYS), shared=True),
         Chore("logins", often, partial(forget_expired_sessions, db, settings.access_token_ttl)),
+        Chore("api-key-uses", USES_INTERVAL, uses.flush),
+        Chore("api-keys-expiring", HOUR, partial(api_keys.warn_of_expiry, db), shared=True),
+        Chore("api-keys", HOUR, partial(api_keys.forget_expired, db), shared=True),
         Chore("uploads", often, partial(expire_uploads, db, orphans, grace=grace)),
         Chore("search-index", INDEX_INTERVAL, partial(index_documents, db)),
+        Chore("audit-seals", MINUTE, partial(seals.seal, db, anchoring(storage)), shared=True),
         Chore("discarded-files", grace, partial(files.forget_discarded, db, grace), shared=True),
         Chore("webhook-log", HOUR, partial(webhooks.forget, db, settings.webhook_log_ttl), shared=True),
         Chore("orphan-files", grace, orphans.sweep, shared=True),

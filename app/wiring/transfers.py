@@ -8,7 +8,8 @@ from app.errors import ConfigurationError
 from app.settings import Settings
 from app.settings.storage import Bucket
 from app.transfer import Transfer
-from app.wiring import adapters, prepare_process
+from app.wiring import adapters
+from app.wiring.process import prepare_process
 
 _STATEMENT_TIMEOUT = 600.0  # seconds: nobody waits for an answer
 

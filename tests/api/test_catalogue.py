@@ -10,6 +10,7 @@ import pytest
 from pydantic import TypeAdapter
 from sqlalchemy import Connection, Row, select, update
 
+from app.auth.principal import Role
 from app.database import now
 from app.documents.models import documents
 from app.events import events
@@ -25,7 +26,7 @@ from tests.support.user import PASSWORD
 
 ACCOUNT = {"email": "ada@example.com", "password": PASSWORD}
 BY_OPERATOR = {
-    *("user.disabled", "user.enabled", "user.password_changed", "user.erased"),
+    *("user.disabled", "user.enabled", "user.password_changed", "user.role_changed", "user.erased"),
     *("job.cancelled", "document.status_changed", "document.deleted"),
 }
 BY_USERS = {
@@ -33,6 +34,7 @@ BY_USERS = {
     *("job.queued", "job.cancelled"),
     *("user.registered", "user.logged_in", "user.logged_out", "user.refresh_token_reused"),
     *("user.password_changed", "user.session_ended"),
+    *("key.created", "key.rotated", "key.revoked"),
 }
 FAILURE = Failure(code="broken", detail="It broke.")
 
@@ -115,6 +117,12 @@ def live(life: Life, data_dir: Path) -> None:
     life.post("/auth/password", json={"current_password": PASSWORD, "new_password": PASSWORD})
     life.post("/auth/login", json=ACCOUNT)
     life.ask("DELETE", "/auth/sessions")
+    key = {"name": "a program", "scopes": ["documents:read"], "expires_in": 3600}
+    path = f"/api-keys/{life.post('/api-keys', json=key)['id']}"
+    life.post(f"{path}/rotate")
+    life.process.tick()
+    life.ask("DELETE", path)
+    life.process.operate(lambda accounts: accounts.set_role(ACCOUNT["email"], Role.OPERATOR))
     life.process.operate(lambda accounts: accounts.disable(ACCOUNT["email"]))
     life.process.operate(lambda accounts: accounts.enable(ACCOUNT["email"]))
     life.process.operate(lambda accounts: accounts.set_password(ACCOUNT["email"], PASSWORD))

@@ -324,12 +324,13 @@ def test_the_description_says_how_to_authenticate(user: User) -> None:
     (bearer,) = [name for name, each in schemes.items() if (each["type"], each.get("scheme")) == ("http", "bearer")]
     (password,) = [name for name, each in schemes.items() if each["type"] == "oauth2"]
     assert user.http.post(schemes[password]["flows"]["password"]["tokenUrl"]).status_code == 415
+    assert schemes["apiKey"].items() >= {"type": "apiKey", "in": "header", "name": "X-API-Key"}.items()
     for name, operation in operations(user).items():
         public = name.split("/")[1] in {"livez", "readyz", "metrics", "uploads"}
         public |= name.startswith("post /auth/") and name != "post /auth/password"
-        assert [list(each) for each in operation.get("security", [])] == ([] if public else [[bearer], [password]]), (
-            name
-        )
+        by = [] if public else [[bearer], [password]]
+        by += [] if public or name.split("/")[1].split()[0] in {"auth", "api-keys"} else [["apiKey"]]
+        assert [list(each) for each in operation.get("security", [])] == by, name
 
 
 def test_the_docs_need_no_other_host(user: User) -> None:

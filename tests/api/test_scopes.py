@@ -1,4 +1,4 @@
-"""What a principal may do: each operation needs one scope, and says which."""
+"""What a principal may do: each operation needs one scope, and says which, whether a login asks or an API key."""
 
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -7,7 +7,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from app.auth.principal import Scope
+from app.auth.principal import KEY_SCOPES, Role, Scope
 from app.main import app
 from tests.support.inprocess import Process
 from tests.support.user import PASSWORD
@@ -26,10 +26,16 @@ GUARDED = sorted(OPERATIONS.keys() - PUBLIC)
 SCOPES = {
     **dict.fromkeys(GUARDED, Scope.DOCUMENTS_READ),
     **dict.fromkeys((name for name in GUARDED if "/webhooks" in name), Scope.WEBHOOKS_MANAGE),
-    **dict.fromkeys(("get /auth/me", "get /auth/sessions"), Scope.ACCOUNT_READ),
+    **dict.fromkeys(("get /auth/me", "get /auth/me/activity", "get /auth/sessions"), Scope.ACCOUNT_READ),
+    **{name: Scope.OPERATOR for name in GUARDED if " /admin/" in name},
+    **dict.fromkeys(("get /audit", "get /audit/export"), Scope.AUDIT_READ),
+    **dict.fromkeys(("get /api-keys", "get /api-keys/{key_id}"), Scope.ACCOUNT_READ),
     "post /auth/password": Scope.ACCOUNT_WRITE,
     "delete /auth/sessions": Scope.ACCOUNT_WRITE,
     "delete /auth/sessions/{session_id}": Scope.ACCOUNT_WRITE,
+    "post /api-keys": Scope.ACCOUNT_WRITE,
+    "post /api-keys/{key_id}/rotate": Scope.ACCOUNT_WRITE,
+    "delete /api-keys/{key_id}": Scope.ACCOUNT_WRITE,
     "post /documents": Scope.DOCUMENTS_WRITE,
     "patch /documents/{document_id}": Scope.DOCUMENTS_WRITE,
     "post /documents/initiate-upload": Scope.DOCUMENTS_WRITE,
@@ -44,8 +50,10 @@ ACCOUNT = {"email": "ada@example.com", "password": PASSWORD}
 
 @pytest.fixture(scope="module")
 def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """With an account that may do everything."""
     process = Process(tmp_path_factory.mktemp("scopes") / "var")
     process.http("POST", "/auth/register", json=ACCOUNT)
+    process.operate(lambda accounts: accounts.set_role(ACCOUNT["email"], Role.OPERATOR))
     yield process
     process.kill()
 
@@ -56,48 +64,33 @@ def token(process: Process) -> str:
     return found
 
 
+class Keys(dict[frozenset[Scope], str]):
+    """API keys by their scopes."""
+
+    def __init__(self, process: Process, token: str) -> None:
+        self._process, self._token = process, token
+
+    def __missing__(self, scopes: frozenset[Scope]) -> str:
+        wanted = {"name": "a program", "scopes": sorted(scopes)}
+        answer = self._process.http("POST", "/api-keys", token=self._token, json=wanted)
+        assert answer.status_code == 201, answer.text
+        self[scopes] = str(answer.json()["key"])
+        return self[scopes]
+
+
+@pytest.fixture(scope="module")
+def keys(process: Process, token: str) -> Keys:
+    return Keys(process, token)
+
+
 def ask(process: Process, token: str, operation: str, **body: object) -> httpx2.Response:
     method, path = operation.split()
     return process.http(method.upper(), re.sub(r"{\w+}", str(uuid4()), path), token=token, **body)
 
 
-def test_only_what_must_be_is_public() -> None:
-    assert {name for name, operation in OPERATIONS.items() if "security" not in operation} == PUBLIC
-
-
-@pytest.mark.parametrize("name", GUARDED)
-def test_an_operation_says_which_scope_it_needs_and_how_it_refuses(name: str) -> None:
-    assert [list(each.values()) for each in OPERATIONS[name]["security"]] == [[[SCOPES[name]]]] * 2
-    refusal = OPERATIONS[name]["responses"]["403"]
-    assert "insufficient-scope" in refusal["content"]["application/problem+json"]["examples"]
-    assert "insufficient_scope" in refusal["headers"]["WWW-Authenticate"]["example"]
-
-
-def test_every_scope_is_described() -> None:
-    described = app.openapi()["components"]["securitySchemes"]["OAuth2PasswordBearer"]["flows"]["password"]["scopes"]
-    assert list(described) == list(Scope)
-    assert all(described.values())
-
-
 async def unread() -> AsyncIterator[bytes]:
     raise AssertionError("the body was read")
     yield b""
-
-
-@pytest.mark.parametrize("name", GUARDED)
-@pytest.mark.parametrize("scope", Scope)
-def test_one_scope_opens_its_operations_only(process: Process, token: str, name: str, scope: Scope) -> None:
-    with process.limited(scope):
-        if scope == SCOPES[name]:
-            assert ask(process, token, name).status_code not in {401, 403}
-        else:
-            refuses(ask(process, token, name, content=unread()), name)
-
-
-@pytest.mark.parametrize("name", GUARDED)
-def test_all_other_scopes_do_not_open_an_operation(process: Process, token: str, name: str) -> None:
-    with process.limited(*(set(Scope) - {SCOPES[name]})):
-        refuses(ask(process, token, name, content=unread()), name)
 
 
 def refuses(answer: httpx2.Response, name: str) -> None:
@@ -106,10 +99,44 @@ def refuses(answer: httpx2.Response, name: str) -> None:
     assert answer.headers["www-authenticate"] == challenge
 
 
-@pytest.mark.parametrize("name", GUARDED)
-def test_a_login_has_every_scope_and_a_stranger_none(process: Process, token: str, name: str) -> None:
-    assert ask(process, token, name).status_code not in {401, 403}
+def opens(answer: httpx2.Response) -> None:
+    assert answer.status_code not in {401, 403}, answer.text
+
+
+def test_only_what_must_be_is_public() -> None:
+    assert {name for name, operation in OPERATIONS.items() if "security" not in operation} == PUBLIC
+
+
+def test_an_operation_says_which_scope_it_needs_and_how_it_refuses() -> None:
+    for name in GUARDED:
+        by = ["HTTPBearer", "OAuth2PasswordBearer"] + ["apiKey"] * (SCOPES[name] in KEY_SCOPES)
+        assert OPERATIONS[name]["security"] == [{scheme: [SCOPES[name]]} for scheme in by], name
+        refusal = OPERATIONS[name]["responses"]["403"]
+        assert "insufficient-scope" in refusal["content"]["application/problem+json"]["examples"], name
+        assert "insufficient_scope" in refusal["headers"]["WWW-Authenticate"]["example"], name
+
+
+def test_every_scope_is_described() -> None:
+    described = app.openapi()["components"]["securitySchemes"]["OAuth2PasswordBearer"]["flows"]["password"]["scopes"]
+    assert list(described) == list(Scope)
+    assert all(described.values())
+
+
+@pytest.mark.parametrize("name", GUARDED, ids=lambda name: name.replace(" ", ":"))
+def test_an_operation_opens_to_its_scope_alone_and_to_no_other(
+    process: Process, token: str, keys: Keys, name: str
+) -> None:
+    """Where all others together do not open it, none of them does."""
+    needed = SCOPES[name]
+    opens(ask(process, token, name))
     assert ask(process, "", name, content=unread()).status_code == 401
+    with process.limited(needed):
+        opens(ask(process, token, name))
+    with process.limited(*(set(Scope) - {needed})):
+        refuses(ask(process, token, name, content=unread()), name)
+    refuses(ask(process, keys[frozenset(KEY_SCOPES) - {needed}], name, content=unread()), name)
+    if needed in KEY_SCOPES:
+        opens(ask(process, keys[frozenset({needed})], name))
 
 
 def test_a_method_that_is_not_there_needs_no_scope(process: Process, token: str) -> None:

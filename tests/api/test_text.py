@@ -25,6 +25,13 @@ API = app.openapi()
 # Python's json writes both as escapes. As bytes, what would be the surrogate's UTF-8 is none.
 HOSTILE = {"NUL": "\0", "a lone surrogate": "\ud800"}
 
+JOBS = {
+    "owner_id": "00000000-0000-0000-0000-000000000000",
+    "document_id": "00000000-0000-0000-0000-000000000000",
+    "processor": "simulated",
+    "created_after": "2026-01-01T00:00:00Z",
+    "created_before": "2026-01-01T00:00:00Z",
+}
 METADATA = {"description": "d", "folder": "f", "tags": ["t"]}
 BODIES: dict[str, Any] = {
     "register": {"email": "somebody@example.com", "password": PASSWORD},
@@ -33,6 +40,7 @@ BODIES: dict[str, Any] = {
     "refresh": {"refresh_token": "x"},
     "logout": {"refresh_token": "x"},
     "changePassword": {"current_password": PASSWORD, "new_password": PASSWORD + "!"},
+    "createApiKey": {"name": "n", "scopes": ["documents:read"]},
     "initiateUpload": {
         "filename": "a.pdf",
         "content_type": PDF_TYPE,
@@ -62,6 +70,10 @@ BODIES: dict[str, Any] = {
         "processor": "simulated",
         "params": {"fail": "permanent"},
     },
+    "changeAccount": {"role": "user"},
+    "rerunJobs": {"filter": JOBS, "cursor": "x"},
+    "cancelJobs": {"filter": JOBS | {"state": "QUEUED"}, "cursor": "x"},
+    "pauseProcessor": {"reason": "x"},
 }
 # Headers that do not apply if they are not understood (RFC 9110, sections 12.5.3, 13.1 and 14.2).
 IGNORED = {"Accept", "Accept-Encoding", "If-None-Match", "If-Range", "Range"}
@@ -108,7 +120,7 @@ def texts(schema: dict[str, Any]) -> Iterator[tuple[str | int, ...]]:
 
 @pytest.fixture(scope="module")
 def owner(server):
-    return server.register()
+    return server.operator()
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +134,8 @@ def ids(owner):
         "document_id": job["document_id"],
         "job_id": job["id"],
         "session_id": str(uuid4()),
+        "account_id": owner.http.get("/auth/me").json()["id"],
+        "key_id": str(uuid4()),
         "processor": "simulated",
     }
 
@@ -131,7 +145,7 @@ def ids(owner):
 def test_text_that_postgresql_refuses(owner: User, ids: dict[str, str], place: Place, hostile: str) -> None:
     answer = sent(owner, ids, place, hostile)
     if hostile != "\0" and place.kind == "header" and place.names[0] in IGNORED:
-        assert answer.status_code == 200
+        assert answer.status_code == (403 if place.path.startswith("/admin") else 200), "operators read no content"
     elif hostile != "\0" and place.names == ("If-Match",):
         assert answer.json()["code"] == "precondition-failed"
     elif place.names == ("scope",):

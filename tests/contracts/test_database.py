@@ -226,16 +226,18 @@ async def test_a_reader_sees_what_is_committed_and_nothing_else(db: Database) ->
     await db.write(begin)
     loop = asyncio.get_running_loop()
     seen: list[int] = []
+    readers = []
 
     def step_slowly(conn: Connection) -> None:
         step(conn)
-        reader = asyncio.run_coroutine_threadsafe(db.read(count), loop)
+        readers.append(asyncio.run_coroutine_threadsafe(db.read(count), loop))
         with suppress(TimeoutError):  # this thread may be the loop's own
-            seen.append(reader.result(0.2))
+            seen.append(readers[-1].result(0.2))
 
     await db.write(step_slowly)
     assert seen in ([0], [])
     assert await db.read(count) == 1
+    await asyncio.gather(*map(asyncio.wrap_future, readers))  # a connection in use is not closed with the others
 
 
 async def test_a_read_sees_what_was_committed_just_before(db: Database) -> None:

@@ -584,3 +584,16 @@ class TestS3:
                     os.utime(path, (0, 0))
                 await all_stale(storage, 60)
                 assert [*(tmp_path / "copies").iterdir()] == [kept]
+
+
+@pytest.mark.usefixtures("aws")
+async def test_notes_are_kept_once_and_are_no_files(prefix, tmp_path):
+    storage = s3_storage(prefix.url(), tmp_path)
+    await storage.open()
+    for name, text in (("audit/b/2.json", "second"), ("audit/a/1.json", "first"), ("audit/a/1.json", "other")):
+        await storage.write_note(name, text)
+    assert [text async for text in storage.notes("audit")] == ["first", "second"]
+    assert [text async for text in storage.notes("audit", "b")] == ["second"]
+    assert await storage.sample() == []
+    assert await all_stale(storage, -60) == set()
+    await storage.close()

@@ -133,6 +133,7 @@ def test_nothing_is_lost_or_doubled(seed: int, tmp_path: Path, record_property: 
             client.replay()
     ledger.check()
     repeated = ledger.check_deliveries(receiver)
+    ledger.check_trail()
     run = ledger.rows(select(jobs))
     published = [str(row.job_id) for row in ledger.rows(select(results))]
     accepted = set().union(*(client.job_ids for client in clients))

@@ -67,6 +67,27 @@ def test_jobs_accepted_but_not_begun_are_run_by_the_next_start(tmp_path: Path) -
             assert user.story(document_id) == ["queued", "started", "succeeded"]
 
 
+def test_jobs_that_an_operator_runs_again_are_run_once_each_though_the_server_dies_midway(tmp_path: Path) -> None:
+    """Each owner's jobs are a transaction of their own; the server is killed after the first."""
+    with Server(tmp_path / "var", {"FAULT": "bulk.after_part:1"}) as server:
+        users, operator = [server.register(), server.register()], server.operator()
+        failed = [(user, user.upload()["id"]) for user in users for _ in range(2)]
+        for user, document_id in failed:
+            user.finished(user.start(document_id, params={"seconds": 0, "fail": "permanent"})["id"])
+        operator.http.post("/admin/processors/simulated/pause")
+        wanted = {"filter": {}, "confirm": 4}
+        with pytest.raises(httpx2.TransportError):
+            operator.http.post("/admin/jobs/rerun", json=wanted)
+        operator = server.restarted(operator, FAULT="")
+        assert operator.http.post("/admin/jobs/rerun", json=wanted).json()["changed"] == 2, "the rest"
+        assert operator.http.post("/admin/jobs/rerun", json=wanted).json()["changed"] == 0
+        operator.http.post("/admin/processors/simulated/resume")
+        for user, document_id in failed:
+            mine = user.at(server)
+            mine.finished(mine.document(document_id)["job_id"])
+            assert mine.story(document_id) == ["queued", "started", "failed"] * 2
+
+
 def freeze(server: Server) -> None:
     """SIGSTOP, but not within a transaction of SQLite: the others could not write either."""
     if databases.POSTGRESQL:

@@ -103,7 +103,7 @@ RUNTIME = [
     f"{point}:{2 if point.startswith('upload') else 1}"
     for point in POINTS
     # No result of this life is large, nothing is processed in a batch, and nobody is told of it: others test that.
-    if not point.startswith(("migration", "transfer", "batch", "deliver"))
+    if not point.startswith(("migration", "transfer", "batch", "bulk", "deliver"))
     and point not in {"rescue.midway", "result.after_store"}
 ] + ["finish.before_commit:2", "finish.after_commit:2"]  # a success comes first, then a retry
 
@@ -161,6 +161,7 @@ def test_production_refuses_a_fault(tmp_path: Path) -> None:
         "FAULT": "job.midway:1",
         "ENVIRONMENT": "production",
         "JWT_SECRET": "x" * 32,
+        "AUDIT_KEY": "x" * 32,
     }
     done = run("serve", **environment)
     assert done.returncode == 1

@@ -114,6 +114,7 @@ def operate(server: Server, *arguments: str) -> None:
 
 ADDING = (
     "post /auth/register",
+    "post /api-keys",
     "post /documents",
     "post /documents/initiate-upload",
     "patch /documents/{document_id}",

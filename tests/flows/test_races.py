@@ -134,6 +134,29 @@ def test_five_hundred_calls_for_twenty_documents_make_twenty_jobs(user: User, bo
         assert user.document(document_id)["status"] == "COMPLETED"
 
 
+def test_many_operators_at_once_run_each_job_again_once(user: User, both: tuple[Server, Server]) -> None:
+    """While the processor is paused, on both servers: the new jobs wait, and cannot fail again meanwhile."""
+    documents = [user.upload()["id"] for _ in range(8)]
+    for document_id in documents:
+        user.finished(user.start(document_id, params={"seconds": 0, "fail": "permanent"})["id"])
+    operator = both[0].operator()
+    assert operator.http.post("/admin/processors/simulated/pause").status_code == 200
+    for server in both:
+        there = operator.at(server)
+        until(lambda there=there: there.http.get("/processors").json()["items"][0]["paused"])
+    wanted = {"filter": {"owner_id": me(user)}, "confirm": len(documents)}
+    rerun: Call[httpx2.Response] = lambda each: each.http.post("/admin/jobs/rerun", json=wanted)  # noqa: E731
+    answers = [answer.json() for answer in Crowd(operator, both, 8).at_once([rerun] * 8)]
+    assert sum(answer["changed"] for answer in answers) == len(documents)
+    assert {reason for answer in answers for reason in answer["skipped"]} <= {"conflict"}
+    waiting = [user.job(user.document(document_id)["job_id"]) for document_id in documents]
+    assert [(job["state"], job["attempt"]) for job in waiting] == [("QUEUED", 0)] * len(documents)
+    assert operator.http.post("/admin/processors/simulated/resume").status_code == 204
+    for job in waiting:
+        assert user.finished(job["id"])["attempt"] == 1
+        assert user.story(job["document_id"]) == ["queued", "started", "failed"] * 2
+
+
 def test_a_token_refreshed_twice_at_once_serves_both(both: tuple[Server, Server]) -> None:
     user = both[0].register()
     tabs = Crowd(user, both, 2)

@@ -8,12 +8,17 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
+from uuid import UUID, uuid4
 
 import httpx2
 import pytest
+from sqlalchemy import insert, select
 
+from app.events import events
+from app.web import pagination
 from tests.api.test_uploads import END, FORM, LARGE, answered, begun, part
 from tests.flows.test_memory import MEGABYTE, PdfOf, upload
+from tests.support import databases
 from tests.support.factories import pdf
 from tests.support.impatient import HEADER_TIMEOUT, RATE_WINDOW
 from tests.support.invariants import Ledger
@@ -84,6 +89,22 @@ def slow_clients(user: User) -> Iterator[list[socket.socket]]:
         finally:
             left.set()
             thread.join()
+
+
+def test_a_stream_that_nobody_reads_is_cut_off(tmp_path: Path) -> None:
+    with Server(tmp_path / "var", module="tests.support.impatient") as server:
+        user = server.register()
+        first = user.http.get(f"/documents/{user.upload()['id']}/timeline").json()["items"][0]
+        with databases.engine(tmp_path / "var").begin() as conn:
+            row = conn.execute(select(events).where(events.c.id == UUID(first["id"]))).one()._asdict()
+            many = [row | {"seq": row["seq"] + n, "id": uuid4(), "data": {"x": "x" * 2000}} for n in range(1, 5001)]
+            conn.execute(insert(events), many)
+        after = pagination.encode("events", row["seq"], row["id"])
+        with closing(socket.create_connection(("127.0.0.1", server.port))) as connection:
+            token = user.http.headers["Authorization"]
+            head = f"GET /events?after={after} HTTP/1.1\r\nHost: a\r\nAuthorization: {token}\r\n\r\n"
+            connection.sendall(head.encode())
+            until(lambda: server.logs("http.cut_off"), timeout=15)
 
 
 def cut_off(connection: socket.socket) -> bool:

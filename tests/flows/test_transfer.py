@@ -16,12 +16,14 @@ from sqlalchemy import Connection, delete, func, insert, make_url, select, updat
 from uuid_utils.compat import uuid7
 
 from app import transfer, wiring
+from app.audit.verify import Verification
 from app.auth.models import token_families, users
 from app.database import Database, metadata, now
 from app.documents.models import document_tags, documents
 from app.errors import StorageUnavailable
-from app.events import append, events
-from app.events.catalogue import DocumentEdited, Event, UserRegistered
+from app.events import append, events, seals
+from app.events.catalogue import DocumentEdited, Event, Failure, JobRetried, UserRegistered
+from app.events.seals import Seal
 from app.storage.local import LocalStorage
 from app.telemetry import context
 from app.transfer import Transfer, TransferError
@@ -38,6 +40,7 @@ from tests.support.zygote import run
 
 assert wiring  # imports every module that defines a table
 
+RETRIED = JobRetried(attempt=1, fence=1, delay=3.0, error=Failure(code="c", detail="É \ud800"))
 WORK = {"params": {"seconds": 0}}
 FAILURE = {"params": {"seconds": 0, "fail": "permanent"}}
 LATER = {"params": {"seconds": 0, "flaky": 1}}
@@ -60,6 +63,8 @@ class Life:
         user.finished(user.start(failed, **FAILURE)["id"])
         pair = user.http.post("/auth/refresh", json={"refresh_token": user.tokens["refresh_token"]}).json()
         self.refresh_token = pair["refresh_token"]
+        wanted = {"name": "É", "scopes": ["documents:read"]}
+        self.api_key = user.http.post("/api-keys", json=wanted, headers={"Idempotency-Key": "key"}).json()
         announced = {"sha256": sha256(self.content)}
         self.unsent = announce(user, self.content)
         self.sent = [announce(user, self.content), announce(user, self.content, **announced)]
@@ -111,6 +116,8 @@ class Life:
         assert again.headers["idempotent-replayed"] == "true"
         refreshed = user.http.post("/auth/refresh", json={"refresh_token": self.refresh_token})
         assert refreshed.status_code == 200
+        known = user.http.get("/documents", headers={"Authorization": f"Bearer {self.api_key['key']}"})
+        assert known.status_code == 200
         assert [complete(user, each).json()["sha256"] for each in self.sent] == [sha256(self.content)] * 2
         assert complete(user, self.unsent).json()["code"] == "upload-missing"
         assert user.finished(self.unfinished)["state"] == "SUCCEEDED"
@@ -348,23 +355,40 @@ def in_this_process(folder: Path) -> Transfer:
 
 
 def test_tables_of_many_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From SQLite to the engine of this run, and back: each sorts in its own way."""
+    """From SQLite to the engine of this run, and back: each sorts in its own way. What was sealed can be verified."""
+    monkeypatch.setattr(seals, "LAG", -60.0)
     monkeypatch.setattr(transfer, "BATCH", 7)
     monkeypatch.setattr(transfer, "PROGRESS", 14)
     told: list[str] = []
 
     async def scenario() -> None:
-        old = database(tmp_path / "old", of_this_run=False)
+        old = signing(database(tmp_path / "old", of_this_run=False))
         await filled(old, 23)
+        await seals.seal(old, unanchored)
         assert await Transfer(source_db=old, target_db=database(tmp_path / "new")).run(told.append)
-        new, back = database(tmp_path / "new"), database(tmp_path / "back", of_this_run=False)
+        new, back = signing(database(tmp_path / "new")), database(tmp_path / "back", of_this_run=False)
         # What is numbered goes on after what was copied.
-        await new.write(lambda conn: appended(conn, UserRegistered()))
+        await new.write(lambda conn: appended(conn, RETRIED))
+        await seals.seal(new, unanchored)
         assert await new.read(lambda conn: conn.scalar(select(func.max(events.c.seq)))) == 24
         assert await Transfer(source_db=new, target_db=back).run(told.append)
+        for db in (signing(database(tmp_path / "new")), signing(database(tmp_path / "back", of_this_run=False))):
+            verification = Verification(db.audit_keys)
+            await verification.run(db)
+            assert str(verification) == "events: 24, of which 0 unsigned and 0 not sealed yet; seals: 2; wrong: 0"
+            await db.close()
 
     asyncio.run(scenario())
     assert {"documents: 23 rows", "document_tags: 276 rows", "events: 14 rows so far", "events: 24 rows"} < set(told)
+
+
+def signing(db: Database) -> Database:
+    db.audit_keys.append(b"k" * 32)
+    return db
+
+
+async def unanchored(_seal: Seal) -> None:
+    pass
 
 
 def appended(conn: Connection, event: Event, **subject: Any) -> None:
@@ -386,7 +410,8 @@ async def filled(db: Database, count: int) -> None:
         conn.execute(insert(documents).values(created_at=now(), updated_at=now()), rows)
         tags = ["a", "B", "b", "É", "é", "z", "Z", "_", "ß", "ss", "-", "\U0001f600"]
         conn.execute(insert(document_tags), [{"tag": tag, "document_id": each} for tag in tags for each in ids])
-        for each in ids:
+        for each in ids[1:]:
             appended(conn, DocumentEdited(fields=["É", "\U0001f600"]), document_id=each)
+        appended(conn, RETRIED, document_id=ids[0])
 
     await db.write(fill)

@@ -18,7 +18,7 @@ from unittest.mock import patch
 
 from sqlalchemy import URL, Connection, Engine, NullPool, bindparam, create_engine, func, make_url, select, text
 
-from app.database import Database, UTCDateTime, now
+from app.database import Database, UTCDateTime, base, now
 from app.database.postgresql import PostgresqlDatabase
 from app.database.sqlite import SqliteDatabase
 from tests.support.zygote import run
@@ -50,10 +50,10 @@ def engine(data_dir: Path) -> Engine:
     return past(_address(data_dir))
 
 
-def database(data_dir: Path, *, of_this_run: bool = True) -> Database:
+def database(data_dir: Path, *, of_this_run: bool = True, pool_size: int = 2) -> Database:
     """The service's own adapter, in this process; SQLite's unless the database `of_this_run` is wanted."""
     if of_this_run and POSTGRESQL:
-        return PostgresqlDatabase(url(data_dir), pool_size=2, statement_timeout=5)
+        return PostgresqlDatabase(url(data_dir), pool_size=pool_size, statement_timeout=5)
     return SqliteDatabase(data_dir / "app.db")
 
 
@@ -166,7 +166,8 @@ def clock(read: Callable[[], datetime]) -> Iterator[None]:
         "sqlite": "strftime('%Y-%m-%d %H:%M:%f000', {}, printf('%.3f seconds', {}))",
         "postgresql": "({} + make_interval(secs => {}))",
     }
-    with patch.object(now, "_compiler_dispatch", compiled):
+    known = patch.object(base, "_seconds", lambda _: read().timestamp())
+    with patch.object(now, "_compiler_dispatch", compiled), known:
         yield
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import Row, Select, select
 
 from app.documents.models import documents
-from app.events import events
+from app.events import events, signing
 from app.files import models
 from app.jobs.models import LIVE, jobs
 from app.processing.models import results
@@ -72,6 +72,12 @@ class Ledger:
         for row in self.rows(select(jobs)):
             _check_job(row, stories["job_id"][row.id])
         self.check_usage()
+
+    def check_trail(self) -> None:
+        """Raise AssertionError unless each event is signed as it is."""
+        key = (self._data_dir / "audit-key").read_bytes()
+        for event in self.rows(select(events)):
+            assert signing.mac_of(key, event._asdict()) == event.mac, event
 
     def check_usage(self) -> None:
         """Raise AssertionError unless what is counted of each account is what it has."""

@@ -16,7 +16,10 @@ from typing import Any, Self
 from uuid import uuid4
 
 import httpx2
+from sqlalchemy import update
 
+from app.auth.models import users
+from app.auth.principal import Role
 from tests.support import databases, reaper
 from tests.support.user import PASSWORD, User
 from tests.support.waiting import until
@@ -139,6 +142,13 @@ class Server:
         answer = http.post("/auth/register", json={"email": email, "password": PASSWORD})
         assert answer.status_code == 201, answer.text
         return self.log_in(email)
+
+    def operator(self) -> User:
+        """A new user, logged in, who is an operator."""
+        user = self.register()
+        with databases.engine(self.data_dir).begin() as conn:
+            conn.execute(update(users).where(users.c.email == user.email).values(role=Role.OPERATOR))
+        return user
 
     def log_in(self, email: str) -> User:
         http = self.client()

@@ -102,6 +102,7 @@ class User:
             "post /auth/password": lambda: post("/auth/password", json=same),
             "post /auth/refresh": lambda: post("/auth/refresh", json=token),
             "post /auth/logout": lambda: post("/auth/logout", json=token),
+            "post /api-keys": lambda: post("/api-keys", json={"name": "a", "scopes": ["documents:read"]}),
             "post /documents": lambda: self.post_file(content, key="upload"),
             "post /documents/initiate-upload": lambda: post("/documents/initiate-upload", json=announced),
             "patch /documents/{document_id}": lambda: self.http.patch(path, json={"folder": "f"}),

@@ -13,15 +13,16 @@ from app.web.problems import Problem
 PROBLEM = "application/problem+json"
 CODES = {
     400: "bad-request malformed-idempotency-key",
-    401: "invalid-credentials invalid-refresh-token invalid-token unauthorized",
-    403: "document-quota-exceeded forbidden insufficient-scope invalid-upload-url registration-closed "
-    "storage-quota-exceeded wrong-password",
+    401: "api-key-expired invalid-credentials invalid-refresh-token invalid-token unauthorized",
+    403: "api-key-quota-exceeded break-glass-disabled break-glass-required document-quota-exceeded forbidden "
+    "insufficient-scope invalid-upload-url registration-closed storage-quota-exceeded wrong-password",
     404: "not-found",
     405: "method-not-allowed",
     406: "not-acceptable",
     408: "request-timeout",
-    409: "conflict document-processing email-taken job-finished job-in-progress processing-failed request-in-progress "
-    "result-not-ready secrets-overlap too-many-webhooks upload-incomplete webhook-inactive",
+    409: "conflict document-processing email-taken job-finished job-in-progress more-jobs-match own-account "
+    "processing-failed request-in-progress result-not-ready rotation-in-progress secrets-overlap too-many-webhooks "
+    "upload-incomplete webhook-inactive",
     411: "length-required",
     412: "already-stored precondition-failed",
     413: "payload-too-large",

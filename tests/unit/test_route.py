@@ -110,7 +110,7 @@ def changes(values: Values) -> Iterator[Values]:
         others = values[:index] + values[index + 1 :]
         yield others
         yield from ([*others, (name, text)] for text in TEXTS)
-        yield from ([*others, (name, value), (name, text)] for text in [value, *TEXTS])
+        yield from ([*others, (name, value), (name, text)] for text in (value, "x"))
 
 
 class Solvers:

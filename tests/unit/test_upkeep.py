@@ -141,7 +141,7 @@ async def test_a_storage_is_listed_by_one_process_for_all(db: Database) -> None:
         listed.append(None)
 
     settings = Settings(_env_file=None, orphan_grace_seconds=0.5)
-    found = chores(db, Mock(), Mock(sweep=sweep), settings)
+    found = chores(db, Mock(), Mock(), Mock(sweep=sweep), Mock(), settings)
     (chore,) = (chore for chore in found if chore.name == "orphan-files")
     async with running(db, chore), running(db, chore), running(db, chore):
         await asyncio.sleep(1.7)
@@ -237,21 +237,6 @@ async def test_an_expired_token_goes_and_with_the_last_one_its_session(db: Datab
     await sessions.forget_expired(db, kept=10)
     assert await db.read(lambda conn: conn.scalars(select(token_families.c.id)).all()) == [used]
     assert await count(db, refresh_tokens) == 1
-
-
-async def test_events_go_when_they_are_old_and_the_latest_stays(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "FORGOTTEN", 7)
-
-    def happen(conn: Any) -> None:
-        for age in [-100.0] * 30 + [-10.0] * 5:
-            row = {"id": uuid7(), "event": "user.logged_in", "actor": "user:x", "data": {}, "at": now(age)}
-            conn.execute(insert(events.events).values(row))
-
-    await db.write(happen)
-    await events.forget(db, 50)
-    assert await count(db, events.events) == 5
-    await events.forget(db, 0)
-    assert await count(db, events.events) == 1
 
 
 async def test_of_very_many_keys_the_oldest_go(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from aiohttp import ClientError as HttpError
 from botocore import exceptions as sdk
 from botocore.exceptions import ClientError
 
-from app.errors import AppError, NotFound, StorageFull, StorageUnavailable
+from app.errors import AlreadyStored, AppError, NotFound, StorageFull, StorageUnavailable
 from app.telemetry import metrics
 
 log = structlog.get_logger()
@@ -104,6 +104,8 @@ def _answered(error: ClientError) -> AppError:
     code, status = code_of(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if code == "NoSuchKey":
         return NotFound()
+    if code == "PreconditionFailed":
+        return AlreadyStored()
     if code in _FULL or status == 507:
         return StorageFull()
     if code in _WRONG:

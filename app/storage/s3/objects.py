@@ -117,10 +117,10 @@ class Objects:
                     return
                 yield chunk
 
-    async def pages(self, operation: str) -> AsyncIterator[dict[str, Any]]:
-        """Yield the pages of a listing of our folder."""
+    async def pages(self, operation: str, folder: str = FOLDER) -> AsyncIterator[dict[str, Any]]:
+        """Yield the pages of a listing of one of our folders."""
         paginator = self._client.get_paginator(operation)
-        pages = aiter(paginator.paginate(Bucket=self._bucket.name, Prefix=self._folder))
+        pages = aiter(paginator.paginate(Bucket=self._bucket.name, Prefix=self.path(f"{folder}/")))
         while True:
             async with translated():
                 page = await anext(pages, None)

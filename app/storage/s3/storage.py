@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from app.errors import AppError, ConfigurationError, NotFound, PayloadTooLarge, StorageUnavailable
+from app.errors import AlreadyStored, AppError, ConfigurationError, NotFound, PayloadTooLarge, StorageUnavailable
 from app.settings.storage import MAX_PUT, Bucket
 from app.storage.base import CHUNK, FOLDER, Announced, Presigned
 from app.storage.disk import Threads, clear
@@ -29,6 +29,7 @@ CHECK_TIMEOUT = 1.8  # seconds; must be less than what a readiness check may tak
 MARK = f"{FOLDER}/mark"  # beside the files, whose names are ids, so that a policy for their folder allows it
 _MARK_SIZE = 1024  # bytes of the mark that are read
 _WHOLE = 2**62  # bytes; more than any object has
+_NOTES_AT_ONCE = 16
 
 
 class S3Storage:
@@ -132,6 +133,29 @@ class S3Storage:
     async def write_mark(self, text: str) -> None:
         body = text.encode()
         await self._objects.call("put_object", MARK, Body=body, ContentMD5=content_md5(body), ContentType="text/plain")
+
+    async def write_note(self, name: str, text: str) -> None:
+        body = text.encode()
+        with suppress(AlreadyStored):
+            await self._objects.call(
+                "put_object",
+                name,
+                Body=body,
+                ContentMD5=content_md5(body),
+                ContentType="application/json",
+                IfNoneMatch="*",
+            )
+
+    async def notes(self, folder: str, after: str = "") -> AsyncIterator[str]:
+        async for page in self._objects.pages("list_objects_v2", folder):
+            names = [self._objects.key(each["Key"]) for each in page.get("Contents", [])]
+            names = [name for name in names if name > f"{folder}/{after}"]
+            for start in range(0, len(names), _NOTES_AT_ONCE):
+                for text in await asyncio.gather(*map(self._note, names[start : start + _NOTES_AT_ONCE])):
+                    yield text
+
+    async def _note(self, name: str) -> str:
+        return b"".join([chunk async for chunk in self.read(name, 0, _WHOLE)]).decode("utf-8", "replace")
 
     async def check(self) -> None:
         """Raise unless the bucket answers. Only `open` tries whether it accepts a file, once."""

@@ -1,0 +1,53 @@
+"""/events: what happens to the caller's documents, as it happens."""
+
+from typing import Annotated
+
+from fastapi import Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from app import errors
+from app.auth.dependencies import CurrentPrincipal, authenticated_router
+from app.auth.principal import Scope
+from app.documents.feed import Feed
+from app.web.body import is_head
+from app.web.dependencies import service
+from app.web.describe import accepts, raises
+
+router = authenticated_router(Scope.DOCUMENTS_READ, prefix="/events", tags=["documents"])
+
+_TYPE = "text/event-stream"
+_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would keep it back
+_EXAMPLE = (
+    'id: WyJldmVudHMiLDEsIjAi\nevent: job.queued\ndata: {"document_id":"01939f3e-5c00-7000-8000-000000000001"}\n\n'
+)
+_STREAM = {
+    "description": "Messages with `id`, `event` and `data`, which is a DocumentEvent as JSON; now and then a comment.",
+    "content": {_TYPE: {"schema": {"type": "string"}, "example": _EXAMPLE}},
+}
+
+
+@router.get(
+    "",
+    operation_id="streamEvents",
+    response_class=StreamingResponse,
+    responses={
+        200: _STREAM,
+        **raises(errors.ValidationFailed, errors.InvalidCursor, errors.TooBusy, errors.ShuttingDown),
+    },
+    openapi_extra=accepts(Last_Event_ID="As `after`: browsers send it when they connect again."),
+)
+async def stream_events(
+    request: Request,
+    principal: CurrentPrincipal,
+    feed: Annotated[Feed, service("feed")],
+    after: Annotated[str | None, Query(max_length=2048, description="`id` of the last message received.")] = None,
+) -> Response:
+    """Receive what happens to your documents, as server-sent events. Without `after`, from now on.
+
+    The stream has no end, but may be cut at any time: connect again with the `id` of the last message, and none is
+    missing.
+    """
+    if is_head(request):
+        return Response(None, headers=_HEADERS, media_type=_TYPE)
+    last = request.headers.get("last-event-id") or after
+    return StreamingResponse(await feed.stream(principal, last), headers=_HEADERS, media_type=_TYPE)

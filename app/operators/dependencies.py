@@ -1,0 +1,58 @@
+"""What the calls of operators share: their router, their services, and the reason for reading what is not theirs."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Request
+from pydantic import StringConstraints, TypeAdapter, ValidationError
+
+from app.auth.dependencies import authenticated_router
+from app.auth.principal import Scope
+from app.jobs.pauses import MAX_REASON
+from app.operators.bulk import BulkJobs
+from app.operators.documents import AllDocuments
+from app.operators.jobs import AllJobs
+from app.operators.processors import PausedProcessors
+from app.operators.status import Status
+from app.web.dependencies import service
+from app.web.fields import LINE
+from app.web.problems import invalid
+
+HEADER = "X-Break-Glass"
+_REASON = TypeAdapter(
+    Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_REASON, pattern=LINE)]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Operators:
+    """What operators do with what belongs to all accounts."""
+
+    documents: AllDocuments
+    jobs: AllJobs
+    bulk: BulkJobs
+    processors: PausedProcessors
+
+
+Operating = Annotated[Operators, service("operators")]
+StatusOf = Annotated[Callable[[], Awaitable[Status]], service("status")]
+
+
+def admin_router() -> APIRouter:
+    """A router of calls for operators."""
+    return authenticated_router(Scope.OPERATOR, prefix="/admin", tags=["operators"])
+
+
+def break_glass(request: Request) -> str | None:
+    """The reason in the header, None without one. Raises ValidationFailed for one that is no line of text."""
+    sent = ", ".join(request.headers.getlist(HEADER))
+    if HEADER not in request.headers:
+        return None
+    with suppress(UnicodeDecodeError):  # clients send UTF-8, or the ISO 8859-1 of old
+        sent = sent.encode("latin-1").decode()
+    try:
+        return _REASON.validate_python(sent)
+    except ValidationError as error:
+        raise invalid(error, "header", HEADER) from None

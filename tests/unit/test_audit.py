@@ -1,0 +1,341 @@
+"""The audit trail: whatever is changed, deleted or inserted past the service is named, and nothing else."""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import Connection, Engine, delete, insert, select, text, update
+from uuid_utils.compat import uuid7
+
+from app.audit import verify
+from app.audit.verify import Verification
+from app.database import Database, base
+from app.events import append, events, seals
+from app.events.catalogue import Failure, JobRetried
+from app.events.seals import Seal, audit_seals
+from app.telemetry import context
+from tests.support import databases
+from tests.support.logs import captured
+from tests.support.zygote import run
+
+KEY, NEWER = b"k" * 32, b"n" * 32
+OTHERS: dict[str, Any] = {
+    "id": uuid4(),
+    "event": "job.succeeded",
+    "actor": "user:somebody",
+    "request_id": None,
+    "user_id": uuid4(),
+    "document_id": None,
+    "job_id": uuid4(),
+    "ip": "198.51.100.0/24",
+    "credential_id": None,
+    "data": {"attempt": 1, "fence": 1, "delay": 3.0, "error": {"code": "É", "detail": "changed"}},
+    "mac": b"m" * 32,
+}
+
+
+class Trail(NamedTuple):
+    """A database, and a way past the service into it."""
+
+    db: Database
+    engine: Engine
+    sealed: list[Seal]
+
+    async def happen(self, count: int = 1) -> None:
+        await self.db.write(lambda conn: [happen(conn) for _ in range(count)] and None)
+
+    async def seal(self) -> None:
+        await seals.seal(self.db, self._keep)
+
+    async def _keep(self, seal: Seal) -> None:
+        self.sealed.append(seal)
+
+    async def found(self, anchored: list[Seal] = []) -> list[str]:  # noqa: B006 - read only
+        """What is wrong."""
+        verification = Verification(self.db.audit_keys)
+        await verification.run(self.db)
+        await verification.compare(self.db, _anchors(anchored))
+        return [str(finding) for finding in verification.findings]
+
+    def past(self, *statements: Any) -> None:
+        with self.engine.begin() as conn:
+            for statement in statements:
+                conn.execute(statement)
+
+    def rows(self) -> list[Any]:
+        with self.engine.connect() as conn:
+            return list(conn.execute(select(events).order_by(events.c.seq)))
+
+
+async def _anchors(anchored: list[Seal]) -> AsyncIterator[dict[str, Any]]:
+    for seal in anchored:
+        yield seal.anchor
+
+
+def happen(conn: Connection) -> None:
+    """With all that an event can have: a whole number as a fraction, and text that is no valid Unicode."""
+    context.client.set("203.0.113.9")
+    context.credential.set(uuid4())
+    error = Failure(code="c", detail="É \U0001f600 \ud800")
+    with context.acting("worker:x", request="r"):
+        ids = {"user_id": uuid4(), "document_id": uuid4(), "job_id": uuid4()}
+        append(conn, JobRetried(attempt=1, fence=2, delay=3.0, error=error), **ids)
+
+
+@pytest.fixture
+async def trail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Trail]:
+    databases.prepare(tmp_path / "var")
+    db, engine = databases.database(tmp_path / "var"), databases.engine(tmp_path / "var")
+    await asyncio.to_thread(db.migrate)
+    db.audit_keys.append(KEY)
+    monkeypatch.setattr(seals, "LAG", -60.0)
+    yield Trail(db, engine, [])
+    await db.close()
+    engine.dispose()
+
+
+async def test_a_change_of_any_column_is_named(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "BATCH", 2)
+    await trail.happen(5)
+    await trail.seal()
+    assert await trail.found() == []
+    row = trail.rows()[2]
+    others = OTHERS | {"at": row.at + timedelta(microseconds=1)}
+    assert {*others, "seq"} == {*events.c.keys()}
+    its = events.c.seq == row.seq
+    for name, value in others.items():
+        trail.past(update(events).where(its).values({name: value}))
+        wrong = await trail.found()
+        assert wrong[0].startswith(f"event {row.seq} ("), (name, wrong)
+        trail.past(update(events).where(its).values({name: getattr(row, name)}))
+    trail.past(update(events).where(its).values(mac=None))
+    assert "is not signed" in (await trail.found())[0]
+
+
+def gone(index: int) -> Callable[[list[Any]], list[Any]]:
+    return lambda rows: [delete(events).where(events.c.seq == rows[index].seq)]
+
+
+def forged(rows: list[Any]) -> list[Any]:
+    row = rows[-1]._asdict() | {"seq": rows[-1].seq + 100, "id": uuid7(), "mac": b"f" * 32}
+    return [insert(events).values(row)]
+
+
+def copied(rows: list[Any]) -> list[Any]:
+    return [insert(events).values(rows[0]._asdict() | {"seq": rows[-1].seq + 100})]
+
+
+def exchanged(rows: list[Any]) -> list[Any]:
+    first, second = ({**row._asdict(), "seq": other.seq} for row, other in (rows[:2], rows[1::-1]))
+    own = events.c.seq.in_([rows[0].seq, rows[1].seq])
+    return [delete(events).where(own), insert(events).values(first), insert(events).values(second)]
+
+
+def early(rows: list[Any]) -> list[Any]:
+    return [insert(events).values(rows[0]._asdict() | {"seq": -5, "id": uuid7()})]
+
+
+TAMPERED: dict[str, tuple[Callable[[list[Any]], list[Any]], str]] = {
+    "the first gone": (gone(0), r"1 of 3 are missing: no event has the number 1"),
+    "one gone": (gone(1), r"1 of 3 are missing: no event has the number 2"),
+    "the last of a seal gone": (gone(2), r"1 of 3 are missing: no event has the number 3"),
+    "a forged one": (forged, r"was changed, or not written by this service"),
+    "a copy": (copied, r"is a copy of an earlier one"),
+    "two exchanged": (exchanged, r"are others than were sealed"),
+    "one before all": (early, r"was changed, or not written by this service"),
+    "a seal changed": (lambda _: [update(audit_seals).values(count=9)], r"seal 1: was changed"),
+    "a seal gone": (lambda _: [delete(audit_seals).where(audit_seals.c.id == 1)], r"does not follow the one before"),
+}
+
+
+async def test_what_is_gone_or_came_is_named(trail: Trail) -> None:
+    for _ in range(2):
+        await trail.happen(3)
+        await trail.seal()
+    await trail.happen()
+    rows = trail.rows()
+    for how, (tamper, named) in TAMPERED.items():
+        assert await trail.found() == []
+        trail.past(*tamper(rows))
+        wrong = await trail.found()
+        assert any(named in finding for finding in wrong), (how, wrong)
+        trail.past(*(delete(table) for table in (events, audit_seals)))
+        trail.past(insert(events).values([row._asdict() for row in rows]))
+        trail.past(insert(audit_seals).values([asdict(seal) for seal in trail.sealed]))
+
+
+async def test_what_is_cut_off_at_the_end_is_named_by_the_anchors(trail: Trail) -> None:
+    for _ in range(2):
+        await trail.happen(3)
+        await trail.seal()
+    assert await trail.found(trail.sealed) == []
+    last = trail.sealed[-1]
+    trail.past(delete(events).where(events.c.seq >= last.from_seq), delete(audit_seals).where(audit_seals.c.id == 2))
+    assert await trail.found() == []
+    assert await trail.found(trail.sealed) == [
+        f"seal 2 of the anchors: is gone, and with it what happened up to {last.to_seq}"
+    ]
+    await trail.happen(2)
+    await trail.seal()
+    (wrong,) = await trail.found(trail.sealed[:2])
+    assert wrong == "seal 2 of the anchors: is another one than in the database"
+
+
+async def test_the_command_says_what_is_wrong_and_fails(trail: Trail, tmp_path: Path) -> None:
+    def said(*options: str) -> tuple[int, list[str]]:
+        environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path / "var"), "AUDIT_KEY": KEY.decode()}
+        done = run("audit", "verify", *options, **environment, **databases.settings(tmp_path / "var"))
+        return done.returncode, (done.stdout or done.stderr).splitlines()
+
+    await trail.happen(3)
+    await trail.seal()
+    log = tmp_path / "service.log"
+    lines = [{"event": "http.request"}, {"event": "audit.sealed", **trail.sealed[0].anchor}]
+    log.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    right = "events: 3, of which 0 unsigned and 0 not sealed yet; seals: 1; wrong: 0"
+    assert said("--anchors", str(log)) == (0, ["anchors: 1", right])
+    assert said("--anchors", "bucket")[1] == [
+        "configuration: STORAGE_URL names no bucket: there are no anchors but in the log"
+    ]
+    row = trail.rows()[1]
+    trail.past(update(events).where(events.c.seq == row.seq).values(actor="user:somebody"))
+    code, (first, _) = said("--since", "2026-01-01")
+    assert (code, first) == (1, f"event {row.seq} ({row.id}): was changed, or not written by this service")
+
+
+async def test_a_seal_is_a_log_line_with_all_that_an_anchor_needs(
+    trail: Trail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await trail.happen()
+    with captured(seals) as lines:
+        with monkeypatch.context() as patched:
+            patched.setattr(seals, "LAG", 60.0)
+            await trail.seal()
+            assert lines == [], "others that began before may still commit"
+        await trail.seal()
+    (line,) = lines
+    assert line["event"] == "audit.sealed"
+    assert trail.sealed[0].anchor.items() <= line.items()
+
+
+async def test_old_events_go_by_the_seal_and_the_latest_stays(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def kept(ttl: float) -> int:
+        await seals.forget(trail.db, ttl)
+        assert await trail.found(trail.sealed) == []
+        return len(trail.rows())
+
+    with monkeypatch.context() as patched:
+        patched.setattr(base, "_seconds", lambda _: base.time.time() - 100)
+        await trail.happen(3)
+        await trail.seal()
+        await trail.happen(2)
+    await trail.happen(2)
+    assert await kept(50) == 4, "one that is old is not sealed yet"
+    await trail.seal()
+    assert await kept(50) == 4, "it is sealed with one that is not old"
+    await trail.happen()
+    await trail.seal()
+    assert await kept(-60) == 1, "the latest"
+    first = trail.sealed[0]
+    trail.past(update(audit_seals).where(audit_seals.c.id == first.id).values(forgotten=b"f" * 32))
+    assert await trail.found() == [
+        f"events {first.from_seq} to {first.to_seq} (seal 1): 3 of 3 are missing: no event has the number 1, 2, 3"
+    ]
+
+
+async def test_events_of_the_release_before_are_unsigned_until_the_first_seal(
+    trail: Trail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trail.db.audit_keys.clear()
+    await trail.happen(2)
+    trail.db.audit_keys.append(KEY)
+    await trail.happen()
+    await trail.seal()
+    assert trail.sealed == [], "the release before may still be at work"
+    monkeypatch.setattr(seals, "QUIET", -60.0)
+    await trail.seal()
+    assert await trail.found() == []
+    row = trail.rows()[0]
+    trail.past(update(events).where(events.c.seq == row.seq).values(actor="user:somebody"))
+    assert await trail.found() == ["events 1 to 3 (seal 1): are others than were sealed"]
+    trail.past(update(events).where(events.c.seq == row.seq).values(actor=row.actor))
+    trail.db.audit_keys.clear()
+    await trail.happen()
+    trail.db.audit_keys.append(KEY)
+    (wrong,) = await trail.found()
+    assert wrong.endswith("is not signed, and was written after signing began")
+
+
+async def test_keys_are_replaced_and_a_lost_one_is_named(trail: Trail) -> None:
+    await trail.happen()
+    await trail.seal()
+    trail.db.audit_keys.insert(0, NEWER)
+    await trail.happen()
+    await trail.seal()
+    assert await trail.found() == []
+    assert trail.sealed[0].key_id != trail.sealed[1].key_id
+    trail.db.audit_keys.remove(KEY)
+    assert f"seal 1: its key, {trail.sealed[0].key_id}, is not in AUDIT_KEY: it cannot be verified" in (
+        await trail.found()
+    )
+
+
+@pytest.mark.postgresql
+async def test_a_transaction_that_commits_late_is_no_false_alarm(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has taken a lower number than those that were committed before it."""
+    monkeypatch.setattr(seals, "LAG", 60.0)
+    with trail.engine.execution_options(audit_keys=[KEY]).connect() as late:
+        happen(late)
+        await trail.happen()
+        await trail.seal()
+        late.commit()
+    monkeypatch.setattr(seals, "LAG", -60.0)
+    await trail.happen()
+    await trail.seal()
+    assert await trail.found() == []
+    assert sum(seal.count for seal in trail.sealed) == 3
+
+
+async def test_writers_beside_the_sealer_raise_no_alarm(
+    trail: Trail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Transactions take some 20 ms here, and the lag is far longer."""
+    monkeypatch.setattr(seals, "LAG", 0.5)
+    monkeypatch.setattr(seals, "MOST", 50)
+    processes = [databases.database(tmp_path / "var") for _ in range(4)]
+
+    def work(conn: Connection) -> None:
+        happen(conn)
+        if databases.POSTGRESQL:
+            conn.execute(text("SELECT pg_sleep(random() * 0.02)"))
+        happen(conn)
+
+    async def write(db: Database) -> None:
+        for _ in range(2):
+            await db.write(work)
+
+    async def seal() -> None:
+        while True:
+            await trail.seal()
+            await asyncio.sleep(0.02)
+
+    for db in processes:
+        db.audit_keys.append(KEY)
+    sealing = asyncio.create_task(seal())
+    await asyncio.gather(*(write(db) for db in processes for _ in range(8)))
+    await asyncio.sleep(0.6)
+    sealing.cancel()
+    await asyncio.wait([sealing])
+    monkeypatch.setattr(seals, "LAG", -60.0)
+    await trail.seal()
+    assert await trail.found(trail.sealed) == []
+    assert sum(seal.count for seal in trail.sealed) == len(trail.rows()) == 4 * 8 * 2 * 2
+    for db in processes:
+        await db.close()
