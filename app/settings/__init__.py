@@ -80,7 +80,7 @@ class Settings(BaseSettings):
     )
 
     environment: Annotated[Literal["development", "production"], _LOWER] = Field(
-        "development", description="`production` requires a JWT_SECRET and an AUDIT_KEY, and logs JSON."
+        "development", description="`production` requires a JWT_SECRET, and logs JSON."
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
@@ -146,7 +146,7 @@ class Settings(BaseSettings):
     audit_key: SecretStr | None = Field(
         None,
         description="Signs events and their seals; at least 32 bytes. Of several, with commas between them, the first "
-        "signs and all verify. Empty in development: generated into DATA_DIR.",
+        "signs and all verify. Empty: derived from JWT_SECRET, or generated into DATA_DIR where that is empty, too.",
     )
     audit_reads: Annotated[Literal["none", "all"], _LOWER] = Field(
         "none", description="`all`: an event for each time that a document's file is sent."
@@ -320,8 +320,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _refuse_unsafe(self) -> Self:
-        _refuse_unsafe_secret("JWT_SECRET", self.jwt_secret, self.environment)
-        _refuse_unsafe_secret("AUDIT_KEY", self.audit_key, self.environment)
+        if self.jwt_secret is None and self.environment == "production":
+            raise ValueError("JWT_SECRET is required when ENVIRONMENT=production")
+        _refuse_short_secrets("JWT_SECRET", self.jwt_secret)
+        _refuse_short_secrets("AUDIT_KEY", self.audit_key)
         if self.limits_url and not re.match(r"rediss?://[^/\s]", self.limits_url.get_secret_value()):
             raise ValueError("LIMITS_URL must be redis://… or rediss://…")
         if self.webhook_proxy_url and not re.match(r"https?://[^/\s]", self.webhook_proxy_url.get_secret_value()):
@@ -388,9 +390,7 @@ class Settings(BaseSettings):
         return (self.log_format or ("json" if self.environment == "production" else "console")) == "json"
 
 
-def _refuse_unsafe_secret(name: str, setting: SecretStr | None, environment: str) -> None:
-    if setting is None and environment == "production":
-        raise ValueError(f"{name} is required when ENVIRONMENT=production")
+def _refuse_short_secrets(name: str, setting: SecretStr | None) -> None:
     if setting and any(len(secret.encode()) < MIN_SECRET_BYTES for secret in secrets_in(setting) or [""]):
         each = "and so must each of several, which commas divide"
         raise ValueError(f"{name} must be at least {MIN_SECRET_BYTES} bytes, {each}")

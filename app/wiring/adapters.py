@@ -1,5 +1,6 @@
 """The adapters and processors that the settings ask for. No other module names one."""
 
+import hmac
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -94,10 +95,12 @@ def database(settings: Settings, *, statement_timeout: float | None = None) -> D
 
 
 def audit_keys(settings: Settings) -> list[bytes]:
-    """The keys of AUDIT_KEY; in development, one that is generated."""
-    generate = partial(token_urlsafe, 48)
-    keys = secrets_in(settings.audit_key) or [generated(settings.data_dir / "audit-key", generate)]
-    return [key.encode() for key in keys]
+    """The keys of AUDIT_KEY; without it, those that are derived from JWT_SECRET, or one that is generated."""
+    if settings.audit_key:
+        return [key.encode() for key in secrets_in(settings.audit_key)]
+    if settings.jwt_secrets:
+        return [hmac.digest(secret.encode(), b"AUDIT_KEY", "sha256") for secret in settings.jwt_secrets]
+    return [generated(settings.data_dir / "audit-key", partial(token_urlsafe, 48)).encode()]
 
 
 def _database(settings: Settings, statement_timeout: float | None) -> Database:

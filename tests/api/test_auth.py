@@ -329,7 +329,5 @@ def test_who_may_register_where_registration_is_closed(guarded):
     ("registration", "status"), [({}, 403), ({"REGISTRATION": "open"}, 201)], ids=["unset", "open"]
 )
 def test_registration_is_closed_in_production_unless_it_is_opened(tmp_path, registration, status):
-    with Server(
-        tmp_path / "var", {"ENVIRONMENT": "production", "JWT_SECRET": SECRET, "AUDIT_KEY": SECRET, **registration}
-    ) as server:
+    with Server(tmp_path / "var", {"ENVIRONMENT": "production", "JWT_SECRET": SECRET, **registration}) as server:
         assert register(server, address()).status_code == status

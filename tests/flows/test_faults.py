@@ -161,7 +161,6 @@ def test_production_refuses_a_fault(tmp_path: Path) -> None:
         "FAULT": "job.midway:1",
         "ENVIRONMENT": "production",
         "JWT_SECRET": "x" * 32,
-        "AUDIT_KEY": "x" * 32,
     }
     done = run("serve", **environment)
     assert done.returncode == 1

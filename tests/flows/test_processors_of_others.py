@@ -165,7 +165,7 @@ def test_a_processor_that_is_not_there_ends_the_start_with_one_line(tmp_path: Pa
 
 @pytest.mark.parametrize("chosen", ["", "simulated"])
 def test_production_says_that_its_results_are_simulated_unless_that_was_chosen(chosen: str, tmp_path: Path) -> None:
-    settings = {"ENVIRONMENT": "production", "JWT_SECRET": "x" * 32, "AUDIT_KEY": "x" * 32}
+    settings = {"ENVIRONMENT": "production", "JWT_SECRET": "x" * 32}
     settings["PROCESSORS"] = chosen
     with Server(tmp_path / "var", settings) as production:
         alarms = httpx2.get(f"{production.url}/readyz").json()["alarms"]

@@ -20,7 +20,9 @@ from app.database import Database, base
 from app.events import append, events, seals
 from app.events.catalogue import Failure, JobRetried
 from app.events.seals import Seal, audit_seals
+from app.settings import Settings
 from app.telemetry import context
+from app.wiring import adapters
 from tests.support import databases
 from tests.support.logs import captured
 from tests.support.zygote import run
@@ -208,6 +210,18 @@ async def test_the_command_says_what_is_wrong_and_fails(trail: Trail, tmp_path: 
     trail.past(update(events).where(events.c.seq == row.seq).values(actor="user:somebody"))
     code, (first, _) = said("--since", "2026-01-01")
     assert (code, first) == (1, f"event {row.seq} ({row.id}): was changed, or not written by this service")
+
+
+def test_without_an_audit_key_the_key_follows_from_the_secrets_of_tokens(tmp_path: Path) -> None:
+    def keys(**options: str) -> list[bytes]:
+        return adapters.audit_keys(Settings(_env_file=None, data_dir=tmp_path, **options))
+
+    old, new = "o" * 32, "n" * 32
+    derived = keys(jwt_secret=f"{new},{old}")
+    assert derived == keys(jwt_secret=new) + keys(jwt_secret=old)
+    assert not {old.encode(), new.encode()} & {*derived}
+    assert keys(jwt_secret=new, audit_key=KEY.decode()) == [KEY]
+    assert keys() == keys() == [(tmp_path / "audit-key").read_bytes()]
 
 
 async def test_a_seal_is_a_log_line_with_all_that_an_anchor_needs(

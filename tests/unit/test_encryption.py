@@ -71,7 +71,7 @@ def test_where_keys_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("ENCRYPTION_KEYS", "")
     (tmp_path / "encryption_keys").unlink()
     with pytest.raises(EncryptionKeyMissing):
-        encryption(load(environment="production", jwt_secret="s" * 32)).encrypt(b"secret")
+        encryption(load(environment="production", jwt_secret="s" * 32, audit_key="a" * 32)).encrypt(b"secret")
 
 
 def test_rotation_replaces_what_older_keys_have_encrypted_and_nothing_else(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from app.outbound.addresses import Addresses
 from app.settings import Settings
 from tests.support.certificates import Authority
 
-PRODUCTION: dict[str, Any] = {"environment": "production", "jwt_secret": "s" * 32, "webhook_https_only": False}
+PRODUCTION: dict[str, Any] = {"environment": "production", "webhook_https_only": False}
+PRODUCTION |= {"jwt_secret": "s" * 32, "audit_key": "a" * 32}
 OK = b"HTTP/1.1 200 OK\r\n"
 
 # The last two lines are public to `is_global` of Python 3.11.7.
