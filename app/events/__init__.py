@@ -53,7 +53,7 @@ class _Concern(NamedTuple):
     """Inserts an event, and tells in the same round trip, of which there are none on SQLite."""
 
     ask: Prepared
-    """Tells for less than INSERT … RETURNING takes on SQLite."""
+    """Gives a row if so, for less than INSERT … RETURNING takes on SQLite."""
 
 
 class _Subscription(NamedTuple):
@@ -81,7 +81,7 @@ def subscribe(
         # Not the column itself: in the INSERT, it would be that of any event.
         inserted, asked = literal_column("events.user_id", Uuid()), bindparam("user_id", type_=Uuid())
         insert = Prepared(_APPEND_EACH.returning(only_if(inserted).label("concerned")))
-        concern = _Concern(insert, Prepared(select(only_if(asked).label("concerned"))))
+        concern = _Concern(insert, Prepared(select(literal_column("1")).where(only_if(asked))))
     db.listeners.append(_Subscription(listener, to, concern))
 
 
@@ -169,11 +169,9 @@ def _insert(conn: Connection, row: dict[str, Any], hearing: Iterable[_Subscripti
     """Insert an event. Whether the listener that has a condition is concerned."""
     concern = next((each.concern for each in hearing if each.concern), None)
     if concern and conn.dialect.name == "postgresql":
-        told = concern.insert.one(conn, row)
-    else:
-        _APPEND.count(conn, row)
-        told = concern.ask.one(conn, {"user_id": row["user_id"]}) if concern else None
-    return bool(told and told["concerned"])
+        return bool((concern.insert.one(conn, row) or {}).get("concerned"))
+    _APPEND.count(conn, row)
+    return concern is not None and bool(concern.ask.all(conn, {"user_id": row["user_id"]}))
 
 
 def _announce(conn: Connection, event: Event, row: dict[str, Any], hearing: Iterable[_Subscription]) -> None:
