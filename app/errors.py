@@ -193,6 +193,18 @@ class LengthRequired(AppError, status=411):
     """The request must say in `Content-Length` how long its body is."""
 
 
+class TooManyWebhooks(Conflict):
+    """The account has as many webhooks as it may. Delete one to add another."""
+
+
+class SecretsOverlap(Conflict, title="The secret before is still valid"):
+    """The secret that was replaced last signs still, until `previous_secret_valid_until`. Replace this one then."""
+
+
+class WebhookInactive(Conflict, title="Webhook is disabled"):
+    """The webhook is disabled, and is told nothing until its state is set to `ACTIVE`."""
+
+
 class PreconditionFailed(AppError, status=412, title="The document has changed"):
     """`If-Match` names another version of the document. Fetch the current version and repeat the change on it."""
 

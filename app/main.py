@@ -22,6 +22,8 @@ from app.settings import Settings, load
 from app.telemetry import logs
 from app.web import cors, docs, openapi, problems
 from app.web.middleware import RequestMiddleware
+from app.webhooks import describe, routes as webhooks
+from app.webhooks.payloads import MESSAGES
 from app.wiring import adapters
 
 # Routes are matched in this order: a fixed path before one with a parameter, then what is asked for most often.
@@ -34,6 +36,7 @@ ROUTERS = (
     processing.processing,
     documents.deleting,
     feed.router,
+    webhooks.router,
     auth.router,
     auth.reading,
     auth.writing,
@@ -71,7 +74,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         cors.install(app, settings.cors_origins.split(","))
     problems.install(app)
     docs.install(app)
-    openapi.install(app, (Credentials, TokenForm, UploadForm, DocumentEvent), adapters.offered(settings).values())
+    openapi.install(
+        app,
+        [Credentials, TokenForm, UploadForm, DocumentEvent, *MESSAGES.values()],
+        adapters.offered(settings).values(),
+        describe.webhooks(),
+    )
 
     @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:

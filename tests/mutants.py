@@ -76,6 +76,21 @@ MUTANTS = (
         ("tests/flows/test_pull.py", "tests/flows/test_state_machine.py"),
     ),
     Mutant(
+        "the fence of a delivery",
+        "app.jobs.settlement:settle",
+        "if held:\n    kind.settled(conn, job, outcome)\n"
+        "else:\n    event, end = catalogue.JobFenced(fence=job.fence), None",
+        "kind.settled(conn, job, outcome)",
+        ("tests/flows/test_webhooks.py",),
+    ),
+    Mutant(
+        "the uniqueness of a delivery",
+        "app.migrations.versions.0020_webhooks:upgrade",
+        "unique=True",
+        "unique=False",
+        ("tests/flows/test_webhooks.py",),
+    ),
+    Mutant(
         "being held as a condition of finish",
         "app.jobs.transitions:_HELD_BY_CLAIM",
         "IS_HELD",

@@ -54,8 +54,8 @@ def test_the_example_of_env_has_every_setting() -> None:
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="the README's example is written for curl")
 def test_the_main_job_in_curl(tmp_path: Path) -> None:
-    headings = ("## The main job", "### Every day", "### Keys for programs", "### Large files: direct uploads")
-    parts = [part for each in headings for part in scripts(README, each)]
+    headings = ("## The main job", "### Every day", "### Keys for programs", "### Webhooks")
+    parts = [part for each in (*headings, "### Large files: direct uploads") for part in scripts(README, each)]
     with Server(tmp_path / "var") as server:
         told = typed("".join(parts).replace("http://127.0.0.1:8000", server.url), ROOT)
     assert '"state":"SUCCEEDED"' in told
@@ -64,6 +64,8 @@ def test_the_main_job_in_curl(tmp_path: Path) -> None:
     assert '"total":1' in told
     assert '"skipped":[]' in told
     assert '"name":"nightly import"' in told
+    assert '"type":"ping"' in told
+    assert '"secret":"whsec_' in told
     assert '"status":"UPLOADED"' in told.splitlines()[-1]
 
 

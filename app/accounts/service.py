@@ -28,6 +28,7 @@ from app.processing import results
 from app.quotas import Quota, Quotas, Usage
 from app.telemetry import context
 from app.web import pagination
+from app.webhooks import repository as webhooks
 
 _PAGE = 50  # accounts that are read at once
 
@@ -185,6 +186,7 @@ class Accounts:
             erased += len(keys)
         await self._orphans.remove(more)
         await index_documents(self._db)  # which forgets the names and descriptions of those that were deleted
+        await self._repeat(partial(webhooks.remove_of_owner, owner_id=user_id))
         await self._repeat(partial(jobs.remove_of_owner, owner_id=user_id))
         await self._repeat(partial(idempotency.forget_user, user_id=user_id))
         await self._repeat(partial(sessions.remove_of_user, user_id=user_id))

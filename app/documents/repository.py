@@ -249,11 +249,12 @@ def remove(conn: Connection, owner_id: UUID, document_id: UUID, versions: frozen
     at = [documents.c.id == document_id, documents.c.owner_id == owner_id, documents.c.status != Status.PROCESSING]
     if versions is not None:
         at.append(documents.c.version.in_(versions))
-    file_id = conn.scalar(delete(documents).where(*at).returning(documents.c.file_id))
-    if file_id is None:
+    about = (documents.c.file_id, documents.c.version)
+    row = conn.execute(delete(documents).where(*at).returning(*about)).one_or_none()
+    if row is None:
         return None
-    events.append(conn, DocumentDeleted(), user_id=owner_id, document_id=document_id)
-    [key] = files_repository.discard(conn, [file_id])
+    events.append(conn, DocumentDeleted(version=row.version + 1), user_id=owner_id, document_id=document_id)
+    [key] = files_repository.discard(conn, [row.file_id])
     return key
 
 

@@ -4,13 +4,13 @@ An event is written in the transaction of the change that it records, so every c
 event, and a change that did not happen has none. `catalogue.py` says what can happen.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Connection, bindparam, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Uuid, bindparam, func, insert, literal_column, select
 from uuid_utils.compat import uuid7
 
 from app.database import Database, Prepared, after_commit, now, time_of
@@ -46,12 +46,43 @@ class Record(NamedTuple):
 Listener = Callable[[Connection, Record], None]
 
 
-def subscribe(db: Database, listener: Listener) -> None:
+class _Concern(NamedTuple):
+    """Tells whether the owner of what an event is about is concerned."""
+
+    insert: Prepared
+    """Inserts an event, and tells in the same round trip, of which there are none on SQLite."""
+
+    ask: Prepared
+    """Gives a row if so, for less than INSERT … RETURNING takes on SQLite."""
+
+
+class _Subscription(NamedTuple):
+    listener: Listener
+    to: Collection[type[Event]] | None = None
+    concern: _Concern | None = None
+
+
+def subscribe(
+    db: Database,
+    listener: Listener,
+    *,
+    to: Collection[type[Event]] | None = None,
+    only_if: Callable[[ColumnElement[UUID]], ColumnElement[bool]] | None = None,
+) -> None:
     """Have the listener called for every event of this database, in its transaction and after its row is inserted.
 
-    What the listener writes is committed with the event or not at all; what it raises undoes the change.
+    Or only for events `to` which it subscribes, and `only_if` a condition on the event's `user_id` is true, for which
+    others hardly pay. One subscription may have such a condition. What the listener writes is committed with the event
+    or not at all; what it raises undoes the change.
     """
-    db.listeners.append(listener)
+    concern = None
+    if only_if:
+        assert not any(each.concern for each in db.listeners)
+        # Not the column itself: in the INSERT, it would be that of any event.
+        inserted, asked = literal_column("events.user_id", Uuid()), bindparam("user_id", type_=Uuid())
+        insert = Prepared(_APPEND_EACH.returning(only_if(inserted).label("concerned")))
+        concern = _Concern(insert, Prepared(select(literal_column("1")).where(only_if(asked))))
+    db.listeners.append(_Subscription(listener, to, concern))
 
 
 def append(
@@ -68,8 +99,25 @@ def append(
     It is logged after the commit, together with what is `logged` only.
     """
     row = _row(conn, event, user_id, document_id, job_id)
-    _APPEND.count(conn, row)
-    _announce(conn, event, row, logged)
+    hearing = _hearing(conn, event)
+    if not _insert(conn, row, hearing):
+        hearing = [each for each in hearing if each.concern is None]
+    _announce(conn, event, row, hearing)
+    _log(conn, event, row, logged)
+
+
+def log_only(
+    conn: Connection,
+    event: Event,
+    *,
+    user_id: UUID | None = None,
+    document_id: UUID | None = None,
+    job_id: UUID | None = None,
+    **logged: Any,
+) -> None:
+    """Log an event after the commit as `append` does, and record nothing."""
+    row = {"actor": _actor(), "data": event.data, "user_id": user_id, "document_id": document_id, "job_id": job_id}
+    _log(conn, event, row | {"request_id": context.request_id.get()}, logged)
 
 
 def append_each(conn: Connection, event: Event, documents: Iterable[tuple[UUID, UUID]]) -> None:
@@ -78,20 +126,20 @@ def append_each(conn: Connection, event: Event, documents: Iterable[tuple[UUID, 
     rows = [_row(conn, event, *document) for document in documents]
     if rows:
         conn.execute(_APPEND_EACH, rows)
+    hearing = _hearing(conn, event)
     for row in rows:
-        _announce(conn, event, row, {})
+        _announce(conn, event, row, hearing)
+        _log(conn, event, row, {})
 
 
 def _row(
     conn: Connection, event: Event, user_id: UUID | None, document_id: UUID | None, job_id: UUID | None = None
 ) -> dict[str, Any]:
-    actor = context.actor.get()
-    assert actor is not None, "an event without an actor"
     row: dict[str, Any] = {
         "id": uuid7(),
         "event": event.name,
         "at": time_of(conn),
-        "actor": actor,
+        "actor": _actor(),
         "data": event.data,
         "user_id": user_id,
         "document_id": document_id,
@@ -105,9 +153,33 @@ def _row(
     return row
 
 
-def _announce(conn: Connection, event: Event, row: dict[str, Any], logged: Mapping[str, Any]) -> None:
-    for listener in conn.get_execution_options().get("listeners", ()):
-        listener(conn, Record(**{name: row[name] for name in Record._fields} | {"event": event}))
+def _actor() -> str:
+    actor = context.actor.get()
+    assert actor is not None, "an event without an actor"
+    return actor
+
+
+def _hearing(conn: Connection, event: Event) -> list[_Subscription]:
+    """Who subscribes to such an event."""
+    subscriptions: list[_Subscription] = conn.get_execution_options().get("listeners", [])
+    return [each for each in subscriptions if each.to is None or type(event) in each.to]
+
+
+def _insert(conn: Connection, row: dict[str, Any], hearing: Iterable[_Subscription]) -> bool:
+    """Insert an event. Whether the listener that has a condition is concerned."""
+    concern = next((each.concern for each in hearing if each.concern), None)
+    if concern and conn.dialect.name == "postgresql":
+        return bool((concern.insert.one(conn, row) or {}).get("concerned"))
+    _APPEND.count(conn, row)
+    return concern is not None and bool(concern.ask.all(conn, {"user_id": row["user_id"]}))
+
+
+def _announce(conn: Connection, event: Event, row: dict[str, Any], hearing: Iterable[_Subscription]) -> None:
+    for each in hearing:
+        each.listener(conn, Record(**{name: row[name] for name in Record._fields} | {"event": event}))
+
+
+def _log(conn: Connection, event: Event, row: dict[str, Any], logged: Mapping[str, Any]) -> None:
     subject = {name: str(row[name]) for name in _SUBJECT if row[name] is not None}
     told = {"actor": row["actor"], **subject, **row["data"], **logged}
     after_commit(conn, partial(getattr(log, event.level), event.name, **told))

@@ -112,9 +112,13 @@ class DocumentContentRead(TimelineEvent):
 
 
 class DocumentDeleted(Event):
-    """The document was deleted, with its jobs and results. Its file is removed soon."""
+    """The document was deleted, with its jobs and results. Its file is removed soon.
+
+    `version` is one more than its last; it is missing if the operator erased the account.
+    """
 
     name = "document.deleted"
+    version: int | SkipJsonSchema[None] = None
 
 
 class DocumentUploadExpired(Event):
@@ -222,6 +226,71 @@ class ProcessorResumed(Event):
 
     name = "processor.resumed"
     processor: str
+
+
+class _DeliveryEvent(TimelineEvent):
+    """`type` is that of the message, and `attempt` counts from 1."""
+
+    webhook_id: str
+    delivery_id: str
+    type: str
+    attempt: int
+
+
+class WebhookDelivered(_DeliveryEvent):
+    """A webhook was told what happened to the document."""
+
+    name = "webhook.delivered"
+
+
+class WebhookFailed(_DeliveryEvent):
+    """A webhook could not be told what happened to the document, and will not be."""
+
+    name = "webhook.failed"
+    error: Failure
+
+
+class _WebhookEvent(Event):
+    webhook_id: str
+
+
+class WebhookCreated(_WebhookEvent):
+    """A user added a webhook."""
+
+    name = "webhook.created"
+
+
+class WebhookEdited(_WebhookEvent):
+    """A user changed a webhook: these fields of it."""
+
+    name = "webhook.edited"
+    fields: list[str]
+
+
+class WebhookSecretRotated(_WebhookEvent):
+    """A user replaced the secret of a webhook."""
+
+    name = "webhook.secret_rotated"
+
+
+class WebhookTested(_WebhookEvent):
+    """A user asked for a test of a webhook."""
+
+    name = "webhook.tested"
+
+
+class WebhookDisabled(_WebhookEvent):
+    """A webhook is told nothing any more, because it failed for too long, or said that it is gone."""
+
+    name = "webhook.disabled"
+    _level = "warning"
+    reason: str
+
+
+class WebhookDeleted(_WebhookEvent):
+    """A user deleted a webhook, with what it had not been told yet."""
+
+    name = "webhook.deleted"
 
 
 class UserRegistered(Event):

@@ -104,7 +104,8 @@ def claim_due(conn: Connection, capacity: Capacity, lease: float, turn_since: fl
             claimed += transitions.start(conn, ids, lease)
     for job in claimed:
         waited = max(0.0, (job.locked_at - job.run_at).total_seconds()) if job.locked_at else 0.0
-        after_commit(conn, partial(metrics.job_wait.labels(job.processor).observe, waited))
+        if job.on_timeline:
+            after_commit(conn, partial(metrics.job_wait.labels(job.processor).observe, waited))
         with context.acting(request=job.request_id):
             started = JobStarted(attempt=job.tries, fence=job.fence)
             repository.record(conn, started, job, wait_seconds=round(waited, 3))

@@ -26,16 +26,22 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The work failed for good, whatever tries are left."""
+    """The work failed for good, whatever tries are left. `value` is what the kind records of the attempt."""
 
     error: Failure
+    value: Any = None
 
 
 @dataclass(frozen=True, slots=True)
 class Retryable:
-    """This attempt failed; another one may not."""
+    """This attempt failed; another one may not. It begins after `delay` seconds; None: after the kind's `backoff`.
+
+    `value` is what the kind records of the attempt.
+    """
 
     error: Failure
+    delay: float | None = None
+    value: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,14 @@ class Waiting:
     seconds: float
 
 
-Outcome = Succeeded | Failed | Retryable | Released | Waiting
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """The work could not begin. The job goes back to the queue for `seconds`, and its try is refunded."""
+
+    seconds: float
+
+
+Outcome = Succeeded | Failed | Retryable | Released | Waiting | Postponed
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +114,12 @@ class Kind(Protocol):
         """Make one attempt. `report` takes its progress, from 0 to 1.
 
         Whatever is raised counts as Retryable; SystemExit and KeyboardInterrupt count as Failed.
+        """
+
+    def settled(self, conn: Connection, job: Job, outcome: Outcome) -> None:
+        """Do what follows from an attempt, in the transaction that settles it; `ended` follows if it was the last.
+
+        An attempt whose lease was lost is Retryable, and settled by whoever rescues the job.
         """
 
     def ended(self, conn: Connection, job: Job, end: End) -> None:

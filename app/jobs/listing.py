@@ -47,6 +47,7 @@ class Listed(NamedTuple):
 
 
 def matching(
+    kind: str,
     owner_id: UUID | None = None,
     *,
     state: JobState | None = None,
@@ -57,12 +58,12 @@ def matching(
     created_after: datetime | None = None,
     created_before: datetime | None = None,
 ) -> JobList:
-    """The jobs that match every filter that is given; without an owner, those of all.
+    """The jobs of a kind that match every filter that is given; without an owner, those of all.
 
     `queue_prefix` is the beginning of the queue's name, and `live` are those that are not finished.
     """
     indexed = owner_id is not None or document_id is not None
-    query, unsorted = select(jobs), False
+    query, unsorted = select(jobs).where(jobs.c.kind == kind), False
     if owner_id is not None:
         query = query.where(jobs.c.owner_id == owner_id)
     if state is not None and (indexed or dead):

@@ -95,6 +95,12 @@ class Job:
         """What the job is to run: the processor that its args name, or else what its kind does."""
         return str(self.args.get("processor", self.kind))
 
+    @property
+    def on_timeline(self) -> bool:
+        """Whether its events are recorded, as those of its document, and counted. If not, they are only logged: its
+        kind records and counts what comes of it."""
+        return self.document_id is not None
+
     @classmethod
     def of(cls, row: Any) -> Self:
         """The job in a mapping of column names to values."""

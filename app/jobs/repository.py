@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, func, insert, select, union_all
 
 from app import events
 from app.database import Prepared, delete_batch, now, without_index
@@ -37,19 +37,25 @@ def get(conn: Connection, job_id: UUID, owner_id: UUID | None = None) -> Job | N
     return Job.of(row) if row else None
 
 
+def _live_beside(queue: ColumnElement[bool]) -> Select[Any]:
+    return select(jobs.c.id).where(jobs.c.owner_id == bindparam("owner"), jobs.c.finished_at.is_(None), queue)
+
+
+_BESIDE = bindparam("beside", type_=jobs.c.queue.type)
 _LIVE_OF_OWNER = Prepared(
     select(func.count().label("live")).select_from(
-        select(jobs.c.id)
-        .where(jobs.c.owner_id == bindparam("owner"), jobs.c.finished_at.is_(None))
+        # Two ranges of an index: however many jobs are in the queue between them, none is read.
+        union_all(_live_beside(jobs.c.queue < _BESIDE), _live_beside(jobs.c.queue > _BESIDE))
         .limit(bindparam("at_most"))
         .subquery()
     )
 )
 
 
-def live_count(conn: Connection, owner_id: UUID, at_most: int) -> int:
-    """The number of an owner's jobs that are not finished; no more than `at_most` are counted."""
-    row = _LIVE_OF_OWNER.one(conn, {"owner": owner_id, "at_most": at_most})
+def live_count(conn: Connection, owner_id: UUID, at_most: int, *, beside: str = "") -> int:
+    """The number of an owner's jobs that are not finished, beside those of one queue; no more than `at_most` are
+    counted."""
+    row = _LIVE_OF_OWNER.one(conn, {"owner": owner_id, "at_most": at_most, "beside": beside})
     assert row is not None
     return int(row["live"])
 
@@ -79,6 +85,14 @@ def live(conn: Connection, owner_id: UUID, kinds: Collection[str], limit: int) -
     """Up to `limit` live jobs of the owner, of these kinds."""
     theirs = (jobs.c.owner_id == owner_id, jobs.c.state.in_(LIVE), jobs.c.kind.in_(kinds))
     return list(conn.scalars(select(jobs.c.id).where(*theirs).limit(limit)))
+
+
+_REMOVE = Prepared(delete(jobs).where(jobs.c.id == bindparam("job")))
+
+
+def remove(conn: Connection, job_id: UUID) -> None:
+    """Delete a job that has ended, of a kind that keeps a record of its own."""
+    _REMOVE.count(conn, {"job": job_id})
 
 
 def remove_of_owner(conn: Connection, owner_id: UUID) -> bool:
@@ -124,15 +138,21 @@ class Totals(NamedTuple):
     """Seconds since the first attempt of the job that has been at work for longest; 0 with none."""
 
 
-def totals(conn: Connection) -> Totals:
-    """Count the jobs, and find the oldest."""
+def totals(conn: Connection, *, beside: str = "") -> Totals:
+    """Count the jobs, and find the oldest, beside those of one queue, of which none is kept once it has ended."""
     found = dict.fromkeys(map(str, JobState), 0)
-    for states in (IS_ENDED, IS_HELD):  # each has an index of its own
-        found |= dict(conn.execute(select(jobs.c.state, func.count()).where(states).group_by(jobs.c.state)).all())
-    found[JobState.QUEUED] = conn.scalar(select(func.count()).where(IS_QUEUED)) or 0
+    others = jobs.c.queue != beside
+    for states in ([IS_ENDED], [IS_HELD, others]):  # each has an index of its own
+        found |= dict(conn.execute(select(jobs.c.state, func.count()).where(*states).group_by(jobs.c.state)).all())
+    found[JobState.QUEUED] = conn.scalar(select(func.count()).where(IS_QUEUED, others)) or 0
     dead = conn.scalar(select(func.count()).where(jobs.c.dead.is_(True))) or 0
-    queued_for = _age(conn, jobs.c.run_at, IS_QUEUED, jobs.c.run_at <= now())
-    return Totals(found, dead, queued_for, _age(conn, jobs.c.started_at, IS_HELD))
+    queued_for = _age(conn, jobs.c.run_at, IS_QUEUED, jobs.c.run_at <= now(), others)
+    return Totals(found, dead, queued_for, _age(conn, jobs.c.started_at, IS_HELD, others))
+
+
+def due_for(conn: Connection, queue: str) -> float:
+    """Seconds since the oldest job that is still queued in a queue was due; 0 with none."""
+    return _age(conn, jobs.c.run_at, IS_QUEUED, jobs.c.queue == queue, jobs.c.run_at <= now())
 
 
 def _age(conn: Connection, moment: ColumnElement[Any], *where: ColumnElement[bool]) -> float:
@@ -152,6 +172,8 @@ def unserved(conn: Connection, queues: Sequence[str], seconds: float) -> dict[st
 
 
 def record(conn: Connection, event: Event, job: Job, **logged: Any) -> None:
-    """Append an event of this job. Actor and request id are those of the context; for `logged` see `events.append`."""
+    """Append an event of this job, or only log it. Actor and request id are those of the context; for `logged` see
+    `events.append`."""
     subject = {"user_id": job.owner_id, "document_id": job.document_id, "job_id": job.id}
-    events.append(conn, event, **subject, processor=job.processor, **logged)
+    tell = events.append if job.on_timeline else events.log_only
+    tell(conn, event, **subject, processor=job.processor, **logged)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -32,15 +32,16 @@ _COMMIT_MARGIN = timedelta(seconds=10)
 
 
 class Rescuer:
-    """Wakes the runner when something is due, and gives the jobs of silent workers back to the queue.
+    """Wakes the runners when something is due, and gives the jobs of silent workers back to the queue.
 
     A poll reads only rows that became due, or expired, since the last poll that found nothing. A full poll reads all:
     at the start, once a minute, and when the database's clock was put back.
     """
 
-    def __init__(self, db: Database, runner: Runner, kinds: Kinds, watch: JobWatch, *, lease: float) -> None:
+    def __init__(self, db: Database, runners: Sequence[Runner], kinds: Kinds, watch: JobWatch, *, lease: float) -> None:
         self._db = db
-        self._runner = runner
+        self._runners = runners
+        self._queues = [queue for runner in runners for queue in runner.queues]
         self._kinds = kinds
         self._watch = watch
         self._interval = min(INTERVAL, lease / 2)
@@ -66,15 +67,15 @@ class Rescuer:
             loops.create_task(self._repeat(self._count_unserved, _UNSERVED_INTERVAL))
 
     async def poll(self) -> None:
-        """Wake the runner if something is due, and rescue what has expired."""
-        turn_since = self._runner.turns.since
+        """Wake the runners if something is due, and rescue what has expired."""
+        turn_since = min(runner.turns.since for runner in self._runners)
         if time.monotonic() >= self._full_poll_at:
             turn_since, self._due_since, self._expired_since = 0.0, EARLIEST, EARLIEST
             self._full_poll_at = time.monotonic() + _FULL_INTERVAL
         found = await self._db.read(
             partial(
                 claims.poll,
-                queues=self._runner.queues,
+                queues=self._queues,
                 turn_since=turn_since,
                 due_since=self._due_since,
                 expired_since=self._expired_since,
@@ -82,12 +83,13 @@ class Rescuer:
         )
         if found.at < self._polled_at:
             self._full_poll_at = 0.0
-            self._runner.turns.forget()
+            for runner in self._runners:
+                runner.turns.forget()
             self._clock_suspect.set()
         self._polled_at = found.at
-        self._runner.turns.polled(found.heads, found.at)
-        pauses = self._runner.pauses
-        pauses.polled(found.paused)
+        for runner in self._runners:
+            runner.turns.polled({queue: found.heads[queue] for queue in runner.queues}, found.at)
+            runner.pauses.polled(found.paused)
         committed = found.at - _COMMIT_MARGIN
         if found.expired:
             await self.rescue()
@@ -96,9 +98,10 @@ class Rescuer:
         if found.waiting or found.expired:
             await self._assign_turns(found)
         self._due_since = min(found.waiting or committed, committed)
-        due = [queue for queue, head in found.heads.items() if head is not None and not pauses.cover(queue)]
-        if found.waiting or found.expired or due:
-            self._runner.wake()
+        for runner in self._runners:
+            due = any(found.heads[queue] is not None and not runner.pauses.cover(queue) for queue in runner.queues)
+            if found.waiting or found.expired or due:
+                runner.wake()
 
     async def _assign_turns(self, found: Poll) -> None:
         """Give every job that has become due its turn."""
@@ -127,7 +130,7 @@ class Rescuer:
 
     async def _count_unserved(self) -> None:
         began = time.monotonic()
-        count = partial(repository.unserved, queues=self._runner.queues, seconds=UNSERVED_SECONDS)
+        count = partial(repository.unserved, queues=self._queues, seconds=UNSERVED_SECONDS)
         self._unserved = await self._db.read(count)
         await asyncio.sleep((time.monotonic() - began) / _UNSERVED_SHARE)
 

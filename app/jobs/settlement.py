@@ -13,7 +13,7 @@ from app.database import after_commit
 from app.events import catalogue
 from app.events.catalogue import Event, Failure
 from app.jobs import repository as jobs, transitions
-from app.jobs.kinds import End, Failed, Kind, Kinds, Outcome, Released, Retryable, Succeeded, Waiting
+from app.jobs.kinds import End, Failed, Kind, Kinds, Outcome, Postponed, Released, Retryable, Succeeded, Waiting
 from app.jobs.models import Job, JobState
 from app.jobs.repository import record
 from app.jobs.transitions import Change
@@ -35,11 +35,14 @@ def settle(conn: Connection, kind: Kind, job: Job, outcome: Outcome, *, seconds:
     held = transitions.change(conn, job, change)
     if not held and unsure and transitions.was_settled(conn, job):
         return True
-    if not held:
+    if held:
+        kind.settled(conn, job, outcome)
+    else:
         event, end = catalogue.JobFenced(fence=job.fence), None
     if event:
         came_of_it = end.outcome if end else event.name.partition(".")[2]
-        after_commit(conn, partial(metrics.job_run.labels(job.processor, came_of_it).observe, seconds))
+        if job.on_timeline:
+            after_commit(conn, partial(metrics.job_run.labels(job.processor, came_of_it).observe, seconds))
         record(conn, event, job, run_seconds=round(seconds, 3))
     if end:
         _follow(conn, kind, job, end)
@@ -53,8 +56,8 @@ def _consequence(kind: Kind, job: Job, outcome: Outcome) -> tuple[Change, Event 
     match outcome:
         case Succeeded(value, _):
             return Change.succeeded(), catalogue.JobSucceeded(**attempt), End(JobState.SUCCEEDED, value)
-        case Retryable(error) if job.tries < job.max_tries:
-            delay = kind.backoff(job.tries)
+        case Retryable(error, delay) if job.tries < job.max_tries:
+            delay = kind.backoff(job.tries) if delay is None else delay
             event = catalogue.JobRetried(**attempt, delay=round(delay, 2), error=error)
             return Change.retry(error, delay), event, None
         case Failed(error) | Retryable(error):
@@ -63,6 +66,8 @@ def _consequence(kind: Kind, job: Job, outcome: Outcome) -> tuple[Change, Event 
             return Change.failed(error, dead=dead), failed, End(JobState.FAILED, error=error, dead=dead)
         case Released():
             return Change.released(job.error), catalogue.JobReleased(**attempt), None
+        case Postponed(seconds):
+            return Change.postponed(job.error, seconds), None, None
         case Waiting(seconds):
             return Change.waiting(seconds), None, None
 
@@ -91,6 +96,8 @@ def rescue(conn: Connection, kinds: Kinds, *, exhausted: bool) -> list[Job]:
             lost = catalogue.JobLeaseLost(attempt=job.tries, fence=job.fence)
             record(conn, lost, job, age_seconds=_age(job))
             after_commit(conn, metrics.leases_lost.inc)
+            if job.kind in kinds:
+                kinds[job.kind].settled(conn, job, Retryable(_LEASE_LOST))
             if exhausted:
                 record(conn, catalogue.JobFailed(dead=True, error=_LEASE_LOST), job, age_seconds=_age(job))
                 _follow(conn, kinds[job.kind], job, End(job.state, error=job.error, dead=True))
@@ -101,7 +108,8 @@ def rescue(conn: Connection, kinds: Kinds, *, exhausted: bool) -> list[Job]:
 def _follow(conn: Connection, kind: Kind, job: Job, end: End) -> None:
     """Let the kind of a job do what follows from its end, and count it."""
     kind.ended(conn, job, end)
-    after_commit(conn, metrics.jobs_finished.labels(job.processor, end.outcome).inc)
+    if job.on_timeline:
+        after_commit(conn, metrics.jobs_finished.labels(job.processor, end.outcome).inc)
 
 
 def _age(job: Job) -> float:

@@ -114,6 +114,11 @@ class Change(NamedTuple):
         return cls(JobState.QUEUED, refund=1, error=error)
 
     @classmethod
+    def postponed(cls, error: Failure | None, delay: float) -> Self:
+        """Back to the queue as `released`, to be claimed after `delay` seconds."""
+        return cls(JobState.QUEUED, delay=delay, refund=1, error=error)
+
+    @classmethod
     def waiting(cls, seconds: float) -> Self:
         """Held for `seconds` by somebody outside, under the same fence."""
         return cls(JobState.WAITING, delay=seconds)
@@ -160,8 +165,15 @@ def change(conn: Connection, job: Job, to: Change) -> bool:
 
 
 def was_settled(conn: Connection, job: Job) -> bool:
-    """Whether the outcome of this very claim was written before."""
-    return conn.scalar(select(jobs.c.settled_fence).where(jobs.c.id == job.id)) == job.fence
+    """Whether the outcome of this very claim was written before. A job that is gone had ended."""
+    row = conn.execute(select(jobs.c.settled_fence).where(jobs.c.id == job.id)).one_or_none()
+    return row is None or row.settled_fence == job.fence
+
+
+def advance(conn: Connection, ids: Sequence[UUID]) -> None:
+    """Have jobs that wait for later claimed as soon as may be."""
+    waiting = (jobs.c.id.in_(ids), IS_QUEUED, jobs.c.run_at > now())
+    conn.execute(update(jobs).where(*waiting).values(run_at=now(), queued_at=now(), turn=None))
 
 
 def rescue(conn: Connection, kinds: Collection[str], error: Failure | None) -> list[Job]:

@@ -16,7 +16,7 @@ from app.errors import ConfigurationError
 
 log = structlog.get_logger()
 
-HEAD = "0019"
+HEAD = "0020"
 _NUMBER = re.compile("(?!0000)[0-9]{4}")
 
 

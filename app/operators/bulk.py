@@ -78,7 +78,7 @@ class BulkJobs:
 
     async def cancel(self, request: CancelRequest) -> BulkResponse:
         """Cancel them. Without `confirm`, only count. Raises MoreJobsMatch, InvalidCursor, SearchTooBroad, TooBusy."""
-        wanted = listing.matching(**_conditions(request.filter), live=True)
+        wanted = listing.matching(KIND, **_conditions(request.filter), live=True)
         chosen = await self._chosen(wanted, request.cursor, request.confirm)
         done = Done([], Counter())
         for some in _parts(chosen.jobs):
@@ -143,7 +143,7 @@ _IS_LAST_WORD = (
 
 def _failed(given: BulkFilter) -> JobList:
     """The list of the jobs to run again."""
-    found = listing.matching(**_conditions(given), state=JobState.FAILED)
+    found = listing.matching(KIND, **_conditions(given), state=JobState.FAILED)
     return found._replace(query=found.query.where(*_IS_LAST_WORD))
 
 

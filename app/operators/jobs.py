@@ -8,6 +8,7 @@ from app.database import Database
 from app.errors import NotFound
 from app.jobs import listing, repository
 from app.operators.schemas import AnyJob, AnyJobPage, JobsFilters
+from app.processing.queues import KIND
 from app.processing.service import ProcessingService
 
 
@@ -20,7 +21,7 @@ class AllJobs:
 
     async def find(self, filters: JobsFilters, limit: int, cursor: str | None, *, count: bool = False) -> AnyJobPage:
         """A page of them, newest first. Raises InvalidCursor, SearchTooBroad, TooBusy."""
-        wanted = listing.matching(**filters.conditions)
+        wanted = listing.matching(KIND, **filters.conditions)
         found = await listing.find(self._db, wanted, limit, cursor, counted=count)
         return AnyJobPage(items=AnyJob.each(found.items), next_cursor=found.next_cursor, total=found.total)
 

@@ -19,6 +19,7 @@ from app.operators.schemas import PausedProcessor
 from app.processing.queues import processor_of
 from app.quotas.reserve import Reserve
 from app.upkeep import chores
+from app.webhooks.deliveries import QUEUE
 
 
 class Queue(BaseModel):
@@ -102,7 +103,7 @@ def disks(folders: Mapping[str, Path], reserve: Reserve) -> Disks:
 
 def read(conn: Connection, every: Mapping[str, float], disks: Disks, alarms: Mapping[str, str]) -> Status:
     """Read it from the database. `every`: seconds between two runs of each chore."""
-    totals = repository.totals(conn)
+    totals = repository.totals(conn, beside=QUEUE)
     return Status(
         version=VERSION,
         database=conn.dialect.name,

@@ -114,6 +114,9 @@ class ProcessKind:
             return Retryable(_failure(error))
         return Succeeded(output, partial(self._outputs.discard, output))
 
+    def settled(self, conn: Connection, job: Job, outcome: Outcome) -> None:
+        """Nothing: an attempt that is not the last changes nothing but the job."""
+
     def ended(self, conn: Connection, job: Job, end: End) -> None:
         """Publish the result of a success, and move the document on; a cancellation puts it back."""
         assert job.document_id is not None, "a job of this kind has a document"

@@ -166,7 +166,7 @@ async def list_jobs(
     cursor: Cursor = None,
     count: Count = False,
 ) -> Response:
-    """The caller's jobs, newest first."""
+    """The caller's jobs that process documents, newest first. Deliveries are listed with their webhook."""
     return page_response(await service.jobs(principal, filters, limit, cursor, count=count))
 
 

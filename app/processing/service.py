@@ -20,12 +20,13 @@ from app.documents.service import owned
 from app.idempotency import StoredResponse
 from app.jobs import listing, repository as jobs, settlement
 from app.jobs.kinds import Kinds
+from app.jobs.models import Job as StoredJob
 from app.jobs.pauses import Pauses
 from app.jobs.schemas import Job
 from app.jobs.watch import JobWatch
 from app.processing import results
 from app.processing.acceptance import Acceptance
-from app.processing.queues import queue_of
+from app.processing.queues import KIND, queue_of
 from app.processing.results import StoredResult
 from app.processing.schemas import JobFilters, JobPage, ProcessorList, ProcessRequest, ProcessResponse
 from app.processors.base import Processor
@@ -131,7 +132,7 @@ class ProcessingService:
         """The job; up to `wait` seconds later if it is not finished before. Raises NotFound."""
         deadline = time.monotonic() + wait
         while True:
-            job = await self._db.read(lambda conn: jobs.get(conn, job_id, principal.owner_id))
+            job = await self._db.read(lambda conn: _of_owner(conn, principal.owner_id, job_id))
             if job is None:
                 raise errors.NotFound
             structlog.contextvars.bind_contextvars(document_id=str(job.document_id))
@@ -147,7 +148,7 @@ class ProcessingService:
 
         Raises InvalidCursor, SearchTooBroad, TooBusy.
         """
-        wanted = listing.matching(principal.owner_id, **filters.conditions)
+        wanted = listing.matching(KIND, principal.owner_id, **filters.conditions)
         found = await listing.find(self._db, wanted, limit, cursor, counted=count)
         return JobPage(items=[Job.of(job) for job in found.items], next_cursor=found.next_cursor, total=found.total)
 
@@ -155,15 +156,21 @@ class ProcessingService:
         """End a live job now; a worker that has it stops at its next heartbeat. Raises NotFound, JobFinished."""
 
         def unit(conn: Connection) -> Job:
-            job = settlement.cancel(conn, self._kinds, principal.owner_id, job_id)
+            job = settlement.cancel(conn, {KIND: self._kinds[KIND]}, principal.owner_id, job_id)
             if job is None:
-                raise errors.JobFinished if jobs.get(conn, job_id, principal.owner_id) else errors.NotFound
+                raise errors.JobFinished if _of_owner(conn, principal.owner_id, job_id) else errors.NotFound
             return Job.of(job)
 
         job = await self._db.write(unit)
         structlog.contextvars.bind_contextvars(document_id=str(job.document_id))
         self._watch.notify(job_id)
         return job
+
+
+def _of_owner(conn: Connection, owner_id: UUID, job_id: UUID) -> StoredJob | None:
+    """The owner's job, if it is one that processes a document."""
+    job = jobs.get(conn, job_id, owner_id)
+    return job if job and job.kind == KIND else None
 
 
 def _stored(response: ProcessResponse) -> StoredResponse:

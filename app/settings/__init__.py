@@ -245,6 +245,24 @@ class Settings(BaseSettings):
     quota_jobs: int = Field(10_000, ge=0, description="Unfinished jobs that one account may have; 0: no limit.")
 
     quota_api_keys: int = Field(50, ge=0, description="API keys that one account may have; 0: no limit.")
+    webhooks_per_user: int = Field(10, ge=0, description="Webhooks that one account may have.")
+    webhook_concurrency: int = Field(
+        32, ge=0, description="Deliveries made at once by one process, beside its jobs; 0: others make them."
+    )
+    webhook_endpoint_concurrency: int = Field(
+        4, ge=1, description="Deliveries made at once to one webhook by one process; while it fails, one by all."
+    )
+    webhook_retry_schedule: str = Field(
+        "0,5,300,1800,7200,18000,36000,50400,72000,86400",
+        pattern=r"^\d{1,7}(\.\d{1,3})?(,\d{1,7}(\.\d{1,3})?){0,99}$",
+        description="Seconds before each attempt to make a delivery, the first of which is made at once, with commas.",
+    )
+    webhook_disable_after: float = Field(
+        5 * 86400, gt=0, description="A webhook that fails for this long, without one success, is disabled."
+    )
+    webhook_log_ttl: float = Field(
+        30 * 86400, gt=0, description="Deliveries that are over, and their attempts, are deleted after this long."
+    )
     webhook_timeout: float = Field(
         15, ge=0.1, le=30, description="A webhook must be answered within this, from its name's look-up on; 0.1 to 30."
     )
@@ -344,6 +362,11 @@ class Settings(BaseSettings):
     def storage(self) -> Path | Bucket:
         """Where the files are: a folder or a bucket."""
         return self.storage_url or self.data_dir / "files"
+
+    @property
+    def webhook_delays(self) -> list[float]:
+        """Seconds before each attempt to make a delivery."""
+        return [float(seconds) for seconds in self.webhook_retry_schedule.split(",")]
 
     @property
     def registration_open(self) -> bool:

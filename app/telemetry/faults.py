@@ -29,6 +29,8 @@ Point = Literal[
     "migration.each_step",
     "shutdown.draining",
     "shutdown.release",
+    "deliver.after_claim",
+    "deliver.after_send",
     "transfer.after_batch",
     "transfer.after_file",
 ]

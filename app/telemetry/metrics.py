@@ -56,6 +56,15 @@ leases_lost = Counter("document_api_job_leases_lost_total", "Running jobs whose 
 polls_failed = Counter("document_api_job_polls_failed_total", "Polls and claims of jobs that failed.")
 wakeups_not_sent = Counter("document_api_wakeups_not_sent_total", "Wake-ups that the broker did not accept.")
 
+webhook_attempts = Counter(
+    "document_api_webhook_attempts_total",
+    "Requests to webhooks by outcome: delivered, refused (another status than 2xx), unreachable (no answer).",
+    ["outcome"],
+)
+webhooks_disabled = Counter(
+    "document_api_webhooks_disabled_total", "Webhooks that were disabled because they failed for too long, or are gone."
+)
+
 upkeep_skipped = Counter("document_api_upkeep_skipped_total", "Runs of a chore that were skipped or failed.", ["chore"])
 upkeep_succeeded = Gauge(
     "document_api_upkeep_last_success_timestamp_seconds",
@@ -87,7 +96,7 @@ requests_in_flight = Gauge(
 )
 slots = Gauge(
     "document_api_slots",
-    "How many at once: `jobs`, `uploads`, `downloads`.",
+    "How many at once: `jobs`, `deliveries`, `uploads`, `downloads`.",
     ["resource"],
     multiprocess_mode="livesum",
 )

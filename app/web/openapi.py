@@ -5,7 +5,7 @@ Whatever a generated client makes a class of has a name of its own: each enum, a
 
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -40,14 +40,21 @@ Every error is an RFC 9457 problem whose `type` is a page of its own: see [all p
         {"name": "documents", "description": "Files and their metadata."},
         {"name": "processing", "description": "Jobs and results."},
         {"name": "direct uploads", "description": "Large files, sent directly to the storage where it supports that."},
+        {"name": "webhooks", "description": "Tell a program of yours what happens to your documents."},
         {"name": "operators", "description": "For those who run the service: what all accounts have, but no content."},
         {"name": "health", "description": "For load balancers and monitoring."},
     ],
 }
 
 
-def install(app: FastAPI, models: Iterable[type[BaseModel]], processors: Collection[Processor[Any]]) -> None:
-    """Complete the OpenAPI with the `models` that routes parse themselves, and the processors with their params.
+def install(
+    app: FastAPI,
+    models: Iterable[type[BaseModel]],
+    processors: Collection[Processor[Any]],
+    webhooks: Mapping[str, Any],
+) -> None:
+    """Complete the OpenAPI with the `models` that routes parse themselves or that are sent to `webhooks`, and the
+    processors with their params.
 
     The first processor is the default.
     """
@@ -56,6 +63,7 @@ def install(app: FastAPI, models: Iterable[type[BaseModel]], processors: Collect
     def complete() -> dict[str, Any]:
         if app.openapi_schema is None:
             described = generate()
+            described["webhooks"] = webhooks
             schemas = described["components"]["schemas"]
             for model in models:
                 schemas |= _named(model)

@@ -58,11 +58,14 @@ from app.telemetry import context
 from app.telemetry.loop import LoopWatch
 from app.upkeep import Upkeep
 from app.web.rates import Rates
+from app.webhooks.deliveries import QUEUE
+from app.webhooks.service import WebhookService
 from app.wiring import adapters, gauges
 from app.wiring.chores import chores
 from app.wiring.encryption import encryption
 from app.wiring.operators import operators
 from app.wiring.process import prepare_process
+from app.wiring.webhooks import webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +92,15 @@ class Services:
     dispatcher: Dispatcher
     kinds: Mapping[str, Kind]
     runner: Runner
+    outbound: Outbound
+    deliverer: Runner
+    webhooks: WebhookService
     rescuer: Rescuer
     claim: Claim
     orphans: Orphans
     upkeep: Upkeep
     watch: JobWatch
     reserve: Reserve
-    outbound: Outbound
     feed: Feed
     operators: Operators
     kind: Literal["server", "worker"] = "server"
@@ -125,6 +130,7 @@ class Services:
         """How much is in use of what requests and jobs wait for."""
         return {
             "jobs": lambda: self.runner.usage,
+            "deliveries": lambda: self.deliverer.usage,
             "uploads": lambda: self.receiver.usage,
             "downloads": lambda: self.downloads.usage,
             "streams": lambda: self.feed.usage,
@@ -137,7 +143,8 @@ class Services:
 
     async def gauges(self) -> list[GaugeMetricFamily]:
         """Read the gauges from the database and the disks."""
-        return await gauges.read(self.db, self.runner.queues, adapters.folders(self.settings))
+        queues = [*self.runner.queues, *self.deliverer.queues]
+        return await gauges.read(self.db, queues, adapters.folders(self.settings))
 
     async def status(self) -> Status:
         """Read the state of the service. Raises DatabaseUnavailable."""
@@ -177,6 +184,7 @@ class Services:
             tasks.create_task(LoopWatch(self.runner.describe).run())
             tasks.create_task(gauges.sample(self.usages, self.alarms))
             tasks.create_task(self.runner.run())
+            tasks.create_task(self.deliverer.run())
             tasks.create_task(self.rescuer.run())
             tasks.create_task(self.upkeep.run())
             tasks.create_task(self.watch.run())
@@ -193,6 +201,7 @@ class Services:
         self.dispatcher.stop()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.runner.drain(seconds))
+            tasks.create_task(self.deliverer.drain(seconds))
             await asyncio.sleep(delay)
             self.watch.close()
             self.feed.close()
@@ -227,27 +236,25 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     secrets = settings.jwt_secrets or [development_secret(settings.data_dir)]
     hasher = PasswordHasher()
     watch = JobWatch(db)
-    quotas = Quotas(jobs.live_count, reserve, settings)
+    quotas = Quotas(partial(jobs.live_count, beside=QUEUE), reserve, settings)
     tokens = AccessTokens(
         secrets, issuer=settings.jwt_issuer, audience=settings.jwt_audience, ttl=settings.access_token_ttl
     )
     auth = AuthService(db, hasher, tokens, Attempts(secrets[0]), quotas=quotas, settings=settings)
     lease = settings.lease_seconds
-    kinds = {
-        kind.name: kind
-        for kind in (
-            ProcessKind(
-                storage,
-                processors,
-                Outputs(db, storage, removal),
-                timeout=settings.job_timeout,
-                max_result_bytes=settings.max_result_bytes,
-                orphan_grace=settings.orphan_grace_seconds,
-            ),
-        )
-    }
+    process = ProcessKind(
+        storage,
+        processors,
+        Outputs(db, storage, removal),
+        timeout=settings.job_timeout,
+        max_result_bytes=settings.max_result_bytes,
+        orphan_grace=settings.orphan_grace_seconds,
+    )
+    outbound, secrets_kept = Outbound(settings), encryption(settings)
+    telling = webhooks(db, outbound, secrets_kept, watch, reserve, settings)
+    kinds: dict[str, Kind] = {kind.name: kind for kind in (process, telling.kind)}
     capacity = settings.job_concurrency if worker or settings.broker_url is None else 0
-    runner = Runner(db, list(kinds.values()), watch, capacity=capacity, lease=lease)
+    runner = Runner(db, [process], watch, capacity=capacity, lease=lease)
     dispatcher = adapters.dispatcher(settings, runner)
     acceptance = Acceptance(processors, dispatcher.send, quotas, runner.turns, settings)
     documents = DocumentService(
@@ -268,7 +275,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         settings=settings,
         db=db,
         storage=storage,
-        encryption=encryption(settings),
+        encryption=secrets_kept,
         hasher=hasher,
         receiver=receiver,
         downloads=downloads,
@@ -285,13 +292,15 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         dispatcher=dispatcher,
         kinds=kinds,
         runner=runner,
-        rescuer=Rescuer(db, runner, kinds, watch, lease=lease),
+        outbound=outbound,
+        deliverer=telling.runner,
+        webhooks=telling.service,
+        rescuer=Rescuer(db, [runner, telling.runner], kinds, watch, lease=lease),
         claim=claim,
         orphans=orphans,
         upkeep=upkeep,
         watch=watch,
         reserve=reserve,
-        outbound=Outbound(settings),
         feed=Feed(db, settings.event_streams),
         operators=operators(
             db, documents, processing, acceptance, kinds=kinds, watch=watch, quotas=quotas, settings=settings

@@ -18,6 +18,7 @@ from app.files.orphans import Orphans
 from app.settings import Settings
 from app.storage.base import Storage
 from app.upkeep import Chore
+from app.webhooks import retention as webhooks
 
 MINUTE = 60.0  # seconds
 HOUR = 3600.0  # seconds
@@ -41,6 +42,7 @@ def chores(
         Chore("search-index", INDEX_INTERVAL, partial(index_documents, db)),
         Chore("audit-seals", MINUTE, partial(seals.seal, db, anchoring(storage)), shared=True),
         Chore("discarded-files", grace, partial(files.forget_discarded, db, grace), shared=True),
+        Chore("webhook-log", HOUR, partial(webhooks.forget, db, settings.webhook_log_ttl), shared=True),
         Chore("orphan-files", grace, orphans.sweep, shared=True),
     ]
     if settings.events_ttl:

@@ -2,8 +2,9 @@
 
 from app.encryption import Encrypted, Encryption, development_keys
 from app.settings import Settings, secrets_in
+from app.webhooks import models as webhooks
 
-ENCRYPTED: tuple[Encrypted, ...] = ()  # `python -m app rotate-secrets` goes through these
+ENCRYPTED: tuple[Encrypted, ...] = (webhooks.ENCRYPTED,)  # `python -m app rotate-secrets` goes through these
 
 
 def encryption(settings: Settings) -> Encryption:

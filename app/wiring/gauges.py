@@ -23,6 +23,7 @@ from app.limiter import Usage
 from app.processing.queues import processor_of
 from app.telemetry import metrics
 from app.web.middleware import RequestMiddleware
+from app.webhooks.deliveries import QUEUE
 
 _INTERVAL = 1.0  # seconds between two samples
 _READ_TIMEOUT = 5.0  # seconds that the database may take, so that a scrape ends in time
@@ -55,7 +56,7 @@ async def read(db: Database, queues: Iterable[str], folders: Mapping[str, Path])
 
 
 def _stored(conn: Connection, queues: list[str]) -> list[GaugeMetricFamily]:
-    totals = jobs.totals(conn)
+    totals = jobs.totals(conn, beside=QUEUE)
     unserved = jobs.unserved(conn, queues, UNSERVED_SECONDS)
     paused = {processor_of(pause.queues): 1 for pause in pauses.current(conn)}
     return [
@@ -64,6 +65,7 @@ def _stored(conn: Connection, queues: list[str]) -> list[GaugeMetricFamily]:
         _one("dead_letters", "Jobs that used up their tries.", totals.dead),
         _one("jobs_oldest_queued_seconds", "Age of the oldest job that is due and queued.", totals.queued_for),
         _one("jobs_longest_running_seconds", "Time since the first attempt of a running job.", totals.running_for),
+        _one("webhook_oldest_due_seconds", "Age of the oldest delivery that is due.", jobs.due_for(conn, QUEUE)),
         _by("processor", "processors_paused", "1: an operator has paused it.", paused),
         _by("queue", "jobs_unserved", "Due jobs in queues that this process cannot serve.", unserved),
     ]

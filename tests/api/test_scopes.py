@@ -25,6 +25,7 @@ OPERATIONS = {
 GUARDED = sorted(OPERATIONS.keys() - PUBLIC)
 SCOPES = {
     **dict.fromkeys(GUARDED, Scope.DOCUMENTS_READ),
+    **dict.fromkeys((name for name in GUARDED if "/webhooks" in name), Scope.WEBHOOKS_MANAGE),
     **dict.fromkeys(("get /auth/me", "get /auth/me/activity", "get /auth/sessions"), Scope.ACCOUNT_READ),
     **{name: Scope.OPERATOR for name in GUARDED if " /admin/" in name},
     **dict.fromkeys(("get /audit", "get /audit/export"), Scope.AUDIT_READ),

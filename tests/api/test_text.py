@@ -17,6 +17,7 @@ import pytest
 from app.main import app
 from tests.support import databases
 from tests.support.factories import PDF_TYPE, pdf
+from tests.support.receiver import tested
 from tests.support.user import PASSWORD, User
 from tests.support.zygote import run
 
@@ -49,6 +50,9 @@ BODIES: dict[str, Any] = {
     },
     "uploadDocument": {"metadata": METADATA | {"process": {"processor": "simulated", "params": {"fail": "permanent"}}}},
     "editDocument": METADATA,
+    "createWebhook": {"url": "http://127.0.0.1:1024", "event_types": ["job.dead"], "description": "d"},
+    "editWebhook": {"url": "http://127.0.0.1:1024", "event_types": ["job.dead"], "description": "d", "state": "PAUSED"},
+    "recoverWebhook": {"since": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z"},
     "processDocument": {"processor": "simulated", "params": {"fail": "permanent"}},
     "processBatch": {
         "filter": {
@@ -123,7 +127,10 @@ def owner(server):
 def ids(owner):
     job = owner.start(owner.upload()["id"])
     owner.finished(job["id"])
+    webhook_id, delivery_id = tested(owner)
     return {
+        "webhook_id": webhook_id,
+        "delivery_id": delivery_id,
         "document_id": job["document_id"],
         "job_id": job["id"],
         "session_id": str(uuid4()),

@@ -1,7 +1,8 @@
 """Three servers on one data folder are killed, frozen and stopped at random while 300 jobs are sent in and run.
 
 Every client retries what got no answer, at whichever server is up, as the Idempotency-Key allows. Afterwards as many
-results as jobs, each published once. The seed fixes the plan of faults and of work; how they interleave is luck.
+results as jobs, each published once, and half of the users were told of everything by webhooks. The seed fixes the plan
+of faults and of work; how they interleave is luck.
 """
 
 import random
@@ -25,6 +26,7 @@ from app.jobs.models import jobs
 from app.processing.models import results
 from tests.support.factories import pdf
 from tests.support.invariants import Ledger
+from tests.support.receiver import receiving
 from tests.support.server import Server
 from tests.support.torture import LONG
 from tests.support.user import User
@@ -109,8 +111,12 @@ def test_nothing_is_lost_or_doubled(seed: int, tmp_path: Path, record_property: 
     chance = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
     ledger = Ledger(tmp_path / "var")
     with ExitStack() as stack, ThreadPoolExecutor(CLIENTS + SERVERS) as threads:
+        receiver = stack.enter_context(receiving())
         servers = [stack.enter_context(Server(tmp_path / "var", SETTINGS)) for _ in range(SERVERS)]
-        clients = [Client(servers[0].register(), servers, fork(chance)) for _ in range(CLIENTS)]
+        users = [servers[0].register() for _ in range(CLIENTS)]
+        for user in users[::2]:
+            receiver.told_of(user)
+        clients = [Client(user, servers, fork(chance)) for user in users]
         sending = [threads.submit(client.send, JOBS // CLIENTS) for client in clients]
 
         def all_sent() -> bool:
@@ -126,6 +132,7 @@ def test_nothing_is_lost_or_doubled(seed: int, tmp_path: Path, record_property: 
         for client in clients:
             client.replay()
     ledger.check()
+    repeated = ledger.check_deliveries(receiver)
     ledger.check_trail()
     run = ledger.rows(select(jobs))
     published = [str(row.job_id) for row in ledger.rows(select(results))]
@@ -139,7 +146,8 @@ def test_nothing_is_lost_or_doubled(seed: int, tmp_path: Path, record_property: 
         "chaos",
         f"seed {seed}: {JOBS} jobs, {faults} faults, {len(published)} results; {rerun} jobs begun more than once "
         f"({told['job.lease_lost']} leases lost, {told['job.released']} released), "
-        f"{told['job.fenced']} stale outcomes refused; all settled {recovery:.1f} s after the last fault",
+        f"{told['job.fenced']} stale outcomes refused; {len(receiver.ids)} messages delivered, {repeated} of them more "
+        f"than once; all settled {recovery:.1f} s after the last fault",
     )
 
 

@@ -5,9 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx2
+
+from tests.support import reaper
 from tests.support.relay import Relay
-from tests.support.server import Server
+from tests.support.server import Server, free_port
 from tests.support.user import User
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -51,3 +55,32 @@ def test_a_processor_of_ones_own(tmp_path: Path) -> None:
         assert data == {"size": len(content), "most_common": [ord("z")]}
         schemas = user.http.get("/openapi.json").json()["components"]["schemas"]
         assert {"BytesParams", "BytesResult"} <= schemas.keys()
+
+
+def test_a_program_that_is_told(server: Server, tmp_path: Path) -> None:
+    user, url = server.register(), f"http://127.0.0.1:{free_port()}/"
+    webhook = user.http.post("/webhooks", json={"url": url}).json()
+    path = f"/webhooks/{webhook['id']}"
+    command = [sys.executable, EXAMPLES / "webhook_receiver.py", url.rpartition(":")[2].strip("/")]
+    environment = {"WEBHOOK_SECRET": webhook["secret"], "PATH": os.environ["PATH"]}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, cwd=tmp_path, **pipes) as told:
+        reaper.watch(told.pid)
+        until(lambda: answers(url) == 401)
+        ping = user.http.post(f"{path}/test").json()
+        again = user.http.post(f"{path}/deliveries/{ping['id']}/redeliver").json()
+        for each in (ping, again):
+            until(lambda each=each: user.http.get(f"{path}/deliveries/{each['id']}").json()["state"] == "DELIVERED")
+        told.terminate()
+        assert told.stdout is not None
+        [line] = told.stdout.read().decode().splitlines()
+    assert line.split()[1] == "ping"
+    assert webhook["id"] in line
+
+
+def answers(url: str) -> int:
+    """The status that an unsigned request is answered with; 0: there is nobody yet."""
+    try:
+        return httpx2.post(url, json={}).status_code
+    except httpx2.TransportError:
+        return 0

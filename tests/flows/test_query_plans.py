@@ -279,6 +279,7 @@ def live(driver: Driver) -> None:
     for chosen in ({"document_ids": [first, second]}, {"filter": {"folder": "f"}}):
         driver.ask("POST", "/documents/process-batch", json={"params": {"seconds": 0}} | chosen, key=str(chosen)[:40])
     upload_directly(driver)
+    tell(driver)
     for path in ("/livez", "/readyz", "/metrics"):
         driver.ask("GET", path)
     pair = driver.ask("POST", "/auth/refresh", json={"refresh_token": driver.tokens["refresh_token"]})
@@ -288,6 +289,31 @@ def live(driver: Driver) -> None:
     driver.sweep()
     operate(driver)
     audit(driver, first)
+
+
+def tell(driver: Driver) -> None:
+    """Webhooks that are told, fail, recover, and are told again."""
+    body = {"url": "http://127.0.0.1:1024"}
+    path = f"/webhooks/{driver.ask('POST', '/webhooks', json=body, key='webhook')['id']}"
+    driver.ask("PATCH", path, json={"event_types": ["document.uploaded"]})
+    for text in ("told", "told again"):
+        document(driver, text)
+        driver.cause = "the runner"
+        driver.process.deliver()
+    driver.ask("POST", f"{path}/rotate-secret")
+    delivery = driver.ask("POST", f"{path}/test")["id"]
+    for method, where in (
+        *(("GET", each) for each in ("/webhooks", "/webhooks?limit=1", path, f"{path}/deliveries/{delivery}")),
+        *(("GET", f"{path}/deliveries?{each}") for each in ("limit=1", "state=PENDING", "type=ping")),
+        ("POST", f"{path}/deliveries/{delivery}/redeliver"),
+    ):
+        driver.ask(method, where)
+    cursor = driver.ask("GET", f"{path}/deliveries?limit=1")["next_cursor"]
+    driver.ask("GET", f"{path}/deliveries?cursor={cursor}")
+    driver.ask("POST", f"{path}/recover", json={"since": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z"})
+    driver.ask("PATCH", path, json={"state": "ACTIVE"})
+    driver.ask("POST", "/webhooks", json=body)
+    driver.ask("DELETE", path)
 
 
 def keep_the_account(driver: Driver) -> None:

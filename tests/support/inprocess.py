@@ -172,6 +172,20 @@ class Process:
 
         self._run(run())
 
+    def deliver(self) -> None:
+        """Make the deliveries that are due, and those that become due by it."""
+
+        async def run() -> None:
+            deliverer = self._services.deliverer
+            await self._services.rescuer.poll()
+            await deliverer.pull()
+            while deliverer.usage.used:
+                await deliverer.join()
+                await self._services.rescuer.poll()
+                await deliverer.pull()
+
+        self._run(run())
+
     def explain(self, sql: str, parameters: Any) -> list[str]:
         """The database's plan for a statement, a line a step."""
         explain = "EXPLAIN" if databases.POSTGRESQL else "EXPLAIN QUERY PLAN"

@@ -1,8 +1,9 @@
 """What must be true of a data folder once all work is done, whatever happened before."""
 
 import hashlib
+import json
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,7 +16,9 @@ from app.files import models
 from app.jobs.models import LIVE, jobs
 from app.processing.models import results
 from app.quotas import usage
+from app.webhooks.models import deliveries, endpoints, messages
 from tests.support import databases
+from tests.support.receiver import Receiver
 
 FINAL = {"job.succeeded": "SUCCEEDED", "job.failed": "FAILED", "job.cancelled": "CANCELLED"}
 
@@ -86,6 +89,23 @@ class Ledger:
         counted = {row.user_id: [row.bytes, row.documents, row.announced] for row in self.rows(select(usage))}
         assert {user_id: each for user_id, each in counted.items() if any(each)} == expected
 
+    def check_deliveries(self, receiver: Receiver) -> int:
+        """Raise AssertionError unless each event was delivered to each endpoint that wants it, and the receiver has it,
+        verified. Returns how many it got more than once."""
+        wanting = defaultdict(list)
+        for row in self.rows(select(endpoints)):
+            wanting[row.owner_id].append(row.id)
+        told = [row for row in self.rows(select(events)) if _is_told(row)]
+        expected = Counter((row.id, endpoint) for row in told for endpoint in wanting[row.user_id])
+        made = self.rows(select(deliveries))
+        assert {row.state for row in made} == {"DELIVERED"}
+        assert Counter((row.event_id, row.endpoint_id) for row in made) == expected
+        assert receiver.ids.keys() == {str(event) for event, _ in expected}
+        assert all(each.verified for each in receiver.received)
+        bodies = {str(row.event_id): json.loads(row.body) for row in self.rows(select(messages))}
+        assert all(each.body == bodies[each.id] for each in receiver.received)
+        return sum(count > 1 for count in receiver.ids.values())
+
     def _stories(self) -> dict[str, dict[UUID, list[Row[Any]]]]:
         """The events of each document and of each job, oldest first."""
         stories: dict[str, dict[UUID, list[Row[Any]]]] = defaultdict(lambda: defaultdict(list))
@@ -93,6 +113,12 @@ class Ledger:
             stories["document_id"][event.document_id].append(event)
             stories["job_id"][event.job_id].append(event)
         return stories
+
+
+def _is_told(row: Row[Any]) -> bool:
+    if row.event == "document.status_changed":
+        return row.data["new"] in {"COMPLETED", "FAILED"}
+    return row.event in {"document.uploaded", "document.deleted", "job.queued"} or bool(row.data.get("dead"))
 
 
 def _check_story(row: Row[Any], story: list[Row[Any]]) -> None:

@@ -1,0 +1,295 @@
+"""What owners do with webhooks, and what they see of the deliveries."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeVar
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, bindparam, exists, select, tuple_
+from uuid_utils.compat import uuid7
+
+from app import errors, events, idempotency
+from app.auth.credentials import required
+from app.auth.principal import Principal
+from app.database import Database
+from app.encryption import Encryption
+from app.events import catalogue
+from app.idempotency import StoredResponse
+from app.outbound import Outbound
+from app.quotas.reserve import Reserve
+from app.settings import Settings
+from app.web import pagination
+from app.web.pagination import Keyset
+from app.webhooks import repository
+from app.webhooks.deliveries import Deliveries, Told
+from app.webhooks.kind import DeliverKind, shown
+from app.webhooks.models import DeliveryState, EndpointState, Trigger, deliveries, endpoints, messages
+from app.webhooks.payloads import EventType, MessageType
+from app.webhooks.schemas import (
+    CreatedWebhook,
+    Delivery,
+    DeliveryAttempt,
+    DeliveryDetails,
+    DeliveryFilters,
+    DeliveryPage,
+    Recovered,
+    RecoverRequest,
+    RotatedSecret,
+    RotateRequest,
+    Webhook,
+    WebhookPage,
+    WebhookRequest,
+)
+
+T = TypeVar("T")
+
+SECRET_BYTES = 32
+RECOVERED_AT_ONCE = 200  # messages, in one transaction
+MOST_RECOVERED = 10_000  # in one request, or a few more
+
+
+class WebhookService:
+    """Manages webhooks. Each method acts for one owner; another owner's webhook raises NotFound."""
+
+    def __init__(
+        self,
+        db: Database,
+        outbound: Outbound,
+        encryption: Encryption,
+        deliveries: Deliveries,
+        kind: DeliverKind,
+        *,
+        reserve: Reserve,
+        settings: Settings,
+    ) -> None:
+        self._db = db
+        self._outbound = outbound
+        self._encryption = encryption
+        self._deliveries = deliveries
+        self._kind = kind
+        self._reserve = reserve
+        self._settings = settings
+
+    async def create(self, principal: Principal, request: WebhookRequest, key: str | None) -> StoredResponse:
+        """Add a webhook. Its secret is in the answer to this call only, and not in what is stored with the key.
+
+        Raises UrlNotAllowed, TooManyWebhooks, IdempotencyKeyReused, EncryptionKeyMissing, StorageFull.
+        """
+        self._reserve.require()
+        self._outbound.check(request.url)
+        owner_id, webhook_id, secret = principal.owner_id, uuid7(), secrets.token_bytes(SECRET_BYTES)
+        stored, values = self._encryption.encrypt(secret), request.model_dump(mode="json")
+        keyed = idempotency.keyed(owner_id, key, self._settings.idempotency_ttl, "POST", "/webhooks", values)
+
+        def work(conn: Connection) -> StoredResponse:
+            repository.add(conn, id=webhook_id, owner_id=owner_id, secret=stored, **values)
+            if repository.count(conn, owner_id) > self._settings.webhooks_per_user:
+                raise errors.TooManyWebhooks
+            _record(conn, principal, catalogue.WebhookCreated(webhook_id=str(webhook_id)))
+            created = CreatedWebhook(**dict(_owned(conn, principal, webhook_id)), secret=None)
+            return StoredResponse(201, created.model_dump_json().encode(), f"/webhooks/{webhook_id}")
+
+        answer = await self._write(principal, partial(idempotency.once, request=keyed, work=work))
+        if answer.replayed:
+            return answer
+        created = CreatedWebhook.model_validate_json(answer.body).model_copy(update={"secret": shown(secret)})
+        return replace(answer, body=created.model_dump_json().encode())
+
+    async def get(self, principal: Principal, webhook_id: UUID) -> Webhook:
+        """One webhook."""
+        return await self._db.read(lambda conn: _owned(conn, principal, webhook_id))
+
+    async def find(self, principal: Principal, limit: int, cursor: str | None) -> WebhookPage:
+        """A page of the owner's webhooks, newest first. Raises InvalidCursor."""
+        after = pagination.decode(cursor, "webhooks", datetime) if cursor else None
+        query = _newest(repository.of_owner(principal.owner_id), endpoints.c, after, limit)
+        rows, last = pagination.page(await self._db.read(partial(_rows, query=query)), limit)
+        return WebhookPage(items=[Webhook.of(row) for row in rows], next_cursor=_cursor("webhooks", last))
+
+    async def edit(
+        self, principal: Principal, webhook_id: UUID, versions: frozenset[int] | None, changes: dict[str, Any]
+    ) -> Webhook:
+        """Change a webhook if it has one of the versions. One that becomes active is told at once what is pending.
+
+        Raises UrlNotAllowed, PreconditionFailed, StorageFull.
+        """
+        self._reserve.require()
+        if "url" in changes:
+            self._outbound.check(changes["url"])
+        fresh = "url" in changes or changes.get("state") == EndpointState.ACTIVE
+        forgiven = dict.fromkeys(("failing_since", "probe_at", "disabled_reason")) if fresh else {}
+
+        def work(conn: Connection) -> Webhook:
+            edited = repository.edit(conn, principal.owner_id, webhook_id, versions, changes | forgiven)
+            webhook = _owned(conn, principal, webhook_id)
+            if not edited:
+                raise errors.PreconditionFailed
+            if changes:
+                event = catalogue.WebhookEdited(webhook_id=str(webhook_id), fields=sorted(changes))
+                _record(conn, principal, event)
+            return webhook
+
+        webhook = await self._write(principal, work)
+        if fresh and webhook.state is EndpointState.ACTIVE:
+            await self._kind.resume(webhook_id)
+        return webhook
+
+    async def delete(self, principal: Principal, webhook_id: UUID, versions: frozenset[int] | None) -> None:
+        """Delete a webhook, with its deliveries, if it has one of the versions. Raises PreconditionFailed."""
+
+        def work(conn: Connection) -> None:
+            if not repository.remove(conn, principal.owner_id, webhook_id, versions):
+                _owned(conn, principal, webhook_id)
+                raise errors.PreconditionFailed
+            _record(conn, principal, catalogue.WebhookDeleted(webhook_id=str(webhook_id)))
+
+        await self._write(principal, work)
+
+    async def rotate_secret(self, principal: Principal, webhook_id: UUID, request: RotateRequest) -> RotatedSecret:
+        """Replace the secret; both sign for a time. Raises SecretsOverlap, EncryptionKeyMissing."""
+        secret = secrets.token_bytes(SECRET_BYTES)
+        stored = self._encryption.encrypt(secret)
+
+        def work(conn: Connection) -> RotatedSecret:
+            valid_for = request.previous_valid_for
+            rotated = repository.rotate(conn, principal.owner_id, webhook_id, stored, valid_for)
+            webhook = _owned(conn, principal, webhook_id)
+            if not rotated:
+                raise errors.SecretsOverlap
+            _record(conn, principal, catalogue.WebhookSecretRotated(webhook_id=str(webhook_id)))
+            until = webhook.previous_secret_valid_until
+            return RotatedSecret(secret=shown(secret), previous_secret_valid_until=until)
+
+        return await self._write(principal, work)
+
+    async def test(self, principal: Principal, webhook_id: UUID) -> Delivery:
+        """Send a ping. Raises WebhookInactive."""
+
+        def work(conn: Connection) -> Delivery:
+            _able(conn, principal, webhook_id)
+            _record(conn, principal, catalogue.WebhookTested(webhook_id=str(webhook_id)))
+            pings = repository.matching(webhook_id).where(deliveries.c.trigger == Trigger.TEST)
+            return Delivery.of(_rows(conn, _newest(pings, deliveries.c, None, 0))[0])
+
+        return await self._write(principal, work)
+
+    async def deliveries(
+        self, principal: Principal, webhook_id: UUID, filters: DeliveryFilters, limit: int, cursor: str | None
+    ) -> DeliveryPage:
+        """A page of the deliveries, newest first. Raises InvalidCursor, SearchTooBroad, TooBusy."""
+        after = pagination.decode(cursor, "deliveries", datetime) if cursor else None
+        query = _newest(repository.matching(webhook_id, **filters.model_dump()), deliveries.c, after, limit)
+
+        def work(conn: Connection) -> list[RowMapping]:
+            _owned(conn, principal, webhook_id)
+            return _rows(conn, query)
+
+        # By type or document all deliveries to the webhook may be read.
+        slow = filters.type is not None or filters.document_id is not None
+        rows, last = pagination.page(await (self._db.search if slow else self._db.read)(work), limit)
+        return DeliveryPage(items=[Delivery.of(row) for row in rows], next_cursor=_cursor("deliveries", last))
+
+    async def delivery(self, principal: Principal, webhook_id: UUID, delivery_id: UUID) -> DeliveryDetails:
+        """One delivery, and the attempts to make it."""
+
+        def work(conn: Connection) -> DeliveryDetails:
+            _owned(conn, principal, webhook_id)
+            row, made = _found(conn, webhook_id, delivery_id), repository.attempts_of(conn, delivery_id)
+            numbered = [DeliveryAttempt(number=number, **each) for number, each in enumerate(made, 1)]
+            return DeliveryDetails.of(row, attempts=numbered)
+
+        return await self._db.read(work)
+
+    async def redeliver(self, principal: Principal, webhook_id: UUID, delivery_id: UUID) -> Delivery:
+        """Deliver the same message again. Raises WebhookInactive, StorageFull."""
+        self._reserve.require()
+
+        def work(conn: Connection) -> Delivery:
+            _able(conn, principal, webhook_id)
+            row = _found(conn, webhook_id, delivery_id)
+            told = Told(row["event_id"], principal.owner_id, MessageType(row["type"]), row["document_id"])
+            again = self._deliveries.add(conn, webhook_id, told, Trigger.MANUAL)
+            return Delivery.of(_found(conn, webhook_id, again))
+
+        return await self._write(principal, work)
+
+    async def recover(self, principal: Principal, webhook_id: UUID, request: RecoverRequest) -> Recovered:
+        """Deliver what the webhook would have been told, and never was. Raises WebhookInactive, StorageFull."""
+        self._reserve.require()
+        recover, count = partial(self._recover_some, principal=principal, webhook_id=webhook_id, request=request), 0
+        while some := await self._write(principal, recover):
+            count += some
+            if count >= MOST_RECOVERED:
+                return Recovered(deliveries=count, complete=False)
+        return Recovered(deliveries=count, complete=True)
+
+    def _recover_some(self, conn: Connection, principal: Principal, webhook_id: UUID, request: RecoverRequest) -> int:
+        types = _able(conn, principal, webhook_id).event_types or list(EventType)
+        query = (
+            select(messages.c.event_id, messages.c.owner_id, messages.c.type, messages.c.document_id)
+            .where(messages.c.owner_id == principal.owner_id, messages.c.type.in_(types))
+            .where(messages.c.created_at >= request.since, messages.c.created_at < request.until)
+            .where(~_under_way_or_done(webhook_id))
+            .order_by(messages.c.created_at)
+            .limit(RECOVERED_AT_ONCE)
+        )
+        found = conn.execute(query).all()
+        for row in found:
+            self._deliveries.add(conn, webhook_id, Told(*row), Trigger.RECOVERY)
+        return len(found)
+
+    async def _write(self, principal: Principal, work: Callable[[Connection], T]) -> T:
+        return await self._db.write(required(principal, work), alone_with=principal.owner_id)
+
+
+def _under_way_or_done(webhook_id: UUID) -> ColumnElement[bool]:
+    states = (DeliveryState.PENDING, DeliveryState.DELIVERED)
+    own = (deliveries.c.event_id == messages.c.event_id, deliveries.c.endpoint_id == webhook_id)
+    return exists().where(*own, deliveries.c.state.in_(states))
+
+
+def _record(conn: Connection, principal: Principal, event: catalogue.Event) -> None:
+    events.append(conn, event, user_id=principal.owner_id)
+
+
+def _owned(conn: Connection, principal: Principal, webhook_id: UUID) -> Webhook:
+    row = repository.get(conn, principal.owner_id, webhook_id)
+    if row is None:
+        raise errors.NotFound
+    return Webhook.of(row)
+
+
+def _able(conn: Connection, principal: Principal, webhook_id: UUID) -> Webhook:
+    """The webhook, unless it is told nothing."""
+    webhook = _owned(conn, principal, webhook_id)
+    if webhook.state is EndpointState.DISABLED:
+        raise errors.WebhookInactive
+    return webhook
+
+
+def _found(conn: Connection, webhook_id: UUID, delivery_id: UUID) -> RowMapping:
+    rows = _rows(conn, repository.matching(webhook_id).where(deliveries.c.id == delivery_id))
+    if not rows:
+        raise errors.NotFound
+    return rows[0]
+
+
+def _rows(conn: Connection, query: Select[Any]) -> list[RowMapping]:
+    return list(conn.execute(query).mappings())
+
+
+def _newest(query: Select[Any], columns: Any, after: Keyset | None, limit: int) -> Select[Any]:
+    """The rows of a page, newest first, and one more if there is."""
+    if after is not None:
+        end = tuple_(
+            bindparam("at", after.value, columns.created_at.type), bindparam("last", after.id, columns.id.type)
+        )
+        query = query.where(tuple_(columns.created_at, columns.id) < end)
+    return query.order_by(columns.created_at.desc(), columns.id.desc()).limit(limit + 1)
+
+
+def _cursor(order: str, last: RowMapping | None) -> str | None:
+    return pagination.encode(order, last["created_at"], last["id"]) if last is not None else None
