@@ -140,6 +140,15 @@ INSERT INTO api_key_secrets (hash, key_id, last4, created_at)
 INSERT INTO audit_seals (id, from_seq, to_seq, count, unsigned_to, digest, previous, key_id, mac, sealed_at)
     SELECT n, n, n, 1, 0, '', '', '', '', now() FROM generate_series(1000000, 1020000) n;
 INSERT INTO idempotency_keys (user_id, key, expires_at) SELECT id, 'key', now() + '1 day' FROM users;
+INSERT INTO webhook_endpoints (id, owner_id, url, state, secret, version, created_at, updated_at)
+    SELECT gen_random_uuid(), id, 'x', 'ACTIVE', 'x', 1, now(), now() FROM users;
+INSERT INTO webhook_messages (event_id, owner_id, type, body, created_at)
+    SELECT gen_random_uuid(), id, 'document.uploaded', 'x', now() FROM users;
+INSERT INTO webhook_deliveries (id, endpoint_id, event_id, "trigger", state, created_at)
+    SELECT gen_random_uuid(), e.id, m.event_id, 'recovery', 'PENDING', now()
+    FROM webhook_endpoints e JOIN webhook_messages m USING (owner_id) WHERE m.body = 'x';
+INSERT INTO webhook_attempts (delivery_id, fence, at, url)
+    SELECT id, 1, now(), 'x' FROM webhook_deliveries WHERE "trigger" = 'recovery';
 """
 
 # Without these all that one user has would be read, which a plan shows as a search like any other.
