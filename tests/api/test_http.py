@@ -35,13 +35,32 @@ def pointers(answer: httpx2.Response) -> list[str]:
 
 @pytest.fixture(scope="module")
 def owner(server: Server) -> User:
-    return server.register()
+    """An operator, who may call everything."""
+    return server.operator()
 
 
 @pytest.fixture(scope="module")
 def document(owner: User) -> dict[str, Any]:
     job = owner.finished(owner.start(owner.upload()["id"])["id"])
     return owner.document(job["document_id"])
+
+
+@pytest.fixture(scope="module")
+def known(owner: User, document: dict[str, Any]) -> dict[str, str]:
+    """What stands in paths, by its name there."""
+    key = owner.http.post("/api-keys", json={"name": "one", "scopes": ["documents:read"]}).json()
+    webhook = owner.http.post("/webhooks", json={"url": "http://127.0.0.1:1024/", "event_types": ["ping"]}).json()
+    owner.http.post(f"/webhooks/{webhook['id']}/test")
+    (delivery,) = owner.http.get(f"/webhooks/{webhook['id']}/deliveries").json()["items"]
+    return {
+        "document_id": document["id"],
+        "job_id": document["job_id"],
+        "processor": "simulated",
+        "account_id": document["owner_id"],
+        "key_id": key["id"],
+        "webhook_id": webhook["id"],
+        "delivery_id": delivery["id"],
+    }
 
 
 @pytest.mark.parametrize(
@@ -67,16 +86,30 @@ def test_few_and_short_errors_are_listed_for_many_and_long_parameters(owner: Use
     assert pointers(owner.http.get("/jobs", params={"x" * 5000: ""})) == ["/query/" + "x" * 64]
 
 
-@pytest.mark.parametrize("path", [path for method, path, _ in OPERATIONS if method == "GET"])
-def test_head_is_get_without_the_body(owner: User, document: dict[str, Any], path: str) -> None:
-    known = {"document_id": document["id"], "job_id": document["job_id"], "processor": "simulated"}
+ENDLESS = "/events"
+CHANGING = {"/metrics", "/readyz", "/audit", "/admin/status", "/webhooks/{webhook_id}/deliveries/{delivery_id}"}
+BEHIND_GLASS = {"/admin/documents/{document_id}/content", "/admin/documents/{document_id}/result"}
+
+
+@pytest.mark.parametrize("path", [path for method, path, _ in OPERATIONS if method == "GET" and path != ENDLESS])
+def test_head_is_get_without_the_body(owner: User, known: dict[str, str], path: str) -> None:
     got, head = (owner.http.request(method, path.format(**known)) for method in ("GET", "HEAD"))
-    assert (got.status_code, head.status_code, head.content) == (200, 200, b"")
-    changing = {"x-request-id", "date", "ratelimit", *(["content-length"] if path in {"/metrics", "/readyz"} else [])}
+    status = 403 if path in BEHIND_GLASS else 200
+    assert (got.status_code, head.status_code, head.content) == (status, status, b"")
+    changing = {"x-request-id", "date", "ratelimit", *(["content-length"] if path in CHANGING | BEHIND_GLASS else [])}
     assert {name: head.headers[name] for name in got.headers if name not in changing} == {
         name: value for name, value in got.headers.items() if name not in changing
     }
     assert owner.http.get("/livez").status_code == 200, "the connection is still of use"
+
+
+def test_head_of_a_stream_ends(owner: User) -> None:
+    head = owner.http.head(ENDLESS)
+    assert (head.status_code, head.headers["content-type"], head.content) == (
+        200,
+        "text/event-stream; charset=utf-8",
+        b"",
+    )
 
 
 @pytest.mark.parametrize("path", PAGES)
