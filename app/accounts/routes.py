@@ -12,7 +12,7 @@ from fastapi import Query, Response
 from app import errors
 from app.accounts.schemas import AccountChanges, AccountDetails, AccountPage, AccountQuota, QuotaChange
 from app.accounts.service import Accounts
-from app.auth.dependencies import authenticated_router
+from app.auth.dependencies import CurrentPrincipal, authenticated_router
 from app.auth.principal import Scope
 from app.web.body import json_response
 from app.web.dependencies import bound, service
@@ -53,11 +53,16 @@ async def get_account(account_id: _AccountId, service: Service) -> Response:
     "/{account_id}",
     operation_id="changeAccount",
     response_model=AccountDetails,
-    responses=raises(errors.ValidationFailed, errors.NotFound, errors.OwnAccount, body=True),
+    responses=raises(errors.ValidationFailed, errors.NotFound, errors.OwnAccount, errors.LoginRequired, body=True),
 )
-async def change_account(account_id: _AccountId, body: AccountChanges, service: Service) -> Response:
-    """Enable or disable an account, or give it another role. What is left out stays as it is."""
-    return json_response(await service.change(account_id, body))
+async def change_account(
+    account_id: _AccountId, body: AccountChanges, principal: CurrentPrincipal, service: Service
+) -> Response:
+    """Enable or disable an account, or give it another role. What is left out stays as it is.
+
+    With an API key, an account can be disabled, and nothing else.
+    """
+    return json_response(await service.change(principal, account_id, body))
 
 
 @router.post(

@@ -14,7 +14,7 @@ from app.accounts.schemas import AccountChanges, AccountDetails, AccountPage
 from app.auth import sessions, users
 from app.auth.keys import repository as api_keys
 from app.auth.models import users as table
-from app.auth.principal import Role
+from app.auth.principal import Principal, Role
 from app.auth.schemas import User
 from app.auth.service import AuthService, end_sessions
 from app.database import Database
@@ -80,8 +80,10 @@ class Accounts:
 
         return await self._db.read(work)
 
-    async def change(self, account_id: UUID, changes: AccountChanges) -> AccountDetails:
-        """Enable or disable it, and give it another role: whatever is given. Raises OwnAccount."""
+    async def change(self, principal: Principal, account_id: UUID, changes: AccountChanges) -> AccountDetails:
+        """Enable or disable it, and give it another role: whatever is given. Raises OwnAccount, LoginRequired."""
+        if principal.via == "key" and (changes.active or changes.role is not None):
+            raise errors.LoginRequired
         if changes.active is not None:
             await (self.enable if changes.active else self.disable)(account_id)
         if changes.role is not None:

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -217,6 +217,16 @@ def test_operators_cannot_shut_themselves_out(operator: Person, change: dict[str
     refused = operator.ask("PATCH", f"/admin/accounts/{operator.id}", json=change)
     assert (refused.status_code, refused.json()["code"]) == (409, "own-account")
     assert operator.get("/auth/me")["role"] == "operator"
+
+
+def test_a_key_of_an_operator_brings_its_thief_no_login(operator: Person, ada: Person) -> None:
+    made = operator.post("/api-keys", name="a program", scopes=["operator"])
+    thief, path = replace(operator, token=made["key"]), f"/admin/accounts/{ada.id}"
+    for change in ({"role": "operator"}, {"role": "user"}, {"active": True}, {"active": False, "role": "operator"}):
+        refused = thief.ask("PATCH", path, json=change)
+        assert (refused.status_code, refused.json()["code"]) == (403, "login-required"), change
+    assert (thief.get(path)["active"], thief.get(path)["role"]) == (True, "user")
+    assert thief.ask("PATCH", path, json={"active": False}).json()["active"] is False
 
 
 # --- content ---------------------------------------------------------------------------------------------------------
