@@ -254,6 +254,9 @@ def test_a_rotation_overlaps(owner: Owner) -> None:
     keys = (made, second, third)
     assert [owner.refused(each["key"]) for each in keys] == ["invalid-token", "invalid-token", None]
     assert owner.seen(made)["previous_valid_until"] is None
+    fourth = owner.rotate(third)
+    fifth = owner.rotate(third, previous_valid_for=0)  # a secret has leaked in an overlap
+    assert [owner.refused(each["key"]) for each in (third, fourth, fifth)] == ["invalid-token", "invalid-token", None]
     for wrong in (-1, 604801, 0.5, "1"):
         owner.rotate(made, 422, previous_valid_for=wrong)
 
