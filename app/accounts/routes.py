@@ -95,7 +95,9 @@ async def get_quota(account_id: _AccountId, service: Service) -> Response:
     response_model=AccountQuota,
     responses=raises(errors.ValidationFailed, errors.NotFound, body=True),
 )
-async def set_quota(account_id: _AccountId, body: QuotaChange, service: Service) -> Response:
+async def set_quota(
+    account_id: _AccountId, body: QuotaChange, principal: CurrentPrincipal, service: Service
+) -> Response:
     """Say how much an account may use. What is null or left out is as the settings say."""
-    used, allowed = await service.change_quota(account_id, body.model_dump())
+    used, allowed = await service.change_quota(account_id, body.model_dump(), principal)
     return json_response(AccountQuota(usage=used, quota=allowed))

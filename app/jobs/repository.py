@@ -37,7 +37,7 @@ def get(conn: Connection, job_id: UUID, owner_id: UUID | None = None) -> Job | N
     return Job.of(row) if row else None
 
 
-def live_of(owner: ColumnElement[UUID], at_most: Any, *, beside: Any) -> Select[tuple[int]]:
+def live_of(owner: ColumnElement[UUID], at_most: Any, *, beside: Any) -> Select[Any]:
     """As `live_count` counts them. A query of the owner's table may have this as a scalar subquery."""
 
     def some(queue: ColumnElement[bool]) -> Select[Any]:

@@ -42,13 +42,15 @@ async def list_all_jobs(
 @router.post(
     "/jobs/rerun", operation_id="rerunJobs", response_model=BulkResponse, responses=raises(*_IN_BULK, body=True)
 )
-async def rerun_jobs(operators: Operating, background: BackgroundTasks, body: RerunRequest) -> Response:
+async def rerun_jobs(
+    principal: CurrentPrincipal, operators: Operating, background: BackgroundTasks, body: RerunRequest
+) -> Response:
     """Accept the work of failed jobs anew, as the owners of their documents would, up to 1,000 in one call.
 
     Without `confirm`, the jobs that match are only counted. Only those are run again whose document has had no other
     job since: the call is safe to repeat, also at the same time or after a failure midway.
     """
-    answer, started = await operators.bulk.rerun(body)
+    answer, started = await operators.bulk.rerun(body, principal)
     for job_id in started:
         background.add_task(operators.bulk.wake, job_id)
     return json_response(answer)
@@ -57,12 +59,12 @@ async def rerun_jobs(operators: Operating, background: BackgroundTasks, body: Re
 @router.post(
     "/jobs/cancel", operation_id="cancelJobs", response_model=BulkResponse, responses=raises(*_IN_BULK, body=True)
 )
-async def cancel_jobs(operators: Operating, body: CancelRequest) -> Response:
+async def cancel_jobs(principal: CurrentPrincipal, operators: Operating, body: CancelRequest) -> Response:
     """Cancel unfinished jobs, as their owners would, up to 1,000 in one call.
 
     Without `confirm`, the jobs that match are only counted. Safe to repeat.
     """
-    return json_response(await operators.bulk.cancel(body))
+    return json_response(await operators.bulk.cancel(body, principal))
 
 
 _OTHERS = ["GET", "HEAD", "PUT", "PATCH", "DELETE"]

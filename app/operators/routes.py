@@ -139,9 +139,11 @@ async def get_any_result(
     response_model=PausedProcessor,
     responses=raises(errors.NotFound, body=True),
 )
-async def pause_processor(processor: _Name, operators: Operating, body: PauseRequest = _NO_REASON) -> Response:
+async def pause_processor(
+    processor: _Name, principal: CurrentPrincipal, operators: Operating, body: PauseRequest = _NO_REASON
+) -> Response:
     """Have no process begin another attempt with it, within a second. Jobs are accepted and wait; attempts go on."""
-    return json_response(await operators.processors.pause(processor, body.reason))
+    return json_response(await operators.processors.pause(processor, body.reason, principal))
 
 
 @router.post(

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +12,9 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
+from app.auth.models import users
 from app.auth.principal import Role
 from app.errors import StorageUnavailable
 from app.events import events
@@ -227,6 +228,39 @@ def test_a_key_of_an_operator_brings_its_thief_no_login(operator: Person, ada: P
         assert (refused.status_code, refused.json()["code"]) == (403, "login-required"), change
     assert (thief.get(path)["active"], thief.get(path)["role"]) == (True, "user")
     assert thief.ask("PATCH", path, json={"active": False}).json()["active"] is False
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "by_key"),
+    [
+        ("PATCH", "accounts/{}", {"active": False}, False),
+        ("PUT", "accounts/{}/quota", {"documents": 5}, True),
+        ("POST", "jobs/rerun", {"filter": {"owner_id": "{}"}, "confirm": 1}, False),
+        ("POST", "jobs/cancel", {"filter": {"owner_id": "{}"}, "confirm": 1}, True),
+        ("POST", "processors/text/pause", {"reason": "why"}, False),
+    ],
+)
+def test_a_body_that_arrives_late_does_nothing_for_somebody_demoted(
+    operator: Person, ada: Person, method: str, path: str, body: dict[str, Any], *, by_key: bool
+) -> None:
+    ada.failed()
+    ada.job(ada.upload())
+    before = told(operator.process, user_id=ada.id)
+    token = operator.post("/api-keys", name="k", scopes=["operator"])["key"] if by_key else operator.token
+    sent = json.dumps(body).replace("{}", ada.id).encode()
+
+    async def late() -> AsyncIterator[bytes]:
+        yield sent[:5]
+        with databases.engine(operator.process.services.settings.data_dir).begin() as conn:
+            conn.execute(update(users).where(users.c.id == UUID(operator.id)).values(role=Role.USER))
+        yield sent[5:]
+
+    headers = [("Content-Type", "application/json")]
+    url = f"/admin/{path.format(ada.id)}"
+    answer = operator.process.http(method, url, token=token, content=late(), headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (403, "insufficient-scope")
+    assert told(operator.process, user_id=ada.id) == before
+    assert not operator.process.services.alarms["paused"]()
 
 
 # --- content ---------------------------------------------------------------------------------------------------------
