@@ -203,7 +203,8 @@ def test_accounts_are_found_and_changed(operator: Person, ada: Person) -> None:
     assert operator.ask("PATCH", path, json={"active": True}).json()["active"] is True
     assert operator.post(f"{path}/sign-out") is None
     mine = f"operator:{operator.id}"
-    changes = [each.event for each in told(operator.process, user_id=ada.id, actor=mine) if not each.document_id]
+    events_of_ada = told(operator.process, user_id=ada.id, actor=mine)
+    changes = [each.event for each in events_of_ada if not each.document_id and each.event != "operator.read"]
     assert changes == [
         f"user.{each}" for each in ("quota_changed", "role_changed", "disabled", "role_changed", "enabled")
     ]
@@ -261,6 +262,37 @@ def test_a_body_that_arrives_late_does_nothing_for_somebody_demoted(
     assert (answer.status_code, answer.json()["code"]) == (403, "insufficient-scope")
     assert told(operator.process, user_id=ada.id) == before
     assert not operator.process.services.alarms["paused"]()
+
+
+def test_what_operators_read_is_an_event(operator: Person, ada: Person) -> None:
+    document_id = ada.upload()
+    job_id = ada.job(document_id)
+    before = ada.story(document_id)
+    document, job = {"document_id": document_id}, {"job_id": job_id}
+    about_ada: dict[str, tuple[str, dict[str, Any]]] = {
+        f"documents?owner_id={ada.id}&q=secret&status=PROCESSING": (
+            "listAllDocuments", {"owner_id": ada.id, "status": "PROCESSING"}
+        ),
+        f"documents/{document_id}": ("getAnyDocument", document),
+        f"documents/{document_id}/timeline": ("getAnyTimeline", document),
+        f"jobs?document_id={document_id}": ("listAllJobs", document),
+        f"jobs/{job_id}": ("getAnyJob", job),
+        f"accounts/{ada.id}": ("getAccount", {}),
+        f"accounts/{ada.id}/quota": ("getQuota", {}),
+    }  # fmt: skip
+    for path in (*about_ada, "documents?folder=f&tag=t", "jobs?dead=true", "accounts?search=ada", "status"):
+        operator.get(f"/admin/{path}")
+    assert operator.ask("GET", f"/admin/jobs/{uuid4()}").status_code == 404
+    reads = told(operator.process, event="operator.read", actor=f"operator:{operator.id}")
+    seen = [(each.data["operation"], each.data["filters"]) for each in reads]
+    of_all = [("listAllDocuments", {}), ("listAllJobs", {"dead": True}), ("listAccounts", {})]
+    assert seen == [*about_ada.values(), *of_all]
+    assert [each.user_id for each in reads] == [UUID(ada.id)] * len(about_ada) + [None] * 3
+    activity = ada.get("/auth/me/activity")["items"]
+    assert [each["data"]["operation"] for each in activity[: len(about_ada)]] == [
+        operation for operation, _ in reversed(about_ada.values())
+    ]
+    assert ada.story(document_id) == before
 
 
 # --- content ---------------------------------------------------------------------------------------------------------
