@@ -501,9 +501,12 @@ def test_the_status_shows_queues_processes_and_upkeep(tmp_path: Path) -> None:
         held = ada.job(ada.upload())
         [claimed] = process.claim(1)
         ada.job(ada.upload(), "text")
+        ada.post("/webhooks", url="https://example.com/")
+        ada.upload()
         process.announce()
         process.tick()
         status = operator.get("/admin/status")
+        assert (status["deliveries"]["waiting"], status["deliveries"]["under_way"]) == (1, 0)
         assert str(claimed.id) == held
         assert (status["jobs"]["FAILED"], status["jobs"]["QUEUED"], status["dead_letters"]) == (1, 1, 0)
         assert [(each["processor"], each["state"], each["jobs"]) for each in status["queues"]] == [
@@ -541,7 +544,13 @@ def test_the_same_on_the_command_line(tmp_path: Path) -> None:
         assert ("job.queued", "operator") in ada.story(failed)
         assert "text is paused since" in typed("processors", "pause", "text", "--reason", "why")
         screen = typed("status")
-        for part in ("text       QUEUED  1", "simulated  QUEUED  1", "by operator: why", "Disks"):
+        for part in (
+            "text       QUEUED  1",
+            "simulated  QUEUED  1",
+            "by operator: why",
+            "Deliveries: 0 waiting",
+            "Disks",
+        ):
             assert part in screen, screen
         assert "Jobs cancelled: 2" in typed("jobs", "cancel", stdin="y\n")
     wrong = run("jobs", "list", "--state", "NONE", **environment)
