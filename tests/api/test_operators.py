@@ -538,6 +538,8 @@ def test_the_same_on_the_command_line(tmp_path: Path) -> None:
         assert [
             json.loads(each)["id"] for each in typed("jobs", "list", "--state", "QUEUED", "--json").splitlines()
         ] == [queued]
+        for group, each in (("documents", waiting), ("jobs", queued)):
+            assert json.loads(typed(group, "show", each))["owner_id"] == ada.id
         declined = run("jobs", "rerun", stdin="n\n", **environment)
         assert (declined.returncode, "Run 1 jobs again?" in declined.stdout) == (1, True)
         assert "Jobs run again: 1; skipped: 0." in typed("jobs", "rerun", "--owner", ada.email, "--yes")
