@@ -215,6 +215,15 @@ class OperatorContentRead(TimelineEvent):
     reason: str
 
 
+class OperatorRead(Event):
+    """An operator called this operation, which shows what accounts have. `filters` are what it was asked for, without
+    free text. The event's account is the one that it is about, if it is about one."""
+
+    name = "operator.read"
+    operation: str
+    filters: dict[str, Any]
+
+
 class ProcessorPaused(Event):
     """An operator paused a processor: its jobs wait."""
 
