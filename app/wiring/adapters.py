@@ -106,9 +106,7 @@ def audit_keys(settings: Settings) -> list[bytes]:
 def audit_key_derived(settings: Settings) -> str | None:
     """The alarm of a production server whose operator has chosen no key for the audit trail."""
     if settings.environment == "production" and not settings.audit_key:
-        return (
-            "AUDIT_KEY is not set: once JWT_SECRET is replaced, events signed before cannot be verified"
-        )
+        return "AUDIT_KEY is not set: once JWT_SECRET is replaced, events signed before cannot be verified"
     return None
 
 
