@@ -27,7 +27,8 @@ MAX_TEXT = 1024  # characters that are kept of them
 
 
 class Answer(NamedTuple):
-    """What the host answered. `retry_after` is in seconds from now; `text` is the beginning of the body."""
+    """What the host answered. `retry_after` is in seconds from now, and None with a status of 2xx; `text` is the
+    beginning of the body."""
 
     status: int
     retry_after: float | None
@@ -89,9 +90,9 @@ class Outbound:
             raise OutboundFailed("timeout", f"There was no complete answer within {self._timeout:g} s.") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _failure(error) from None
-        return Answer(
-            response.status, _retry_after(response.headers.get("Retry-After", "")), _text(response, beginning)
-        )
+        taken = 200 <= response.status < 300
+        retry_after = None if taken else _retry_after(response.headers.get("Retry-After", ""))
+        return Answer(response.status, retry_after, _text(response, beginning))
 
     async def close(self) -> None:
         """Close all connections."""
@@ -148,7 +149,7 @@ def _retry_after(value: str) -> float | None:
         return float(value[:10])
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 

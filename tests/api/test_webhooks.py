@@ -321,6 +321,17 @@ def test_an_endpoint_may_ask_for_time(owner: Owner, answer: Any, least: float, m
     assert least - 0.1 <= wait.total_seconds() <= most + 1
 
 
+def test_whatever_a_request_runs_into_counts_against_its_endpoint(owner: Owner, process: Process) -> None:
+    webhook = owner.webhook()
+    owner.upload()
+    with patch.object(process.services.outbound, "post", side_effect=OverflowError):
+        process.deliver()
+    [delivery] = owner.deliveries(webhook)
+    made = owner.attempts(webhook, delivery)
+    assert (made[0]["url"], made[0]["error"]["code"]) == (owner.receiver.url, "unexpected")
+    assert owner.ask("GET", webhook)["failing_since"] is not None
+
+
 def test_an_endpoint_that_is_gone_is_told_no_more(owner: Owner, receiver: Receiver) -> None:
     receiver.answers = [410]
     webhook = owner.webhook()

@@ -283,13 +283,17 @@ async def test_an_answer_is_kept_as_text(receiver: Receiver) -> None:
 async def test_retry_after(receiver: Receiver) -> None:
     in_an_hour = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
     past, never = "Mon, 01 Jan 2024 00:00:00 GMT", "Mon, 99 Jan 9999 99:99:99 GMT"
+    too_late = f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT"
     asked = {"120": 120, past: 0, "9" * 500: 9_999_999_999, "-1": None, "soon": None, never: None, "\xb2": None}
+    asked |= {too_late: None}
     for value, seconds in asked.items():
         head = f"HTTP/1.1 503 Later\r\nRetry-After: {value}\r\nContent-Length: 0\r\n\r\n"
         receiver.answer = receiver.say(head.encode("latin-1"))
         assert await post(receiver) == Answer(503, seconds, "")
     receiver.answer = receiver.say(f"HTTP/1.1 429 Later\r\nRetry-After: {in_an_hour}\r\n\r\n".encode())
     assert 3000 < ((await post(receiver)).retry_after or 0) <= 3600
+    receiver.answer = receiver.say(OK + b"Retry-After: 120\r\nContent-Length: 0\r\n\r\n")
+    assert await post(receiver) == Answer(200, None, "")
 
 
 @pytest.mark.parametrize(
