@@ -7,7 +7,7 @@ followed, decompressed or remembered, and everything has a bound.
 import asyncio
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from yarl import URL
 from app.errors import UrlNotAllowed
 from app.outbound import urls
 from app.outbound.addresses import Addresses, of_socket
-from app.outbound.resolver import Resolver
+from app.outbound.resolver import Resolver, on_behalf_of
 from app.settings import Settings
 
 MAX_ANSWER = 64 * 1024  # bytes that are read of an answer
@@ -71,8 +71,12 @@ class Outbound:
         """Raise UrlNotAllowed unless a request may be sent to the URL, as far as that can be told without a look-up."""
         urls.check(url, self._addresses, https_only=self._https_only)
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Send the body and return what was answered, whatever its status. Raises OutboundFailed."""
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str], owner: Hashable = None) -> Answer:
+        """Send the body and return what was answered, whatever its status.
+
+        Raises OutboundFailed, and TooBusy if nothing was sent because of the requests of others.
+        """
+        on_behalf_of.set(owner)
         try:
             self.check(url)
         except UrlNotAllowed as error:

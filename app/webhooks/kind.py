@@ -123,7 +123,7 @@ class DeliverKind:
     async def _send(self, job: Job, found: Sending) -> Outcome:
         at, began = datetime.now(UTC), time.monotonic()
         headers = signed(found.event_id, at, found.body, self._secrets(found))
-        answer = await self._post(found, headers)
+        answer = await self._post(job, found, headers)
         faults.hit("deliver.after_send")
         duration = round((time.monotonic() - began) * 1000)
         attempt = Attempt(at, found.url, duration, failing_for=found.failing_for)
@@ -137,10 +137,10 @@ class DeliverKind:
         error = Failure(code="refused", detail=f"The endpoint answered {answer.status}.")
         return Retryable(error, self._delay(job.tries, error, answer), attempt)
 
-    async def _post(self, found: Sending, headers: Mapping[str, str]) -> Answer | Failure:
+    async def _post(self, job: Job, found: Sending, headers: Mapping[str, str]) -> Answer | Failure:
         """Send the request, and return what came of it. Raises AppError if it was not sent."""
         try:
-            return await self._outbound.post(found.url, found.body, headers)
+            return await self._outbound.post(found.url, found.body, headers, job.owner_id)
         except AppError:
             raise
         except OutboundFailed as refused:

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from sqlalchemy import select
 
+from app.errors import TooBusy
 from app.events import events
 from app.idempotency import records
 from app.jobs.models import jobs
@@ -330,6 +331,18 @@ def test_whatever_a_request_runs_into_counts_against_its_endpoint(owner: Owner, 
     made = owner.attempts(webhook, delivery)
     assert (made[0]["url"], made[0]["error"]["code"]) == (owner.receiver.url, "unexpected")
     assert owner.ask("GET", webhook)["failing_since"] is not None
+
+
+def test_what_others_leave_no_room_for_counts_for_nothing(owner: Owner, process: Process) -> None:
+    webhook = owner.webhook()
+    owner.upload()
+    with patch.object(process.services.outbound, "post", side_effect=TooBusy):
+        process.deliver()
+    [delivery] = owner.deliveries(webhook, state="PENDING")
+    assert owner.attempts(webhook, delivery) == []
+    assert owner.ask("GET", webhook)["failing_since"] is None
+    tries = select(jobs.c.tries).where(jobs.c.id == UUID(delivery["id"]))
+    assert process.write(lambda conn: conn.scalar(tries)) == 0
 
 
 def test_an_endpoint_that_is_gone_is_told_no_more(owner: Owner, receiver: Receiver) -> None:
