@@ -158,7 +158,7 @@ async def test_webhook(webhook_id: _WebhookId, principal: CurrentPrincipal, serv
     operation_id="recoverWebhook",
     status_code=202,
     response_model=Recovered,
-    responses=raises(errors.NotFound, errors.WebhookInactive, body=True),
+    responses=raises(errors.NotFound, errors.WebhookInactive, errors.SearchTooBroad, body=True),
 )
 async def recover(
     webhook_id: _WebhookId, body: RecoverRequest, principal: CurrentPrincipal, service: Service

@@ -16,6 +16,7 @@ from app.errors import TooBusy
 from app.events import events
 from app.idempotency import records
 from app.jobs.models import jobs
+from app.webhooks import service
 from app.webhooks.models import attempts, deliveries, endpoints, messages
 from app.webhooks.payloads import EventType
 from tests.support.factories import pdf
@@ -372,6 +373,26 @@ def recovered(owner: Owner, webhook: str) -> Any:
     moments = {"since": datetime.now(UTC) - DAY, "until": datetime.now(UTC) + DAY}
     span = {name: moment.isoformat() for name, moment in moments.items()}
     return owner.ask("POST", f"{webhook}/recover", 202, json=span)
+
+
+def test_what_is_missed_is_searched_for_once_and_added_in_small_transactions(owner: Owner, process: Process) -> None:
+    webhook = owner.webhook()
+    owner.receiver.answers = [410]
+    for _ in range(3):
+        owner.upload()
+    owner.settled(webhook)
+    owner.ask("PATCH", webhook, json={"state": "ACTIVE"})
+    db, search = process.services.db, process.services.db.search
+    with (
+        patch.multiple(service, RECOVERED_AT_ONCE=1, MOST_RECOVERED=2),
+        patch.object(db, "search", wraps=search) as asked,
+    ):
+        assert recovered(owner, webhook) == {"deliveries": 2, "complete": False}
+        assert asked.await_count == 1
+        assert recovered(owner, webhook) == {"deliveries": 1, "complete": True}
+    ids = [UUID(each["event_id"]) for each in owner.deliveries(webhook)]
+    with patch.object(db, "search", return_value=ids):
+        assert recovered(owner, webhook) == {"deliveries": 0, "complete": True}, "somebody else was faster"
 
 
 @pytest.mark.parametrize(("days", "status"), [(-1, 422), (0, 422), (14, 202), (14.1, 422)])
