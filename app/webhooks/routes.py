@@ -129,12 +129,15 @@ async def delete_webhook(
     "/{webhook_id}/rotate-secret",
     operation_id="rotateWebhookSecret",
     response_model=RotatedSecret,
-    responses=raises(errors.NotFound, errors.SecretsOverlap, errors.EncryptionKeyMissing, body=True),
+    responses=raises(errors.NotFound, errors.RotationInProgress, errors.EncryptionKeyMissing, body=True),
 )
 async def rotate_secret(
     *, webhook_id: _WebhookId, principal: CurrentPrincipal, service: Service, body: RotateRequest = _DEFAULTS
 ) -> Response:
-    """Replace the secret. For a time each request has two signatures, one under each of both secrets."""
+    """Replace the secret. For a time each request has two signatures, one under each of both secrets.
+
+    If the answer gets lost, repeat the request with a `previous_valid_for` of 0.
+    """
     return json_response(await service.rotate_secret(principal, webhook_id, body))
 
 

@@ -149,7 +149,7 @@ class WebhookService:
         await self._write(principal, work)
 
     async def rotate_secret(self, principal: Principal, webhook_id: UUID, request: RotateRequest) -> RotatedSecret:
-        """Replace the secret; both sign for a time. Raises SecretsOverlap, EncryptionKeyMissing."""
+        """Replace the secret; both sign for a time. Raises RotationInProgress, EncryptionKeyMissing."""
         secret = secrets.token_bytes(SECRET_BYTES)
         stored = self._encryption.encrypt(secret)
 
@@ -158,10 +158,10 @@ class WebhookService:
             rotated = repository.rotate(conn, principal.owner_id, webhook_id, stored, valid_for)
             webhook = _owned(conn, principal, webhook_id)
             if not rotated:
-                raise errors.SecretsOverlap
-            _record(conn, principal, catalogue.WebhookSecretRotated(webhook_id=str(webhook_id)))
-            until = webhook.previous_secret_valid_until
-            return RotatedSecret(secret=shown(secret), previous_secret_valid_until=until)
+                raise errors.RotationInProgress
+            event = catalogue.WebhookSecretRotated(webhook_id=str(webhook_id), previous_valid_for=valid_for)
+            _record(conn, principal, event)
+            return RotatedSecret(secret=shown(secret), previous_valid_until=webhook.previous_valid_until)
 
         return await self._write(principal, work)
 
