@@ -89,6 +89,11 @@ class InsufficientScope(Forbidden, headers={"WWW-Authenticate": 'Bearer error="i
     may do no more than its account, and never manages the account or its keys."""
 
 
+class LoginRequired(Forbidden):
+    """Only somebody who is logged in may do this. An API key changes the role of no account and enables none, whatever
+    its scopes: who steals it must not come by a login."""
+
+
 class RegistrationClosed(Forbidden, title="Registration is closed"):
     """Registration is closed on this service; its operator creates the accounts."""
 

@@ -3,13 +3,14 @@
 from datetime import datetime
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, func, select
 
 from app.auth.models import users
 from app.auth.principal import Role
-from app.jobs.models import LIVE, jobs
+from app.jobs import repository as jobs
 from app.quotas import usage
+from app.webhooks.deliveries import QUEUE
 
 
 class ListedAccount(BaseModel):
@@ -25,17 +26,14 @@ class ListedAccount(BaseModel):
     last_login_at: datetime | None
     documents: int
     bytes: int
-    live_jobs: int
+    live_jobs: int = Field(description="Jobs that are not finished, as quotas count them, up to 10,000.")
 
+
+_MOST_JOBS = 10_000  # of each account that are counted
 
 _ROLE = func.coalesce(users.c.role, Role.USER).label("role")
 _SHOWN = (users.c.id, users.c.email, users.c.active, _ROLE, users.c.created_at, users.c.last_login_at)
-_LIVE_JOBS = (
-    select(func.count())
-    .select_from(jobs)
-    .where(jobs.c.owner_id == users.c.id, jobs.c.state.in_(LIVE))
-    .scalar_subquery()
-)
+_LIVE_JOBS = jobs.live_of(users.c.id, _MOST_JOBS, beside=QUEUE).scalar_subquery()
 _USED = [func.coalesce(usage.c[name], 0).label(name) for name in ("documents", "bytes")]
 _LISTED = select(*_SHOWN, *_USED, _LIVE_JOBS.label("live_jobs")).outerjoin(usage, usage.c.user_id == users.c.id)
 

@@ -12,7 +12,8 @@ from fastapi import Query, Response
 from app import errors
 from app.accounts.schemas import AccountChanges, AccountDetails, AccountPage, AccountQuota, QuotaChange
 from app.accounts.service import Accounts
-from app.auth.dependencies import authenticated_router
+from app.audit.dependencies import Noted
+from app.auth.dependencies import CurrentPrincipal, authenticated_router
 from app.auth.principal import Scope
 from app.web.body import json_response
 from app.web.dependencies import bound, service
@@ -31,33 +32,44 @@ _Search = Annotated[str, Query(max_length=254, pattern=LINE, description="A part
     "",
     operation_id="listAccounts",
     response_model=AccountPage,
-    responses=raises(errors.ValidationFailed, errors.InvalidCursor, errors.SearchTooBroad, errors.TooBusy),
+    responses=raises(errors.InvalidCursor, errors.SearchTooBroad, errors.TooBusy, errors.StorageFull),
 )
-async def list_accounts(service: Service, search: _Search = "", limit: Limit = 20, cursor: Cursor = None) -> Response:
+async def list_accounts(
+    service: Service, noted: Noted, search: _Search = "", limit: Limit = 20, cursor: Cursor = None
+) -> Response:
     """The accounts, oldest first, each with what it uses."""
-    return json_response(await service.page(search, limit, cursor))
+    page = await service.page(search, limit, cursor)
+    await noted({"search": search}, None)
+    return json_response(page)
 
 
 @router.get(
     "/{account_id}",
     operation_id="getAccount",
     response_model=AccountDetails,
-    responses=raises(errors.ValidationFailed, errors.NotFound),
+    responses=raises(errors.ValidationFailed, errors.NotFound, errors.StorageFull),
 )
-async def get_account(account_id: _AccountId, service: Service) -> Response:
+async def get_account(account_id: _AccountId, service: Service, noted: Noted) -> Response:
     """One account, what it uses, and how much it may use."""
-    return json_response(await service.get(account_id))
+    account = await service.get(account_id)
+    await noted({}, account_id)
+    return json_response(account)
 
 
 @router.patch(
     "/{account_id}",
     operation_id="changeAccount",
     response_model=AccountDetails,
-    responses=raises(errors.ValidationFailed, errors.NotFound, errors.OwnAccount, body=True),
+    responses=raises(errors.ValidationFailed, errors.NotFound, errors.OwnAccount, errors.LoginRequired, body=True),
 )
-async def change_account(account_id: _AccountId, body: AccountChanges, service: Service) -> Response:
-    """Enable or disable an account, or give it another role. What is left out stays as it is."""
-    return json_response(await service.change(account_id, body))
+async def change_account(
+    account_id: _AccountId, body: AccountChanges, principal: CurrentPrincipal, service: Service
+) -> Response:
+    """Enable or disable an account, or give it another role. What is left out stays as it is.
+
+    With an API key, an account can be disabled, and nothing else.
+    """
+    return json_response(await service.change(principal, account_id, body))
 
 
 @router.post(
@@ -76,11 +88,12 @@ async def sign_out_account(account_id: _AccountId, service: Service) -> Response
     "/{account_id}/quota",
     operation_id="getQuota",
     response_model=AccountQuota,
-    responses=raises(errors.ValidationFailed, errors.NotFound),
+    responses=raises(errors.ValidationFailed, errors.NotFound, errors.StorageFull),
 )
-async def get_quota(account_id: _AccountId, service: Service) -> Response:
+async def get_quota(account_id: _AccountId, service: Service, noted: Noted) -> Response:
     """What an account uses, and how much it may use."""
     account = await service.get(account_id)
+    await noted({}, account_id)
     return json_response(AccountQuota(usage=account.usage, quota=account.quota))
 
 
@@ -90,7 +103,9 @@ async def get_quota(account_id: _AccountId, service: Service) -> Response:
     response_model=AccountQuota,
     responses=raises(errors.ValidationFailed, errors.NotFound, body=True),
 )
-async def set_quota(account_id: _AccountId, body: QuotaChange, service: Service) -> Response:
+async def set_quota(
+    account_id: _AccountId, body: QuotaChange, principal: CurrentPrincipal, service: Service
+) -> Response:
     """Say how much an account may use. What is null or left out is as the settings say."""
-    used, allowed = await service.change_quota(account_id, body.model_dump())
+    used, allowed = await service.change_quota(account_id, body.model_dump(), principal)
     return json_response(AccountQuota(usage=used, quota=allowed))

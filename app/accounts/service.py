@@ -12,9 +12,10 @@ from app.accounts import listing
 from app.accounts.listing import ListedAccount
 from app.accounts.schemas import AccountChanges, AccountDetails, AccountPage
 from app.auth import sessions, users
+from app.auth.credentials import required
 from app.auth.keys import repository as api_keys
 from app.auth.models import users as table
-from app.auth.principal import Role
+from app.auth.principal import Principal, Role
 from app.auth.schemas import User
 from app.auth.service import AuthService, end_sessions
 from app.database import Database
@@ -80,12 +81,21 @@ class Accounts:
 
         return await self._db.read(work)
 
-    async def change(self, account_id: UUID, changes: AccountChanges) -> AccountDetails:
-        """Enable or disable it, and give it another role: whatever is given. Raises OwnAccount."""
-        if changes.active is not None:
-            await (self.enable if changes.active else self.disable)(account_id)
-        if changes.role is not None:
-            await self.set_role(account_id, changes.role)
+    async def change(self, principal: Principal, account_id: UUID, changes: AccountChanges) -> AccountDetails:
+        """Enable or disable it, and give it another role: whatever is given. Raises OwnAccount, LoginRequired."""
+        if principal.via == "key" and (changes.active or changes.role is not None):
+            raise errors.LoginRequired
+
+        def work(conn: Connection) -> None:
+            user_id = _id_of(conn, account_id)
+            if changes.active is not None:
+                (_enable if changes.active else _disable)(conn, user_id)
+            if changes.role is not None:
+                _set_role(conn, user_id, changes.role)
+
+        await self._db.write(required(principal, work), alone_with=account_id)
+        if changes.active is False:
+            await self._cancel_jobs(account_id)
         return await self.get(account_id)
 
     async def id_of(self, account: Account) -> UUID:
@@ -94,13 +104,7 @@ class Accounts:
 
     async def enable(self, account: Account) -> None:
         """Let the user log in again."""
-
-        def work(conn: Connection) -> None:
-            user_id = _id_of(conn, account)
-            if users.change(conn, user_id, ~table.c.active, active=True):
-                users.record(conn, catalogue.UserEnabled(), user_id)
-
-        await self._db.write(work)
+        await self._db.write(lambda conn: _enable(conn, _id_of(conn, account)))
 
     async def disable(self, account: Account) -> int:
         """Disable an account: its tokens and upload URLs end at once, and its keys are refused; then its live jobs end.
@@ -109,31 +113,12 @@ class Accounts:
         May be repeated: after a failure, the rest of the jobs is cancelled. Raises OwnAccount.
         """
         user_id = await self.id_of(account)
-        _refuse_own(user_id)
-
-        def work(conn: Connection) -> None:
-            sessions.end(conn, sessions.of_user(user_id))
-            if users.change(conn, user_id, table.c.active, active=False):
-                users.record(conn, catalogue.UserDisabled(), user_id)
-
-        await self._db.write(work, alone_with=user_id)
-        cancelled = 0
-        while some := await self._db.write(partial(settlement.cancel_some, kinds=self._kinds, owner_id=user_id)):
-            cancelled += some
-        return cancelled
+        await self._db.write(partial(_disable, user_id=user_id), alone_with=user_id)
+        return await self._cancel_jobs(user_id)
 
     async def set_role(self, account: Account, role: Role) -> None:
         """Give an account this role, which counts from its next request on. Raises OwnAccount."""
-
-        def work(conn: Connection) -> None:
-            user_id = _id_of(conn, account)
-            if role is Role.USER:
-                _refuse_own(user_id)
-            old = Role.USER if role is Role.OPERATOR else Role.OPERATOR
-            if users.change(conn, user_id, func.coalesce(table.c.role, Role.USER) == old, role=role):
-                users.record(conn, catalogue.UserRoleChanged(old=old, new=role), user_id)
-
-        await self._db.write(work)
+        await self._db.write(lambda conn: _set_role(conn, _id_of(conn, account), role))
 
     async def set_password(self, email: str, password: str) -> None:
         """Change the password, and end all sessions. Raises WeakPassword."""
@@ -146,7 +131,9 @@ class Accounts:
 
         await self._db.write(work, alone_with=user_id)
 
-    async def change_quota(self, account: Account, limits: Mapping[str, int | None]) -> tuple[Usage, Quota]:
+    async def change_quota(
+        self, account: Account, limits: Mapping[str, int | None], principal: Principal | None = None
+    ) -> tuple[Usage, Quota]:
         """Set quotas by their names; none: only look. Returns what the account uses, and its quota."""
 
         def work(conn: Connection) -> tuple[Usage, Quota]:
@@ -156,7 +143,7 @@ class Accounts:
                 users.record(conn, catalogue.UserQuotaChanged(limits=dict(limits)), user_id)
             return self._quotas.of(conn, user_id)
 
-        return await self._db.write(work)
+        return await self._db.write(required(principal, work))
 
     async def sign_out(self, account: Account) -> int:
         """End all sessions. Returns how many there were."""
@@ -194,6 +181,13 @@ class Accounts:
         await self._db.write(partial(_remove, user_id=user_id))
         return erased
 
+    async def _cancel_jobs(self, user_id: UUID) -> int:
+        """Cancel the live jobs of an account. Returns how many these were."""
+        cancelled = 0
+        while some := await self._db.write(partial(settlement.cancel_some, kinds=self._kinds, owner_id=user_id)):
+            cancelled += some
+        return cancelled
+
     async def _repeat(self, batch: Callable[[Connection], bool]) -> None:
         while await self._db.write(batch):
             pass
@@ -205,6 +199,28 @@ def _id_of(conn: Connection, account: Account) -> UUID:
         raise errors.NotFound("There is no such user.")
     user_id: UUID = user.id
     return user_id
+
+
+def _enable(conn: Connection, user_id: UUID) -> None:
+    if users.change(conn, user_id, ~table.c.active, active=True):
+        users.record(conn, catalogue.UserEnabled(), user_id)
+
+
+def _disable(conn: Connection, user_id: UUID) -> None:
+    """Disable an account, and end its sessions. Raises OwnAccount."""
+    _refuse_own(user_id)
+    sessions.end(conn, sessions.of_user(user_id))
+    if users.change(conn, user_id, table.c.active, active=False):
+        users.record(conn, catalogue.UserDisabled(), user_id)
+
+
+def _set_role(conn: Connection, user_id: UUID, role: Role) -> None:
+    """Give an account this role. Raises OwnAccount."""
+    if role is Role.USER:
+        _refuse_own(user_id)
+    old = Role.USER if role is Role.OPERATOR else Role.OPERATOR
+    if users.change(conn, user_id, func.coalesce(table.c.role, Role.USER) == old, role=role):
+        users.record(conn, catalogue.UserRoleChanged(old=old, new=role), user_id)
 
 
 def _refuse_own(user_id: UUID) -> None:

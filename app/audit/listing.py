@@ -5,7 +5,7 @@ filters have an index, which every event would pay for: without one, a page look
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -16,6 +16,7 @@ from app.events import events
 
 WINDOW = 50_000  # numbers that one page looks through
 _DISORDER = timedelta(minutes=1)  # by which an event may be numbered before an earlier one
+_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 _EXACT = ("actor", "event", "user_id", "document_id", "ip")
 
 
@@ -60,8 +61,8 @@ def following(conn: Connection, filters: Filters, span: Span) -> Sequence[Row[An
 def span_of(conn: Connection, filters: Filters) -> Span:
     """The numbers of the events between the filters' times, and of a few around them."""
     lowest, highest = (conn.scalar(select(extreme(events.c.seq))) or 0 for extreme in (func.min, func.max))
-    first = _first_since(conn, filters.since - _DISORDER, lowest, highest) if filters.since else lowest
-    last = _first_since(conn, filters.until + _DISORDER, lowest, highest) if filters.until else highest
+    first = _first_since(conn, max(filters.since, _EARLIEST) - _DISORDER, lowest, highest) if filters.since else lowest
+    last = _first_since(conn, min(filters.until, _LATEST) + _DISORDER, lowest, highest) if filters.until else highest
     return Span(first, min(last, highest))
 
 

@@ -56,5 +56,6 @@ async def export_audit(
 async def list_activity(
     principal: CurrentPrincipal, service: Service, limit: Limit = 20, cursor: Cursor = None
 ) -> Response:
-    """What happened to the caller's own account, the latest first: logins and failed ones, sessions, the password."""
+    """What happened to the caller's own account, the latest first: logins and failed ones, sessions, the password, what
+    operators have seen of it."""
     return json_response(await service.activity(principal, limit, cursor))

@@ -1,8 +1,11 @@
 """Reading the audit trail, which is an event itself."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
+from typing import Any
 from uuid import UUID
+
+from pydantic_core import to_jsonable_python
 
 from app import events
 from app.audit import listing
@@ -10,11 +13,13 @@ from app.audit.listing import Found, Span
 from app.audit.schemas import AuditItem, AuditPage, Filters
 from app.auth.principal import Principal
 from app.database import Database
-from app.events.catalogue import AuditExported, AuditRead
+from app.events.catalogue import AuditExported, AuditRead, OperatorRead
 from app.files.downloads import Downloads
 from app.web import pagination
 
 PIECE = 2000  # numbers that an export reads at once
+
+FREE_TEXT = frozenset({"folder", "q", "search", "tag"})  # filters that events leave out: they hold no names
 
 _NOBODY = UUID(int=0)  # a cursor of events is their number alone
 
@@ -31,6 +36,12 @@ class AuditTrail:
         page = await self._page("audit", cursor, partial(listing.page, filters=filters, limit=limit))
         await self._db.write(partial(events.append, event=AuditRead(filters=filters.shown)))
         return page
+
+    async def note(self, operation: str, filters: Mapping[str, Any], about: UUID | None = None) -> None:
+        """Record that an operator has read what accounts have, or `about` which one. Raises StorageFull."""
+        told = {name: value for name, value in filters.items() if value is not None and name not in FREE_TEXT}
+        event = OperatorRead(operation=operation, filters=to_jsonable_python(told))
+        await self._db.write(partial(events.append, event=event, user_id=about))
 
     async def activity(self, principal: Principal, limit: int, cursor: str | None) -> AuditPage:
         """A page of what happened to the principal's account, the latest first. Raises InvalidCursor."""

@@ -87,8 +87,8 @@ class _AuthenticatedRoute(Route):
         by_key = {"key_id": str(principal.credential_id)} if principal.via == "key" else {}
         structlog.contextvars.bind_contextvars(user_id=owner_id, **by_key)
         principal.require(self.needed)
-        if self.needed is Scope.OPERATOR:
-            principal = replace(principal, actor=context.operator(principal.owner_id))
+        actor = context.operator(principal.owner_id) if self.needed is Scope.OPERATOR else principal.actor
+        principal = replace(principal, actor=actor, needed=self.needed)
         context.actor.set(principal.actor)
         context.account.set(owner_id)
         context.credential.set(principal.credential_id)

@@ -48,7 +48,7 @@ class Principal:
 
     `via` says how it has proved that, and `credential_id` with which credential: with `jwt`, the id of the session, or
     None for an access token of the release before; with `key`, the id of the API key, of which `secret_hash` is the
-    hash of the secret that was sent.
+    hash of the secret that was sent. `needed` is the scope that the request needs.
     """
 
     owner_id: UUID
@@ -57,6 +57,7 @@ class Principal:
     via: Literal["jwt", "key"]
     credential_id: UUID | None = None
     secret_hash: bytes = b""
+    needed: Scope | None = None
 
     def require(self, scope: Scope) -> None:
         """Raise InsufficientScope without this scope, with a challenge (RFC 6750 §3.1)."""

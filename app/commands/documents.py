@@ -1,6 +1,7 @@
-"""python -m app documents: list."""
+"""python -m app documents: list | show."""
 
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
@@ -57,6 +58,12 @@ def list_all(
             typer.echo(document.model_dump_json() if as_json else _line(document))
 
     with_services(work)
+
+
+@documents.command("show")
+def show(document_id: Annotated[UUID, typer.Argument(metavar="ID", help="The document's id.")]) -> None:
+    """Show what is known about a document as JSON."""
+    typer.echo(with_services(lambda services: services.operators.documents.get(document_id)).model_dump_json(indent=2))
 
 
 def _line(each: Document) -> str:

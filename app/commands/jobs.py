@@ -1,7 +1,8 @@
-"""python -m app jobs: list | rerun | cancel."""
+"""python -m app jobs: list | show | rerun | cancel."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 
@@ -60,6 +61,12 @@ def list_all(
             typer.echo(job.model_dump_json() if as_json else _line(job))
 
     with_services(work)
+
+
+@jobs.command("show")
+def show(job_id: Annotated[UUID, typer.Argument(metavar="ID", help="The job's id.")]) -> None:
+    """Show a job as JSON."""
+    typer.echo(with_services(lambda services: services.operators.jobs.get(job_id)).model_dump_json(indent=2))
 
 
 @jobs.command("rerun")

@@ -25,6 +25,8 @@ def _screen(found: Status) -> Iterator[str]:
     yield f"Version {found.version}, {found.database} at revision {found.revision}, {at}"
     yield "Jobs: " + ", ".join(f"{number} {state.lower()}" for state, number in found.jobs.items())
     yield f"Dead letters: {found.dead_letters}"
+    told = found.deliveries
+    yield f"Deliveries: {told.waiting} waiting, {told.under_way} under way, oldest {_age(told.oldest_seconds)}"
     queues = [(each.processor, each.state, str(each.jobs), _age(each.oldest_seconds)) for each in found.queues]
     yield from _table("Queues", ("processor", "state", "jobs", "oldest"), queues)
     running = [_process(each, found.at) for each in found.processes]

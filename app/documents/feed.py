@@ -16,7 +16,7 @@ from app import events
 from app.auth import credentials
 from app.auth.principal import Principal
 from app.database import Database
-from app.errors import AppError, InvalidCursor, ShuttingDown, Unauthorized
+from app.errors import AppError, InsufficientScope, InvalidCursor, ShuttingDown, Unauthorized
 from app.events import settled
 from app.files.downloads import Downloads
 from app.limiter import Usage
@@ -163,7 +163,7 @@ def _without_session(conn: Connection, principals: Collection[Principal]) -> set
 def _is_valid(conn: Connection, principal: Principal) -> bool:
     try:
         credentials.required(principal, lambda _: None)(conn)
-    except Unauthorized:
+    except (Unauthorized, InsufficientScope):
         return False
     return True
 

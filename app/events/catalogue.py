@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, dataclass_transform
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
+from typing_extensions import TypeAliasType
 
 
 class Failure(BaseModel):
@@ -19,6 +20,7 @@ class Failure(BaseModel):
 
 
 Level = Literal["info", "warning"]
+Content = TypeAliasType("Content", Literal["content", "result"])
 _Fence = Annotated[int, Field(description="Rises with every attempt.")]
 
 CATALOGUE: dict[str, type["Event"]] = {}
@@ -209,8 +211,17 @@ class OperatorContentRead(TimelineEvent):
 
     name = "operator.content_read"
     _level = "warning"
-    what: Literal["content", "result"]
+    what: Content
     reason: str
+
+
+class OperatorRead(Event):
+    """An operator called this operation, which shows what accounts have. `filters` are what it was asked for, without
+    free text. The event's account is the one that it is about, if it is about one."""
+
+    name = "operator.read"
+    operation: str
+    filters: dict[str, Any]
 
 
 class ProcessorPaused(Event):

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, fun
 from app import events
 from app.database import Prepared, delete_batch, now, without_index
 from app.events.catalogue import Event, JobQueued
-from app.jobs.models import IS_ENDED, IS_HELD, IS_QUEUED, LIVE, Job, JobState, jobs
+from app.jobs.models import IS_ENDED, IS_HELD, IS_LIVE, IS_QUEUED, LIVE, Job, JobState, jobs
 from app.jobs.turns import NEXT_TURN
 from app.telemetry import context
 
@@ -37,17 +37,22 @@ def get(conn: Connection, job_id: UUID, owner_id: UUID | None = None) -> Job | N
     return Job.of(row) if row else None
 
 
-def _live_beside(queue: ColumnElement[bool]) -> Select[Any]:
-    return select(jobs.c.id).where(jobs.c.owner_id == bindparam("owner"), jobs.c.finished_at.is_(None), queue)
+def live_of(owner: ColumnElement[UUID], at_most: Any, *, beside: Any) -> Select[Any]:
+    """As `live_count` counts them. A query of the owner's table may have this as a scalar subquery."""
+
+    def some(queue: ColumnElement[bool]) -> Select[Any]:
+        return select(jobs.c.id).correlate_except(jobs).where(jobs.c.owner_id == owner, IS_LIVE, queue)
+
+    # Two ranges of an index: however many jobs are in the queue between them, none is read.
+    ranges = union_all(some(jobs.c.queue < beside), some(jobs.c.queue > beside))
+    return select(func.count().label("live")).select_from(ranges.limit(at_most).subquery())
 
 
-_BESIDE = bindparam("beside", type_=jobs.c.queue.type)
 _LIVE_OF_OWNER = Prepared(
-    select(func.count().label("live")).select_from(
-        # Two ranges of an index: however many jobs are in the queue between them, none is read.
-        union_all(_live_beside(jobs.c.queue < _BESIDE), _live_beside(jobs.c.queue > _BESIDE))
-        .limit(bindparam("at_most"))
-        .subquery()
+    live_of(
+        bindparam("owner", type_=jobs.c.owner_id.type),
+        bindparam("at_most"),
+        beside=bindparam("beside", type_=jobs.c.queue.type),
     )
 )
 

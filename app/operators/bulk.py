@@ -15,6 +15,8 @@ from uuid import UUID
 from sqlalchemy import Connection, exists, select
 from uuid_utils.compat import uuid7
 
+from app.auth.credentials import required
+from app.auth.principal import Principal
 from app.database import Database
 from app.documents import repository as documents
 from app.documents.lifecycle import Status
@@ -62,7 +64,7 @@ class BulkJobs:
         self._quotas = quotas
         self.wake = acceptance.wake
 
-    async def rerun(self, request: RerunRequest) -> tuple[BulkResponse, list[UUID]]:
+    async def rerun(self, request: RerunRequest, principal: Principal | None = None) -> tuple[BulkResponse, list[UUID]]:
         """Accept the same work anew for each document, as its owner would. Without `confirm`, only count.
 
         Returns the new jobs, too. Raises MoreJobsMatch, InvalidCursor, SearchTooBroad, TooBusy, StorageFull.
@@ -71,18 +73,18 @@ class BulkJobs:
         chosen = await self._chosen(_failed(request.filter), request.cursor, request.confirm)
         done = Done([], Counter())
         for owner_id, ids in _parts_of_owners(chosen.jobs):
-            part = await self._db.write(partial(self._rerun, ids=ids), alone_with=owner_id)
+            part = await self._db.write(required(principal, partial(self._rerun, ids=ids)), alone_with=owner_id)
             faults.hit("bulk.after_part")
             _add(done, part)
         return _response(chosen, done), done.changed
 
-    async def cancel(self, request: CancelRequest) -> BulkResponse:
+    async def cancel(self, request: CancelRequest, principal: Principal | None = None) -> BulkResponse:
         """Cancel them. Without `confirm`, only count. Raises MoreJobsMatch, InvalidCursor, SearchTooBroad, TooBusy."""
         wanted = listing.matching(KIND, **_conditions(request.filter), live=True)
         chosen = await self._chosen(wanted, request.cursor, request.confirm)
         done = Done([], Counter())
         for some in _parts(chosen.jobs):
-            part = await self._db.write(partial(self._cancel, some=some))
+            part = await self._db.write(required(principal, partial(self._cancel, some=some)))
             faults.hit("bulk.after_part")
             _add(done, part)
             for job_id in part.changed:

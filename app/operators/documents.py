@@ -45,9 +45,10 @@ class AllDocuments:
             raise NotFound
         return document
 
-    async def timeline(self, principal: Principal, document_id: UUID, limit: int, cursor: str | None) -> TimelinePage:
+    async def timeline(self, principal: Principal, document: Document, limit: int, cursor: str | None) -> TimelinePage:
         """A page of its events, oldest first. Raises InvalidCursor."""
-        return await self.service.timeline(await self._owner(principal, document_id), document_id, limit, cursor)
+        owner = replace(principal, owner_id=document.owner_id)
+        return await self.service.timeline(owner, document.id, limit, cursor)
 
     async def content(self, principal: Principal, document_id: UUID, reason: str | None) -> tuple[Document, File]:
         """The document and its stored file, once the owner's timeline says who reads it, and why.

@@ -7,6 +7,7 @@ from fastapi import BackgroundTasks, Query, Response
 from starlette.exceptions import HTTPException
 
 from app import errors
+from app.audit.dependencies import Noted
 from app.auth.dependencies import CurrentPrincipal
 from app.operators.dependencies import Operating, admin_router
 from app.operators.schemas import AnyJob, AnyJobPage, BulkResponse, CancelRequest, JobsFilters, RerunRequest
@@ -25,30 +26,36 @@ _IN_BULK = (errors.MoreJobsMatch, errors.InvalidCursor, errors.SearchTooBroad, e
     "/jobs",
     operation_id="listAllJobs",
     response_model=AnyJobPage,
-    responses=raises(errors.ValidationFailed, errors.InvalidCursor, errors.SearchTooBroad, errors.TooBusy),
+    responses=raises(errors.InvalidCursor, errors.SearchTooBroad, errors.TooBusy, errors.StorageFull),
 )
 async def list_all_jobs(
     *,
     operators: Operating,
+    noted: Noted,
     filters: Annotated[JobsFilters, Query()],
     limit: Limit = 20,
     cursor: Cursor = None,
     count: Count = False,
 ) -> Response:
     """The jobs of all accounts that match every filter, newest first. With `dead=true`, the dead letters."""
-    return page_response(await operators.jobs.find(filters, limit, cursor, count=count))
+    page = await operators.jobs.find(filters, limit, cursor, count=count)
+    of_document = page.items[0].owner_id if filters.document_id and page.items else None
+    await noted(dict(filters), filters.owner_id or of_document)
+    return page_response(page)
 
 
 @router.post(
     "/jobs/rerun", operation_id="rerunJobs", response_model=BulkResponse, responses=raises(*_IN_BULK, body=True)
 )
-async def rerun_jobs(operators: Operating, background: BackgroundTasks, body: RerunRequest) -> Response:
+async def rerun_jobs(
+    principal: CurrentPrincipal, operators: Operating, background: BackgroundTasks, body: RerunRequest
+) -> Response:
     """Accept the work of failed jobs anew, as the owners of their documents would, up to 1,000 in one call.
 
     Without `confirm`, the jobs that match are only counted. Only those are run again whose document has had no other
     job since: the call is safe to repeat, also at the same time or after a failure midway.
     """
-    answer, started = await operators.bulk.rerun(body)
+    answer, started = await operators.bulk.rerun(body, principal)
     for job_id in started:
         background.add_task(operators.bulk.wake, job_id)
     return json_response(answer)
@@ -57,12 +64,12 @@ async def rerun_jobs(operators: Operating, background: BackgroundTasks, body: Re
 @router.post(
     "/jobs/cancel", operation_id="cancelJobs", response_model=BulkResponse, responses=raises(*_IN_BULK, body=True)
 )
-async def cancel_jobs(operators: Operating, body: CancelRequest) -> Response:
+async def cancel_jobs(principal: CurrentPrincipal, operators: Operating, body: CancelRequest) -> Response:
     """Cancel unfinished jobs, as their owners would, up to 1,000 in one call.
 
     Without `confirm`, the jobs that match are only counted. Safe to repeat.
     """
-    return json_response(await operators.bulk.cancel(body))
+    return json_response(await operators.bulk.cancel(body, principal))
 
 
 _OTHERS = ["GET", "HEAD", "PUT", "PATCH", "DELETE"]
@@ -79,11 +86,13 @@ async def refuse_other_methods() -> None:
     "/jobs/{job_id}",
     operation_id="getAnyJob",
     response_model=AnyJob,
-    responses=raises(errors.ValidationFailed, errors.NotFound),
+    responses=raises(errors.ValidationFailed, errors.NotFound, errors.StorageFull),
 )
-async def get_any_job(job_id: _JobId, operators: Operating) -> Response:
+async def get_any_job(job_id: _JobId, operators: Operating, noted: Noted) -> Response:
     """One job, whoever owns it."""
-    return json_response(await operators.jobs.get(job_id))
+    job = await operators.jobs.get(job_id)
+    await noted({"job_id": job_id}, job.owner_id)
+    return json_response(job)
 
 
 @router.post(

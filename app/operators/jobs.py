@@ -28,7 +28,7 @@ class AllJobs:
     async def get(self, job_id: UUID) -> AnyJob:
         """One job. Raises NotFound."""
         job = await self._db.read(lambda conn: repository.get(conn, job_id))
-        if job is None:
+        if job is None or job.kind != KIND:
             raise NotFound
         return AnyJob.of(job)
 

@@ -5,6 +5,8 @@ from collections.abc import Collection
 from sqlalchemy import Connection
 
 from app import events
+from app.auth.credentials import required
+from app.auth.principal import Principal
 from app.database import Database
 from app.errors import NotFound
 from app.events.catalogue import ProcessorPaused, ProcessorResumed
@@ -24,7 +26,7 @@ class PausedProcessors:
         """Those that are paused."""
         return [PausedProcessor.of(pause) for pause in await self._db.read(pauses.current)]
 
-    async def pause(self, name: str, reason: str | None) -> PausedProcessor:
+    async def pause(self, name: str, reason: str | None, principal: Principal | None = None) -> PausedProcessor:
         """Have nobody claim its jobs. If it is paused already, the reason stays. Raises NotFound."""
         if name not in self._offered:
             raise NotFound
@@ -34,7 +36,7 @@ class PausedProcessors:
                 events.append(conn, ProcessorPaused(processor=name, reason=reason))
             return next(PausedProcessor.of(each) for each in pauses.current(conn) if each.queues == queue_of(name))
 
-        return await self._db.write(work)
+        return await self._db.write(required(principal, work))
 
     async def resume(self, name: str) -> None:
         """Have its jobs claimed again. Raises NotFound if it is neither paused nor offered."""

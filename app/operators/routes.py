@@ -7,6 +7,7 @@ from fastapi import Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app import errors
+from app.audit.dependencies import Noted
 from app.auth.dependencies import CurrentPrincipal
 from app.documents import content as document_content, describe as content_describe
 from app.documents.dependencies import DocumentId
@@ -54,42 +55,56 @@ async def get_status(status_of: StatusOf) -> Response:
     "/documents",
     operation_id="listAllDocuments",
     response_model=DocumentPage,
-    responses=raises(errors.ValidationFailed, errors.InvalidCursor, errors.SearchTooBroad, errors.TooBusy),
+    responses=raises(errors.InvalidCursor, errors.SearchTooBroad, errors.TooBusy, errors.StorageFull),
 )
 async def list_all_documents(
     *,
     operators: Operating,
+    noted: Noted,
     filters: Annotated[DocumentsFilters, Query()],
     limit: Limit = 20,
     cursor: Cursor = None,
     count: Count = False,
 ) -> Response:
     """What is known about the documents of all accounts that match every filter, newest first."""
-    return page_response(await operators.documents.find(filters, limit, cursor, count=count))
+    page = await operators.documents.find(filters, limit, cursor, count=count)
+    await noted(dict(filters), filters.owner_id)
+    return page_response(page)
 
 
 @router.get(
     "/documents/{document_id}",
     operation_id="getAnyDocument",
     response_model=Document,
-    responses=raises(errors.ValidationFailed, errors.NotFound),
+    responses=raises(errors.ValidationFailed, errors.NotFound, errors.StorageFull),
 )
-async def get_any_document(document_id: DocumentId, operators: Operating) -> Response:
+async def get_any_document(document_id: DocumentId, operators: Operating, noted: Noted) -> Response:
     """What is known about one document, whoever owns it."""
-    return json_response(await operators.documents.get(document_id))
+    document = await operators.documents.get(document_id)
+    await noted({"document_id": document_id}, document.owner_id)
+    return json_response(document)
 
 
 @router.get(
     "/documents/{document_id}/timeline",
     operation_id="getAnyTimeline",
     response_model=TimelinePage,
-    responses=raises(errors.ValidationFailed, errors.NotFound, errors.InvalidCursor),
+    responses=raises(errors.ValidationFailed, errors.NotFound, errors.InvalidCursor, errors.StorageFull),
 )
 async def get_any_timeline(
-    document_id: DocumentId, principal: CurrentPrincipal, operators: Operating, limit: Limit = 50, cursor: Cursor = None
+    *,
+    document_id: DocumentId,
+    principal: CurrentPrincipal,
+    operators: Operating,
+    noted: Noted,
+    limit: Limit = 50,
+    cursor: Cursor = None,
 ) -> Response:
     """Everything that happened to the document, oldest first."""
-    return json_response(await operators.documents.timeline(principal, document_id, limit, cursor))
+    document = await operators.documents.get(document_id)
+    page = await operators.documents.timeline(principal, document, limit, cursor)
+    await noted({"document_id": document_id}, document.owner_id)
+    return json_response(page)
 
 
 @router.get(
@@ -139,9 +154,11 @@ async def get_any_result(
     response_model=PausedProcessor,
     responses=raises(errors.NotFound, body=True),
 )
-async def pause_processor(processor: _Name, operators: Operating, body: PauseRequest = _NO_REASON) -> Response:
+async def pause_processor(
+    processor: _Name, principal: CurrentPrincipal, operators: Operating, body: PauseRequest = _NO_REASON
+) -> Response:
     """Have no process begin another attempt with it, within a second. Jobs are accepted and wait; attempts go on."""
-    return json_response(await operators.processors.pause(processor, body.reason))
+    return json_response(await operators.processors.pause(processor, body.reason, principal))
 
 
 @router.post(

@@ -33,6 +33,14 @@ class Queue(BaseModel):
     )
 
 
+class Deliveries(BaseModel):
+    """What webhooks are to be told."""
+
+    waiting: int
+    under_way: int
+    oldest_seconds: float = Field(description="Since the first of those that wait was due.")
+
+
 class Process(BaseModel):
     """A server or a worker, and the attempts that it is at."""
 
@@ -81,6 +89,7 @@ class Status(BaseModel):
     jobs: dict[str, int] = Field(description="All jobs, by state.")
     dead_letters: int
     queues: list[Queue]
+    deliveries: Deliveries
     paused: list[PausedProcessor]
     processes: list[Process]
     alarms: dict[str, str] = Field(description="Those of the process that answers.")
@@ -112,6 +121,7 @@ def read(conn: Connection, every: Mapping[str, float], disks: Disks, alarms: Map
         jobs=dict(totals.by_state),
         dead_letters=totals.dead,
         queues=_queues(conn),
+        deliveries=_deliveries(conn),
         paused=[PausedProcessor.of(pause) for pause in pauses.current(conn)],
         processes=_processes(conn),
         alarms=dict(alarms),
@@ -123,9 +133,9 @@ def read(conn: Connection, every: Mapping[str, float], disks: Disks, alarms: Map
 def _queues(conn: Connection) -> list[Queue]:
     """Each by one of the indexes of unfinished jobs. The versions of a processor are added up."""
     found: dict[tuple[str, str], Queue] = {}
-    number, clock = func.count().label("number"), now().label("now")
-    queued = select(jobs.c.queue, number, func.min(jobs.c.run_at).label("oldest"), clock, _QUEUED).where(IS_QUEUED)
-    held = select(jobs.c.queue, number, func.min(jobs.c.started_at).label("oldest"), clock, jobs.c.state).where(IS_HELD)
+    counted = select(jobs.c.queue, func.count().label("number"), now().label("now")).where(jobs.c.queue != QUEUE)
+    queued = counted.add_columns(func.min(jobs.c.run_at).label("oldest"), _QUEUED).where(IS_QUEUED)
+    held = counted.add_columns(func.min(jobs.c.started_at).label("oldest"), jobs.c.state).where(IS_HELD)
     for query in (queued.group_by(jobs.c.queue), held.group_by(jobs.c.queue, jobs.c.state)):
         for row in conn.execute(query):
             processor, age = processor_of(row.queue), _seconds(row.oldest, row.now)
@@ -133,6 +143,12 @@ def _queues(conn: Connection) -> list[Queue]:
             each.jobs += row.number
             each.oldest_seconds = max(each.oldest_seconds, age)
     return [found[key] for key in sorted(found)]
+
+
+def _deliveries(conn: Connection) -> Deliveries:
+    delivering = select(func.count()).where(jobs.c.queue == QUEUE)
+    waiting, under_way = (conn.scalar(delivering.where(state)) or 0 for state in (IS_QUEUED, IS_HELD))
+    return Deliveries(waiting=waiting, under_way=under_way, oldest_seconds=round(repository.due_for(conn, QUEUE), 3))
 
 
 def _empty(processor: str, state: str) -> Queue:

@@ -24,6 +24,7 @@ from app.settings import Settings
 
 MAX_ANSWER = 64 * 1024  # bytes that are read of an answer
 MAX_TEXT = 1024  # characters that are kept of them
+MAX_INTERIM = 10  # answers 1xx before the final one
 
 
 class Answer(NamedTuple):
@@ -46,6 +47,24 @@ class OutboundFailed(Exception):
 
 class _AddressRefused(OSError):
     """The host has an address that nothing may be sent to."""
+
+
+class _Response(aiohttp.ClientResponse):
+    """An answer with few others before it: the library reads 1xx without end, and without letting others run."""
+
+    async def start(self, connection: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
+        """Read up to the body of the final answer. Raises ClientPayloadError for too many before it."""
+        protocol = connection.protocol
+        assert protocol is not None
+        messages = iter([protocol.read] * (MAX_INTERIM + 1))
+
+        async def read() -> Any:
+            if (one := next(messages, None)) is None:
+                raise aiohttp.ClientPayloadError
+            return await one()
+
+        vars(protocol)["read"] = read
+        return await super().start(connection)
 
 
 class Outbound:
@@ -120,6 +139,7 @@ class Outbound:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=False,
+                response_class=_Response,
             )
         return self._session
 

@@ -6,7 +6,8 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 _ALLOWED = (
-    *("Authorization", "Content-Type", "Idempotency-Key", "X-API-Key", "X-Request-ID"),
+    *("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"),
+    *("X-API-Key", "X-Break-Glass", "X-Request-ID"),
     *("If-Match", "If-None-Match", "If-Range", "Range"),
 )
 _EXPOSED = (

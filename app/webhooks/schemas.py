@@ -137,7 +137,7 @@ class RotateRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     previous_valid_for: Annotated[int, Field(ge=0, le=604800, strict=True), WHOLE] = Field(
-        86400, description="Seconds; 0: not any more, and neither does the one before it.", examples=[3600]
+        86400, description="Seconds; 0: not any more, nor those before it.", examples=[3600]
     )
 
 

@@ -114,6 +114,7 @@ class Services:
     def alarms(self) -> dict[str, Callable[[], str | None]]:
         """What an operator should look into. An alarm returns None when all is well."""
         return {
+            "audit": lambda: adapters.audit_key_derived(self.settings),
             "limits": self.rates.alarm,
             "paused": self.runner.pauses.alarm,
             "broker": lambda: self.dispatcher.alarm,

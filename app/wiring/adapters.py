@@ -103,6 +103,13 @@ def audit_keys(settings: Settings) -> list[bytes]:
     return [generated(settings.data_dir / "audit-key", partial(token_urlsafe, 48)).encode()]
 
 
+def audit_key_derived(settings: Settings) -> str | None:
+    """The alarm of a production server whose operator has chosen no key for the audit trail."""
+    if settings.environment == "production" and not settings.audit_key:
+        return "AUDIT_KEY is not set: once JWT_SECRET is replaced, events signed before cannot be verified"
+    return None
+
+
 def _database(settings: Settings, statement_timeout: float | None) -> Database:
     if isinstance(settings.database, Path):
         with _writable("DATABASE_URL" if settings.database_url else "DATA_DIR"):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -22,6 +23,7 @@ from app.upkeep import Skipped
 from tests.support.factories import PDF_TYPE, pdf
 from tests.support.inprocess import Process
 from tests.support.invariants import Ledger
+from tests.support.receiver import receiving
 from tests.support.user import PASSWORD
 
 ACCOUNT = {"email": "ada@example.com", "password": PASSWORD}
@@ -35,7 +37,18 @@ BY_USERS = {
     *("user.registered", "user.logged_in", "user.logged_out", "user.refresh_token_reused"),
     *("user.password_changed", "user.session_ended"),
     *("key.created", "key.rotated", "key.revoked"),
+    *("webhook.created", "webhook.edited", "webhook.secret_rotated", "webhook.tested", "webhook.deleted"),
+    "document.content_read",
 }
+BY_OPERATORS = {
+    "audit.read",
+    "audit.exported",
+    "operator.content_read",
+    "processor.paused",
+    "processor.resumed",
+    "user.quota_changed",
+}
+DELIVERIES = {"webhook.delivered", "webhook.failed", "webhook.disabled"}
 FAILURE = Failure(code="broken", detail="It broke.")
 
 
@@ -43,7 +56,8 @@ class Life:
     """A user and a worker, who do one thing at a time."""
 
     def __init__(self, data_dir: Path) -> None:
-        self.process = Process(data_dir, job_max_tries=2, refresh_grace_seconds=0)
+        options = {"job_max_tries": 2, "refresh_grace_seconds": 0, "audit_reads": "all", "operator_content": True}
+        self.process = Process(data_dir, **options)
         self.token = ""
         self.post("/auth/register", json=ACCOUNT)
         self.post("/auth/login", 401, json=ACCOUNT | {"password": "not the password"})
@@ -123,6 +137,8 @@ def live(life: Life, data_dir: Path) -> None:
     life.process.tick()
     life.ask("DELETE", path)
     life.process.operate(lambda accounts: accounts.set_role(ACCOUNT["email"], Role.OPERATOR))
+    run_the_service(life)
+    tell(life)
     life.process.operate(lambda accounts: accounts.disable(ACCOUNT["email"]))
     life.process.operate(lambda accounts: accounts.enable(ACCOUNT["email"]))
     life.process.operate(lambda accounts: accounts.set_password(ACCOUNT["email"], PASSWORD))
@@ -130,6 +146,34 @@ def live(life: Life, data_dir: Path) -> None:
     asyncio.run(LocalStorage(data_dir / "files").write_mark(f"{10**6} {uuid4()}"))
     with pytest.raises(Skipped):
         life.process.tick()
+
+
+def run_the_service(life: Life) -> None:
+    """Have happen what operators do."""
+    read = f"/documents/{life.upload()}/content"
+    assert life.process.http("GET", read, token=life.token).status_code == 200
+    reason = [("X-Break-Glass", "The owner asked for it.")]
+    assert life.process.http("GET", f"/admin{read}", token=life.token, headers=reason).status_code == 200
+    for what in ("pause", "resume"):
+        life.post(f"/admin/processors/simulated/{what}")
+    me = life.ask("GET", "/auth/me")["id"]
+    life.ask("PUT", f"/admin/accounts/{me}/quota", json={"jobs": 100})
+    life.ask("GET", "/audit")
+    assert life.process.http("GET", "/audit/export", token=life.token).status_code == 200
+
+
+def tell(life: Life) -> None:
+    """Have happen what webhooks do."""
+    with receiving() as receiver:
+        path = f"/webhooks/{life.post('/webhooks', json={'url': receiver.url})['id']}"
+        life.ask("PATCH", path, json={"description": "of the tests"})
+        life.post(f"{path}/rotate-secret")
+        life.post(f"{path}/test")
+        life.process.deliver()
+        receiver.answers = [410]
+        life.upload()
+        life.process.deliver()
+        life.ask("DELETE", path)
 
 
 def expire_uploads(conn: Connection) -> None:
@@ -162,11 +206,14 @@ def test_every_event_says_who_acted_and_for_which_request(rows: list[Row[Any]]) 
             assert row.request_id is None
             operated.add(row.event)
         elif row.event in BY_USERS:
-            assert row.actor == f"user:{row.user_id}"
+            assert row.actor in {f"user:{row.user_id}", f"operator:{row.user_id}"}
             assert row.request_id
         elif row.event == "user.login_failed":
             assert (row.actor, bool(row.user_id), bool(row.request_id)) == ("anonymous", True, True)
-        elif row.event == "document.status_changed":
+        elif row.event in BY_OPERATORS:
+            assert re.fullmatch("(operator|user):[0-9a-f-]{36}", row.actor)
+            assert row.request_id
+        elif row.event == "document.status_changed" or row.event in DELIVERIES:
             assert row.request_id
         else:
             assert row.actor.startswith("worker:")

@@ -254,6 +254,9 @@ def test_a_rotation_overlaps(owner: Owner) -> None:
     keys = (made, second, third)
     assert [owner.refused(each["key"]) for each in keys] == ["invalid-token", "invalid-token", None]
     assert owner.seen(made)["previous_valid_until"] is None
+    fourth = owner.rotate(third)
+    fifth = owner.rotate(third, previous_valid_for=0)  # a secret has leaked in an overlap
+    assert [owner.refused(each["key"]) for each in (third, fourth, fifth)] == ["invalid-token", "invalid-token", None]
     for wrong in (-1, 604801, 0.5, "1"):
         owner.rotate(made, 422, previous_valid_for=wrong)
 
@@ -443,7 +446,7 @@ def test_a_key_that_ends_while_the_body_arrives_adds_nothing(owner: Owner, end: 
 def test_a_browser_of_another_origin_may_send_one(tmp_path: Path) -> None:
     process = Process(tmp_path / "var", cors_origins="https://app.example.com")
     asked = {"Origin": "https://app.example.com", "Access-Control-Request-Method": "GET"}
-    asked["Access-Control-Request-Headers"] = "x-api-key"
+    asked["Access-Control-Request-Headers"] = "last-event-id, x-api-key, x-break-glass"
     answer = process.http("OPTIONS", "/documents", headers=[*asked.items()])
     process.kill()
     assert answer.status_code == 200

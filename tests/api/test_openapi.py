@@ -21,7 +21,7 @@ from schemathesis.openapi.checks import JsonSchemaError, RejectedPositiveData
 from app.files.names import display_name
 from tests.support.direct_uploads import announce
 from tests.support.factories import DOCX_TYPE, PDF_TYPE, docx, pdf
-from tests.support.receiver import NOBODY, tested
+from tests.support.receiver import NOBODY, paused_webhook
 from tests.support.server import Server
 from tests.support.torture import LONG
 from tests.support.user import PASSWORD
@@ -86,8 +86,12 @@ class Client:
         self.user = user
         self.ids = {"document_id": [job["document_id"], user.upload()["id"], waiting], "job_id": [job["id"]]}
         self.ids["processor"] = ["simulated", "text"]
-        self.ids |= {name: [each] for name, each in zip(("webhook_id", "delivery_id"), tested(user), strict=True)}
+        self.ids |= {
+            name: [each] for name, each in zip(("webhook_id", "delivery_id"), paused_webhook(user), strict=True)
+        }
         self.ids["account_id"] = [user.server.register().http.get("/auth/me").json()["id"]]
+        for key in user.http.get("/api-keys").json()["items"]:
+            user.http.delete(f"/api-keys/{key['id']}")
         made = user.http.post("/api-keys", json={"name": "a program", "scopes": ["documents:read"]})
         self.ids["key_id"] = [made.json()["id"]]
 

@@ -2,9 +2,9 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -12,8 +12,9 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
+from app.auth.models import users
 from app.auth.principal import Role
 from app.errors import StorageUnavailable
 from app.events import events
@@ -202,7 +203,8 @@ def test_accounts_are_found_and_changed(operator: Person, ada: Person) -> None:
     assert operator.ask("PATCH", path, json={"active": True}).json()["active"] is True
     assert operator.post(f"{path}/sign-out") is None
     mine = f"operator:{operator.id}"
-    changes = [each.event for each in told(operator.process, user_id=ada.id, actor=mine) if not each.document_id]
+    events_of_ada = told(operator.process, user_id=ada.id, actor=mine)
+    changes = [each.event for each in events_of_ada if not each.document_id and each.event != "operator.read"]
     assert changes == [
         f"user.{each}" for each in ("quota_changed", "role_changed", "disabled", "role_changed", "enabled")
     ]
@@ -217,6 +219,80 @@ def test_operators_cannot_shut_themselves_out(operator: Person, change: dict[str
     refused = operator.ask("PATCH", f"/admin/accounts/{operator.id}", json=change)
     assert (refused.status_code, refused.json()["code"]) == (409, "own-account")
     assert operator.get("/auth/me")["role"] == "operator"
+
+
+def test_a_key_of_an_operator_brings_its_thief_no_login(operator: Person, ada: Person) -> None:
+    made = operator.post("/api-keys", name="a program", scopes=["operator"])
+    thief, path = replace(operator, token=made["key"]), f"/admin/accounts/{ada.id}"
+    for change in ({"role": "operator"}, {"role": "user"}, {"active": True}, {"active": False, "role": "operator"}):
+        refused = thief.ask("PATCH", path, json=change)
+        assert (refused.status_code, refused.json()["code"]) == (403, "login-required"), change
+    assert (thief.get(path)["active"], thief.get(path)["role"]) == (True, "user")
+    assert thief.ask("PATCH", path, json={"active": False}).json()["active"] is False
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "by_key"),
+    [
+        ("PATCH", "accounts/{}", {"active": False}, False),
+        ("PUT", "accounts/{}/quota", {"documents": 5}, True),
+        ("POST", "jobs/rerun", {"filter": {"owner_id": "{}"}, "confirm": 1}, False),
+        ("POST", "jobs/cancel", {"filter": {"owner_id": "{}"}, "confirm": 1}, True),
+        ("POST", "processors/text/pause", {"reason": "why"}, False),
+    ],
+)
+def test_a_body_that_arrives_late_does_nothing_for_somebody_demoted(
+    operator: Person, ada: Person, method: str, path: str, body: dict[str, Any], *, by_key: bool
+) -> None:
+    ada.failed()
+    ada.job(ada.upload())
+    before = told(operator.process, user_id=ada.id)
+    token = operator.post("/api-keys", name="k", scopes=["operator"])["key"] if by_key else operator.token
+    sent = json.dumps(body).replace("{}", ada.id).encode()
+
+    async def late() -> AsyncIterator[bytes]:
+        yield sent[:5]
+        with databases.engine(operator.process.services.settings.data_dir).begin() as conn:
+            conn.execute(update(users).where(users.c.id == UUID(operator.id)).values(role=Role.USER))
+        yield sent[5:]
+
+    headers = [("Content-Type", "application/json")]
+    url = f"/admin/{path.format(ada.id)}"
+    answer = operator.process.http(method, url, token=token, content=late(), headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (403, "insufficient-scope")
+    assert told(operator.process, user_id=ada.id) == before
+    assert not operator.process.services.alarms["paused"]()
+
+
+def test_what_operators_read_is_an_event(operator: Person, ada: Person) -> None:
+    document_id = ada.upload()
+    job_id = ada.job(document_id)
+    before = ada.story(document_id)
+    document, job = {"document_id": document_id}, {"job_id": job_id}
+    about_ada: dict[str, tuple[str, dict[str, Any]]] = {
+        f"documents?owner_id={ada.id}&q=secret&status=PROCESSING": (
+            "listAllDocuments", {"owner_id": ada.id, "status": "PROCESSING"}
+        ),
+        f"documents/{document_id}": ("getAnyDocument", document),
+        f"documents/{document_id}/timeline": ("getAnyTimeline", document),
+        f"jobs?document_id={document_id}": ("listAllJobs", document),
+        f"jobs/{job_id}": ("getAnyJob", job),
+        f"accounts/{ada.id}": ("getAccount", {}),
+        f"accounts/{ada.id}/quota": ("getQuota", {}),
+    }  # fmt: skip
+    for path in (*about_ada, "documents?folder=f&tag=t", "jobs?dead=true", "accounts?search=ada", "status"):
+        operator.get(f"/admin/{path}")
+    assert operator.ask("GET", f"/admin/jobs/{uuid4()}").status_code == 404
+    reads = told(operator.process, event="operator.read", actor=f"operator:{operator.id}")
+    seen = [(each.data["operation"], each.data["filters"]) for each in reads]
+    of_all = [("listAllDocuments", {}), ("listAllJobs", {"dead": True}), ("listAccounts", {})]
+    assert seen == [*about_ada.values(), *of_all]
+    assert [each.user_id for each in reads] == [UUID(ada.id)] * len(about_ada) + [None] * 3
+    activity = ada.get("/auth/me/activity")["items"]
+    assert [each["data"]["operation"] for each in activity[: len(about_ada)]] == [
+        operation for operation, _ in reversed(about_ada.values())
+    ]
+    assert ada.story(document_id) == before
 
 
 # --- content ---------------------------------------------------------------------------------------------------------
@@ -425,9 +501,12 @@ def test_the_status_shows_queues_processes_and_upkeep(tmp_path: Path) -> None:
         held = ada.job(ada.upload())
         [claimed] = process.claim(1)
         ada.job(ada.upload(), "text")
+        ada.post("/webhooks", url="https://example.com/")
+        ada.upload()
         process.announce()
         process.tick()
         status = operator.get("/admin/status")
+        assert (status["deliveries"]["waiting"], status["deliveries"]["under_way"]) == (1, 0)
         assert str(claimed.id) == held
         assert (status["jobs"]["FAILED"], status["jobs"]["QUEUED"], status["dead_letters"]) == (1, 1, 0)
         assert [(each["processor"], each["state"], each["jobs"]) for each in status["queues"]] == [
@@ -459,13 +538,21 @@ def test_the_same_on_the_command_line(tmp_path: Path) -> None:
         assert [
             json.loads(each)["id"] for each in typed("jobs", "list", "--state", "QUEUED", "--json").splitlines()
         ] == [queued]
+        for group, each in (("documents", waiting), ("jobs", queued)):
+            assert json.loads(typed(group, "show", each))["owner_id"] == ada.id
         declined = run("jobs", "rerun", stdin="n\n", **environment)
         assert (declined.returncode, "Run 1 jobs again?" in declined.stdout) == (1, True)
         assert "Jobs run again: 1; skipped: 0." in typed("jobs", "rerun", "--owner", ada.email, "--yes")
         assert ("job.queued", "operator") in ada.story(failed)
         assert "text is paused since" in typed("processors", "pause", "text", "--reason", "why")
         screen = typed("status")
-        for part in ("text       QUEUED  1", "simulated  QUEUED  1", "by operator: why", "Disks"):
+        for part in (
+            "text       QUEUED  1",
+            "simulated  QUEUED  1",
+            "by operator: why",
+            "Deliveries: 0 waiting",
+            "Disks",
+        ):
             assert part in screen, screen
         assert "Jobs cancelled: 2" in typed("jobs", "cancel", stdin="y\n")
     wrong = run("jobs", "list", "--state", "NONE", **environment)

@@ -17,7 +17,7 @@ import pytest
 from app.main import app
 from tests.support import databases
 from tests.support.factories import PDF_TYPE, pdf
-from tests.support.receiver import tested
+from tests.support.receiver import paused_webhook
 from tests.support.user import PASSWORD, User
 from tests.support.zygote import run
 
@@ -127,7 +127,7 @@ def owner(server):
 def ids(owner):
     job = owner.start(owner.upload()["id"])
     owner.finished(job["id"])
-    webhook_id, delivery_id = tested(owner)
+    webhook_id, delivery_id = paused_webhook(owner)
     return {
         "webhook_id": webhook_id,
         "delivery_id": delivery_id,

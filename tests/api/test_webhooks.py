@@ -12,6 +12,8 @@ import httpx2
 import pytest
 from sqlalchemy import select
 
+from app.accounts.service import Accounts
+from app.auth.principal import Role
 from app.errors import TooBusy
 from app.events import events
 from app.idempotency import records
@@ -164,7 +166,14 @@ def test_a_delivery_is_no_job_of_its_owner_s(owner: Owner) -> None:
     assert owner.ask("GET", "/jobs?count=true") == {"items": [], "next_cursor": None, "total": 0}
     assert owner.send("GET", f"/jobs/{delivery['id']}").status_code == 404
     assert owner.send("POST", f"/jobs/{delivery['id']}/cancel").status_code == 404
+    operator = owner.process.enter(f"{uuid4()}@example.com", Role.OPERATOR)[1]
+    assert owner.process.http("GET", f"/admin/jobs/{delivery['id']}", token=operator).status_code == 404
     assert owner.ask("GET", "/auth/me")["usage"]["jobs"] == 0
+
+    async def listed(accounts: Accounts) -> list[int]:
+        return [account.live_jobs async for account in accounts.find(owner.email)]
+
+    assert owner.process.operate(listed) == [0]
 
 
 def test_the_secret_is_shown_once(owner: Owner, process: Process) -> None:

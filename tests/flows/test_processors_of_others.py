@@ -164,14 +164,16 @@ def test_a_processor_that_is_not_there_ends_the_start_with_one_line(tmp_path: Pa
 
 
 @pytest.mark.parametrize("chosen", ["", "simulated"])
-def test_production_says_that_its_results_are_simulated_unless_that_was_chosen(chosen: str, tmp_path: Path) -> None:
+def test_production_says_what_its_operator_has_not_chosen(chosen: str, tmp_path: Path) -> None:
+    """That its results are simulated, and that its trail is signed with a key that will change."""
     settings = {"ENVIRONMENT": "production", "JWT_SECRET": "x" * 32}
-    settings["PROCESSORS"] = chosen
+    settings |= {"PROCESSORS": chosen, "AUDIT_KEY": chosen and "y" * 32}
     with Server(tmp_path / "var", settings) as production:
         alarms = httpx2.get(f"{production.url}/readyz").json()["alarms"]
-        told = [line["detail"] for line in production.logs("server.alarm") if line["alarm"] == "results"]
-        assert told == [alarms[name] for name in alarms if name == "results"]
-        assert bool(told) is not bool(chosen)
+        told = {line["alarm"]: line["detail"] for line in production.logs("server.alarm")}
+        for name in ("audit", "results"):
+            assert told.get(name) == alarms.get(name)
+            assert (name in told) is not bool(chosen)
 
 
 class Double(SimulatedProcessor):

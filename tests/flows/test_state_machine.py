@@ -257,7 +257,8 @@ class DocumentLifecycle(RuleBasedStateMachine):
     def pry(self, data: st.DataObject) -> None:
         """At no address does another user find anything, nor the owner what is deleted."""
         document = data.draw(st.sampled_from(self.model.documents[::-1]))
-        ids = dict.fromkeys(("document_id", "job_id", "session_id"), document.id)
+        names = ("document_id", "job_id", "session_id", "key_id", "webhook_id", "delivery_id")
+        ids = dict.fromkeys(names, document.id)
         ids |= {"job_id": document.job.id} if document.job else {}
         token = self.owner if document.deleted else self.stranger
         for method, path in addresses():

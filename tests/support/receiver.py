@@ -73,7 +73,7 @@ class Receiver:
         return web.Response(status=status, headers=more, text=f"answered {status}")
 
 
-def tested(user: User) -> tuple[str, str]:
+def paused_webhook(user: User) -> tuple[str, str]:
     """The ids of a webhook that is told of nothing, and of a delivery to it. The user has no other webhook then."""
     for each in user.http.get("/webhooks").json()["items"]:
         user.http.delete(f"/webhooks/{each['id']}")

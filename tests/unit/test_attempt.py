@@ -15,7 +15,7 @@ from app.jobs.models import Job, JobState
 from tests.support.logs import captured
 
 JOB = {"kind": "k", "queue": "q", "key": None, "args": {}, "owner_id": uuid4(), "document_id": None, "fence": 1}
-JOB |= {"tries": 1, "max_tries": 5, "progress": 0.0, "error": None, "dead": False, "request_id": None}
+JOB |= {"tries": 1, "max_tries": 5, "progress": 0.0, "error": None, "dead": False, "request_id": None, "locked_by": "w"}
 JOB |= dict.fromkeys(("run_at", "locked_at", "created_at", "started_at"), datetime.now(UTC)) | {"finished_at": None}
 
 

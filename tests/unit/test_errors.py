@@ -15,7 +15,7 @@ CODES = {
     400: "bad-request malformed-idempotency-key",
     401: "api-key-expired invalid-credentials invalid-refresh-token invalid-token unauthorized",
     403: "api-key-quota-exceeded break-glass-disabled break-glass-required document-quota-exceeded forbidden "
-    "insufficient-scope invalid-upload-url registration-closed storage-quota-exceeded wrong-password",
+    "insufficient-scope invalid-upload-url login-required registration-closed storage-quota-exceeded wrong-password",
     404: "not-found",
     405: "method-not-allowed",
     406: "not-acceptable",

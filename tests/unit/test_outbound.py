@@ -18,7 +18,7 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from app.errors import TooBusy, UrlNotAllowed
-from app.outbound import MAX_ANSWER, MAX_TEXT, Answer, Outbound, OutboundFailed, urls
+from app.outbound import MAX_ANSWER, MAX_INTERIM, MAX_TEXT, Answer, Outbound, OutboundFailed, urls
 from app.outbound.addresses import Addresses
 from app.settings import Settings
 from tests.support.certificates import Authority
@@ -266,6 +266,25 @@ async def test_answers_are_read_up_to_a_limit(receiver: Receiver) -> None:
     assert await post(receiver) == Answer(200, None, "x" * MAX_TEXT)
     await asyncio.wait_for(receiver.gone.wait(), 5)
     assert sent < MAX_ANSWER + 16 * 1024**2, "what the kernel's buffers hold"
+
+
+@pytest.mark.parametrize(
+    "interim", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"]
+)
+async def test_answers_before_the_final_one_are_few(receiver: Receiver, interim: bytes) -> None:
+    async def endless(writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(interim * 100)
+            await writer.drain()
+
+    receiver.answer = receiver.say(interim * MAX_INTERIM + OK + b"Content-Length: 0\r\n\r\n")
+    assert (await post(receiver)).status == 200
+    receiver.answer = endless
+    began = monotonic()
+    with pytest.raises(OutboundFailed, match="connection-lost"):
+        await post(receiver)
+    assert monotonic() - began < 1
+    await asyncio.wait_for(receiver.gone.wait(), 5)
 
 
 async def test_what_is_compressed_stays_so(receiver: Receiver) -> None:

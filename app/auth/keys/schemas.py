@@ -54,7 +54,7 @@ class ApiKeyRotation(Strict):
     """How long the key as it was is good beside the new one."""
 
     previous_valid_for: Annotated[int, Field(ge=0, le=MAX_OVERLAP, strict=True), WHOLE] = Field(
-        86400, description="Seconds; 0: not any more.", examples=[3600]
+        86400, description="Seconds; 0: not any more, nor those before it.", examples=[3600]
     )
 
 

@@ -77,7 +77,7 @@ class ApiKeys:
             before = repository.get(conn, principal.owner_id, key_id)  # before a replay: it may have been revoked
 
             def work(conn: Connection) -> StoredResponse:
-                if before.previous_valid_until:
+                if before.previous_valid_until and valid_for:
                     raise errors.RotationInProgress
                 if not repository.rotate(conn, key_id, secret, valid_for):
                     raise errors.Conflict("The key has expired. Make another.")
