@@ -190,8 +190,8 @@ class ProcessingFailed(Conflict):
 
 
 class RotationInProgress(Conflict):
-    """The key's secret before the last rotation is still good; `previous_valid_until` of the key says how long. To end
-    all secrets of a key at once, revoke it."""
+    """The secret before the last rotation is still good, until `previous_valid_until`. Rotate then, or now with a
+    `previous_valid_for` of 0, which ends both older secrets at once."""
 
 
 class LengthRequired(AppError, status=411):
@@ -200,10 +200,6 @@ class LengthRequired(AppError, status=411):
 
 class TooManyWebhooks(Conflict):
     """The account has as many webhooks as it may. Delete one to add another."""
-
-
-class SecretsOverlap(Conflict, title="The secret before is still valid"):
-    """The secret that was replaced last signs still, until `previous_secret_valid_until`. Replace this one then."""
 
 
 class WebhookInactive(Conflict, title="Webhook is disabled"):

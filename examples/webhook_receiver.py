@@ -31,11 +31,11 @@ class Receiver(BaseHTTPRequestHandler):
         except WebhookVerificationError:
             return self.answer(401)  # not ours, or older than five minutes
         # The id is kept and the work done in one transaction: what fails is sent again, what is done is not repeated.
-        seen.execute("BEGIN IMMEDIATE")
-        if seen.execute("INSERT OR IGNORE INTO seen VALUES (?)", (self.headers["webhook-id"],)).rowcount:
-            sys.stdout.write(f"{message['timestamp']} {message['type']} {message['data']}\n")
-            sys.stdout.flush()
-        seen.execute("COMMIT")
+        with seen:  # commits, or rolls back and raises: then there is no answer
+            seen.execute("BEGIN IMMEDIATE")
+            if seen.execute("INSERT OR IGNORE INTO seen VALUES (?)", (self.headers["webhook-id"],)).rowcount:
+                sys.stdout.write(f"{message['timestamp']} {message['type']} {message['data']}\n")
+                sys.stdout.flush()
         return self.answer(204)
 
     def answer(self, status: int) -> None:

@@ -279,9 +279,10 @@ class WebhookEdited(_WebhookEvent):
 
 
 class WebhookSecretRotated(_WebhookEvent):
-    """A user replaced the secret of a webhook."""
+    """A user replaced the secret of a webhook. The one before signed, too, for so many seconds more."""
 
     name = "webhook.secret_rotated"
+    previous_valid_for: int
 
 
 class WebhookTested(_WebhookEvent):

@@ -7,7 +7,7 @@ followed, decompressed or remembered, and everything has a bound.
 import asyncio
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from yarl import URL
 from app.errors import UrlNotAllowed
 from app.outbound import urls
 from app.outbound.addresses import Addresses, of_socket
-from app.outbound.resolver import Resolver
+from app.outbound.resolver import Resolver, on_behalf_of
 from app.settings import Settings
 
 MAX_ANSWER = 64 * 1024  # bytes that are read of an answer
@@ -28,7 +28,8 @@ MAX_INTERIM = 10  # answers 1xx before the final one
 
 
 class Answer(NamedTuple):
-    """What the host answered. `retry_after` is in seconds from now; `text` is the beginning of the body."""
+    """What the host answered. `retry_after` is in seconds from now, and None with a status of 2xx; `text` is the
+    beginning of the body."""
 
     status: int
     retry_after: float | None
@@ -89,8 +90,12 @@ class Outbound:
         """Raise UrlNotAllowed unless a request may be sent to the URL, as far as that can be told without a look-up."""
         urls.check(url, self._addresses, https_only=self._https_only)
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Send the body and return what was answered, whatever its status. Raises OutboundFailed."""
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str], owner: Hashable = None) -> Answer:
+        """Send the body and return what was answered, whatever its status.
+
+        Raises OutboundFailed, and TooBusy if nothing was sent because of the requests of others.
+        """
+        on_behalf_of.set(owner)
         try:
             self.check(url)
         except UrlNotAllowed as error:
@@ -108,9 +113,9 @@ class Outbound:
             raise OutboundFailed("timeout", f"There was no complete answer within {self._timeout:g} s.") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _failure(error) from None
-        return Answer(
-            response.status, _retry_after(response.headers.get("Retry-After", "")), _text(response, beginning)
-        )
+        taken = 200 <= response.status < 300
+        retry_after = None if taken else _retry_after(response.headers.get("Retry-After", ""))
+        return Answer(response.status, retry_after, _text(response, beginning))
 
     async def close(self) -> None:
         """Close all connections."""
@@ -168,7 +173,7 @@ def _retry_after(value: str) -> float | None:
         return float(value[:10])
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 

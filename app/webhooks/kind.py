@@ -47,6 +47,7 @@ _OVERLOADED = 60.0  # seconds, at the least, after which an endpoint that asks f
 _RETRY_AFTER = 3600.0  # seconds that an endpoint may ask for in any case
 _MARGIN = 10.0  # seconds from the end of a request to the commit of what came of it
 
+_UNEXPECTED = Failure(code="unexpected", detail="The request failed for a reason that is not known.")
 _GONE = Failure(code="gone", detail="The endpoint answered 410: it wants no more.")
 _DELETED = Failure(code="webhook-deleted", detail="The webhook was deleted.")
 _DISABLED = Failure(code="webhook-disabled", detail="The webhook is disabled.")
@@ -122,30 +123,39 @@ class DeliverKind:
     async def _send(self, job: Job, found: Sending) -> Outcome:
         at, began = datetime.now(UTC), time.monotonic()
         headers = signed(found.event_id, at, found.body, self._secrets(found))
-        error, answer = None, None
-        try:
-            answer = await self._outbound.post(found.url, found.body, headers)
-        except OutboundFailed as refused:
-            error = Failure(code=refused.code, detail=refused.detail)
+        answer = await self._post(job, found, headers)
         faults.hit("deliver.after_send")
         duration = round((time.monotonic() - began) * 1000)
         attempt = Attempt(at, found.url, duration, failing_for=found.failing_for)
-        if answer is not None:
-            attempt = attempt._replace(status=answer.status, response=answer.text[:RESPONSE].replace("\0", ""))
-            if 200 <= answer.status < 300:
-                return Succeeded(attempt)
-            if answer.status == 410:
-                return Failed(_GONE, attempt)
-            error = Failure(code="refused", detail=f"The endpoint answered {answer.status}.")
-        assert error is not None
+        if isinstance(answer, Failure):
+            return Retryable(answer, self._delay(job.tries, answer), attempt)
+        attempt = attempt._replace(status=answer.status, response=answer.text[:RESPONSE].replace("\0", ""))
+        if 200 <= answer.status < 300:
+            return Succeeded(attempt)
+        if answer.status == 410:
+            return Failed(_GONE, attempt)
+        error = Failure(code="refused", detail=f"The endpoint answered {answer.status}.")
         return Retryable(error, self._delay(job.tries, error, answer), attempt)
+
+    async def _post(self, job: Job, found: Sending, headers: Mapping[str, str]) -> Answer | Failure:
+        """Send the request, and return what came of it. Raises AppError if it was not sent."""
+        try:
+            return await self._outbound.post(found.url, found.body, headers, job.owner_id)
+        except AppError:
+            raise
+        except OutboundFailed as refused:
+            return Failure(code=refused.code, detail=refused.detail)
+        except Exception as broken:  # noqa: BLE001 - whatever the server of a stranger leads to counts against it
+            # Its text, and a traceback, could have the URL.
+            log.warning("webhook.request_broke", error=type(broken).__name__)
+            return _UNEXPECTED
 
     def _secrets(self, found: Sending) -> list[bytes]:
         """Those that sign, the newest first. Raises EncryptionKeyMissing."""
         stored = [found.secret, found.previous_secret]
         return [self._encryption.decrypt(each) for each in stored if each is not None]
 
-    def _delay(self, tries: int, error: Failure, answer: Answer | None) -> float:
+    def _delay(self, tries: int, error: Failure, answer: Answer | None = None) -> float:
         """Seconds to the next attempt: those of the schedule, or more if the endpoint is overloaded or asks for it."""
         delay = self.backoff(tries)
         if error.code == "timeout" or (answer and answer.status == 429):

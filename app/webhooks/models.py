@@ -131,7 +131,7 @@ deliveries = Table(
         sqlite_where=_BY_EVENT,
         postgresql_where=_BY_EVENT,
     ),
-    Index(None, "event_id"),
+    Index(None, "event_id", "endpoint_id"),
     Index(None, "endpoint_id", "created_at", "id"),
     Index(None, "endpoint_id", "state", "created_at", "id"),
     Index("ix_webhook_deliveries_over", "finished_at", sqlite_where=_OVER, postgresql_where=_OVER),

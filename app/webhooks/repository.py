@@ -68,14 +68,14 @@ def edit(
 
 
 def rotate(conn: Connection, owner_id: UUID, endpoint_id: UUID, secret: bytes, previous_valid_for: float) -> bool:
-    """Replace the secret, unless the one before signs still. Whether it was."""
-    at = (endpoints.c.id == endpoint_id, endpoints.c.owner_id == owner_id)
-    ended = or_(endpoints.c.previous_until.is_(None), endpoints.c.previous_until <= now())
+    """Replace the secret. False: it would still sign, and so does the one before."""
+    at = [endpoints.c.id == endpoint_id, endpoints.c.owner_id == owner_id]
     kept = {"previous_secret": None, "previous_until": None}
     if previous_valid_for:
+        at.append(or_(endpoints.c.previous_until.is_(None), endpoints.c.previous_until <= now()))
         kept = {"previous_secret": endpoints.c.secret, "previous_until": now(previous_valid_for)}  # type: ignore[dict-item]
     values = {"secret": secret, **kept, "version": endpoints.c.version + 1, "updated_at": now()}
-    return conn.execute(update(endpoints).where(*at, ended).values(**values)).rowcount == 1
+    return conn.execute(update(endpoints).where(*at).values(**values)).rowcount == 1
 
 
 def remove(conn: Connection, owner_id: UUID, endpoint_id: UUID, versions: frozenset[int] | None) -> bool:

@@ -129,12 +129,15 @@ async def delete_webhook(
     "/{webhook_id}/rotate-secret",
     operation_id="rotateWebhookSecret",
     response_model=RotatedSecret,
-    responses=raises(errors.NotFound, errors.SecretsOverlap, errors.EncryptionKeyMissing, body=True),
+    responses=raises(errors.NotFound, errors.RotationInProgress, errors.EncryptionKeyMissing, body=True),
 )
 async def rotate_secret(
     *, webhook_id: _WebhookId, principal: CurrentPrincipal, service: Service, body: RotateRequest = _DEFAULTS
 ) -> Response:
-    """Replace the secret. For a time each request has two signatures, one under each of both secrets."""
+    """Replace the secret. For a time each request has two signatures, one under each of both secrets.
+
+    If the answer gets lost, repeat the request with a `previous_valid_for` of 0.
+    """
     return json_response(await service.rotate_secret(principal, webhook_id, body))
 
 
@@ -158,7 +161,7 @@ async def test_webhook(webhook_id: _WebhookId, principal: CurrentPrincipal, serv
     operation_id="recoverWebhook",
     status_code=202,
     response_model=Recovered,
-    responses=raises(errors.NotFound, errors.WebhookInactive, body=True),
+    responses=raises(errors.NotFound, errors.WebhookInactive, errors.SearchTooBroad, body=True),
 )
 async def recover(
     webhook_id: _WebhookId, body: RecoverRequest, principal: CurrentPrincipal, service: Service

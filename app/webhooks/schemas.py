@@ -10,7 +10,7 @@ from sqlalchemy import RowMapping
 
 from app.documents.schemas import Moment
 from app.events.catalogue import Failure
-from app.web.fields import COMPOSED, LINE, PROSE
+from app.web.fields import COMPOSED, LINE, PROSE, WHOLE
 from app.web.pagination import Page
 from app.webhooks.models import MAX_URL, DeliveryState, EndpointState, Trigger
 from app.webhooks.payloads import EventType, MessageType
@@ -87,7 +87,7 @@ class Webhook(BaseModel):
                 "state": "ACTIVE",
                 "disabled_reason": None,
                 "failing_since": None,
-                "previous_secret_valid_until": None,
+                "previous_valid_until": None,
                 "version": 1,
                 "created_at": "2026-11-21T12:00:00.000Z",
                 "updated_at": "2026-11-21T12:00:00.000Z",
@@ -102,7 +102,7 @@ class Webhook(BaseModel):
     state: EndpointState
     disabled_reason: str | None = Field(description="`failing`, or `gone`: it answered 410.")
     failing_since: datetime | None = Field(description="Since when no delivery has succeeded; null: the last one did.")
-    previous_secret_valid_until: datetime | None = Field(description="Until when the secret before signs, too.")
+    previous_valid_until: datetime | None = Field(description="Until when the secret before signs, too.")
     version: int = Field(description="Rises with every change; `ETag` holds it.")
     created_at: datetime
     updated_at: datetime
@@ -110,7 +110,7 @@ class Webhook(BaseModel):
     @classmethod
     def of(cls, row: RowMapping) -> Self:
         """The webhook in a row of its table."""
-        return cls(**row, previous_secret_valid_until=row["previous_until"] if row["rotating"] else None)
+        return cls(**row, previous_valid_until=row["previous_until"] if row["rotating"] else None)
 
     @property
     def etag(self) -> str:
@@ -136,14 +136,16 @@ class RotateRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    previous_valid_for: int = Field(86400, ge=0, le=604800, strict=True, description="Seconds.")
+    previous_valid_for: Annotated[int, Field(ge=0, le=604800, strict=True), WHOLE] = Field(
+        86400, description="Seconds; 0: not any more, nor those before it.", examples=[3600]
+    )
 
 
 class RotatedSecret(BaseModel):
     """The new secret."""
 
     secret: str = Field(description="Shown this once.", examples=["whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="])
-    previous_secret_valid_until: datetime | None
+    previous_valid_until: datetime | None
 
 
 class RecoverRequest(BaseModel):

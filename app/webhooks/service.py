@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, bindparam, exists, select, tuple_
+from sqlalchemy import Connection, RowMapping, Select, bindparam, tuple_
 from uuid_utils.compat import uuid7
 
 from app import errors, events, idempotency
@@ -23,10 +23,10 @@ from app.quotas.reserve import Reserve
 from app.settings import Settings
 from app.web import pagination
 from app.web.pagination import Keyset
-from app.webhooks import repository
+from app.webhooks import recovery, repository
 from app.webhooks.deliveries import Deliveries, Told
 from app.webhooks.kind import DeliverKind, shown
-from app.webhooks.models import DeliveryState, EndpointState, Trigger, deliveries, endpoints, messages
+from app.webhooks.models import EndpointState, Trigger, deliveries, endpoints
 from app.webhooks.payloads import EventType, MessageType
 from app.webhooks.schemas import (
     CreatedWebhook,
@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 SECRET_BYTES = 32
 RECOVERED_AT_ONCE = 200  # messages, in one transaction
-MOST_RECOVERED = 10_000  # in one request, or a few more
+MOST_RECOVERED = 10_000  # in one request
 
 
 class WebhookService:
@@ -149,7 +149,7 @@ class WebhookService:
         await self._write(principal, work)
 
     async def rotate_secret(self, principal: Principal, webhook_id: UUID, request: RotateRequest) -> RotatedSecret:
-        """Replace the secret; both sign for a time. Raises SecretsOverlap, EncryptionKeyMissing."""
+        """Replace the secret; both sign for a time. Raises RotationInProgress, EncryptionKeyMissing."""
         secret = secrets.token_bytes(SECRET_BYTES)
         stored = self._encryption.encrypt(secret)
 
@@ -158,10 +158,10 @@ class WebhookService:
             rotated = repository.rotate(conn, principal.owner_id, webhook_id, stored, valid_for)
             webhook = _owned(conn, principal, webhook_id)
             if not rotated:
-                raise errors.SecretsOverlap
-            _record(conn, principal, catalogue.WebhookSecretRotated(webhook_id=str(webhook_id)))
-            until = webhook.previous_secret_valid_until
-            return RotatedSecret(secret=shown(secret), previous_secret_valid_until=until)
+                raise errors.RotationInProgress
+            event = catalogue.WebhookSecretRotated(webhook_id=str(webhook_id), previous_valid_for=valid_for)
+            _record(conn, principal, event)
+            return RotatedSecret(secret=shown(secret), previous_valid_until=webhook.previous_valid_until)
 
         return await self._write(principal, work)
 
@@ -217,38 +217,33 @@ class WebhookService:
         return await self._write(principal, work)
 
     async def recover(self, principal: Principal, webhook_id: UUID, request: RecoverRequest) -> Recovered:
-        """Deliver what the webhook would have been told, and never was. Raises WebhookInactive, StorageFull."""
-        self._reserve.require()
-        recover, count = partial(self._recover_some, principal=principal, webhook_id=webhook_id, request=request), 0
-        while some := await self._write(principal, recover):
-            count += some
-            if count >= MOST_RECOVERED:
-                return Recovered(deliveries=count, complete=False)
-        return Recovered(deliveries=count, complete=True)
+        """Deliver what the webhook would have been told, and never was.
 
-    def _recover_some(self, conn: Connection, principal: Principal, webhook_id: UUID, request: RecoverRequest) -> int:
-        types = _able(conn, principal, webhook_id).event_types or list(EventType)
-        query = (
-            select(messages.c.event_id, messages.c.owner_id, messages.c.type, messages.c.document_id)
-            .where(messages.c.owner_id == principal.owner_id, messages.c.type.in_(types))
-            .where(messages.c.created_at >= request.since, messages.c.created_at < request.until)
-            .where(~_under_way_or_done(webhook_id))
-            .order_by(messages.c.created_at)
-            .limit(RECOVERED_AT_ONCE)
-        )
-        found = conn.execute(query).all()
-        for row in found:
-            self._deliveries.add(conn, webhook_id, Told(*row), Trigger.RECOVERY)
-        return len(found)
+        Raises WebhookInactive, StorageFull, SearchTooBroad, TooBusy.
+        """
+        self._reserve.require()
+
+        def search(conn: Connection) -> list[UUID]:
+            types = _able(conn, principal, webhook_id).event_types or list(EventType)
+            missed = recovery.missed(principal.owner_id, webhook_id, types, request.since, request.until)
+            return list(conn.scalars(missed.limit(MOST_RECOVERED + 1)))
+
+        found, count = await self._db.search(search), 0
+        for start in range(0, min(len(found), MOST_RECOVERED), RECOVERED_AT_ONCE):
+            some = found[start : min(start + RECOVERED_AT_ONCE, MOST_RECOVERED)]
+            count += await self._write(principal, partial(self._recover, principal, webhook_id, some))
+        return Recovered(deliveries=count, complete=len(found) <= MOST_RECOVERED)
+
+    def _recover(self, principal: Principal, webhook_id: UUID, event_ids: list[UUID], conn: Connection) -> int:
+        """Add deliveries of those that are still missed. How many."""
+        _able(conn, principal, webhook_id)
+        missed = conn.execute(recovery.still_missed(principal.owner_id, webhook_id, event_ids)).all()
+        for told in missed:
+            self._deliveries.add(conn, webhook_id, Told(*told), Trigger.RECOVERY)
+        return len(missed)
 
     async def _write(self, principal: Principal, work: Callable[[Connection], T]) -> T:
         return await self._db.write(required(principal, work), alone_with=principal.owner_id)
-
-
-def _under_way_or_done(webhook_id: UUID) -> ColumnElement[bool]:
-    states = (DeliveryState.PENDING, DeliveryState.DELIVERED)
-    own = (deliveries.c.event_id == messages.c.event_id, deliveries.c.endpoint_id == webhook_id)
-    return exists().where(*own, deliveries.c.state.in_(states))
 
 
 def _record(conn: Connection, principal: Principal, event: catalogue.Event) -> None:

@@ -14,9 +14,11 @@ from sqlalchemy import select
 
 from app.accounts.service import Accounts
 from app.auth.principal import Role
+from app.errors import TooBusy
 from app.events import events
 from app.idempotency import records
 from app.jobs.models import jobs
+from app.webhooks import service
 from app.webhooks.models import attempts, deliveries, endpoints, messages
 from app.webhooks.payloads import EventType
 from tests.support.factories import pdf
@@ -195,21 +197,21 @@ def test_a_secret_that_is_replaced_signs_for_a_while(owner: Owner, receiver: Rec
     webhook = owner.webhook()
     [first] = receiver.secrets
     rotated = owner.ask("POST", f"{webhook}/rotate-secret")
-    assert datetime.fromisoformat(rotated["previous_secret_valid_until"]) > datetime.now(UTC) + DAY * 0.99
+    assert datetime.fromisoformat(rotated["previous_valid_until"]) > datetime.now(UTC) + DAY * 0.99
     for known in ([first], [rotated["secret"]]):
         receiver.secrets = known
         owner.ask("POST", f"{webhook}/test", 202)
         owner.settled(webhook)
     assert [each.verified for each in receiver.received] == [True, True]
     refused = owner.send("POST", f"{webhook}/rotate-secret")
-    assert (refused.status_code, refused.json()["code"]) == (409, "secrets-overlap")
-    another = owner.webhook()
-    first = receiver.secrets.pop()
-    assert owner.ask("POST", f"{another}/rotate-secret", json={"previous_valid_for": 0})["secret"] != first
-    receiver.secrets = [first]
-    owner.ask("POST", f"{another}/test", 202)
-    owner.settled(another)
-    assert not receiver.received[-1].verified
+    assert (refused.status_code, refused.json()["code"]) == (409, "rotation-in-progress")
+    last = owner.ask("POST", f"{webhook}/rotate-secret", json={"previous_valid_for": 0})
+    assert (last["previous_valid_until"], owner.ask("GET", webhook)["previous_valid_until"]) == (None, None)
+    for known in ([first, rotated["secret"]], [last["secret"]]):
+        receiver.secrets = known
+        owner.ask("POST", f"{webhook}/test", 202)
+        owner.settled(webhook)
+    assert [each.verified for each in receiver.received[2:]] == [False, True], "the older ones end at once"
 
 
 def test_a_webhook_is_changed_at_the_version_that_is_known(owner: Owner) -> None:
@@ -330,6 +332,29 @@ def test_an_endpoint_may_ask_for_time(owner: Owner, answer: Any, least: float, m
     assert least - 0.1 <= wait.total_seconds() <= most + 1
 
 
+def test_whatever_a_request_runs_into_counts_against_its_endpoint(owner: Owner, process: Process) -> None:
+    webhook = owner.webhook()
+    owner.upload()
+    with patch.object(process.services.outbound, "post", side_effect=OverflowError):
+        process.deliver()
+    [delivery] = owner.deliveries(webhook)
+    made = owner.attempts(webhook, delivery)
+    assert (made[0]["url"], made[0]["error"]["code"]) == (owner.receiver.url, "unexpected")
+    assert owner.ask("GET", webhook)["failing_since"] is not None
+
+
+def test_what_others_leave_no_room_for_counts_for_nothing(owner: Owner, process: Process) -> None:
+    webhook = owner.webhook()
+    owner.upload()
+    with patch.object(process.services.outbound, "post", side_effect=TooBusy):
+        process.deliver()
+    [delivery] = owner.deliveries(webhook, state="PENDING")
+    assert owner.attempts(webhook, delivery) == []
+    assert owner.ask("GET", webhook)["failing_since"] is None
+    tries = select(jobs.c.tries).where(jobs.c.id == UUID(delivery["id"]))
+    assert process.write(lambda conn: conn.scalar(tries)) == 0
+
+
 def test_an_endpoint_that_is_gone_is_told_no_more(owner: Owner, receiver: Receiver) -> None:
     receiver.answers = [410]
     webhook = owner.webhook()
@@ -357,6 +382,26 @@ def recovered(owner: Owner, webhook: str) -> Any:
     moments = {"since": datetime.now(UTC) - DAY, "until": datetime.now(UTC) + DAY}
     span = {name: moment.isoformat() for name, moment in moments.items()}
     return owner.ask("POST", f"{webhook}/recover", 202, json=span)
+
+
+def test_what_is_missed_is_searched_for_once_and_added_in_small_transactions(owner: Owner, process: Process) -> None:
+    webhook = owner.webhook()
+    owner.receiver.answers = [410]
+    for _ in range(3):
+        owner.upload()
+    owner.settled(webhook)
+    owner.ask("PATCH", webhook, json={"state": "ACTIVE"})
+    db, search = process.services.db, process.services.db.search
+    with (
+        patch.multiple(service, RECOVERED_AT_ONCE=1, MOST_RECOVERED=2),
+        patch.object(db, "search", wraps=search) as asked,
+    ):
+        assert recovered(owner, webhook) == {"deliveries": 2, "complete": False}
+        assert asked.await_count == 1
+        assert recovered(owner, webhook) == {"deliveries": 1, "complete": True}
+    ids = [UUID(each["event_id"]) for each in owner.deliveries(webhook)]
+    with patch.object(db, "search", return_value=ids):
+        assert recovered(owner, webhook) == {"deliveries": 0, "complete": True}, "somebody else was faster"
 
 
 @pytest.mark.parametrize(("days", "status"), [(-1, 422), (0, 422), (14, 202), (14.1, 422)])

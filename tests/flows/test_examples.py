@@ -1,12 +1,19 @@
 """The examples do what they say."""
 
 import os
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx2
+import pytest
+from uuid_utils.compat import uuid7
 
+from app.webhooks.kind import shown, signed
 from tests.support import reaper
 from tests.support.relay import Relay
 from tests.support.server import Server, free_port
@@ -57,25 +64,47 @@ def test_a_processor_of_ones_own(tmp_path: Path) -> None:
         assert {"BytesParams", "BytesResult"} <= schemas.keys()
 
 
+@contextmanager
+def told(url: str, secret: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The program that is told, at work."""
+    command = [sys.executable, EXAMPLES / "webhook_receiver.py", url.rpartition(":")[2].strip("/")]
+    environment = {"WEBHOOK_SECRET": secret, "PATH": os.environ["PATH"]}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, cwd=folder, **pipes) as program:
+        reaper.watch(program.pid)
+        until(lambda: answers(url) == 401)
+        try:
+            yield program
+        finally:
+            program.terminate()
+
+
 def test_a_program_that_is_told(server: Server, tmp_path: Path) -> None:
     user, url = server.register(), f"http://127.0.0.1:{free_port()}/"
     webhook = user.http.post("/webhooks", json={"url": url}).json()
     path = f"/webhooks/{webhook['id']}"
-    command = [sys.executable, EXAMPLES / "webhook_receiver.py", url.rpartition(":")[2].strip("/")]
-    environment = {"WEBHOOK_SECRET": webhook["secret"], "PATH": os.environ["PATH"]}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, env=environment, cwd=tmp_path, **pipes) as told:
-        reaper.watch(told.pid)
-        until(lambda: answers(url) == 401)
+    with told(url, webhook["secret"], tmp_path) as program:
         ping = user.http.post(f"{path}/test").json()
         again = user.http.post(f"{path}/deliveries/{ping['id']}/redeliver").json()
         for each in (ping, again):
             until(lambda each=each: user.http.get(f"{path}/deliveries/{each['id']}").json()["state"] == "DELIVERED")
-        told.terminate()
-        assert told.stdout is not None
-        [line] = told.stdout.read().decode().splitlines()
+        program.terminate()
+        assert program.stdout is not None
+        [line] = program.stdout.read().decode().splitlines()
     assert line.split()[1] == "ping"
     assert webhook["id"] in line
+
+
+def test_what_a_program_fails_at_is_as_if_it_was_not_told(tmp_path: Path) -> None:
+    url, secret, body = f"http://127.0.0.1:{free_port()}/", b"s" * 32, b'{"timestamp": "", "type": "ping", "data": {}}'
+    with told(url, shown(secret), tmp_path) as program:
+        assert program.stdout is not None
+        program.stdout.close()
+        with pytest.raises(httpx2.TransportError):
+            httpx2.post(url, content=body, headers=signed(uuid7(), datetime.now(UTC), body, [secret]))
+        with closing(sqlite3.connect(tmp_path / "seen.db", timeout=0)) as seen:
+            seen.execute("BEGIN IMMEDIATE")
+            assert seen.execute("SELECT id FROM seen").fetchall() == []
 
 
 def answers(url: str) -> int:

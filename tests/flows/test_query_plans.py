@@ -9,6 +9,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from app.jobs.models import jobs as jobs_table
 from app.main import create_app
 from app.processing import kind
 from app.settings import Settings
+from app.webhooks.models import DeliveryState, deliveries
 from tests.benchmarks import growth_rows
 from tests.support import databases
 from tests.support.factories import PDF_TYPE, pdf
@@ -167,6 +169,7 @@ NEEDED = {
     "ix_jobs_live",
     "ix_jobs_turn",
     "ix_jobs_unsuccessful",
+    "ix_webhook_deliveries_event_id_endpoint_id",
 }
 
 Statements = dict[tuple[str, str], Any]
@@ -319,7 +322,11 @@ def tell(driver: Driver) -> None:
         driver.ask(method, where)
     cursor = driver.ask("GET", f"{path}/deliveries?limit=1")["next_cursor"]
     driver.ask("GET", f"{path}/deliveries?cursor={cursor}")
-    driver.ask("POST", f"{path}/recover", json={"since": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z"})
+    driver.cause = ""
+    driver.process.write(lambda conn: conn.execute(deliveries.update().values(state=DeliveryState.FAILED)))
+    now = datetime.now(UTC)
+    span = {"since": (now - timedelta(days=1)).isoformat(), "until": (now + timedelta(days=1)).isoformat()}
+    assert driver.ask("POST", f"{path}/recover", json=span)["deliveries"]
     driver.ask("PATCH", path, json={"state": "ACTIVE"})
     driver.ask("POST", "/webhooks", json=body)
     driver.ask("DELETE", path)

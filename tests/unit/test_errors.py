@@ -21,8 +21,8 @@ CODES = {
     406: "not-acceptable",
     408: "request-timeout",
     409: "conflict document-processing email-taken job-finished job-in-progress more-jobs-match own-account "
-    "processing-failed request-in-progress result-not-ready rotation-in-progress secrets-overlap too-many-webhooks "
-    "upload-incomplete webhook-inactive",
+    "processing-failed request-in-progress result-not-ready rotation-in-progress too-many-webhooks upload-incomplete "
+    "webhook-inactive",
     411: "length-required",
     412: "already-stored precondition-failed",
     413: "payload-too-large",

@@ -17,7 +17,7 @@ from unittest.mock import patch
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from app.errors import UrlNotAllowed
+from app.errors import TooBusy, UrlNotAllowed
 from app.outbound import MAX_ANSWER, MAX_INTERIM, MAX_TEXT, Answer, Outbound, OutboundFailed, urls
 from app.outbound.addresses import Addresses
 from app.settings import Settings
@@ -302,13 +302,17 @@ async def test_an_answer_is_kept_as_text(receiver: Receiver) -> None:
 async def test_retry_after(receiver: Receiver) -> None:
     in_an_hour = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
     past, never = "Mon, 01 Jan 2024 00:00:00 GMT", "Mon, 99 Jan 9999 99:99:99 GMT"
+    too_late = f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT"
     asked = {"120": 120, past: 0, "9" * 500: 9_999_999_999, "-1": None, "soon": None, never: None, "\xb2": None}
+    asked |= {too_late: None}
     for value, seconds in asked.items():
         head = f"HTTP/1.1 503 Later\r\nRetry-After: {value}\r\nContent-Length: 0\r\n\r\n"
         receiver.answer = receiver.say(head.encode("latin-1"))
         assert await post(receiver) == Answer(503, seconds, "")
     receiver.answer = receiver.say(f"HTTP/1.1 429 Later\r\nRetry-After: {in_an_hour}\r\n\r\n".encode())
     assert 3000 < ((await post(receiver)).retry_after or 0) <= 3600
+    receiver.answer = receiver.say(OK + b"Retry-After: 120\r\nContent-Length: 0\r\n\r\n")
+    assert await post(receiver) == Answer(200, None, "")
 
 
 @pytest.mark.parametrize(
@@ -342,22 +346,34 @@ async def test_hosts_that_are_not_there(receiver: Receiver) -> None:
                 await out.post("http://a.example/?secret", b"", {})
 
 
-async def test_a_name_server_that_does_not_answer_holds_nothing_up() -> None:
+async def test_a_name_server_that_does_not_answer_holds_nothing_up(receiver: Receiver) -> None:
+    """Those who name hosts of it fill what there is, and nobody else's wait counts as a failure of theirs."""
     loop, answered = asyncio.get_running_loop(), asyncio.Event()
 
-    def hang(*_: Any, **__: Any) -> None:
-        asyncio.run_coroutine_threadsafe(answered.wait(), loop).result()
-        raise socket.gaierror
+    def look_up(host: str, port: int, **_: Any) -> list[Any]:
+        if host == "a.example":
+            asyncio.run_coroutine_threadsafe(answered.wait(), loop).result()
+            raise socket.gaierror
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port))]
 
-    with patch.object(socket, "getaddrinfo", hang):
-        async with outbound(webhook_timeout=0.3) as out:
-            posts = [out.post("http://a.example/", b"", {}) for _ in range(40)]
-            failed = asyncio.gather(*posts, return_exceptions=True)
-            await asyncio.sleep(0.1)
+    async def outcomes(out: Outbound, *owners: str) -> set[str]:
+        posts = [out.post("http://a.example/", b"", {}, owner) for owner in owners]
+        return {str(getattr(each, "code", each)) for each in await asyncio.gather(*posts, return_exceptions=True)}
+
+    with patch.object(socket, "getaddrinfo", look_up):
+        async with outbound(webhook_timeout=0.5) as out:
+            many = asyncio.create_task(outcomes(out, *["eve"] * 40))
+            await asyncio.sleep(0.05)
             await asyncio.wait_for(asyncio.to_thread(lambda: None), 0.2)
-            assert {getattr(each, "code", None) for each in await failed} == {"timeout"}
-        answered.set()
-        await asyncio.sleep(0.1)
+            url = f"http://b.example:{receiver.port}/"
+            assert (await out.post(url, b"", {}, "ada")).status == 200
+            assert await many == {"timeout", "too-busy"}
+            assert await outcomes(out, *map(str, range(9))) == {"timeout", "too-busy"}, "all are used up"
+            with pytest.raises(TooBusy):
+                await out.post(url, b"", {}, "ada")
+            answered.set()
+            await asyncio.sleep(0.1)
+            assert (await out.post(url, b"", {}, "ada")).status == 200
 
 
 async def test_certificates_are_verified(tmp_path: Path) -> None:

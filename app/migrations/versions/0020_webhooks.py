@@ -111,7 +111,7 @@ _INDEXES = (
     ("ix_webhook_endpoints_owner_id_created_at_id", "webhook_endpoints", ["owner_id", "created_at", "id"]),
     ("ix_webhook_messages_owner_id_created_at", "webhook_messages", ["owner_id", "created_at"]),
     ("ix_webhook_messages_created_at", "webhook_messages", ["created_at"]),
-    ("ix_webhook_deliveries_event_id", "webhook_deliveries", ["event_id"]),
+    ("ix_webhook_deliveries_event_id_endpoint_id", "webhook_deliveries", ["event_id", "endpoint_id"]),
     ("ix_webhook_deliveries_endpoint_id_created_at_id", "webhook_deliveries", ["endpoint_id", "created_at", "id"]),
     (
         "ix_webhook_deliveries_endpoint_id_state_created_at_id",
