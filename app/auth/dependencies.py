@@ -23,7 +23,8 @@ _SCOPES: dict[str, str] = {
     Scope.DOCUMENTS_WRITE: "Upload documents, and edit their metadata.",
     Scope.DOCUMENTS_DELETE: "Delete documents.",
     Scope.DOCUMENTS_PROCESS: "Process documents, and cancel jobs.",
-    Scope.WEBHOOKS_MANAGE: "Manage webhooks, and see their deliveries.",
+    Scope.WEBHOOKS_MANAGE: "Manage webhooks, and see their deliveries. What they are told is of documents, so to "
+    "add one, change its URL or make it active takes `documents:read`, too.",
     Scope.WORKER: "Claim and settle jobs from outside. Operators only.",
     Scope.AUDIT_READ: "Read the audit trail. Operators only.",
     Scope.OPERATOR: "Run the service: see and steer the accounts, documents and jobs of all. Operators only.",

@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 
 from app import errors, events, idempotency
 from app.auth.credentials import required
-from app.auth.principal import Principal
+from app.auth.principal import Principal, Scope
 from app.database import Database
 from app.encryption import Encryption
 from app.events import catalogue
@@ -76,8 +76,10 @@ class WebhookService:
     async def create(self, principal: Principal, request: WebhookRequest, key: str | None) -> StoredResponse:
         """Add a webhook. Its secret is in the answer to this call only, and not in what is stored with the key.
 
-        Raises UrlNotAllowed, TooManyWebhooks, IdempotencyKeyReused, EncryptionKeyMissing, StorageFull.
+        Raises InsufficientScope, UrlNotAllowed, TooManyWebhooks, IdempotencyKeyReused, EncryptionKeyMissing, and
+        StorageFull.
         """
+        principal.require(Scope.DOCUMENTS_READ)
         self._reserve.require()
         self._outbound.check(request.url)
         owner_id, webhook_id, secret = principal.owner_id, uuid7(), secrets.token_bytes(SECRET_BYTES)
@@ -114,12 +116,14 @@ class WebhookService:
     ) -> Webhook:
         """Change a webhook if it has one of the versions. One that becomes active is told at once what is pending.
 
-        Raises UrlNotAllowed, PreconditionFailed, StorageFull.
+        Raises InsufficientScope, UrlNotAllowed, PreconditionFailed, StorageFull.
         """
+        fresh = "url" in changes or changes.get("state") == EndpointState.ACTIVE
+        if fresh:
+            principal.require(Scope.DOCUMENTS_READ)
         self._reserve.require()
         if "url" in changes:
             self._outbound.check(changes["url"])
-        fresh = "url" in changes or changes.get("state") == EndpointState.ACTIVE
         forgiven = dict.fromkeys(("failing_since", "probe_at", "disabled_reason")) if fresh else {}
 
         def work(conn: Connection) -> Webhook:

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from app.accounts.service import Accounts
-from app.auth.principal import Role
+from app.auth.principal import Role, Scope
 from app.errors import TooBusy
 from app.events import events
 from app.idempotency import records
@@ -174,6 +174,24 @@ def test_a_delivery_is_no_job_of_its_owner_s(owner: Owner) -> None:
         return [account.live_jobs async for account in accounts.find(owner.email)]
 
     assert owner.process.operate(listed) == [0]
+
+
+def test_who_may_not_read_documents_has_nobody_told_of_them(owner: Owner, process: Process) -> None:
+    webhook = owner.webhook()
+    with process.limited(Scope.WEBHOOKS_MANAGE):
+        for method, path, body in (
+            ("POST", "/webhooks", {"url": owner.receiver.url}),
+            ("PATCH", webhook, {"url": owner.receiver.url}),
+            ("PATCH", webhook, {"state": "ACTIVE"}),
+        ):
+            refused = owner.send(method, path, json=body)
+            assert refused.status_code == 403
+            assert 'scope="documents:read"' in refused.headers["www-authenticate"]
+        owner.ask("PATCH", webhook, json={"description": "d"})
+        owner.ask("PATCH", webhook, json={"state": "PAUSED"})
+    with process.limited(Scope.WEBHOOKS_MANAGE, Scope.DOCUMENTS_READ):
+        owner.ask("PATCH", webhook, json={"state": "ACTIVE"})
+        owner.webhook()
 
 
 def test_the_secret_is_shown_once(owner: Owner, process: Process) -> None:
