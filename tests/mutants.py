@@ -337,9 +337,9 @@ MUTANTS = (
     ),
     Mutant(
         "a key that ends while a body arrives adds nothing",
-        "app.auth.credentials:required",
+        "app.auth.credentials:_scopes",
         "keys.authenticated(conn, principal.secret_hash)",
-        "pass",
+        "principal",
         ("tests/api/test_keys.py",),
     ),
     Mutant(

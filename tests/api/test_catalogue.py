@@ -44,6 +44,7 @@ BY_OPERATORS = {
     "audit.read",
     "audit.exported",
     "operator.content_read",
+    "operator.read",
     "processor.paused",
     "processor.resumed",
     "user.quota_changed",
@@ -158,6 +159,7 @@ def run_the_service(life: Life) -> None:
         life.post(f"/admin/processors/simulated/{what}")
     me = life.ask("GET", "/auth/me")["id"]
     life.ask("PUT", f"/admin/accounts/{me}/quota", json={"jobs": 100})
+    life.ask("GET", f"/admin/accounts/{me}")
     life.ask("GET", "/audit")
     assert life.process.http("GET", "/audit/export", token=life.token).status_code == 200
 
