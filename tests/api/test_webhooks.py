@@ -1,9 +1,11 @@
 """Webhooks: what owners can do with them, what is sent, and what becomes of it."""
 
 import json
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 from uuid import UUID, uuid4
@@ -14,6 +16,7 @@ from sqlalchemy import select
 
 from app.accounts.service import Accounts
 from app.auth.principal import Role, Scope
+from app.encryption import Rotated, rotate
 from app.errors import TooBusy
 from app.events import events
 from app.idempotency import records
@@ -21,6 +24,7 @@ from app.jobs.models import jobs
 from app.webhooks import service
 from app.webhooks.models import attempts, deliveries, endpoints, messages
 from app.webhooks.payloads import EventType
+from app.wiring.encryption import ENCRYPTED
 from tests.support.factories import pdf
 from tests.support.inprocess import Process
 from tests.support.receiver import Receiver, receiving
@@ -230,6 +234,28 @@ def test_a_secret_that_is_replaced_signs_for_a_while(owner: Owner, receiver: Rec
         owner.ask("POST", f"{webhook}/test", 202)
         owner.settled(webhook)
     assert [each.verified for each in receiver.received[2:]] == [False, True], "the older ones end at once"
+
+
+def encrypted_again(process: Process) -> Rotated:
+    services = process.services
+    return process.operate(lambda _: rotate(services.db, services.encryption, ENCRYPTED))
+
+
+def test_encryption_keys_are_replaced_with_deliveries_under_way(receiver: Receiver, tmp_path: Path) -> None:
+    """Each process sends what the one before has left, signed with both secrets of the webhook."""
+    old, new = (urlsafe_b64encode(byte * 32).decode() for byte in (b"o", b"n"))
+    process = Process(tmp_path / "var", encryption_keys=old)
+    owner = Owner(process, receiver)
+    webhook = owner.webhook()
+    owner.ask("POST", f"{webhook}/rotate-secret")
+    for keys, changed in ((f"{old},{new}", 0), (f"{new},{old}", 2), (new, 0)):
+        owner.upload()
+        process.kill()
+        owner.process = process = Process(tmp_path / "var", encryption_keys=keys)
+        owner.settled(webhook)
+        assert encrypted_again(process) == (changed, 0)
+    assert [each.verified for each in receiver.received] == [True] * 3, "with the secret that was replaced"
+    process.kill()
 
 
 def test_a_webhook_is_changed_at_the_version_that_is_known(owner: Owner) -> None:
