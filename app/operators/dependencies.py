@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Request
-from pydantic import StringConstraints, TypeAdapter, ValidationError
+from pydantic import AfterValidator, StringConstraints, TypeAdapter, ValidationError
 
 from app.auth.dependencies import authenticated_router
 from app.auth.principal import Scope
@@ -21,8 +21,21 @@ from app.web.fields import LINE
 from app.web.problems import invalid
 
 HEADER = "X-Break-Glass"
+
+
+def _printable(reason: str) -> str:
+    """The reason, which the owner must be able to read. Raises ValueError for characters that do not show."""
+    if not reason.isprintable():
+        raise ValueError("characters that do not show")
+    return reason
+
+
 _REASON = TypeAdapter(
-    Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_REASON, pattern=LINE)]
+    Annotated[
+        str,
+        StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_REASON, pattern=LINE),
+        AfterValidator(_printable),
+    ]
 )
 
 

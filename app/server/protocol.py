@@ -128,6 +128,10 @@ class BoundedHttp(HttpToolsProtocol):
             self._in_headers = True
             self._received = 0
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Blanks after a value are not part of it (RFC 9110 §5.5)."""
+        super().on_header(name, value.rstrip(b" \t"))
+
     def on_headers_complete(self) -> None:
         if self.parser.resuming:
             return

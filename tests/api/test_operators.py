@@ -309,7 +309,7 @@ def test_content_is_read_for_a_reason_that_the_owner_sees(operator: Person, ada:
     operator.process.work(UUID(ada.job(document_id, seconds=0)))
     refused = reading(operator, document_id, what)
     assert (refused.status_code, refused.json()["code"]) == (403, "break-glass-required")
-    for wrong in ("x" * 201, " ", "a\x85b"):
+    for wrong in ("x" * 201, "\u200b", " ", "a\x85b"):
         assert reading(operator, document_id, what, wrong).json()["code"] == "validation-failed"
     assert "operator.content_read" not in dict(ada.story(document_id))
     answer = reading(operator, document_id, what, "Prüfung, Fall 7")

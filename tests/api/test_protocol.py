@@ -213,6 +213,12 @@ def test_what_a_refused_expectation_did_not_send_is_not_waited_for(server: Serve
     assert b"connection: close" in received
 
 
+def test_blanks_after_a_value_are_not_part_of_it(server: Server) -> None:
+    token = server.register().http.headers["authorization"]
+    request = f"GET /auth/me HTTP/1.1\r\nHost: a\r\nAuthorization: {token} \t \r\nConnection: close\r\n\r\n"
+    assert exchanged(server, request.encode()).startswith(b"HTTP/1.1 200 ")
+
+
 OFFERS = (
     b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
     b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: YQ==\r\n",
