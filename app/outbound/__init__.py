@@ -5,6 +5,7 @@ followed, decompressed or remembered, and everything has a bound.
 """
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Hashable, Mapping
@@ -200,6 +201,6 @@ def _unconnected(error: aiohttp.ClientConnectorError) -> OutboundFailed:
             return OutboundFailed("tls-failed", f"The certificate of the host was refused: {why}.")
         case _, ssl.SSLError() | ssl.CertificateError():
             return OutboundFailed("tls-failed", "TLS could not be established.")
-        case _, OSError(strerror=str(why)):
-            return OutboundFailed("not-connected", f"There was no connection: {why}.")
+        case _, OSError(errno=int(number)):  # its own text names the address
+            return OutboundFailed("not-connected", f"There was no connection: {os.strerror(number)}.")
     return OutboundFailed("not-connected", "There was no connection.")

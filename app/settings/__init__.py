@@ -245,7 +245,7 @@ class Settings(BaseSettings):
     quota_jobs: int = Field(10_000, ge=0, description="Unfinished jobs that one account may have; 0: no limit.")
 
     quota_api_keys: int = Field(50, ge=0, description="API keys that one account may have; 0: no limit.")
-    webhooks_per_user: int = Field(10, ge=0, description="Webhooks that one account may have.")
+    quota_webhooks: int = Field(10, ge=0, description="Webhooks that one account may have; 0: no limit.")
     webhook_concurrency: int = Field(
         32, ge=0, description="Deliveries made at once by one process, beside its jobs; 0: others make them."
     )

@@ -85,11 +85,12 @@ class WebhookService:
         owner_id, webhook_id, secret = principal.owner_id, uuid7(), secrets.token_bytes(SECRET_BYTES)
         stored, values = self._encryption.encrypt(secret), request.model_dump(mode="json")
         keyed = idempotency.keyed(owner_id, key, self._settings.idempotency_ttl, "POST", "/webhooks", values)
+        most = self._settings.quota_webhooks
 
         def work(conn: Connection) -> StoredResponse:
-            repository.add(conn, id=webhook_id, owner_id=owner_id, secret=stored, **values)
-            if repository.count(conn, owner_id) > self._settings.webhooks_per_user:
+            if most and repository.count(conn, owner_id) >= most:
                 raise errors.TooManyWebhooks
+            repository.add(conn, id=webhook_id, owner_id=owner_id, secret=stored, **values)
             _record(conn, principal, catalogue.WebhookCreated(webhook_id=str(webhook_id)))
             created = CreatedWebhook(**dict(_owned(conn, principal, webhook_id)), secret=None)
             return StoredResponse(201, created.model_dump_json().encode(), f"/webhooks/{webhook_id}")

@@ -1,9 +1,11 @@
 """Webhooks: what owners can do with them, what is sent, and what becomes of it."""
 
 import json
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 from uuid import UUID, uuid4
@@ -14,6 +16,7 @@ from sqlalchemy import select
 
 from app.accounts.service import Accounts
 from app.auth.principal import Role, Scope
+from app.encryption import Rotated, rotate
 from app.errors import TooBusy
 from app.events import events
 from app.idempotency import records
@@ -21,6 +24,7 @@ from app.jobs.models import jobs
 from app.webhooks import service
 from app.webhooks.models import attempts, deliveries, endpoints, messages
 from app.webhooks.payloads import EventType
+from app.wiring.encryption import ENCRYPTED
 from tests.support.factories import pdf
 from tests.support.inprocess import Process
 from tests.support.receiver import Receiver, receiving
@@ -232,6 +236,28 @@ def test_a_secret_that_is_replaced_signs_for_a_while(owner: Owner, receiver: Rec
     assert [each.verified for each in receiver.received[2:]] == [False, True], "the older ones end at once"
 
 
+def encrypted_again(process: Process) -> Rotated:
+    services = process.services
+    return process.operate(lambda _: rotate(services.db, services.encryption, ENCRYPTED))
+
+
+def test_encryption_keys_are_replaced_with_deliveries_under_way(receiver: Receiver, tmp_path: Path) -> None:
+    """Each process sends what the one before has left, signed with both secrets of the webhook."""
+    old, new = (urlsafe_b64encode(byte * 32).decode() for byte in (b"o", b"n"))
+    process = Process(tmp_path / "var", encryption_keys=old)
+    owner = Owner(process, receiver)
+    webhook = owner.webhook()
+    owner.ask("POST", f"{webhook}/rotate-secret")
+    for keys, changed in ((f"{old},{new}", 0), (f"{new},{old}", 2), (new, 0)):
+        owner.upload()
+        process.kill()
+        owner.process = process = Process(tmp_path / "var", encryption_keys=keys)
+        owner.settled(webhook)
+        assert encrypted_again(process) == (changed, 0)
+    assert [each.verified for each in receiver.received] == [True] * 3, "with the secret that was replaced"
+    process.kill()
+
+
 def test_a_webhook_is_changed_at_the_version_that_is_known(owner: Owner) -> None:
     webhook = owner.webhook(description="one")
     answer = owner.send("GET", webhook)
@@ -265,14 +291,16 @@ def test_what_is_no_webhook_is_refused(owner: Owner, body: dict[str, Any]) -> No
     assert owner.send("PATCH", owner.webhook(), json=body or {"state": "DISABLED"}).status_code == 422
 
 
-def test_webhooks_of_an_account_are_counted(owner: Owner) -> None:
+def test_webhooks_of_an_account_are_counted(owner: Owner, process: Process) -> None:
     for _ in range(10):
-        webhook = owner.webhook()
+        owner.webhook()
     refused = owner.send("POST", "/webhooks", json={"url": owner.receiver.url})
     assert (refused.status_code, refused.json()["code"]) == (409, "too-many-webhooks")
+    with patch.dict(vars(process.services.settings), quota_webhooks=0):
+        webhook = owner.webhook()
     first = owner.ask("GET", "/webhooks?limit=6")
     rest = owner.ask("GET", f"/webhooks?limit=6&cursor={first['next_cursor']}")
-    assert [len(page["items"]) for page in (first, rest)] == [6, 4]
+    assert [len(page["items"]) for page in (first, rest)] == [6, 5]
     assert first["items"][0]["id"] == webhook.rpartition("/")[2], "newest first"
     assert rest["next_cursor"] is None
 

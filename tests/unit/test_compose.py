@@ -38,6 +38,14 @@ def test_the_database_has_a_connection_for_every_process(services: dict[str, Any
     assert processes * each + 1 <= allowed - RESERVED, "the one is a migration's"
 
 
+def test_webhooks_are_told_by_those_who_can_reach_out(services: dict[str, Any]) -> None:
+    networks = yaml.safe_load(Path("compose.yaml").read_text())["networks"]
+    default = Settings.model_fields["webhook_concurrency"].default
+    for name in ("api", "worker"):
+        reaches_out = any(not (networks[each] or {}).get("internal") for each in services[name]["networks"])
+        assert bool(services[name]["environment"].get("WEBHOOK_CONCURRENCY", default)) == reaches_out, name
+
+
 def test_there_is_time_to_stop(services: dict[str, Any]) -> None:
     drain, delay = (Settings.model_fields[f"{name}_seconds"].default for name in ("drain", "shutdown_delay"))
     for name in ("api", "worker"):

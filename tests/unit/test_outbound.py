@@ -339,7 +339,9 @@ async def test_answers_that_are_none(receiver: Receiver, parts: list[bytes], the
 async def test_hosts_that_are_not_there(receiver: Receiver) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         receiver.port = unused.getsockname()[1]
-    assert await failure(receiver) == "not-connected"
+    with pytest.raises(OutboundFailed) as failed:
+        await post(receiver)
+    assert (failed.value.code, failed.value.detail) == ("not-connected", "There was no connection: Connection refused.")
     with patch.object(socket, "getaddrinfo", side_effect=socket.gaierror("unknown")):
         async with outbound() as out:
             with pytest.raises(OutboundFailed, match="name-not-found"):
