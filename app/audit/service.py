@@ -15,6 +15,7 @@ from app.auth.principal import Principal
 from app.database import Database
 from app.events.catalogue import AuditExported, AuditRead, OperatorRead
 from app.files.downloads import Downloads
+from app.telemetry import context
 from app.web import pagination
 
 PIECE = 2000  # numbers that an export reads at once
@@ -45,9 +46,12 @@ class AuditTrail:
 
     async def activity(self, principal: Principal, limit: int, cursor: str | None) -> AuditPage:
         """A page of what happened to the principal's account, the latest first. Raises InvalidCursor."""
-        return await self._page(
-            "activity", cursor, partial(listing.of_account, user_id=principal.owner_id, limit=limit)
-        )
+        find = partial(listing.of_account, user_id=principal.owner_id, limit=limit)
+        page = await self._page("activity", cursor, find)
+        for item in page.items:
+            if item.actor.startswith(context.OPERATOR):  # from where operators work is not the account's to know
+                item.ip = item.credential_id = None
+        return page
 
     async def export(self, principal: Principal, filters: Filters) -> AsyncIterator[bytes]:
         """The events that match the filters and have happened by now, the oldest first: a line of JSON each.

@@ -292,6 +292,8 @@ def test_what_operators_read_is_an_event(operator: Person, ada: Person) -> None:
     assert [each["data"]["operation"] for each in activity[: len(about_ada)]] == [
         operation for operation, _ in reversed(about_ada.values())
     ]
+    assert {(each["ip"], each["credential_id"]) for each in activity[: len(about_ada)]} == {(None, None)}
+    assert None not in {each.ip for each in reads}, "operators see it"
     assert ada.story(document_id) == before
 
 
