@@ -83,6 +83,12 @@ wanted_works = st.sampled_from(
     ]
 )
 
+# What a request needs before it is looked for what it is about.
+BODIES = {
+    "/webhooks/{webhook_id}": {"description": None},
+    "/webhooks/{webhook_id}/recover": {"since": "2026-11-21T00:00:00Z", "until": "2026-11-22T00:00:00Z"},
+}
+
 
 class DocumentLifecycle(RuleBasedStateMachine):
     """Users speak HTTP. What workers do is done step by step, by the functions that they call.
@@ -262,7 +268,8 @@ class DocumentLifecycle(RuleBasedStateMachine):
         ids |= {"job_id": document.job.id} if document.job else {}
         token = self.owner if document.deleted else self.stranger
         for method, path in addresses():
-            answer = self.server.http(method, path.format(**ids, processor="simulated"), token=token, key="k1", json={})
+            address, body = path.format(**ids, processor="simulated"), BODIES.get(path, {})
+            answer = self.server.http(method, address, token=token, key="k1", json=body)
             assert answer.status_code == 404, (method, path)
         for path in ("/documents", "/jobs"):
             assert self.server.http("GET", path, token=self.stranger).json()["items"] == []

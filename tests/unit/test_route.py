@@ -144,10 +144,14 @@ class Solvers:
             return [(each["type"], each["loc"], each["msg"]) for each in error.errors()]
         except AppError as error:
             return type(error)
-        return {
-            name: type(value) if isinstance(value, BackgroundTasks) else value
-            for name, value in self._arguments.items()
-        }
+        return {name: _comparable(value) for name, value in self._arguments.items()}
+
+
+def _comparable(value: Any) -> Any:
+    """An argument, so that two that do the same are equal."""
+    if isinstance(value, BackgroundTasks):
+        return type(value)
+    return (value.func, value.args, value.keywords) if isinstance(value, partial) else value
 
 
 @pytest.fixture(scope="module")
