@@ -8,7 +8,7 @@ import typer
 
 from app.commands import processors
 from app.commands.services import with_services
-from app.operators.status import Process, Status
+from app.operators.status import Process, ServiceStatus
 
 _AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
@@ -20,7 +20,7 @@ def status(*, as_json: _AsJson = False) -> None:
     typer.echo(found.model_dump_json(indent=2) if as_json else "\n".join(_screen(found)))
 
 
-def _screen(found: Status) -> Iterator[str]:
+def _screen(found: ServiceStatus) -> Iterator[str]:
     at = f"{found.at:%Y-%m-%d %H:%M:%S}Z"
     yield f"Version {found.version}, {found.database} at revision {found.revision}, {at}"
     yield "Jobs: " + ", ".join(f"{number} {state.lower()}" for state, number in found.jobs.items())
@@ -47,7 +47,7 @@ def _process(each: Process, at: datetime) -> tuple[str, ...]:
     return (f"{kind}{each.name}", each.version or "", attempts, longest, *heard)
 
 
-def _alarms(found: Status) -> Iterator[str]:
+def _alarms(found: ServiceStatus) -> Iterator[str]:
     """Those of each process, and of this one; what several have, once."""
     said = dict.fromkeys(found.alarms.items(), "")
     for each in found.processes:

@@ -15,7 +15,7 @@ from app.operators.bulk import BulkJobs
 from app.operators.documents import AllDocuments
 from app.operators.jobs import AllJobs
 from app.operators.processors import PausedProcessors
-from app.operators.status import Status
+from app.operators.status import ServiceStatus
 from app.web.dependencies import service
 from app.web.fields import LINE
 from app.web.problems import invalid
@@ -50,7 +50,7 @@ class Operators:
 
 
 Operating = Annotated[Operators, service("operators")]
-StatusOf = Annotated[Callable[[], Awaitable[Status]], service("status")]
+StatusOf = Annotated[Callable[[], Awaitable[ServiceStatus]], service("status")]
 
 
 def admin_router() -> APIRouter:

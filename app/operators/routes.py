@@ -16,7 +16,7 @@ from app.events import TimelinePage
 from app.jobs.pauses import MAX_REASON
 from app.operators.dependencies import HEADER, Operating, StatusOf, admin_router, break_glass
 from app.operators.schemas import DocumentsFilters, PausedProcessor, PauseRequest, ProcessorName
-from app.operators.status import Status
+from app.operators.status import ServiceStatus
 from app.processing import describe as result_describe
 from app.processing.answers import Answers
 from app.processing.schemas import Result
@@ -45,7 +45,7 @@ def _for_a_reason(headers: Mapping[str, str]) -> dict[str, Any]:
     return {"parameters": [_REASON, *accepts(**headers)["parameters"]]}
 
 
-@router.get("/status", operation_id="getStatus", response_model=Status, responses=raises())
+@router.get("/status", operation_id="getStatus", response_model=ServiceStatus, responses=raises())
 async def get_status(status_of: StatusOf) -> Response:
     """The state of the service: queues, processes and their attempts, alarms, upkeep, disks."""
     return json_response(await status_of())

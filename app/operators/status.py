@@ -79,7 +79,7 @@ class Disks(BaseModel):
     reserve: str | None = Field(description="Which disk is almost full, and what follows.")
 
 
-class Status(BaseModel):
+class ServiceStatus(BaseModel):
     """The state of the service."""
 
     version: str
@@ -110,10 +110,10 @@ def disks(folders: Mapping[str, Path], reserve: Reserve) -> Disks:
     return Disks(items=found, reserve=reserve.alarm())
 
 
-def read(conn: Connection, every: Mapping[str, float], disks: Disks, alarms: Mapping[str, str]) -> Status:
+def read(conn: Connection, every: Mapping[str, float], disks: Disks, alarms: Mapping[str, str]) -> ServiceStatus:
     """Read it from the database. `every`: seconds between two runs of each chore."""
     totals = repository.totals(conn, beside=QUEUE)
-    return Status(
+    return ServiceStatus(
         version=VERSION,
         database=conn.dialect.name,
         revision=migrations.revision(conn),

@@ -40,7 +40,7 @@ from app.limiter import Usage
 from app.operators import status
 from app.operators.dependencies import Operators
 from app.operators.processes import Presence, raised
-from app.operators.status import Status
+from app.operators.status import ServiceStatus
 from app.outbound import Outbound
 from app.processing import results
 from app.processing.acceptance import Acceptance
@@ -147,7 +147,7 @@ class Services:
         queues = [*self.runner.queues, *self.deliverer.queues]
         return await gauges.read(self.db, queues, adapters.folders(self.settings))
 
-    async def status(self) -> Status:
+    async def status(self) -> ServiceStatus:
         """Read the state of the service. Raises DatabaseUnavailable."""
         await asyncio.to_thread(self.reserve.look)
         disks = await asyncio.to_thread(status.disks, adapters.folders(self.settings), self.reserve)

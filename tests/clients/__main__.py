@@ -26,7 +26,9 @@ def run(command: Sequence[str | Path], folder: Path) -> None:
 
 def python(server: Server, folder: Path) -> None:
     generator = INSTALLED / "bin/openapi-python-client"
-    described = ["--url", f"{server.url}/openapi.json", "--output-path", "document_api"]
+    config = folder / "generator.yaml"  # lines of JSON are text to it
+    config.write_text("content_type_overrides: {application/x-ndjson: text/plain}\n")
+    described = ["--url", f"{server.url}/openapi.json", "--output-path", "document_api", "--config", str(config)]
     run([generator, "generate", *described, "--meta", "none", "--fail-on-warning"], folder)
     run([INSTALLED / "bin/python", HERE / "python_job.py", server.url, "report.pdf"], folder)
 
