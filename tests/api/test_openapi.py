@@ -47,10 +47,10 @@ OPERATING = [
     *("listAllJobs", "getAnyJob", "cancelAnyJob", "rerunJobs", "cancelJobs"),
     *("pauseProcessor", "resumeProcessor", "getStatus"),
 ]
-GENERATION = {"max-examples": 300 if LONG else 5, "deterministic": not LONG, "database": "none"}
+GENERATION = {"max-examples": 300 if LONG else 3, "deterministic": not LONG, "database": "none"}
 # No links but those described: some that the tool infers take a `job_id` of null for an id.
 SEQUENCES = {
-    "generation": {"max-examples": 150 if LONG else 12},  # no test may take `faulthandler_timeout`
+    "generation": {"max-examples": 150 if LONG else 8},  # no test may take `faulthandler_timeout`
     "max-steps": 20,
     "inference": {"algorithms": []},
 }

@@ -62,6 +62,13 @@ async def eventually(condition: Callable[[], object], seconds: float = 20) -> No
             await asyncio.sleep(0.01)
 
 
+async def nothing_is_held(queue: Queue, seconds: float = 20) -> None:
+    """A broker does not answer an acknowledgement: it may come to it a moment later."""
+    async with asyncio.timeout(seconds):
+        while await queue.held():
+            await asyncio.sleep(0.01)
+
+
 @asynccontextmanager
 async def at_work(dispatcher: Dispatcher) -> AsyncIterator[Dispatcher]:
     await dispatcher.open()
@@ -139,7 +146,7 @@ async def test_what_is_no_wakeup_is_logged_and_dropped(queue: Queue) -> None:
             await eventually(lambda: len(logs) == 4)
             await asyncio.sleep(0.2)  # the last is acknowledged when the next is asked for
         assert {(each["event"], each["size"]) for each in logs} == {("wakeup.unreadable", n) for n in (4, 2, 10_000)}
-    assert await queue.held() == 0
+    await nothing_is_held(queue)
 
 
 async def test_a_message_is_acknowledged_when_it_is_received(queue: Queue) -> None:
@@ -156,7 +163,7 @@ async def test_a_message_is_acknowledged_when_it_is_received(queue: Queue) -> No
         await eventually(lambda: len(other.woken) >= 2)
     assert dying.woken == job_ids[:1]
     assert set(other.woken) == set(job_ids[1:])
-    assert await queue.held() == 0
+    await nothing_is_held(queue)
 
 
 async def test_messages_wait_where_every_worker_can_take_them(queue: Queue) -> None:

@@ -18,8 +18,8 @@ from tests.support.server import Server
 from tests.support.user import User
 from tests.support.victim import Victim, memory
 
-SECONDS = 1.2
-CALM = 0.4  # seconds before and after
+SECONDS = 0.8
+CALM = 0.2  # seconds before and after
 SLOWEST = 8.0  # seconds of any operation, or twice as long as before
 GROWTH = 150 * 1024**2  # of a server process
 STRANGERS = ("hold", "unknown_fields", "few_unknown_fields", "logins")
