@@ -444,7 +444,7 @@ def killed(copy: Path, mutant: Mutant) -> bool:
 
 def failing_test(copy: Path, tests: list[str] | tuple[str, ...]) -> str | None:
     """The first test that fails, if one does."""
-    command = [sys.executable, "-m", "pytest", "--exitfirst", "--quiet", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-m", "pytest", "--exitfirst", "--quiet", "-m", "", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return None

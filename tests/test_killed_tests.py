@@ -34,7 +34,7 @@ def test_hangs(tmp_path):
         time.sleep(60)
 """
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+pytestmark = [pytest.mark.long, pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")]
 
 
 def session_of(leader: int) -> Iterator[str]:

@@ -254,15 +254,18 @@ def test_every_operation_is_tested(api):
     assert sorted(name_of(each.ok()) for each in api.get_all_operations()) == tested
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_operation(api, name):
     judge(api.include(operation_id=name), "examples", "coverage", "fuzzing")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", OPERATING)
 def test_operation_of_operators(operated, name):
     judge(operated.include(operation_id=name), "examples", "coverage")
 
 
+@pytest.mark.long
 def test_sequences(api):
     judge(api.exclude(path_regex="^/admin"), "stateful")

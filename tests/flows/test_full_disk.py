@@ -174,7 +174,7 @@ def test_everything_on_one_full_disk(tmp_path: Path, lease: str) -> None:
         user = server.register()
         document_id = completed(user)
         waiting = user.upload()["id"]
-        _, at_work = user.begin(seconds=1.5 if lease == "30" else 3)
+        _, at_work = user.begin(seconds=1.5 if lease == "30" else 6)
         jobs = [at_work, user.start(waiting, params={"seconds": 0})["id"]]
         (volume.seen / "app.db.ballast").unlink()
         with volume.full():

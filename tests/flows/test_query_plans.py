@@ -455,7 +455,6 @@ def list_what_all_have(driver: Driver) -> None:
         driver.ask("POST", "/admin/jobs/rerun", json={"filter": given})
 
 
-@pytest.mark.long
 def test_every_statement_uses_an_index(driver: Driver) -> None:
     live(driver)
     list_everything(driver)

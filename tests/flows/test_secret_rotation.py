@@ -48,7 +48,6 @@ def understand_each_other(first: Server, second: Server, user: User) -> bool:
     return all(user.at(other).http.get("/auth/me").status_code == 200 for user, other in issued)
 
 
-@pytest.mark.long
 def test_secrets_are_replaced_without_a_refused_request(tmp_path: Path) -> None:
     shared = {"JWT_SECRET": OLD, "RATE_LIMIT": "0", "RATE_LIMIT_ANONYMOUS": "0"}
     with Server(tmp_path / "var", shared) as first, Server(tmp_path / "var", dict(shared)) as second:

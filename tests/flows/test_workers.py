@@ -19,6 +19,7 @@ from app.processing.models import results
 from tests.flows.test_chaos import CLIENTS, LEASE, SETTINGS, Client, fork, torment
 from tests.support.brokers import Queue
 from tests.support.invariants import Ledger
+from tests.support.receiver import receiving
 from tests.support.server import Server, Worker, until
 from tests.support.torture import LONG
 from tests.support.zygote import Forked
@@ -166,11 +167,15 @@ def test_only_who_serves_and_works_asks_the_broker(queue: Queue, tmp_path: Path)
 def test_nothing_is_lost_or_doubled(
     seed: int, start: Start, queue: Queue, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    """Two servers and two workers are killed, frozen and stopped at random, and the broker goes and comes."""
+    """Two servers and two workers are killed, frozen and stopped at random, and the broker goes and comes, while half of
+    the users are told by webhooks."""
     chance = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
     servers, workers = [[start(kind, **SETTINGS) for _ in range(2)] for kind in (Server, Worker)]
-    with ThreadPoolExecutor(CLIENTS + 5) as threads:
-        clients = [Client(servers[0].register(), servers, fork(chance)) for _ in range(CLIENTS)]
+    with receiving() as receiver, ThreadPoolExecutor(CLIENTS + 5) as threads:
+        users = [servers[0].register() for _ in range(CLIENTS)]
+        for user in users[::2]:
+            receiver.told_of(user)
+        clients = [Client(user, servers, fork(chance)) for user in users]
         sending = [threads.submit(client.send, JOBS // CLIENTS) for client in clients]
 
         def all_sent() -> bool:
@@ -189,6 +194,8 @@ def test_nothing_is_lost_or_doubled(
         for client in clients:
             client.replay()
     ledger.check()
+    repeated = ledger.check_deliveries(receiver)
+    ledger.check_trail()
     accepted = set().union(*map(attrgetter("job_ids"), clients))
     assert len(accepted) == JOBS
     assert accepted == {str(row.job_id) for row in ledger.rows(select(results))}
@@ -196,6 +203,7 @@ def test_nothing_is_lost_or_doubled(
     record_property(
         f"workers and {queue.kind}",
         f"seed {seed}: {JOBS} jobs, {faults} faults, {cuts} times without the broker; "
+        f"{len(receiver.ids)} messages delivered, {repeated} of them more than once; "
         f"all settled {recovery:.1f} s after the last fault",
     )
 
