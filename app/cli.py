@@ -194,7 +194,7 @@ def adopt() -> None:
 def rotate_secrets() -> None:
     """Encrypt again what older keys of ENCRYPTION_KEYS have encrypted: these can then be removed. May be repeated."""
     done = with_services(lambda services: rotate(services.db, services.encryption, ENCRYPTED))
-    typer.echo(f"{done.changed} secrets are encrypted with the newest key now.")
+    typer.echo(f"Secrets that are encrypted with the newest key now: {done.changed}")
     if done.unreadable:
         sys.exit(f"{done.unreadable} were encrypted with a key that is not in ENCRYPTION_KEYS")
 
