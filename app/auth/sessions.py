@@ -4,7 +4,7 @@ A session is a token family: a login, and all refresh tokens that descend from i
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 from uuid import UUID
@@ -17,7 +17,7 @@ from app.auth.models import refresh_tokens, token_families, users as users_table
 from app.auth.principal import Role
 from app.auth.schemas import Session
 from app.auth.tokens import child_refresh_token, new_child_seed, new_refresh_token, refresh_token_hash
-from app.database import Database, Prepared, delete_batch, insert_on_conflict, now
+from app.database import Database, Prepared, delete_batch, insert_on_conflict, made_at, now
 from app.settings import Settings
 from app.telemetry import context
 
@@ -146,7 +146,7 @@ def page(conn: Connection, user_id: UUID, current: UUID | None, after: UUID | No
     return [
         Session(
             id=row.id,
-            created_at=_begun_at(row.id),
+            created_at=made_at(row.id),
             last_used_at=row.last_used_at,
             user_agent=row.user_agent,
             client=row.address,
@@ -214,8 +214,3 @@ def _add_token(conn: Connection, session: Issued, parent_id: UUID | None, settin
         "expires_at": now(settings.refresh_token_ttl),
     }
     conn.execute(insert_on_conflict(conn, refresh_tokens).values(row).on_conflict_do_nothing())
-
-
-def _begun_at(session_id: UUID) -> datetime:
-    """When the session began: its id is a UUIDv7, which begins with the milliseconds since 1970 (RFC 9562 §5.7)."""
-    return datetime.fromtimestamp((session_id.int >> 80) / 1000, UTC)

@@ -222,6 +222,11 @@ def time_of(conn: Connection) -> datetime:
     return datetime.fromtimestamp(int(_seconds(conn) * 1000) / 1000, UTC)
 
 
+def made_at(uuid7: UUID) -> datetime:
+    """When an id was made: a UUIDv7 begins with the milliseconds since 1970 (RFC 9562 §5.7)."""
+    return datetime.fromtimestamp((uuid7.int >> 80) / 1000, UTC)
+
+
 def _seconds(conn: Connection) -> float:
     ahead: float | None = conn.info.get(CLOCK)
     return time.time() if ahead is None else time.monotonic() + ahead

@@ -31,10 +31,10 @@ from sqlalchemy import (
 from app.database import Database, UTCDateTime, insert_on_conflict, metadata, now, time_of
 from app.events import signing
 from app.events.models import events
+from app.events.settled import LAG
 
 log = structlog.get_logger()
 
-LAG = 60.0  # seconds; every transaction ends within ten
 QUIET = 900.0  # seconds without an unsigned event before the first seal: the release before has stopped
 MOST = 5000  # events under one seal
 FIRST = bytes(32)  # what the first seal says of the one before it

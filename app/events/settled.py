@@ -18,7 +18,7 @@ _WRITERS = text(
     "SELECT virtualtransaction FROM pg_locks WHERE granted AND mode = 'RowExclusiveLock' AND relation = "
     "'events'::regclass AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
-_ENDED = 60.0  # seconds after which every transaction of this service has ended, by the database's timeouts
+LAG = 60.0  # seconds after which every transaction of this service has ended, by the database's timeouts
 
 
 class Note(NamedTuple):
@@ -30,7 +30,7 @@ class Note(NamedTuple):
 
     def is_settled(self, later: "Note") -> bool:
         """Whether all events up to `latest` were there at the later moment: all the writers had ended."""
-        return not self.writers & later.writers or later.at - self.at > _ENDED
+        return not self.writers & later.writers or later.at - self.at > LAG
 
 
 def note(conn: Connection) -> Note:

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, bindparam, exists, insert, select
 
 from app.auth.models import users
-from app.database import Prepared, now
+from app.database import Prepared, made_at, now
 from app.documents import repository as documents
 from app.documents.lifecycle import Status
 from app.events import Record, catalogue
@@ -25,7 +25,6 @@ from app.webhooks.payloads import (
     PingData,
     WebhookDocument,
     WebhookJob,
-    moment_of,
 )
 
 _OF_OWNER = Prepared(
@@ -83,7 +82,7 @@ class Outbox:
         if not wanting:
             return
         data = self._data(conn, record.user_id, record)
-        body = MESSAGES[kind](type=kind, timestamp=moment_of(record.id), data=data).model_dump_json().encode()
+        body = MESSAGES[kind](type=kind, timestamp=made_at(record.id), data=data).model_dump_json().encode()
         told = Told(record.id, record.user_id, kind, record.document_id)
         _KEEP.count(conn, {**told._asdict(), "body": body})
         for endpoint in wanting:

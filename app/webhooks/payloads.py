@@ -3,7 +3,7 @@
 The names are part of the API: they are fewer than those of the catalogue of events, and mean the same for ever.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Generic, Self, TypeVar
 from uuid import UUID
 
@@ -133,8 +133,3 @@ MESSAGES: dict[MessageType, type[Message[Any]]] = {
     MessageType.PING: PingMessage,
 }
 """The model of the body, by the type."""
-
-
-def moment_of(event_id: UUID) -> datetime:
-    """When a UUIDv7 was made."""
-    return datetime.fromtimestamp((event_id.int >> 80) / 1000, UTC)

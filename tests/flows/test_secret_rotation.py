@@ -1,5 +1,5 @@
-"""Secrets are replaced in rolling restarts of two servers, while clients log in, refresh, upload, process and are told by
-webhooks; no request is refused meanwhile."""
+"""Secrets are replaced in rolling restarts of two servers, while clients log in, refresh, upload, process and are told
+by webhooks. No request is refused meanwhile."""
 
 import threading
 import time

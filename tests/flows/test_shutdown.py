@@ -291,7 +291,8 @@ def test_a_second_signal_ends_the_delay(tmp_path: Path) -> None:
         assert time.monotonic() - asked_at < 15
 
 
-MOMENTS = [n / 10 for n in range(0, 16, 1 if LONG else 2)]  # seconds after a process has begun; it takes about one to be ready
+# Seconds after a process has begun; it takes about one to be ready.
+MOMENTS = [n / 10 for n in range(0, 16, 1 if LONG else 2)]
 FIRST_PROCESS = ["unshare", "--pid", "--fork", "--kill-child"]
 SIGTERM_BIT = 1 << (signal.SIGTERM - 1)
 ENTRYPOINT = json.loads(re.search("^ENTRYPOINT (.*)$", Path("Dockerfile").read_text(), re.MULTILINE)[1])

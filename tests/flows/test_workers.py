@@ -167,8 +167,8 @@ def test_only_who_serves_and_works_asks_the_broker(queue: Queue, tmp_path: Path)
 def test_nothing_is_lost_or_doubled(
     seed: int, start: Start, queue: Queue, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    """Two servers and two workers are killed, frozen and stopped at random, and the broker goes and comes, while half of
-    the users are told by webhooks."""
+    """Two servers and two workers are killed, frozen and stopped at random, the broker goes and comes, and half of the
+    users are told of everything by webhooks."""
     chance = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
     servers, workers = [[start(kind, **SETTINGS) for _ in range(2)] for kind in (Server, Worker)]
     with receiving() as receiver, ThreadPoolExecutor(CLIENTS + 5) as threads:
