@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import time
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ import typer
 import uvicorn
 from fastapi import FastAPI
 
-from app import VERSION, demo as demo_module, wiring
+from app import VERSION, demo as demo_module, events, wiring
 from app.commands.audit import audit
 from app.commands.documents import documents
 from app.commands.jobs import jobs
@@ -25,8 +26,9 @@ from app.commands.services import with_services
 from app.commands.status import status
 from app.commands.users import users
 from app.demo import DemoError
-from app.encryption import rotate
+from app.encryption import Rotated, rotate
 from app.errors import AppError, ConfigurationError
+from app.events.catalogue import SecretsRotated
 from app.server import worker as worker_module
 from app.server.lifespan import EXIT_SECONDS
 from app.server.protocol import BoundedHttp
@@ -193,10 +195,19 @@ def adopt() -> None:
 @cli.command()
 def rotate_secrets() -> None:
     """Encrypt again what older keys of ENCRYPTION_KEYS have encrypted: these can then be removed. May be repeated."""
-    done = with_services(lambda services: rotate(services.db, services.encryption, ENCRYPTED))
-    typer.echo(f"Secrets that are encrypted with the newest key now: {done.changed}")
+
+    async def work(services: Services) -> Rotated:
+        done = await rotate(services.db, services.encryption, ENCRYPTED)
+        await services.db.write(partial(events.append, event=SecretsRotated(**done._asdict())))
+        return done
+
+    done = with_services(work)
     if done.unreadable:
-        sys.exit(f"{done.unreadable} were encrypted with a key that is not in ENCRYPTION_KEYS")
+        sys.exit(
+            f"Secrets encrypted anew: {done.changed}. Not those that were encrypted with a key that is not in "
+            f"ENCRYPTION_KEYS: {done.unreadable}"
+        )
+    typer.echo(f"All secrets are encrypted with the newest key. Of them, {done.changed} were not before.")
 
 
 @cli.command()

@@ -69,7 +69,7 @@ class InvalidCredentials(Unauthorized, title="Wrong email or password"):
 
 class InvalidToken(Unauthorized, title="Invalid access token or API key", headers=_INVALID_TOKEN):
     """The access token or API key is malformed, expired or revoked, was not issued here, or is not the only one that
-    was sent. Obtain a new access token at `POST /auth/refresh`."""
+    was sent. An access token is renewed at `POST /auth/refresh`; an API key is made at `POST /api-keys`."""
 
 
 class ApiKeyExpired(Unauthorized, title="API key expired", headers=_INVALID_TOKEN):
@@ -108,7 +108,8 @@ class DocumentQuotaExceeded(Forbidden):
 
 
 class BreakGlassDisabled(Forbidden):
-    """Operators may not read the content of documents and results on this service, whatever the reason."""
+    """Operators may not read the content of documents and results on this service, whatever the reason, unless its
+    setting `OPERATOR_CONTENT` is `true`."""
 
 
 class BreakGlassRequired(Forbidden):
@@ -207,7 +208,8 @@ class WebhookInactive(Conflict, title="Webhook is disabled"):
 
 
 class PreconditionFailed(AppError, status=412, title="The document has changed"):
-    """`If-Match` names another version of the document. Fetch the current version and repeat the change on it."""
+    """`If-Match` names another version of what is to be changed. Fetch the current version and repeat the change on
+    it."""
 
 
 class AlreadyStored(PreconditionFailed, title="Already uploaded"):
@@ -375,7 +377,8 @@ class StorageUnavailable(Unavailable):
 
 
 class EncryptionKeyMissing(Unavailable):
-    """The service lacks the key to a secret that it stores; its operator has to add it to `ENCRYPTION_KEYS`."""
+    """The service has no key to encrypt a secret with, or lacks the one that has encrypted it. Its operator has to add
+    one to `ENCRYPTION_KEYS`."""
 
 
 class TooBusy(Unavailable):

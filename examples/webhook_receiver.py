@@ -1,4 +1,4 @@
-"""A program that is told by a webhook: `WEBHOOK_SECRET=whsec_… python examples/webhook_receiver.py 9000`.
+"""A program that is told by a webhook: `WEBHOOK_SECRET=whsec_… .venv/bin/python examples/webhook_receiver.py 9000`.
 
 It prints each message once, however often it is sent: what has been seen is in `seen.db`. Besides Python's standard
 library it needs `standardwebhooks`. Put it behind something that speaks HTTPS.
@@ -13,7 +13,9 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 MOST = 1024 * 1024  # bytes of a body; those that are sent are far smaller
 
-webhook = Webhook(os.environ.get("WEBHOOK_SECRET", ""))
+if len(sys.argv) != 2 or not os.environ.get("WEBHOOK_SECRET"):
+    raise SystemExit(__doc__)
+webhook = Webhook(os.environ["WEBHOOK_SECRET"])
 seen = sqlite3.connect("seen.db", isolation_level=None)
 seen.execute("CREATE TABLE IF NOT EXISTS seen (id TEXT PRIMARY KEY)")
 
@@ -45,6 +47,4 @@ class Receiver(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        raise SystemExit(__doc__)
     HTTPServer(("127.0.0.1", int(sys.argv[1])), Receiver).serve_forever()

@@ -115,7 +115,9 @@ class Verification:
             key = self._keys.get(seal.key_id) if seal else None
             mac = signing.mac_of(key, row) if key else b""
         elif not any(signing.mac_of(key, row) == mac for key in self._keys.values()):
-            self._report(name, "was changed, or not written by this service")
+            self._report(
+                name, "was changed, not written by this service, or signed with a key that is not in AUDIT_KEY"
+            )
         if self._is_copy(row["id"], row["at"]):
             self._report(name, "is a copy of an earlier one, or happened long before those that precede it")
         if seal is None:

@@ -63,7 +63,13 @@ class Principal:
         """Raise InsufficientScope without this scope, with a challenge (RFC 6750 §3.1)."""
         if scope not in self.scopes:
             challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
-            raise InsufficientScope(f"This needs the scope {scope}.", headers={"WWW-Authenticate": challenge})
+            reason = f"This needs the scope {scope}{self._why_not(scope)}."
+            raise InsufficientScope(reason, headers={"WWW-Authenticate": challenge})
+
+    def _why_not(self, scope: Scope) -> str:
+        if scope in _OF_OPERATORS and self.via == "jwt":
+            return ", which only operators have"
+        return "" if scope in KEY_SCOPES else ", which no API key has: log in"
 
 
 current: ContextVar[Principal] = ContextVar("principal")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from app.audit import anchors as anchored
-from app.audit.verify import Verification
+from app.audit.verify import Finding, Verification
 from app.commands.services import with_services
 from app.wiring import Services
 
@@ -26,14 +26,17 @@ def verify(
     *,
     since: Annotated[
         datetime | None,
-        typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="Only what is from then on (UTC)."),
+        typer.Option(
+            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"], help="Only what is from then on (UTC)."
+        ),
     ] = None,
     anchors: Annotated[
         str, typer.Option(help="Compare the seals with those of a log file, or of the `bucket` in STORAGE_URL.")
     ] = "",
+    every: Annotated[bool, typer.Option("--all", help=f"Show more than {SHOWN} findings.")] = False,
 ) -> None:
     """Verify that every event is as it was written, and that none is missing. Exit code 1: something is wrong."""
-    moment = since.replace(tzinfo=UTC) if since else None
+    moment = since.replace(tzinfo=since.tzinfo or UTC) if since else None
 
     async def work(services: Services) -> Verification:
         verification = Verification(services.db.audit_keys)
@@ -41,11 +44,16 @@ def verify(
         if anchors:
             bucket = anchors == anchored.BUCKET
             found = anchored.of_bucket(services.storage, moment) if bucket else anchored.of_file(Path(anchors))
-            typer.echo(f"anchors: {await verification.compare(services.db, found)}")
+            count = await verification.compare(services.db, found)
+            typer.echo(f"anchors: {count}")
+            if verification.seals and not count:
+                verification.findings.append(Finding("anchors", "there are none, although there are seals"))
         return verification
 
     verification = with_services(work)
-    for finding in verification.findings[:SHOWN]:
+    for finding in verification.findings[: None if every else SHOWN]:
         typer.echo(finding)
+    if not every and (more := len(verification.findings) - SHOWN) > 0:
+        typer.echo(f"and {more} more, which --all shows")
     typer.echo(verification)
     raise typer.Exit(1 if verification.findings else 0)

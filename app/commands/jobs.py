@@ -26,6 +26,7 @@ jobs = typer.Typer(help="See and steer the jobs of all accounts.", no_args_is_he
 _Document = Annotated[str | None, typer.Option(metavar="ID", help="Only those of this document.")]
 _Processor = Annotated[str | None, typer.Option(help="Only those of this processor.")]
 _State = Annotated[str | None, typer.Option(help="Only those in this state, such as FAILED.")]
+_LiveState = Annotated[str | None, typer.Option(help="Only those in this state: QUEUED, RUNNING or WAITING.")]
 _Dead = Annotated[bool | None, typer.Option("--dead/--not-dead", help="Whether they used up their attempts.")]
 _After = Annotated[str | None, typer.Option(metavar="TIME", help="Created later; such as 2026-11-29T08:00:00Z.")]
 _Before = Annotated[str | None, typer.Option(metavar="TIME", help="Created earlier.")]
@@ -102,7 +103,7 @@ def cancel(
     owner: Owner = None,
     document: _Document = None,
     processor: _Processor = None,
-    state: _State = None,
+    state: _LiveState = None,
     after: _After = None,
     before: _Before = None,
     yes: _Yes = False,

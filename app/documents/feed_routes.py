@@ -17,6 +17,7 @@ router = authenticated_router(Scope.DOCUMENTS_READ, prefix="/events", tags=["doc
 
 _TYPE = "text/event-stream"
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would keep it back
+_NO_ID = "No message of yours has this id. It is what follows `id:`, not the `id` in the data. Start again without one."
 _EXAMPLE = (
     'id: WyJldmVudHMiLDEsIjAi\nevent: job.queued\ndata: {"document_id":"01939f3e-5c00-7000-8000-000000000001"}\n\n'
 )
@@ -40,7 +41,9 @@ async def stream_events(
     request: Request,
     principal: CurrentPrincipal,
     feed: Annotated[Feed, service("feed")],
-    after: Annotated[str | None, Query(max_length=2048, description="`id` of the last message received.")] = None,
+    after: Annotated[
+        str | None, Query(max_length=2048, description="What followed `id:` in the last message received.")
+    ] = None,
 ) -> Response:
     """Receive what happens to your documents, as server-sent events. Without `after`, from now on.
 
@@ -49,5 +52,10 @@ async def stream_events(
     """
     if is_head(request):
         return Response(None, headers=_HEADERS, media_type=_TYPE)
-    last = request.headers.get("last-event-id") or after
-    return StreamingResponse(await feed.stream(principal, last), headers=_HEADERS, media_type=_TYPE)
+    last = request.headers.get("last-event-id")
+    try:
+        stream = await feed.stream(principal, last or after)
+    except errors.InvalidCursor:
+        pointer = "/header/Last-Event-ID" if last else "/query/after"
+        raise errors.InvalidCursor(_NO_ID, pointer=pointer) from None
+    return StreamingResponse(stream, headers=_HEADERS, media_type=_TYPE)

@@ -291,6 +291,20 @@ class WebhookTested(_WebhookEvent):
     name = "webhook.tested"
 
 
+class WebhookRedelivered(_WebhookEvent):
+    """Its owner has a message sent to it again."""
+
+    name = "webhook.redelivered"
+    delivery_id: str
+
+
+class WebhookRecovered(_WebhookEvent):
+    """Its owner has messages sent to it that it missed: so many deliveries in one transaction."""
+
+    name = "webhook.recovered"
+    deliveries: int
+
+
 class WebhookDisabled(_WebhookEvent):
     """A webhook is told nothing any more, because it failed for too long, or said that it is gone."""
 
@@ -446,6 +460,14 @@ class SettingsStarted(Event):
     name = "settings.started"
     version: str
     sha256: str
+
+
+class SecretsRotated(Event):
+    """What is encrypted under older keys was encrypted with the newest: so many secrets. Of others, no key is there."""
+
+    name = "secrets.rotated"
+    changed: int
+    unreadable: int
 
 
 class StorageClaimed(Event):

@@ -82,4 +82,5 @@ class Pauses:
 
 
 def _line(pause: Pause) -> str:
-    return f"{pause.queues} since {pause.since:%Y-%m-%d %H:%M} by {pause.actor}: {pause.reason or 'no reason given'}"
+    queues, since = pause.queues.rstrip("@"), f"{pause.since:%Y-%m-%d %H:%M}"
+    return f"{queues} since {since} by {pause.actor}: {pause.reason or 'no reason given'}"

@@ -29,7 +29,7 @@ class PausedProcessors:
     async def pause(self, name: str, reason: str | None, principal: Principal | None = None) -> PausedProcessor:
         """Have nobody claim its jobs. If it is paused already, the reason stays. Raises NotFound."""
         if name not in self._offered:
-            raise NotFound
+            raise self._unknown
 
         def work(conn: Connection) -> PausedProcessor:
             if pauses.begin(conn, queue_of(name), reason):
@@ -45,6 +45,10 @@ class PausedProcessors:
             if pauses.end(conn, queue_of(name)):
                 events.append(conn, ProcessorResumed(processor=name))
             elif name not in self._offered:
-                raise NotFound
+                raise self._unknown
 
         await self._db.write(work)
+
+    @property
+    def _unknown(self) -> NotFound:
+        return NotFound(f"No processor has this name. The processors are: {', '.join(self._offered)}.")

@@ -125,7 +125,9 @@ class WebhookService:
         self._reserve.require()
         if "url" in changes:
             self._outbound.check(changes["url"])
-        forgiven = dict.fromkeys(("failing_since", "probe_at", "disabled_reason")) if fresh else {}
+        forgiven = (
+            dict.fromkeys(("failing_since", "probe_at", "disabled_reason")) if fresh or "state" in changes else {}
+        )
 
         def work(conn: Connection) -> Webhook:
             edited = repository.edit(conn, principal.owner_id, webhook_id, versions, changes | forgiven)
@@ -217,20 +219,23 @@ class WebhookService:
             row = _found(conn, webhook_id, delivery_id)
             told = Told(row["event_id"], principal.owner_id, MessageType(row["type"]), row["document_id"])
             again = self._deliveries.add(conn, webhook_id, told, Trigger.MANUAL)
+            event = catalogue.WebhookRedelivered(webhook_id=str(webhook_id), delivery_id=str(again))
+            _record(conn, principal, event)
             return Delivery.of(_found(conn, webhook_id, again))
 
         return await self._write(principal, work)
 
     async def recover(self, principal: Principal, webhook_id: UUID, request: RecoverRequest) -> Recovered:
-        """Deliver what the webhook would have been told, and never was.
+        """Deliver what the webhook would have been told since it was made, and never was.
 
         Raises WebhookInactive, StorageFull, SearchTooBroad, TooBusy.
         """
         self._reserve.require()
 
         def search(conn: Connection) -> list[UUID]:
-            types = _able(conn, principal, webhook_id).event_types or list(EventType)
-            missed = recovery.missed(principal.owner_id, webhook_id, types, request.since, request.until)
+            webhook = _able(conn, principal, webhook_id)
+            types, since = webhook.event_types or list(EventType), max(request.since, webhook.created_at)
+            missed = recovery.missed(principal.owner_id, webhook_id, types, since, request.until)
             return list(conn.scalars(missed.limit(MOST_RECOVERED + 1)))
 
         found, count = await self._db.search(search), 0
@@ -245,6 +250,8 @@ class WebhookService:
         missed = conn.execute(recovery.still_missed(principal.owner_id, webhook_id, event_ids)).all()
         for told in missed:
             self._deliveries.add(conn, webhook_id, Told(*told), Trigger.RECOVERY)
+        if missed:
+            _record(conn, principal, catalogue.WebhookRecovered(webhook_id=str(webhook_id), deliveries=len(missed)))
         return len(missed)
 
     async def _write(self, principal: Principal, work: Callable[[Connection], T]) -> T:

@@ -62,7 +62,7 @@ from app.webhooks.deliveries import QUEUE
 from app.webhooks.service import WebhookService
 from app.wiring import adapters, gauges
 from app.wiring.chores import chores
-from app.wiring.encryption import encryption
+from app.wiring.encryption import encryption, key_missing
 from app.wiring.operators import operators
 from app.wiring.process import prepare_process
 from app.wiring.webhooks import webhooks
@@ -119,6 +119,7 @@ class Services:
             "paused": self.runner.pauses.alarm,
             "broker": lambda: self.dispatcher.alarm,
             "disk": self.reserve.alarm,
+            "encryption": lambda: key_missing(self.settings),
             "queues": lambda: self.rescuer.alarm,
             "results": lambda: adapters.simulated(self.settings),
             "sandbox": sandbox.missing,

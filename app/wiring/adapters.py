@@ -95,12 +95,15 @@ def database(settings: Settings, *, statement_timeout: float | None = None) -> D
 
 
 def audit_keys(settings: Settings) -> list[bytes]:
-    """The keys of AUDIT_KEY; without it, those that are derived from JWT_SECRET, or one that is generated."""
+    """The keys of AUDIT_KEY; without it, those that are derived from JWT_SECRET, and the one that is, or was, generated
+    without that."""
     if settings.audit_key:
         return [key.encode() for key in secrets_in(settings.audit_key)]
-    if settings.jwt_secrets:
-        return [hmac.digest(secret.encode(), b"AUDIT_KEY", "sha256") for secret in settings.jwt_secrets]
-    return [generated(settings.data_dir / "audit-key", partial(token_urlsafe, 48)).encode()]
+    derived = [hmac.digest(secret.encode(), b"AUDIT_KEY", "sha256") for secret in settings.jwt_secrets]
+    file = settings.data_dir / "audit-key"
+    if derived and not file.exists():
+        return derived
+    return [*derived, generated(file, partial(token_urlsafe, 48)).encode()]
 
 
 def audit_key_derived(settings: Settings) -> str | None:

@@ -13,3 +13,10 @@ def encryption(settings: Settings) -> Encryption:
     if not keys and settings.environment == "development":
         keys = development_keys(settings.data_dir)
     return Encryption(keys)
+
+
+def key_missing(settings: Settings) -> str | None:
+    """The alarm of a production server whose operator has set no key."""
+    if settings.environment == "production" and not secrets_in(settings.encryption_keys):
+        return "ENCRYPTION_KEYS is not set: nobody can add a webhook"
+    return None

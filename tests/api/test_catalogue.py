@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -20,16 +21,18 @@ from app.jobs.kinds import Released, Retryable, Succeeded
 from app.jobs.models import Job
 from app.storage.local import LocalStorage
 from app.upkeep import Skipped
+from tests.support import databases
 from tests.support.factories import PDF_TYPE, pdf
 from tests.support.inprocess import Process
 from tests.support.invariants import Ledger
 from tests.support.receiver import receiving
 from tests.support.user import PASSWORD
+from tests.support.zygote import run
 
 ACCOUNT = {"email": "ada@example.com", "password": PASSWORD}
 BY_OPERATOR = {
     *("user.disabled", "user.enabled", "user.password_changed", "user.role_changed", "user.erased"),
-    *("job.cancelled", "document.status_changed", "document.deleted"),
+    *("job.cancelled", "document.status_changed", "document.deleted", "secrets.rotated"),
 }
 BY_USERS = {
     *("document.initiated", "document.uploaded", "document.upload_rejected", "document.edited", "document.deleted"),
@@ -38,6 +41,7 @@ BY_USERS = {
     *("user.password_changed", "user.session_ended"),
     *("key.created", "key.rotated", "key.revoked"),
     *("webhook.created", "webhook.edited", "webhook.secret_rotated", "webhook.tested", "webhook.deleted"),
+    *("webhook.redelivered", "webhook.recovered"),
     "document.content_read",
 }
 BY_OPERATORS = {
@@ -175,6 +179,11 @@ def tell(life: Life) -> None:
         receiver.answers = [410]
         life.upload()
         life.process.deliver()
+        life.ask("PATCH", path, json={"state": "ACTIVE"})
+        today = datetime.now(UTC)
+        span = {"since": today - timedelta(days=1), "until": today + timedelta(days=1)}
+        life.post(f"{path}/recover", json={name: moment.isoformat() for name, moment in span.items()})
+        life.post(f"{path}/deliveries/{life.ask('GET', f'{path}/deliveries')['items'][0]['id']}/redeliver")
         life.ask("DELETE", path)
 
 
@@ -189,6 +198,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[Row[Any]]:
     life = Life(data_dir)
     live(life, data_dir)
     life.process.kill()
+    assert run("rotate-secrets", DATA_DIR=str(data_dir), **databases.settings(data_dir)).returncode == 0
     return Ledger(data_dir).rows(select(events).order_by(events.c.seq))
 
 

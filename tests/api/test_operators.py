@@ -318,6 +318,7 @@ def test_content_is_read_for_a_reason_that_the_owner_sees(operator: Person, ada:
     assert (answer.status_code, answer.content) == (200, ada.ask("GET", f"/documents/{document_id}/{what}").content)
     last = ada.get(f"/documents/{document_id}/timeline?limit=100")["items"][-1]
     assert (last["event"], last["actor"]) == ("operator.content_read", f"operator:{operator.id}")
+    assert last["event"] in [each["event"] for each in ada.get("/auth/me/activity")["items"]]
     assert last["data"] == {"what": what, "reason": "Prüfung, Fall 7"}
 
 
@@ -454,6 +455,11 @@ def test_a_paused_processor_begins_nothing_and_burns_no_try(tmp_path: Path) -> N
     with running(tmp_path / "var") as process, running(tmp_path / "var") as other:
         operator, ada = person(process, Role.OPERATOR), person(process)
         texts, simulated = [ada.job(ada.upload(), "text") for _ in range(2)], ada.job(ada.upload())
+        unknown = process.http("POST", "/admin/processors/ocr/pause", token=operator.token, json={})
+        assert (unknown.status_code, unknown.json()["detail"].partition(". ")[2]) == (
+            404,
+            "The processors are: simulated, text.",
+        )
         paused = operator.post("/admin/processors/text/pause", reason="It fills the disk.")
         assert (paused["actor"], paused["reason"]) == (f"operator:{operator.id}", "It fills the disk.")
         assert operator.post("/admin/processors/text/pause", reason="Another.")["reason"] == "It fills the disk."

@@ -415,6 +415,8 @@ def test_an_endpoint_that_is_gone_is_told_no_more(owner: Owner, receiver: Receiv
         refused = owner.send("POST", f"{webhook}/{path}")
         assert (refused.status_code, refused.json()["code"]) == (409, "webhook-inactive")
     receiver.answers = [200]
+    paused = owner.ask("PATCH", webhook, json={"state": "PAUSED"})
+    assert (paused["state"], paused["disabled_reason"]) == ("PAUSED", None)
     active = owner.ask("PATCH", webhook, json={"state": "ACTIVE"})
     assert (active["state"], active["disabled_reason"], active["failing_since"]) == ("ACTIVE", None, None)
     assert recovered(owner, webhook) == {"deliveries": 2, "complete": True}
@@ -422,6 +424,7 @@ def test_an_endpoint_that_is_gone_is_told_no_more(owner: Owner, receiver: Receiv
     owner.settled(webhook)
     assert sorted(receiver.ids.values()) == [1, 2]
     assert recovered(owner, webhook) == {"deliveries": 0, "complete": True}, "they were delivered"
+    assert recovered(owner, owner.webhook()) == {"deliveries": 0, "complete": True}, "it was made later"
 
 
 def recovered(owner: Owner, webhook: str) -> Any:

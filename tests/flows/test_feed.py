@@ -104,7 +104,8 @@ def test_what_a_stream_tells_and_how_it_goes_on(user: User, stranger: User) -> N
         until_told(resumed, "document.deleted", 2)
         assert resumed.told() == [*reader.told()[1:3], (second, "document.deleted")]
     for wrong in ("x", reader.messages[0]["id"][:-4]):
-        assert user.http.get("/events", params={"after": wrong}).json()["code"] == "invalid-cursor"
+        refused = user.http.get("/events", params={"after": wrong}).json()
+        assert (refused["code"], refused["errors"][0]["pointer"]) == ("invalid-cursor", "/query/after")
     theirs = stranger.http.get("/events", params={"after": reader.messages[0]["id"]})
     assert (theirs.status_code, theirs.json()["code"]) == (422, "invalid-cursor")
     assert user.http.head("/events").headers["content-type"].startswith("text/event-stream")

@@ -101,7 +101,7 @@ def test_secrets_are_replaced_without_a_refused_request(tmp_path: Path) -> None:
                 assert understand_each_other(first, second, user)
             if number == 1:
                 rotated = run("rotate-secrets", **server.environment)
-                assert rotated.stdout == "Secrets that are encrypted with the newest key now: 1\n"
+                assert rotated.stdout == "All secrets are encrypted with the newest key. Of them, 1 were not before.\n"
                 path = announced["upload_url"].removeprefix(announced["upload_url"].partition("/uploads/")[0])
                 assert put(announced, content, second.url + path) == 200, "the old secret has signed it"
                 assert complete(second.log_in(user.email), announced).status_code == 200

@@ -27,6 +27,7 @@ from tests.support import databases
 from tests.support.logs import captured
 from tests.support.zygote import run
 
+CHANGED = "was changed, not written by this service, or signed with a key that is not in AUDIT_KEY"
 KEY, NEWER = b"k" * 32, b"n" * 32
 OTHERS: dict[str, Any] = {
     "id": uuid4(),
@@ -148,10 +149,10 @@ TAMPERED: dict[str, tuple[Callable[[list[Any]], list[Any]], str]] = {
     "the first gone": (gone(0), r"1 of 3 are missing: no event has the number 1"),
     "one gone": (gone(1), r"1 of 3 are missing: no event has the number 2"),
     "the last of a seal gone": (gone(2), r"1 of 3 are missing: no event has the number 3"),
-    "a forged one": (forged, r"was changed, or not written by this service"),
+    "a forged one": (forged, CHANGED),
     "a copy": (copied, r"is a copy of an earlier one"),
     "two exchanged": (exchanged, r"are others than were sealed"),
-    "one before all": (early, r"was changed, or not written by this service"),
+    "one before all": (early, CHANGED),
     "a seal changed": (lambda _: [update(audit_seals).values(count=9)], r"seal 1: was changed"),
     "a seal gone": (lambda _: [delete(audit_seals).where(audit_seals.c.id == 1)], r"does not follow the one before"),
 }
@@ -206,10 +207,21 @@ async def test_the_command_says_what_is_wrong_and_fails(trail: Trail, tmp_path: 
     assert said("--anchors", "bucket")[1] == [
         "configuration: STORAGE_URL names no bucket: there are no anchors but in the log"
     ]
+    log.write_text("nothing of the audit trail\n")
+    assert said("--anchors", str(log)) == (
+        1,
+        ["anchors: 0", "anchors: there are none, although there are seals", right.replace("wrong: 0", "wrong: 1")],
+    )
     row = trail.rows()[1]
     trail.past(update(events).where(events.c.seq == row.seq).values(actor="user:somebody"))
-    code, (first, _) = said("--since", "2026-01-01")
-    assert (code, first) == (1, f"event {row.seq} ({row.id}): was changed, or not written by this service")
+    for since in ("2026-01-01", "2026-01-01T00:00:00Z"):
+        code, (first, _) = said("--since", since)
+        assert (code, first) == (1, f"event {row.seq} ({row.id}): {CHANGED}")
+    trail.past(update(events).values(mac=bytes(32)))
+    await trail.happen(30)
+    trail.past(update(events).values(mac=bytes(32)))
+    assert said()[1][-2:-1] == ["and 14 more, which --all shows"]
+    assert len(said("--all")[1]) == 35
 
 
 def test_without_an_audit_key_the_key_follows_from_the_secrets_of_tokens(tmp_path: Path) -> None:
@@ -221,7 +233,9 @@ def test_without_an_audit_key_the_key_follows_from_the_secrets_of_tokens(tmp_pat
     assert derived == keys(jwt_secret=new) + keys(jwt_secret=old)
     assert not {old.encode(), new.encode()} & {*derived}
     assert keys(jwt_secret=new, audit_key=KEY.decode()) == [KEY]
-    assert keys() == keys() == [(tmp_path / "audit-key").read_bytes()]
+    generated = keys()
+    assert generated == keys() == [(tmp_path / "audit-key").read_bytes()]
+    assert keys(jwt_secret=new) == [derived[0], *generated], "what it has signed before is verified"
 
 
 async def test_a_seal_is_a_log_line_with_all_that_an_anchor_needs(

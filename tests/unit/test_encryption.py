@@ -111,4 +111,7 @@ def test_rotation_replaces_what_older_keys_have_encrypted_and_nothing_else(tmp_p
 
 def test_rotation_at_the_command_line(tmp_path: Path) -> None:
     done = run("rotate-secrets", DATA_DIR=str(tmp_path), ENCRYPTION_KEYS=f"{NEW},{OLD}")
-    assert (done.returncode, done.stdout) == (0, "Secrets that are encrypted with the newest key now: 0\n")
+    assert (done.returncode, done.stdout) == (
+        0,
+        "All secrets are encrypted with the newest key. Of them, 0 were not before.\n",
+    )
