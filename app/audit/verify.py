@@ -1,10 +1,9 @@
 """Verifying the audit trail: that each event is as it was written, and that none is gone or came later.
 
-It takes the keys, and reads everything once, in the order of the numbers, in constant memory.
+It takes the keys, and reads everything once, in the order of the numbers, in bounded memory.
 """
 
 import hashlib
-from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -19,7 +18,10 @@ from app.events.seals import Seal, audit_seals
 
 BATCH = 2000  # rows that are read at once
 GAPS = 5  # numbers that are named where events are missing
+MOST_FINDINGS = 10_000  # that are kept; all are counted
+MOST_KNOWN = 1_000_000  # events of the last day whose copies are known as such; a hundred bytes each
 REPLAY = timedelta(days=1)  # by which clocks do not differ: an event that is older than those before it is a copy
+_HOURS = REPLAY // timedelta(hours=1)
 
 _EVENTS = Prepared(
     select(events).where(events.c.seq > bindparam("after")).order_by(events.c.seq).limit(bindparam("limit"))
@@ -41,32 +43,34 @@ class Verification:
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         self.findings: list[Finding] = []
+        self.wrong = 0
         self.events = self.unsigned = self.unsealed = self.seals = 0
         self._keys = {signing.key_id(key): key for key in keys}
         self._unsigned_to: int | None = None
         self._previous: Seal | None = None
-        self._ids: deque[tuple[datetime, UUID]] = deque()  # of the last events, oldest first
-        self._known: set[UUID] = set()
+        self._newest: datetime | None = None
+        self._known: dict[int, set[int]] = {}  # by the hour, the oldest first
 
     def __str__(self) -> str:
         return (
             f"events: {self.events}, of which {self.unsigned} unsigned and {self.unsealed} not sealed yet; "
-            f"seals: {self.seals}; wrong: {len(self.findings)}"
+            f"seals: {self.seals}; wrong: {self.wrong}"
         )
 
     async def run(self, db: Database, since: datetime | None = None) -> None:
         """Verify everything, or what was sealed `since` and all that follows."""
         first = await db.read(partial(_sealed_before, moment=since)) if since else None
         self._previous = first
+        self._unsigned_to = first.unsigned_to if first else None
         sealed = _sealed(db, first.id if first else 0)
         seal, found = self._checked(await anext(sealed, None)), _Found()
         async for row in _rows(db, first.to_seq if first else None):
             while seal and row["seq"] > seal.to_seq:
-                self._check_range(seal, found)
+                await self._end_range(db, seal, found)
                 seal, found = self._checked(await anext(sealed, None)), _Found()
             self._check_event(row, seal, found)
         while seal:
-            self._check_range(seal, found)
+            await self._end_range(db, seal, found)
             seal, found = self._checked(await anext(sealed, None)), _Found()
 
     async def compare(self, db: Database, anchors: AsyncIterator[Mapping[str, Any]]) -> int:
@@ -77,13 +81,16 @@ class Verification:
             name = f"seal {anchor['id']} of the anchors"
             seal = await db.read(partial(_seal, number=anchor["id"]))
             if seal is None:
-                self._report(name, f"is gone, and with it what happened up to {anchor['to_seq']}")
+                self.report(name, f"is gone, and with it what happened up to {anchor['to_seq']}")
             elif seal.anchor["mac"] != anchor["mac"]:
-                self._report(name, "is another one than in the database")
+                self.report(name, "is another one than in the database")
         return count
 
-    def _report(self, where: str, what: str) -> None:
-        self.findings.append(Finding(where, what))
+    def report(self, where: str, what: str) -> None:
+        """Add a finding."""
+        self.wrong += 1
+        if len(self.findings) < MOST_FINDINGS:
+            self.findings.append(Finding(where, what))
 
     def _checked(self, seal: Seal | None) -> Seal | None:
         if seal:
@@ -95,14 +102,14 @@ class Verification:
         name, previous, self._previous = f"seal {seal.id}", self._previous, seal
         key = self._keys.get(seal.key_id)
         if key is None:
-            self._report(name, f"its key, {seal.key_id}, is not in AUDIT_KEY: it cannot be verified")
+            self.report(name, f"its key, {seal.key_id}, is not in AUDIT_KEY: it cannot be verified")
         elif seal.mac != seal.mac_by(key):
-            self._report(name, "was changed")
+            self.report(name, "was changed")
         if self._unsigned_to is None:
             self._unsigned_to = seal.unsigned_to
         expected = (previous.id, previous.to_seq, previous.digest) if previous else (0, 0, seals.FIRST)
         if (seal.id - 1, seal.from_seq - 1, seal.previous) != expected:
-            self._report(name, "does not follow the one before it: seals are missing, or were changed")
+            self.report(name, "does not follow the one before it: seals are missing, or were changed")
 
     def _check_event(self, row: dict[str, Any], seal: Seal | None, found: "_Found") -> None:
         self.events += 1
@@ -111,43 +118,56 @@ class Verification:
         if mac is None:
             self.unsigned += 1
             if self._unsigned_to is not None and row["seq"] > self._unsigned_to:
-                self._report(name, "is not signed, and was written after signing began")
+                self.report(name, "is not signed, and was written after signing began")
             key = self._keys.get(seal.key_id) if seal else None
             mac = signing.mac_of(key, row) if key else b""
         elif not any(signing.mac_of(key, row) == mac for key in self._keys.values()):
-            self._report(
-                name, "was changed, not written by this service, or signed with a key that is not in AUDIT_KEY"
-            )
+            self.report(name, "was changed, not written by this service, or signed with a key that is not in AUDIT_KEY")
         if self._is_copy(row["id"], row["at"]):
-            self._report(name, "is a copy of an earlier one, or happened long before those that precede it")
+            self.report(name, "is a copy of an earlier one, or happened long before those that precede it")
         if seal is None:
             self.unsealed += 1
         elif row["seq"] < seal.from_seq:
-            self._report(name, "came later: its number is before all that was sealed")
+            self.report(name, "came later: its number is before all that was sealed")
         else:
             found.add(row["seq"], mac, seal)
 
     def _is_copy(self, event_id: UUID, at: datetime) -> bool:
-        newest = self._ids[-1][0] if self._ids else at
-        if event_id in self._known or at < newest - REPLAY:
+        self._newest = newest = max(at, self._newest or at)
+        short = event_id.int & (2**64 - 1)  # the random half
+        if at < newest - REPLAY or any(short in ids for ids in self._known.values()):
             return True
-        self._ids.append((max(at, newest), event_id))
-        self._known.add(event_id)
-        while self._ids[0][0] < newest - REPLAY:
-            self._known.discard(self._ids.popleft()[1])
+        hour = int(newest.timestamp() // 3600)
+        self._known.setdefault(hour, set()).add(short)
+        oldest = next(iter(self._known))
+        if oldest < hour and (oldest < hour - _HOURS or sum(map(len, self._known.values())) > MOST_KNOWN):
+            del self._known[oldest]
         return False
+
+    async def _end_range(self, db: Database, seal: Seal, found: "_Found") -> None:
+        """Check a seal, unless retention has deleted its events since it was read."""
+        if found.count < seal.count and seal.forgotten is None:
+            now = await db.read(partial(_seal, number=seal.id))
+            if now and self._is_forgotten(now):
+                return
+        self._check_range(seal, found)
+
+    def _is_forgotten(self, seal: Seal) -> bool:
+        """Whether retention has deleted its events, as it proves with the key."""
+        proofs = (seal.forgotten_by(key) for key in self._keys.values())
+        return seal.forgotten is not None and seal.forgotten in proofs
 
     def _check_range(self, seal: Seal, found: "_Found") -> None:
         name = f"events {seal.from_seq} to {seal.to_seq} (seal {seal.id})"
-        if seal.forgotten is not None and any(seal.forgotten_by(key) == seal.forgotten for key in self._keys.values()):
+        if self._is_forgotten(seal):
             if found.count:
-                self._report(name, f"were deleted when they were old enough, and {found.count} came back")
+                self.report(name, f"were deleted when they were old enough, and {found.count} came back")
         elif found.count < seal.count:
-            self._report(name, f"{seal.count - found.count} of {seal.count} are missing{found.gaps(seal)}")
+            self.report(name, f"{seal.count - found.count} of {seal.count} are missing{found.gaps(seal)}")
         elif found.count > seal.count:
-            self._report(name, f"{found.count - seal.count} came later")
+            self.report(name, f"{found.count - seal.count} came later")
         elif found.sha256.digest() != seal.digest:
-            self._report(name, "are others than were sealed")
+            self.report(name, "are others than were sealed")
 
 
 class _Found:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from app.audit import anchors as anchored
-from app.audit.verify import Finding, Verification
+from app.audit.verify import Verification
 from app.commands.services import with_services
 from app.wiring import Services
 
@@ -47,13 +47,14 @@ def verify(
             count = await verification.compare(services.db, found)
             typer.echo(f"anchors: {count}")
             if verification.seals and not count:
-                verification.findings.append(Finding("anchors", "there are none, although there are seals"))
+                verification.report("anchors", "there are none, although there are seals")
         return verification
 
     verification = with_services(work)
-    for finding in verification.findings[: None if every else SHOWN]:
+    shown = verification.findings[: None if every else SHOWN]
+    for finding in shown:
         typer.echo(finding)
-    if not every and (more := len(verification.findings) - SHOWN) > 0:
-        typer.echo(f"and {more} more, which --all shows")
+    if more := verification.wrong - len(shown):
+        typer.echo(f"and {more} more{'' if every else ', which --all shows'}")
     typer.echo(verification)
-    raise typer.Exit(1 if verification.findings else 0)
+    raise typer.Exit(1 if verification.wrong else 0)

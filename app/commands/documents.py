@@ -1,10 +1,12 @@
-"""python -m app documents: list | show."""
+"""python -m app documents: list | show | timeline."""
 
+from functools import partial
 from typing import Annotated
 from uuid import UUID
 
 import typer
 
+from app import events
 from app.commands.fields import model
 from app.commands.lists import PAGE, Most, Owner, of_owner, pages
 from app.commands.services import with_services
@@ -16,6 +18,8 @@ from app.wiring import Services
 documents = typer.Typer(help="See what is known about the documents of all accounts.", no_args_is_help=True)
 
 _Status = Annotated[str | None, typer.Option(help="Only those in this status, such as FAILED.")]
+_Type = Annotated[str | None, typer.Option("--content-type", help="Only those of this format.")]
+_Id = Annotated[UUID, typer.Argument(metavar="ID", help="The document's id.")]
 _Folder = Annotated[str | None, typer.Option(help="Only those in this folder.")]
 _Tag = Annotated[str | None, typer.Option(help="Only those with this tag.")]
 _Part = Annotated[str | None, typer.Option("--q", help="Part of the filename or the description.")]
@@ -35,6 +39,7 @@ def list_all(
     *,
     owner: Owner = None,
     status: _Status = None,
+    content_type: _Type = None,
     folder: _Folder = None,
     tag: _Tag = None,
     part: _Part = None,
@@ -45,11 +50,12 @@ def list_all(
     as_json: _AsJson = False,
 ) -> None:
     """List documents, newest first."""
-    given = {"status": status, "folder": folder, "tag": tag, "q": part, "sha256": sha256}
+    given = {"status": status, "content_type": content_type, "folder": folder, "tag": tag, "q": part, "sha256": sha256}
     filters = model(DocumentsFilters, **given, created_after=after, created_before=before)
 
     async def work(services: Services) -> None:
         wanted = await of_owner(services, filters, owner)
+        await services.audit.note("listAllDocuments", dict(wanted), wanted.owner_id)
 
         async def page(limit: int, cursor: str | None) -> Page[Document]:
             return await services.operators.documents.find(wanted, limit, cursor)
@@ -61,9 +67,30 @@ def list_all(
 
 
 @documents.command("show")
-def show(document_id: Annotated[UUID, typer.Argument(metavar="ID", help="The document's id.")]) -> None:
+def show(document_id: _Id) -> None:
     """Show what is known about a document as JSON."""
-    typer.echo(with_services(lambda services: services.operators.documents.get(document_id)).model_dump_json(indent=2))
+
+    async def work(services: Services) -> None:
+        document = await services.operators.documents.get(document_id)
+        await services.audit.note("getAnyDocument", {"document_id": document_id}, document.owner_id)
+        typer.echo(document.model_dump_json(indent=2))
+
+    with_services(work)
+
+
+@documents.command("timeline")
+def timeline(document_id: _Id) -> None:
+    """Show what happened to a document, the oldest first: one JSON object on each line."""
+
+    async def work(services: Services) -> None:
+        document = await services.operators.documents.get(document_id)
+        await services.audit.note("getAnyTimeline", {"document_id": document_id}, document.owner_id)
+        after, page = 0, partial(events.timeline, document_id=document_id, limit=PAGE)
+        while found := await services.db.read(partial(page, after=after)):
+            for after, item in found:  # noqa: B007 - the last one is where the next page begins
+                typer.echo(item.model_dump_json())
+
+    with_services(work)
 
 
 def _line(each: Document) -> str:

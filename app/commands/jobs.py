@@ -54,6 +54,7 @@ def list_all(
 
     async def work(services: Services) -> None:
         wanted = await of_owner(services, filters, owner)
+        await services.audit.note("listAllJobs", dict(wanted), wanted.owner_id)
 
         async def page(limit: int, cursor: str | None) -> CountedPage[AnyJob]:
             return await services.operators.jobs.find(wanted, limit, cursor)
@@ -67,7 +68,13 @@ def list_all(
 @jobs.command("show")
 def show(job_id: Annotated[UUID, typer.Argument(metavar="ID", help="The job's id.")]) -> None:
     """Show a job as JSON."""
-    typer.echo(with_services(lambda services: services.operators.jobs.get(job_id)).model_dump_json(indent=2))
+
+    async def work(services: Services) -> None:
+        job = await services.operators.jobs.get(job_id)
+        await services.audit.note("getAnyJob", {"job_id": job_id}, job.owner_id)
+        typer.echo(job.model_dump_json(indent=2))
+
+    with_services(work)
 
 
 @jobs.command("rerun")

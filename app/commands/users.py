@@ -39,8 +39,22 @@ def list_all(*, search: _Search = "", as_json: _AsJson = False) -> None:
     text = validated("search", TypeAdapter(Annotated[str, Field(pattern=LINE)]), search)
 
     async def work(services: Services) -> None:
+        await services.audit.note("listAccounts", {"search": text}, None)
         async for account in services.accounts.find(text):
             typer.echo(account.model_dump_json() if as_json else _line(account))
+
+    with_services(work)
+
+
+@users.command("show")
+def show(email: _Address) -> None:
+    """Show an account, what it uses, and how much it may use, as JSON."""
+    email = address(email)
+
+    async def work(services: Services) -> None:
+        account_id = await services.accounts.id_of(email)
+        await services.audit.note("getAccount", {}, account_id)
+        typer.echo((await services.accounts.get(account_id)).model_dump_json(indent=2))
 
     with_services(work)
 

@@ -19,10 +19,11 @@ from app.database.base import (
     usual,
     without_index,
 )
-from app.database.batches import delete_batch, delete_expired, in_batch
+from app.database.batches import BATCH, delete_batch, delete_expired, in_batch
 from app.database.statements import Prepared
 
 __all__ = [
+    "BATCH",
     "Database",
     "Prepared",
     "Retry",

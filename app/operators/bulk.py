@@ -16,6 +16,7 @@ from sqlalchemy import Connection, exists, select
 from uuid_utils.compat import uuid7
 
 from app.auth.credentials import required
+from app.auth.models import users
 from app.auth.principal import Principal
 from app.database import Database
 from app.documents import repository as documents
@@ -132,9 +133,11 @@ class BulkJobs:
         return Done(ended, Counter({JobFinished.code: len(some) - len(ended)}))
 
 
-# The failure of such a job is the state of its document: it is the latest, and nothing was begun since.
+# The failure of such a job is the state of its document: it is the latest, and nothing was begun since. Those of a
+# disabled account stay as they are.
 _IS_LAST_WORD = (
     jobs.c.kind == KIND,
+    exists().where(users.c.id == jobs.c.owner_id, users.c.active),
     exists().where(
         documents_table.c.id == jobs.c.document_id,
         documents_table.c.job_id == jobs.c.id,

@@ -31,7 +31,7 @@ from app.telemetry import faults, metrics
 from app.webhooks import repository
 from app.webhooks.deliveries import KIND, QUEUE
 from app.webhooks.models import RESPONSE, DeliveryState, EndpointState, Trigger
-from app.webhooks.repository import Sending
+from app.webhooks.repository import Place, Sending
 
 log = structlog.get_logger()
 
@@ -63,6 +63,9 @@ class Attempt(NamedTuple):
     response: str | None = None
     failing_for: float | None = None
     """Seconds for which there had been nothing but failures."""
+
+    wait: float = 0.0
+    """Seconds for which the endpoint asks to be left alone."""
 
 
 class DeliverKind:
@@ -135,7 +138,8 @@ class DeliverKind:
         if answer.status == 410:
             return Failed(_GONE, attempt)
         error = Failure(code="refused", detail=f"The endpoint answered {answer.status}.")
-        return Retryable(error, self._delay(job.tries, error, answer), attempt)
+        delay = self._delay(job.tries, error, answer)
+        return Retryable(error, delay, attempt._replace(wait=min(delay, answer.retry_after or 0.0)))
 
     async def _post(self, job: Job, found: Sending, headers: Mapping[str, str]) -> Answer | Failure:
         """Send the request, and return what came of it. Raises AppError if it was not sent."""
@@ -173,7 +177,7 @@ class DeliverKind:
             else:
                 return
         values = attempt._asdict() | {"error": error.model_dump() if error else None}
-        del values["failing_for"]
+        del values["failing_for"], values["wait"]
         if repository.record_attempt(conn, job.id, job.fence, **values) and attempt.url:
             self._judge(conn, job, attempt, error)
 
@@ -189,7 +193,7 @@ class DeliverKind:
 
     def _fail(self, conn: Connection, job: Job, endpoint_id: UUID, attempt: Attempt, error: Failure) -> None:
         """Let others wait, for the longer the longer it fails, or disable it."""
-        probe_in = min(_PROBE_INTERVAL, (attempt.failing_for or 0.0) / 2)
+        probe_in = max(attempt.wait, min(_PROBE_INTERVAL, (attempt.failing_for or 0.0) / 2))
         repository.fail(conn, endpoint_id, attempt.url, probe_in)
         longest = 0.0 if error is _GONE else self._disable_after
         reason = error.code if error is _GONE else "failing"
@@ -213,18 +217,21 @@ class DeliverKind:
         jobs.remove(conn, job.id)
 
     async def resume(self, endpoint_id: UUID) -> None:
-        """Have all deliveries that wait for later made as soon as may be. One that is left out comes by itself."""
-        while await self._db.write(partial(repository.advance, endpoint_id=endpoint_id)):
-            pass
+        """Have all deliveries that wait for later made as soon as may be: the first of them now, the others by and by.
+        One that is left out comes by itself."""
+        last = await self._db.write(partial(repository.advance, endpoint_id=endpoint_id, after=None))
+        if last:
+            self._begin_to_resume(endpoint_id, last)
 
-    def _begin_to_resume(self, endpoint_id: UUID) -> None:
-        task = asyncio.get_running_loop().create_task(self._resume(endpoint_id))
+    def _begin_to_resume(self, endpoint_id: UUID, after: Place | None = None) -> None:
+        task = asyncio.get_running_loop().create_task(self._resume(endpoint_id, after))
         self._resuming.add(task)
         task.add_done_callback(self._resuming.discard)
 
-    async def _resume(self, endpoint_id: UUID) -> None:
+    async def _resume(self, endpoint_id: UUID, after: Place | None) -> None:
         try:
-            await self.resume(endpoint_id)
+            while after := await self._db.write(partial(repository.advance, endpoint_id=endpoint_id, after=after)):
+                pass
         except AppError as error:
             log.warning("webhook.not_resumed", webhook_id=str(endpoint_id), reason=error.code)
 

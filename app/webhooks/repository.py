@@ -1,6 +1,7 @@
 """SQL on endpoints, and on what is sent to them. Functions run inside the caller's transaction."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -18,10 +19,11 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    tuple_,
     update,
 )
 
-from app.database import Prepared, delete_batch, now, unix_time
+from app.database import BATCH, Prepared, delete_batch, now, unix_time
 from app.jobs import transitions
 from app.jobs.models import jobs
 from app.webhooks.models import DeliveryState, EndpointState, attempts, deliveries, endpoints, messages
@@ -78,12 +80,14 @@ def rotate(conn: Connection, owner_id: UUID, endpoint_id: UUID, secret: bytes, p
     return conn.execute(update(endpoints).where(*at).values(**values)).rowcount == 1
 
 
-def remove(conn: Connection, owner_id: UUID, endpoint_id: UUID, versions: frozenset[int] | None) -> bool:
-    """Delete an endpoint with its deliveries, whose jobs end when they are due; as `edit` does."""
-    at = [endpoints.c.id == endpoint_id, endpoints.c.owner_id == owner_id]
-    if versions is not None:
-        at.append(endpoints.c.version.in_(versions))
-    return conn.execute(delete(endpoints).where(*at)).rowcount == 1
+def remove(conn: Connection, endpoint_id: UUID) -> bool:
+    """Delete an endpoint with its deliveries, whose jobs end when they are due, or a batch of those. Whether it is
+    gone."""
+    batch = delete_batch(conn, deliveries, deliveries.c.endpoint_id == endpoint_id, oldest=deliveries.c.created_at)
+    if len(batch) == BATCH:
+        return False
+    conn.execute(delete(endpoints).where(endpoints.c.id == endpoint_id))
+    return True
 
 
 class Sending(NamedTuple):
@@ -217,19 +221,31 @@ def pending(conn: Connection, endpoint_id: UUID, at_most: int) -> int:
     return int(row["number"])
 
 
-def advance(conn: Connection, endpoint_id: UUID) -> bool:
-    """Have up to ADVANCED deliveries that wait for later made as soon as may be. Whether there may be more."""
+class Place(NamedTuple):
+    """Where a delivery stands among those to its endpoint."""
+
+    created_at: datetime
+    id: UUID
+
+
+def advance(conn: Connection, endpoint_id: UUID, after: Place | None) -> Place | None:
+    """Have up to ADVANCED deliveries `after` a place that wait for later made as soon as may be. The place of the last
+    one; None if there are no more."""
+    by = (deliveries.c.created_at, deliveries.c.id)
     waiting = (
-        select(deliveries.c.id)
+        select(*by)
         .join(jobs, jobs.c.id == deliveries.c.id)
         .where(deliveries.c.endpoint_id == endpoint_id, deliveries.c.state == DeliveryState.PENDING)
         .where(jobs.c.run_at > now(), jobs.c.locked_until.is_(None))
-        .order_by(deliveries.c.created_at)
+        .order_by(*by)
         .limit(ADVANCED)
     )
-    ids = list(conn.scalars(waiting))
-    transitions.advance(conn, ids)
-    return len(ids) == ADVANCED
+    if after:
+        end = tuple_(bindparam("at", after.created_at, by[0].type), bindparam("last", after.id, by[1].type))
+        waiting = waiting.where(tuple_(*by) > end)
+    found = [Place(*row) for row in conn.execute(waiting)]
+    transitions.advance(conn, [each.id for each in found])
+    return found[-1] if len(found) == ADVANCED else None
 
 
 def matching(

@@ -145,15 +145,24 @@ class WebhookService:
         return webhook
 
     async def delete(self, principal: Principal, webhook_id: UUID, versions: frozenset[int] | None) -> None:
-        """Delete a webhook, with its deliveries, if it has one of the versions. Raises PreconditionFailed."""
+        """Delete a webhook, with its deliveries, if it has one of the versions. Raises PreconditionFailed.
 
-        def work(conn: Connection) -> None:
-            if not repository.remove(conn, principal.owner_id, webhook_id, versions):
-                _owned(conn, principal, webhook_id)
+        Many deliveries go in batches, during which it is paused.
+        """
+        paused = {"state": EndpointState.PAUSED}
+
+        def work(conn: Connection) -> bool:
+            _owned(conn, principal, webhook_id)
+            if versions is not None and not repository.edit(conn, principal.owner_id, webhook_id, versions, {}):
                 raise errors.PreconditionFailed
+            if not repository.remove(conn, webhook_id):
+                repository.edit(conn, principal.owner_id, webhook_id, None, paused)
+                return False
             _record(conn, principal, catalogue.WebhookDeleted(webhook_id=str(webhook_id)))
+            return True
 
-        await self._write(principal, work)
+        while not await self._write(principal, work):
+            versions = None  # it is the one that was meant
 
     async def rotate_secret(self, principal: Principal, webhook_id: UUID, request: RotateRequest) -> RotatedSecret:
         """Replace the secret; both sign for a time. Raises RotationInProgress, EncryptionKeyMissing."""

@@ -389,6 +389,13 @@ def test_jobs_are_counted_first_and_run_again_once(operator: Person, ada: Person
     assert bob.jobs(failed[2]) == ["SUCCEEDED", "FAILED"]
 
 
+def test_what_a_disabled_account_has_is_not_run_again(operator: Person, ada: Person) -> None:
+    ada.failed()
+    for active, matching in ((False, 0), (True, 1)):
+        operator.ask("PATCH", f"/admin/accounts/{ada.id}", json={"active": active})
+        assert rerun(operator, owner_id=ada.id)["matching"] == matching
+
+
 def test_who_has_chosen_before_others_acted_runs_nothing_twice(operator: Person, ada: Person) -> None:
     """Two calls at once: the second one's turn comes when the new job has failed, too."""
     document_id = ada.failed()

@@ -4,6 +4,7 @@ import json
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,18 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from app.accounts.service import Accounts
 from app.auth.principal import Role, Scope
+from app.database import delete_batch
 from app.encryption import Rotated, rotate
 from app.errors import TooBusy
 from app.events import events
 from app.idempotency import records
+from app.jobs import transitions
 from app.jobs.models import jobs
-from app.webhooks import service
+from app.webhooks import repository, service
 from app.webhooks.models import attempts, deliveries, endpoints, messages
 from app.webhooks.payloads import EventType
 from app.wiring.encryption import ENCRYPTED
@@ -376,6 +379,59 @@ def test_an_endpoint_may_ask_for_time(owner: Owner, answer: Any, least: float, m
     [made] = owner.attempts(webhook, delivery)
     wait = datetime.fromisoformat(delivery["next_attempt_at"]) - datetime.fromisoformat(made["at"])
     assert least - 0.1 <= wait.total_seconds() <= most + 1
+
+
+def test_while_an_endpoint_asks_for_time_nothing_else_is_sent_to_it(owner: Owner) -> None:
+    owner.receiver.answers = [(429, {"Retry-After": "3600"})]
+    webhook = owner.webhook()
+    owner.upload()
+    owner.process.deliver()
+    for _ in range(3):
+        owner.upload()
+        owner.process.deliver()
+    assert len(owner.receiver.received) == 1
+    owner.receiver.answers = [204]
+    owner.ask("PATCH", webhook, json={"state": "ACTIVE"})
+    owner.process.deliver()
+    assert len(owner.receiver.received) == 5
+
+
+def test_many_deliveries_go_with_their_webhook_in_batches(owner: Owner, process: Process) -> None:
+    webhook = owner.webhook()
+    owner.ask("PATCH", webhook, json={"state": "PAUSED"})
+    for _ in range(5):
+        owner.upload()
+    version = owner.ask("GET", webhook)["version"]
+    transactions = process.services.db.write
+    with (
+        patch.object(repository, "BATCH", 2),
+        patch.object(repository, "delete_batch", partial(delete_batch, limit=2)),
+        patch.object(process.services.db, "write", wraps=transactions) as written,
+    ):
+        headers = [("If-Match", f'"{version}"')]
+        assert owner.send("DELETE", webhook, headers=headers).status_code == 204
+        assert written.await_count >= 3
+    assert owner.send("GET", webhook).status_code == 404
+    of_it = deliveries.c.endpoint_id == UUID(webhook.rpartition("/")[2])
+    assert process.write(lambda conn: conn.scalar(select(func.count()).where(of_it))) == 0
+
+
+def test_of_many_deliveries_that_wait_each_is_advanced_once(owner: Owner) -> None:
+    webhook = owner.webhook()
+    owner.ask("PATCH", webhook, json={"state": "PAUSED"})
+    for _ in range(5):
+        owner.upload()
+    owner.process.deliver()
+    with (
+        patch.object(repository, "ADVANCED", 2),
+        patch.object(transitions, "advance", wraps=transitions.advance) as made,
+    ):
+        owner.ask("PATCH", webhook, json={"state": "ACTIVE"})
+        owner.process.deliver()
+    advanced = [each for call in made.call_args_list for each in call.args[1]]
+    assert len(advanced) == len(set(advanced)) == 5
+    owner.settled(webhook)
+    assert len(owner.receiver.received) == 5
 
 
 def test_whatever_a_request_runs_into_counts_against_its_endpoint(owner: Owner, process: Process) -> None:

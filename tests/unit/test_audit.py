@@ -5,7 +5,8 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -15,16 +16,20 @@ from sqlalchemy import Connection, Engine, delete, insert, select, text, update
 from uuid_utils.compat import uuid7
 
 from app.audit import verify
+from app.audit.anchors import anchoring, of_bucket
 from app.audit.verify import Verification
-from app.database import Database, base
+from app.database import Database, base, now
 from app.events import append, events, seals
 from app.events.catalogue import Failure, JobRetried
 from app.events.seals import Seal, audit_seals
-from app.settings import Settings
+from app.settings import Settings, load
+from app.settings.storage import Bucket
+from app.storage.s3 import S3Storage
 from app.telemetry import context
 from app.wiring import adapters
 from tests.support import databases
 from tests.support.logs import captured
+from tests.support.seaweed import KEY as KEY_OF_BUCKET, Prefix
 from tests.support.zygote import run
 
 CHANGED = "was changed, not written by this service, or signed with a key that is not in AUDIT_KEY"
@@ -189,6 +194,72 @@ async def test_what_is_cut_off_at_the_end_is_named_by_the_anchors(trail: Trail) 
     await trail.seal()
     (wrong,) = await trail.found(trail.sealed[:2])
     assert wrong == "seal 2 of the anchors: is another one than in the database"
+
+
+async def test_retention_beside_a_verification_is_no_finding(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The seals are read ahead: what they say may be out of date."""
+    monkeypatch.setattr(verify, "BATCH", 2)
+    monkeypatch.setattr(seals, "MOST", 2)
+    await trail.happen(7)
+    await trail.seal()
+    verification, read, reads = Verification(trail.db.audit_keys), trail.db.read, count(1)
+
+    async def forgotten_midway(work: Any) -> Any:
+        if next(reads) == 3:  # after some seals, and some events
+            await seals.forget(trail.db, -3600)
+        return await read(work)
+
+    monkeypatch.setattr(trail.db, "read", forgotten_midway)
+    await verification.run(trail.db)
+    assert verification.findings == []
+    assert verification.events < 7, "some were gone"
+    trail.past(update(audit_seals).values(forgotten=b"x" * 32))
+    assert any("are missing" in each for each in await trail.found()), "only retention has the key"
+
+
+async def test_an_event_that_is_not_signed_is_named_since_any_moment(trail: Trail) -> None:
+    await trail.happen()
+    await trail.seal()
+    trail.past(insert(events).values(OTHERS | {"mac": None, "at": now()}))
+    for since in (None, datetime(2026, 1, 1, tzinfo=UTC), datetime.now(UTC) + timedelta(hours=1)):
+        verification = Verification(trail.db.audit_keys)
+        await verification.run(trail.db, since)
+        assert any("is not signed" in finding.what for finding in verification.findings), since
+
+
+async def test_what_is_remembered_for_a_verification_has_bounds(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "MOST_FINDINGS", 3)
+    monkeypatch.setattr(verify, "MOST_KNOWN", 3)
+    await trail.happen(9)
+    verification = Verification([b"another key"])
+    await verification.run(trail.db)
+    assert (len(verification.findings), verification.wrong) == (3, 9)
+
+
+async def test_seals_are_kept_in_the_bucket(
+    trail: Trail, prefix: Prefix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**KEY_OF_BUCKET, "AWS_EC2_METADATA_DISABLED": "true"}.items():
+        monkeypatch.setenv(name, value)
+    bucket = load(storage_url=prefix.url()).storage
+    assert isinstance(bucket, Bucket)
+    storage = S3Storage(bucket, copies=tmp_path / "copies", longest=60)
+    await storage.open()
+    try:
+        for _ in range(2):
+            await trail.happen()
+            await seals.seal(trail.db, anchoring(storage))
+        verification = Verification(trail.db.audit_keys)
+        await verification.run(trail.db)
+        assert await verification.compare(trail.db, of_bucket(storage, None)) == 2
+        assert verification.findings == []
+        trail.past(delete(audit_seals).where(audit_seals.c.id == 2), delete(events).where(events.c.seq == 2))
+        await verification.compare(trail.db, of_bucket(storage, datetime.now(UTC)))
+        assert [str(each) for each in verification.findings] == [
+            "seal 2 of the anchors: is gone, and with it what happened up to 2"
+        ]
+    finally:
+        await storage.close()
 
 
 async def test_the_command_says_what_is_wrong_and_fails(trail: Trail, tmp_path: Path) -> None:
