@@ -16,7 +16,7 @@ from app.client.files import UploadForm
 
 MAX_TRIES = 10  # of a call that is not told to wait; with the pauses between them some two minutes
 LONGEST_PAUSE = 30.0  # seconds, unless the service asks for a longer one
-PATIENCE = 300.0  # seconds without an answer to any call, or with a service that asks to wait longer, until it stops
+PATIENCE = 300.0  # seconds without an answer that counts to any call of a method; a longer wait is not begun
 FIRST_PATIENCE = 20.0  # seconds that the first answer may take
 STALLED = 120.0  # seconds in which not a byte is sent or answered
 
@@ -87,7 +87,7 @@ class Api:
         self._connections = connections
         self._token = credentials.api_key
         self._logging_in = asyncio.Lock()
-        self._answered_at = time.monotonic()
+        self._answered_at: dict[str, float] = {}  # by method: jobs that are asked for tell nothing about uploads
         self._patience = FIRST_PATIENCE
 
     async def __aenter__(self) -> Self:
@@ -143,7 +143,7 @@ class Api:
                 return
             account = {"email": self._credentials.email, "password": self._credentials.password}
             answer = await self._repeated("POST", "/auth/login", {}, account, {})
-            if answer.status >= 400:
+            if answer.status >= 400 or "access_token" not in answer.content:
                 raise Stopped(f"{answer.status} {answer.problem}")
             self._token = answer.content["access_token"]
 
@@ -155,7 +155,7 @@ class Api:
         body: "UploadForm | dict[str, Any] | None",
         headers: Mapping[str, str],
     ) -> Answer:
-        """Raises Problem after MAX_TRIES, and Stopped when no call was answered in PATIENCE."""
+        """The answer that counts. Raises Problem after MAX_TRIES, and Stopped when none has come in PATIENCE."""
         started, tries = time.monotonic(), 0
         while True:
             tries += 1
@@ -166,15 +166,16 @@ class Api:
                 problem = Problem(0, "no-answer", str(error) or type(error).__name__)
             else:
                 if not answer.is_temporary:
-                    self._answered_at, self._patience = time.monotonic(), PATIENCE
+                    self._answered_at[method], self._patience = time.monotonic(), PATIENCE
                     return answer
                 problem, wait = answer.problem, answer.retry_after
                 self._patience = PATIENCE
             if tries >= MAX_TRIES and problem.status not in _WAITING:
                 raise problem
             pause = min(LONGEST_PAUSE, 2.0 ** (tries - 2)) * random.uniform(0.5, 1) if wait is None else wait  # noqa: S311
-            if time.monotonic() + pause > max(started, self._answered_at) + self._patience:
-                raise Stopped(f"{self._url}: {problem}")
+            if time.monotonic() + pause > max(started, self._answered_at.get(method, 0)) + self._patience:
+                asked = f" It asks to wait {wait:.0f} seconds" if wait else ""
+                raise Stopped(f"{self._url}: {problem}{asked}")
             await asyncio.sleep(pause)
 
     async def _once(

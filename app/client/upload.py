@@ -57,7 +57,8 @@ class Upload:
 
     async def run(self, files: Iterator[Found]) -> None:
         """Upload the files, and wait for their jobs if that is wanted. Raises Stopped."""
-        await self._api.get("/documents", limit=1)  # is it there, and may we?
+        if "items" not in await self._api.get("/documents", limit=1):
+            raise Stopped("GET /documents has no items, which is not how this service answers")
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch.run())
