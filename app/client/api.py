@@ -5,10 +5,12 @@ import random
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import responses
 from types import TracebackType
 from typing import Any, NamedTuple, Self
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
@@ -42,9 +44,9 @@ class Stopped(Exception):
 class Credentials:
     """An API key; or the address and password of an account."""
 
-    api_key: str = ""
+    api_key: str = field(default="", repr=False)
     email: str = ""
-    password: str = ""
+    password: str = field(default="", repr=False)
 
 
 class Answer(NamedTuple):
@@ -82,7 +84,7 @@ class Api:
     """
 
     def __init__(self, url: str, credentials: Credentials, connections: int) -> None:
-        self._url = url.rstrip("/")
+        self.url = url.rstrip("/")
         self._credentials = credentials
         self._connections = connections
         self._token = credentials.api_key
@@ -91,12 +93,13 @@ class Api:
         self._patience = FIRST_PATIENCE
 
     async def __aenter__(self) -> Self:
-        # Proxies are those of the environment. The token is always an Authorization header: none of ~/.netrc is sent.
+        # Proxies are those of the environment, but not by `trust_env`: that also takes passwords out of ~/.netrc, and
+        # fails where there is an Authorization header beside them.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._connections),
             timeout=aiohttp.ClientTimeout(total=None),
             cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=True,
+            proxy=_proxy(self.url),
         )
         return self
 
@@ -172,10 +175,11 @@ class Api:
                 self._patience = PATIENCE
             if tries >= MAX_TRIES and problem.status not in _WAITING:
                 raise problem
-            pause = min(LONGEST_PAUSE, 2.0 ** (tries - 2)) * random.uniform(0.5, 1) if wait is None else wait  # noqa: S311
+            growing = min(LONGEST_PAUSE, 2.0 ** min(tries - 2, 9)) * random.uniform(0.5, 1)  # noqa: S311 - no secret
+            pause = wait or growing
             if time.monotonic() + pause > max(started, self._answered_at.get(method, 0)) + self._patience:
                 asked = f" It asks to wait {wait:.0f} seconds" if wait else ""
-                raise Stopped(f"{self._url}: {problem}{asked}")
+                raise Stopped(f"{self.url}: {problem}{asked}")
             await asyncio.sleep(pause)
 
     async def _once(
@@ -193,13 +197,19 @@ class Api:
                 length = {"Content-Type": body.content_type, "Content-Length": str(body.length)}
                 headers = {**headers, **length}
             request = self._session.request(
-                method, self._url + path, params=query, headers=headers, allow_redirects=False, **sent
+                method, self.url + path, params=query, headers=headers, allow_redirects=False, **sent
             )
             async with request as response:
                 content = await _json(response)
                 wait = response.headers.get("Retry-After", "")
                 replayed = response.headers.get("Idempotent-Replayed") == "true"
                 return Answer(response.status, content, float(wait) if wait.isdecimal() else None, replayed)
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy by which the environment has a URL reached, if it has one."""
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
 
 
 def _with(token: str, headers: Mapping[str, str] | None) -> dict[str, str]:

@@ -162,6 +162,6 @@ def _credentials(email: str, password_file: Path | None) -> "Credentials":
 
 def _opened(report: Path) -> TextIO:
     try:
-        return report.open("w")
+        return report.open("w", buffering=1)  # whole lines, if this is killed
     except OSError as error:
         raise typer.BadParameter(f"--report: {report}: {error.strerror}") from None

@@ -138,11 +138,12 @@ class Upload:
         return answer
 
     async def _process(self, document: dict[str, Any], processing: dict[str, Any]) -> dict[str, Any]:
-        """The job of a document that was there before. If its last one has failed, there is another.
+        """Return the job of a document that was there before: a new one if its last has failed, or was cancelled.
 
-        The last job is a part of the key: a call that is repeated for want of an answer starts one job only.
+        The version that was seen is a part of the key: a call that is repeated for want of an answer starts one job
+        only, though it may have failed by then, and another run may start one more.
         """
-        key = _key("process", document["id"], document["job_id"], processing)
+        key = _key("process", document["id"], document["version"], processing)
         answer = await self._api.post(f"/documents/{document['id']}/process", processing, key)
         job: dict[str, Any] = answer.content["job"]
         return job

@@ -98,7 +98,7 @@ def test_a_client_that_is_killed_goes_on_where_it_was(user: User, tmp_path: Path
 
 
 def test_a_server_that_is_killed_and_comes_back(tmp_path: Path) -> None:
-    with Server(tmp_path / "var") as server:
+    with Server(tmp_path / "var", {"LEASE_SECONDS": "3"}) as server:
         user = server.register()
         folder = filled(tmp_path / "d", 100)
         process = Forked(

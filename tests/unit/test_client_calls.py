@@ -12,13 +12,15 @@ from app.client.api import Api, Credentials, Problem, Stopped
 from app.client.files import Found, LocalFile, UploadForm, walk
 from tests.support.server import free_port
 
-OK = b'HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{"items":1}'
+OK = b'HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 11\r\n\r\n{"items":1}'
 LOST = b""
 Call = Callable[[Api], Awaitable[object]]
 
 
 def answer(status: str, *headers: str, body: str = "") -> bytes:
-    return "\r\n".join((f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", body)).encode()
+    return "\r\n".join(
+        (f"HTTP/1.1 {status}", "Connection: close", f"Content-Length: {len(body)}", *headers, "", body)
+    ).encode()
 
 
 @asynccontextmanager
@@ -118,6 +120,20 @@ async def test_a_file_that_becomes_shorter_while_it_is_sent(tmp_path: Path) -> N
         with pytest.raises(Problem) as problem:
             await client.post("/documents", UploadForm(file, {}), "key")
         assert problem.value.status == 0
+
+
+async def test_passwords_for_other_programs_are_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login ada password secret")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    async with api(OK) as client:
+        assert await client.get("/documents") == {"items": 1}
+
+
+async def test_a_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with api(OK) as there:
+        monkeypatch.setenv("http_proxy", there.url)
+        async with Api("http://documents.example.com", Credentials(api_key="k"), 1) as client:
+            assert await client.get("/documents") == {"items": 1}
 
 
 def test_a_folder_that_cannot_be_read(tmp_path: Path) -> None:
