@@ -16,13 +16,13 @@ import aiohttp
 
 from app.client.files import UploadForm
 
-MAX_TRIES = 10  # of a call that is not told to wait; with the pauses between them some two minutes
+MAX_TRIES = 10  # of a call that may be at fault itself; with the pauses between them some two minutes
 LONGEST_PAUSE = 30.0  # seconds, unless the service asks for a longer one
 PATIENCE = 300.0  # seconds without an answer that counts to any call of a method; a longer wait is not begun
 FIRST_PATIENCE = 20.0  # seconds that the first answer may take
 STALLED = 120.0  # seconds in which not a byte is sent or answered
 
-_WAITING = {429, 507}  # what passes with time, however often it was tried
+_WAITING = {429, 503, 507}  # what is about the service and passes with time, however often it was tried
 
 
 class Problem(Exception):
