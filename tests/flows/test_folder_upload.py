@@ -344,7 +344,7 @@ def test_a_bar_on_a_terminal_and_an_interruption(user: User, tmp_path: Path) -> 
     waiting.send_signal(2)
     out, err = waiting.communicate(timeout=30)
     assert (waiting.returncode, err.splitlines()[-1]) == (1, "interrupted. Run the same command again to go on.")
-    assert counted(out, "unfinished") >= 19
+    assert counted(out, "unfinished") >= 16, "all but those whose answers were not here yet"
     for document in documents(user):
         user.http.post(f"/jobs/{document['job_id']}/cancel")
 
