@@ -18,6 +18,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from app import VERSION, demo as demo_module, events, wiring
+from app.client.commands import client
 from app.commands.audit import audit
 from app.commands.documents import documents
 from app.commands.jobs import jobs
@@ -50,6 +51,7 @@ for name, commands in (
     ("jobs", jobs),
     ("processors", processors),
     ("audit", audit),
+    ("client", client),
 ):
     cli.add_typer(commands, name=name)
 cli.command()(status)

@@ -17,7 +17,7 @@ APP = Path(__file__).parent.parent / "app"
 
 # From the ground up. A package may import what is on a lower level, never its own level or a higher one.
 LEVELS: list[set[str]] = [
-    {"errors", "telemetry", "processors"},
+    {"errors", "telemetry", "processors", "client"},
     {"limiter", "settings", "migrations"},
     {"web"},
     {"database", "outbound", "storage"},
