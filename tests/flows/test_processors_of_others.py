@@ -8,13 +8,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from pydantic import create_model
 
-from app.errors import ConfigurationError
-from app.processors.base import Params
-from app.processors.simulated import SimulatedProcessor
-from app.settings import Settings
-from app.wiring import adapters
 from tests.support.metrics import metric
 from tests.support.other_processors import VARIABLE
 from tests.support.server import Server, until
@@ -50,6 +44,7 @@ OUTPUTS = {
     "interrupt": "processor-exited",
     "child-exit": "processor-exited",
     "deep": "invalid-output",
+    "misfit": "result-invalid",
     "detail": "odd?code",
 }
 
@@ -174,37 +169,3 @@ def test_production_says_what_its_operator_has_not_chosen(chosen: str, tmp_path:
         for name in ("audit", "results"):
             assert told.get(name) == alarms.get(name)
             assert (name in told) is not bool(chosen)
-
-
-class Double(SimulatedProcessor):
-    """It has the name of another."""
-
-
-class Synchronous(SimulatedProcessor):
-    name = "synchronous"
-
-    def run(self, *_: Any) -> Any:
-        return {}
-
-
-class Demanding(SimulatedProcessor):
-    """One of its params has no default."""
-
-    name = "demanding"
-    params = create_model("DemandingParams", __base__=Params, pages=(int, ...))
-
-
-@pytest.mark.parametrize(
-    ("added", "refusal"),
-    [
-        (Double, "two processors have the same name"),
-        (Synchronous, "the processor synchronous: its run is no `async def`"),
-        (Demanding, "the processor demanding: a param has no default"),
-    ],
-)
-def test_a_processor_that_could_not_work_is_refused_at_the_start(
-    added: type[Any], refusal: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(adapters, "available", lambda _: (SimulatedProcessor(), added()))
-    with pytest.raises(ConfigurationError, match=f"^{refusal}$"):
-        adapters.offered(Settings(_env_file=None))

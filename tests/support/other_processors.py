@@ -30,6 +30,7 @@ Fault = Literal[
     "exit",
     "interrupt",
     "child-exit",
+    "misfit",
     "detail",
     "block",
     "cancel",
@@ -42,8 +43,8 @@ class FaultyParams(Params):
     seconds: float = 0
 
 
-class Made(BaseModel):
-    by: str
+class Made(BaseModel, extra="allow"):
+    name: str = ""
 
 
 class Processor:
@@ -103,6 +104,7 @@ OUTPUTS: dict[str | None, Any] = {
     "key": lambda: {(1, 2): "a"},
     "surrogate": lambda: {"text": "\ud800"},
     "deep": lambda: _nested(200),
+    "misfit": lambda: {"name": 3},
 }
 
 if __name__ == "__main__":
