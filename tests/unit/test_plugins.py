@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import ConfigurationError
+from app.main import create_app
 from app.settings import Settings
 from app.wiring import adapters
 from tests.support.packages import PROCESSOR, package
@@ -75,6 +76,22 @@ def test_two_of_one_name(folder: Path) -> None:
     assert refusal("text") == "PROCESSORS: text is offered more than once: built in, own_n 2.0"
     other = package(folder, PROCESSOR, offers="")
     assert refusal(f"{module}:Processor,{other}:Processor") == "PROCESSORS: own is the name of two of them"
+
+
+def test_models_of_one_name_are_told_apart_in_the_openapi(folder: Path, tmp_path: Path) -> None:
+    """Some are called as models of the API are."""
+    code = PROCESSOR.replace("TheResult", "Result")
+    package(folder, code)
+    package(folder, code.replace("most: int = 3", "least: int = 1").replace('"own"', '"other"'), offers="other")
+    settings = Settings(_env_file=None, processors="own,other", data_dir=tmp_path / "var")
+    schemas = create_app(settings).openapi()["components"]["schemas"]
+    assert "document_id" in schemas["Result"]["properties"]
+    assert set(schemas["ProcessOwnResult"]["properties"]) == {"found"}
+    assert set(schemas["ProcessOtherTheParams"]["properties"]) == {"least"}
+    reference = {"$ref": "#/components/schemas/ProcessOtherTheParams"}
+    assert schemas["ProcessOther"]["properties"]["params"] == reference
+    assert reference in schemas["ProcessRequest"]["properties"]["params"]["anyOf"]
+    assert {"$ref": "#/components/schemas/ProcessOtherResult"} in schemas["Result"]["properties"]["data"]["anyOf"]
 
 
 RUN = "async def run(self, source, params, report):"
