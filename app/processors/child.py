@@ -182,8 +182,8 @@ class ConfinedChild(Generic[R]):
 
 class _Raised(BaseModel, extra="forbid", strict=True):
     kind: Literal["Permanent", "Transient", "ImportError", "Exception"]
-    code: str
-    detail: str
+    code: str = Field(max_length=100)
+    detail: str = Field(max_length=2000)
 
 
 class Called(BaseModel, extra="forbid", strict=True):
@@ -212,6 +212,8 @@ async def call(
     nothing from outside can have caused it. ModuleNotFoundError and ValueError are the caller's own mistakes.
     """
     module, _, name = function.partition(":")
+    if not name:
+        raise ValueError(f"{function} is no package.module:function")
     child = ConfinedChild(
         name=name.strip("_").replace("_", "-"),
         module=module,

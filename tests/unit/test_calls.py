@@ -31,7 +31,7 @@ def give_up(document):
     raise Transient("later", "Not now.")
 
 def break_down(document):
-    return 1 / 0
+    raise ValueError("x" * 10_000)
 
 def return_a_set(document):
     return {1, 2}
@@ -133,6 +133,11 @@ async def test_cancelled_it_ends_at_once(module: str, document: Path) -> None:
 async def test_a_module_that_is_not_there(document: Path) -> None:
     with pytest.raises(ModuleNotFoundError):
         await call("nowhere_at_all:f", document)
+
+
+async def test_a_module_without_a_function(module: str, document: Path) -> None:
+    with pytest.raises(ValueError, match="function"):
+        await call(module, document)
 
 
 async def test_params_that_are_too_long_are_refused(module: str, document: Path) -> None:

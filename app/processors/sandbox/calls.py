@@ -28,6 +28,8 @@ def _described(error: Exception) -> dict[str, str]:
     base: Any = sys.modules.get("app.processors.base")
     if base and isinstance(error, base.ProcessingError):
         kind = "Permanent" if isinstance(error, base.Permanent) else "Transient"
-        return {"kind": kind, "code": error.code, "detail": error.detail}
-    kind = "ImportError" if isinstance(error, ImportError) else "Exception"
-    return {"kind": kind, "code": type(error).__name__, "detail": str(error)[:1000]}
+        code, detail = error.code, error.detail
+    else:
+        kind = "ImportError" if isinstance(error, ImportError) else "Exception"
+        code, detail = type(error).__name__, str(error)
+    return {"kind": kind, "code": code[:100], "detail": detail[:2000]}
