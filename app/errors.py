@@ -290,6 +290,10 @@ class UnknownProcessor(ValidationFailed, pointer="/processor"):
     """No processor has this name."""
 
 
+class UnsupportedContentType(ValidationFailed, pointer="/processor"):
+    """The processor does not read documents of this content type; `GET /processors` lists what each of them reads."""
+
+
 class InvalidCursor(ValidationFailed, pointer="/query/cursor"):
     """The cursor does not belong to this list with this sort order. Start again without one."""
 

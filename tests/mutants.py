@@ -48,6 +48,20 @@ MUTANTS = (
         ("tests/flows/test_sandbox.py",),
     ),
     Mutant(
+        "the model that a result fits before it is published",
+        "app.processing.output:short_json",
+        "require_fit(model, next(limited(iter([short]), max_bytes)))",
+        "pass",
+        ("tests/flows/test_processors_of_others.py",),
+    ),
+    Mutant(
+        "the content types that a processor reads",
+        "app.processing.acceptance:Acceptance.accept",
+        "document.content_type not in wanted.content_types",
+        "False",
+        ("tests/flows/test_processors_of_others.py",),
+    ),
+    Mutant(
         "the server's environment, which other processes cannot read",
         "app.wiring.process:prepare_process",
         "sandbox.hide_process()",

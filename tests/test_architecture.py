@@ -26,7 +26,7 @@ LEVELS: list[set[str]] = [
     {"documents"},
     {"audit", "processing", "transfer"},
     {"webhooks"},
-    {"accounts", "operators"},
+    {"accounts", "operators", "testing"},
     {"wiring"},
     {"server"},
     {"main", "demo", "commands"},

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import make_url
 
 from app.settings import Settings
-from tests.support import databases, env_example
+from tests.support import databases, env_example, packages
 from tests.support.invariants import Ledger
 from tests.support.server import Server
 from tests.support.user import User
@@ -67,6 +67,17 @@ def test_the_main_job_in_curl(tmp_path: Path) -> None:
     assert '"type":"ping"' in told
     assert '"secret":"whsec_' in told
     assert '"status":"UPLOADED"' in told.splitlines()[-1]
+
+
+def test_what_the_author_of_a_processor_types(tmp_path: Path) -> None:
+    install, try_it = scripts(README, "## Your own processor")
+    assert shlex.split(install)[-1] == "./examples/processor"
+    installed = packages.install(ROOT / "examples" / "processor", tmp_path)
+    told = typed(try_it, ROOT, PYTHONPATH=f"{ROOT}:{installed}", DATA_DIR=str(tmp_path / "var"))
+    listed, checked = told.splitlines()[:2], told.splitlines()[2:]
+    assert listed == ["text 2 (built in)", "bytes 1 (byte-counter 1.0)"]
+    assert checked
+    assert all(line.startswith("ok: ") for line in checked)
 
 
 @pytest.mark.parametrize("heading", ["## Accounts", "## Operators"])

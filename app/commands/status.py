@@ -31,7 +31,7 @@ def _screen(found: ServiceStatus) -> Iterator[str]:
     yield from _table("Queues", ("processor", "state", "jobs", "oldest"), queues)
     running = [_process(each, found.at) for each in found.processes]
     yield from _table("Processes", ("name", "version", "attempts", "longest", "heartbeat", "seen"), running)
-    yield from _list("Paused", map(processors.line, found.paused))
+    yield from _list("Paused", (f"{each.processor} {processors.since(each)}" for each in found.paused))
     yield from _list("Alarms", _alarms(found))
     upkeep = [(each.name, _ago(found.at, each.last_run_at)) for each in found.upkeep]
     yield from _table("Upkeep", ("chore", "last run"), upkeep)

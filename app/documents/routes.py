@@ -75,6 +75,7 @@ _UPLOAD_BODY = {
             errors.UnsupportedMediaType,
             errors.ValidationFailed,
             errors.UnknownProcessor,
+            errors.UnsupportedContentType,
             errors.TooManyJobs,
             keyed=True,
         ),

@@ -101,7 +101,7 @@ class DocumentService:
         Raises MalformedMultipart, PayloadTooLarge, UnsupportedDocument and its subclasses, UnsafeArchive,
         ValidationFailed, RequestTimeout, RequestInProgress, IdempotencyKeyReused, StorageQuotaExceeded,
         DocumentQuotaExceeded, TooBusy, StorageFull, Unavailable; and for `process` InsufficientScope, UnknownProcessor,
-        TooManyJobs.
+        UnsupportedContentType, TooManyJobs.
         """
         file_id = uuid7()
         async with self._in_progress.hold(principal.owner_id, key):

@@ -18,12 +18,15 @@ from app.documents.lifecycle import Status
 from app.documents.schemas import Document, ProcessorChoice, UploadedDocument
 from app.documents.service import UploadJob
 from app.events.catalogue import JobQueued
+from app.files.models import ContentType
 from app.jobs import repository as jobs
 from app.jobs.repository import NewJob
 from app.jobs.schemas import Job
 from app.jobs.turns import Turns
 from app.processing import results
-from app.processing.kind import InputFile, Work
+from app.processing.contract import content_types
+from app.processing.input import InputFile
+from app.processing.kind import Work
 from app.processing.queues import KIND, queue_of
 from app.processing.schemas import ProcessResponse
 from app.processors.base import Processor
@@ -33,11 +36,16 @@ from app.web.problems import invalid
 
 
 class RequestedWork(NamedTuple):
-    """A processor's name and version, and its complete params: what a client asks for, whatever the document."""
+    """A processor's name and version, and its complete params: what a client asks for, whatever the document.
+
+    `place` is a JSON Pointer to where in the body it is asked for, and `content_types` is what the processor reads.
+    """
 
     processor: str
     version: str
     params: dict[str, Any]
+    place: str
+    content_types: list[ContentType]
 
 
 class Acceptance:
@@ -75,15 +83,21 @@ class Acceptance:
             raise errors.ValidationFailed(
                 "Text must not contain NUL.", errors=[{"detail": "contains NUL", "pointer": f"{here}/params"}]
             )
-        return RequestedWork(processor.name, processor.version, params.model_dump(mode="json"))
+        complete = params.model_dump(mode="json")
+        return RequestedWork(processor.name, processor.version, complete, here, content_types(processor))
 
     def accept(
         self, conn: Connection, document: Document, wanted: RequestedWork, job_id: UUID, *, force: bool = False
     ) -> ProcessResponse:
         """Move the document on and create its job, unless the work is under way or done. A refusal changes nothing.
 
-        Raises UploadIncomplete, JobInProgress, TooManyJobs; Retry when another transaction moved the document first.
+        Raises UnsupportedContentType, UploadIncomplete, JobInProgress, TooManyJobs; Retry when another transaction
+        moved the document first.
         """
+        if document.content_type not in wanted.content_types:
+            reads = ", ".join(wanted.content_types)
+            detail = f"The processor {wanted.processor} reads only {reads}."
+            raise errors.UnsupportedContentType(detail, pointer=f"{wanted.place}/processor")
         if current := _current(conn, document, wanted, force=force):
             return current
         self._quotas.check_jobs(conn, document.owner_id)
@@ -95,7 +109,7 @@ class Acceptance:
             id=job_id,
             kind=KIND,
             queue=queue_of(wanted.processor, wanted.version),
-            args=Work(**wanted._asdict(), file=file).model_dump(),
+            args=Work(processor=wanted.processor, version=wanted.version, params=wanted.params, file=file).model_dump(),
             owner_id=document.owner_id,
             max_tries=self._settings.job_max_tries,
             key=f"document:{document.id}",
@@ -107,7 +121,8 @@ class Acceptance:
     def job_for(self, principal: Principal, asked: ProcessorChoice) -> UploadJob:
         """The job that an upload asks for in its metadata.
 
-        Raises InsufficientScope, UnknownProcessor, ValidationFailed; and its `accept` TooManyJobs.
+        Raises InsufficientScope, UnknownProcessor, ValidationFailed; and its `accept` UnsupportedContentType,
+        TooManyJobs.
         """
         principal.require(Scope.DOCUMENTS_PROCESS)
         wanted, job_id = self.requested(asked, "metadata", "process"), uuid7()

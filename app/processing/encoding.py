@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from app.processors.base import LongList, LongText
+from app.processors.base import LongList, LongText, Permanent
 
 LONG = 32 * 1024  # characters of a string that are encoded at once: to encode many more holds up other threads
 MAX_DEPTH = 100  # levels of a result
@@ -31,6 +31,17 @@ def encode(data: Mapping[Any, object]) -> Iterator[str]:
             yield from _encoder.iterencode(value)
         opening = ","
     yield "}" if data else "{}"
+
+
+def limited(pieces: Iterator[str], max_bytes: int) -> Iterator[bytes]:
+    """Yield the pieces in UTF-8. Raises Permanent `output-too-large` beyond `max_bytes`."""
+    size = 0
+    for each in pieces:
+        piece = each.encode()
+        size += len(piece)
+        if size > max_bytes:
+            raise Permanent("output-too-large", f"The result is larger than {max_bytes} bytes.")
+        yield piece
 
 
 def _list(items: LongList) -> Iterator[str]:

@@ -5,7 +5,7 @@ from functools import partial
 from random import uniform
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 from sqlalchemy import Connection
 
 from app.documents import repository as documents
@@ -16,24 +16,14 @@ from app.jobs import repository as jobs
 from app.jobs.kinds import End, Failed, Outcome, Report, Retryable, Succeeded
 from app.jobs.models import Job, JobState
 from app.processing import results
+from app.processing.input import InputFile, Inputs
 from app.processing.output import Outputs
 from app.processing.queues import KIND, queue_of
-from app.processors.base import Permanent, ProcessingError, Processor, Source, Transient
+from app.processors.base import Permanent, ProcessingError, Processor, Transient
 from app.storage.base import Storage
 
 _MAX_BACKOFF = 300.0  # seconds
 _MAX_CODE, _MAX_DETAIL = 100, 2000  # characters of a failure
-
-
-class InputFile(BaseModel):
-    """The file that a job reads: where it is stored, and what it was when the job was accepted."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    key: str
-    content_type: str
-    size: int
-    sha256: str
 
 
 class Work(BaseModel):
@@ -74,6 +64,7 @@ class ProcessKind:
         self,
         storage: Storage,
         processors: Mapping[str, Processor[Any]],
+        inputs: Inputs,
         outputs: Outputs,
         *,
         timeout: float,
@@ -85,6 +76,7 @@ class ProcessKind:
         self.queues = {queue_of(each.name, each.version): each.at_once for each in processors.values()}
         self._storage = storage
         self._processors = processors
+        self._inputs = inputs
         self._outputs = outputs
         self._max_result_bytes = max_result_bytes
         self._orphan_grace = orphan_grace
@@ -103,9 +95,8 @@ class ProcessKind:
             return Failed(Failure(code="invalid-params", detail="The params exceed what the service allows now."))
         try:
             async with self._storage.local_copy(file.key) as path:
-                source = Source(path, file.content_type, file.size, file.sha256, job.tries)
-                data = await processor.run(source, params, report)
-            output = await self._outputs.prepare(job, data, self._limit(processor))
+                data = await processor.run(await self._inputs.source(job, file, path), params, report)
+            output = await self._outputs.prepare(job, data, processor.result, self._limit(processor))
         except Permanent as error:
             return Failed(_failure(error))
         except NotFound:

@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from typing import Any
 
 import structlog
+from pydantic import BaseModel
 from sqlalchemy import Connection, select
 from uuid_utils.compat import uuid7
 
@@ -16,7 +18,8 @@ from app.files.models import File, key_of
 from app.files.removal import Removal
 from app.jobs.models import Job
 from app.limiter import Threads
-from app.processing.encoding import MAX_DEPTH, compress, encode, encode_short, is_deep
+from app.processing.encoding import MAX_DEPTH, compress, encode, encode_short, is_deep, limited
+from app.processing.fitting import fitting, require_fit
 from app.processing.schemas import Provenance
 from app.processors.base import Permanent
 from app.storage.base import Storage
@@ -50,19 +53,17 @@ class Outputs:
         self._removal = removal
         self._threads = Threads(1, "results")  # not the default pool, whose threads processors may keep busy
 
-    async def prepare(self, job: Job, data: object, max_bytes: int) -> str | Answer:
+    async def prepare(self, job: Job, data: object, model: type[BaseModel], max_bytes: int) -> str | Answer:
         """Return the JSON of `data`, or the stored answer if that is longer than INLINE.
 
-        Raises Permanent for what is no JSON object or longer than `max_bytes`, StorageUnavailable, StorageFull.
+        Raises as `short_json` and `long_json` do, StorageUnavailable, StorageFull.
         """
-        if not isinstance(data, dict):
-            raise Permanent("invalid-output", f"The processor returned {type(data).__name__}, not a JSON object.")
-        pieces, begun = _checked(data, max_bytes), bytearray()
-        for piece in pieces:
-            begun += piece
-            if len(begun) > INLINE:
-                return await self._store(job, chain([bytes(begun)], pieces))
-        return begun.decode()
+        short = short_json(data, model, max_bytes)
+        if short is not None:
+            return short
+        pieces = long_json(data, model, max_bytes)
+        begun, is_all = await self._threads.run(_beginning, pieces)
+        return begun.decode() if is_all else await self._store(job, chain([begun], pieces))
 
     async def discard(self, answer: str | Answer) -> None:
         """Remove what is not going to be published. Where that fails, it is swept as an orphan."""
@@ -96,22 +97,45 @@ class _Counted(Iterator[bytes]):
         return piece
 
 
-def _checked(data: dict[Any, Any], max_bytes: int) -> Iterator[bytes]:
-    """Yield the JSON of `data` in UTF-8. Raises Permanent for what JSON cannot hold, and beyond `max_bytes`."""
-    size = 0
-    try:
+def short_json(data: object, model: type[BaseModel], max_bytes: int) -> str | None:
+    """Return the JSON of `data` if it is certainly short, else None.
+
+    Raises Permanent for what is no JSON object, longer than `max_bytes` or does not fit the model.
+    """
+    with _refusing_what_is_no_json():
+        if not isinstance(data, dict):
+            raise TypeError(type(data).__name__)
         short = encode_short(data)
-        for chunk in encode(data) if short is None else (short,):
-            piece = chunk.encode()
-            size += len(piece)
-            if size > max_bytes:
-                raise Permanent("output-too-large", f"The result is larger than {max_bytes} bytes.")
-            yield piece
-        if short is None and is_deep(data):
-            raise Permanent("invalid-output", f"The processor returned JSON of more than {MAX_DEPTH} levels.")
+        if short is not None:
+            require_fit(model, next(limited(iter([short]), max_bytes)))
+    return short
+
+
+def long_json(data: Any, model: type[BaseModel], max_bytes: int) -> Iterator[bytes]:
+    """Yield the JSON of an object in UTF-8, in pieces. Raises as `short_json` does."""
+    with _refusing_what_is_no_json():
+        if is_deep(data):
+            raise RecursionError(f"more than {MAX_DEPTH} levels")
+        yield from limited(encode(fitting(model, data, max_bytes)), max_bytes)
+
+
+def _beginning(pieces: Iterator[bytes]) -> tuple[bytes, bool]:
+    """Return more than INLINE bytes of the pieces, or all that there are, and whether these are all."""
+    begun = bytearray()
+    for piece in pieces:
+        begun += piece
+        if len(begun) > INLINE:
+            return bytes(begun), False
+    return bytes(begun), True
+
+
+@contextmanager
+def _refusing_what_is_no_json() -> Iterator[None]:
+    try:
+        yield
     except (TypeError, ValueError, RecursionError) as error:
-        log.warning("job.invalid_output", reason=str(error)[:200])
-        raise Permanent("invalid-output", "The processor returned what JSON cannot hold.") from None
+        log.warning("job.invalid_output", reason=f"{type(error).__name__}: {error}"[:200])
+        raise Permanent("invalid-output", "The processor returned what is no JSON object.") from None
 
 
 def _now(conn: Connection) -> datetime:

@@ -69,6 +69,7 @@ _RETRY_AFTER = {"Retry-After": header("Seconds; only while the job is unfinished
             errors.JobInProgress,
             errors.UploadIncomplete,
             errors.UnknownProcessor,
+            errors.UnsupportedContentType,
             errors.TooManyJobs,
             body=True,
             keyed=True,

@@ -12,6 +12,7 @@ from app.files.models import ContentType
 from app.jobs import models as jobs
 from app.jobs.models import JobState
 from app.jobs.schemas import Job, JobParams
+from app.processing.contract import content_types
 from app.processing.queues import queue_of
 from app.processors.base import Processor
 from app.web.fields import LINE
@@ -38,6 +39,7 @@ class Offered(BaseModel):
     description: str
     default: bool = Field(description="It is used when a request names none.")
     content_types: list[ContentType] = Field(description="What it reads.")
+    at_once: int | None = Field(description="Jobs that one process has it do at once; `null`: as many as of all kinds.")
     params: dict[str, Any] = Field(description="JSON Schema of its params, all of which have defaults.")
     result: dict[str, Any] = Field(description="JSON Schema of the `data` of its results.")
     paused: bool = Field(False, description="An operator has paused it: jobs are accepted, and wait.")
@@ -57,7 +59,8 @@ class ProcessorList(BaseModel):
                 version=each.version,
                 description=each.description,
                 default=number == 0,
-                content_types=list(ContentType),
+                content_types=content_types(each),
+                at_once=each.at_once,
                 params=each.params.model_json_schema(),
                 result=each.result.model_json_schema(mode="serialization"),
             )

@@ -75,8 +75,8 @@ class ProcessingService:
         """Accept a document for processing, in one transaction: key, document, job and events, or nothing.
 
         Returns the answer, and the job to `wake` a worker for if this call has created one.
-        Raises NotFound, UnknownProcessor, ValidationFailed, UploadIncomplete, JobInProgress, IdempotencyKeyReused,
-        TooManyJobs.
+        Raises NotFound, UnknownProcessor, UnsupportedContentType, ValidationFailed, UploadIncomplete, JobInProgress,
+        IdempotencyKeyReused, TooManyJobs.
         """
         self._quotas.reserve.require()
         wanted = self._acceptance.requested(request)

@@ -1,10 +1,11 @@
 """The processor port: heavy work on a document. Your own pipeline is one more adapter."""
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
@@ -39,9 +40,11 @@ class Transient(ProcessingError):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The document to work on.
+    """The document to work on, and the job that is to do it.
 
     `path` is a readable file on this machine, `size` is in bytes, `sha256` in hex, and `attempt` counts from 1.
+    `filename` and `metadata` (`description`, `folder`, `tags`) are what the document's owner has stated, as it was when
+    the attempt began: a result is not made anew when they change. `find_result` is what `result` uses.
     """
 
     path: Path
@@ -49,6 +52,19 @@ class Source:
     size: int
     sha256: str
     attempt: int
+    document_id: UUID
+    owner_id: UUID
+    job_id: UUID
+    filename: str
+    metadata: dict[str, Any]
+    find_result: Callable[[str], Awaitable[dict[str, Any] | None]]
+
+    async def result(self, processor: str) -> dict[str, Any] | None:
+        """Return the `data` of the last good result that a processor of this name made of this document, or None.
+
+        All of it is in memory then. An error of the database or the storage may be raised: it has the attempt retried.
+        """
+        return await self.find_result(processor)
 
 
 class LongText:
@@ -92,7 +108,10 @@ class Processor(Protocol[P_contra]):
     `run` must not block the event loop. When it is cancelled it ends promptly and leaves nothing running. It may run
     more than once for one document, so its effects elsewhere must be idempotent. `version` changes whenever the format
     or the meaning of the output changes. A processor may also state `max_result_bytes`, a lower limit than
-    MAX_RESULT_BYTES.
+    MAX_RESULT_BYTES, and `content_types`, the media types of the documents that it reads; without them, it reads all.
+
+    A processor that PROCESSORS names is made without arguments, once in each process, and some that never run a job:
+    what takes long to load is best loaded by the first `run`.
     """
 
     name: str
@@ -115,6 +134,8 @@ class Processor(Protocol[P_contra]):
     async def run(self, source: Source, params: P_contra, report: Report) -> dict[str, Any]:
         """Do the work and return the result's `data`, which JSON can represent; a value of it may be a LongText or a
         LongList. If its first value is a `text`, clients may fetch that alone, as plain text.
+
+        Data that does not fit the model `result` fails the job. Types are not converted: "3" is no number.
 
         Raises Permanent or Transient. Any other exception counts as transient.
         """

@@ -12,13 +12,16 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from signal import SIGABRT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGXCPU
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
+import structlog
 from pydantic import BaseModel, Field, ValidationError
 
 from app.processors.base import LongText, Permanent, ProcessingError, Report, Transient
 
 MAX_LINES = 1000  # lines of output besides those of text; a child reports progress at most a hundred times
+MAX_TASK = 64 * 1024  # characters; the system takes 128 KiB
+MAX_RETURNED = 16 * 1024**2  # bytes of JSON that a function returns
 _PIECE = 32 * 1024  # characters that a line of text has at least, but for the last
 _ROOT = Path(__file__).parents[2]
 PROGRAM = f"import sys; sys.path.append({str(_ROOT)!r}); from app.processors import sandbox; sandbox.main()"
@@ -34,6 +37,8 @@ _FAILURES = {
 _SIGNALS: dict[int, str] = {SIGXCPU: "timeout", SIGABRT: "out-of-memory"}
 # A document does not cause these: an operator, a service manager, or the kernel short of memory sends them.
 _OUTSIDE = {SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM}
+
+log = structlog.get_logger()
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -58,6 +63,8 @@ class ConfinedChild(Generic[R]):
     package that the module is in, and `readable`. Installed are the packages of this Python; PYTHONPATH does not count.
     See `app/processors/sandbox` for how. The module, and what it imports, is imported in that process only.
 
+    With a `function`, that is called in the place of `main`, and prints nothing itself: see `call`.
+
     A child may use `memory` bytes (which macOS does not enforce), `cpu_seconds` of processor time and `seconds` of
     wall-clock time.
     """
@@ -70,6 +77,7 @@ class ConfinedChild(Generic[R]):
     cpu_seconds: int = 60
     seconds: float = 120
     readable: tuple[Path, ...] = ()
+    function: str | None = None
 
     async def run(
         self, document: Path, task: Mapping[str, Any], report: Report, *, max_line: int, text: LongText | None = None
@@ -93,6 +101,7 @@ class ConfinedChild(Generic[R]):
     async def _start(self, document: Path, task: Mapping[str, Any], max_line: int) -> Process:
         launch = {
             "module": self.module,
+            "function": self.function,
             "root": str(_root(self.module)),
             "parent": os.getpid(),
             "memory": self.memory,
@@ -152,6 +161,15 @@ class ConfinedChild(Generic[R]):
             return self._unavailable("The process that read the document was ended.")
         return self._permanent(_SIGNALS.get(-returncode, "crashed"))
 
+    def failure(self, raised: "_Raised") -> ProcessingError:
+        """Return the error for what a function raised in the child. What it did not mean to raise is logged."""
+        if raised.kind in ("Permanent", "Transient"):
+            return (Permanent if raised.kind == "Permanent" else Transient)(raised.code, raised.detail)
+        log.warning("child.raised", child=self.name, error=raised.code, detail=raised.detail)
+        if raised.kind == "ImportError":  # the installation is broken, not the document
+            return self._unavailable("The code that reads the document is not installed.")
+        return self._permanent("crashed")
+
     def _permanent(self, failure: str) -> Permanent:
         if failure in self.failures:
             return Permanent(failure, self.failures[failure])
@@ -162,10 +180,68 @@ class ConfinedChild(Generic[R]):
         return Transient(f"{self.name}-unavailable", detail)
 
 
+class _Raised(BaseModel, extra="forbid", strict=True):
+    kind: Literal["Permanent", "Transient", "ImportError", "Exception"]
+    code: str = Field(max_length=100)
+    detail: str = Field(max_length=2000)
+
+
+class Called(BaseModel, extra="forbid", strict=True):
+    """What a function returned or raised."""
+
+    value: Any = None
+    raised: _Raised | None = None
+
+
+async def call(
+    function: str,
+    document: Path,
+    params: Mapping[str, Any] | None = None,
+    *,
+    seconds: float = 120,
+    cpu_seconds: int = 60,
+    memory: int = 512 * 1024**2,
+    readable: tuple[Path, ...] = (),
+) -> Any:
+    """Call `package.module:function` in a ConfinedChild, with the document as an open binary file and the params as
+    keyword arguments, of at most 64 KiB of JSON; return what it returns, which JSON can represent.
+
+    The limits, and what the child can read, are those of a ConfinedChild; `readable` is what the function opens by
+    name, such as a model. Raises what a ConfinedChild raises, with codes that begin with the function's name, and the
+    Permanent or Transient that the function raises. Any other exception is logged, and Permanent `<function>-crashed`:
+    nothing from outside can have caused it. ModuleNotFoundError and ValueError are the caller's own mistakes.
+    """
+    module, _, name = function.partition(":")
+    if not name:
+        raise ValueError(f"{function} is no package.module:function")
+    child = ConfinedChild(
+        name=name.strip("_").replace("_", "-"),
+        module=module,
+        function=name,
+        result=Called,
+        memory=memory,
+        cpu_seconds=cpu_seconds,
+        seconds=seconds,
+        readable=(_ROOT / "app", *readable),
+    )
+    task = dict(params or {})
+    if len(json.dumps(task)) > MAX_TASK:
+        raise ValueError("the params of a call are too long")
+    called = await child.run(document, task, _ignore, max_line=MAX_RETURNED)
+    if called.raised:
+        raise child.failure(called.raised)
+    return called.value
+
+
+def _ignore(progress: float) -> None:
+    """A function that is called reports no progress."""
+
+
 def _root(module: str) -> Path:
     """Return the folder that the module is found in. Imports the packages that it is in, and not the module."""
     spec = find_spec(module)
-    assert spec is not None
+    if spec is None:
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
     assert spec.origin is not None, f"{module} is no file"
     return Path(spec.origin).resolve().parents[module.count(".")]
 

@@ -28,6 +28,7 @@ from app.telemetry import faults
 
 MIN_SECRET_BYTES = 32
 _RATE = r"^(0|[1-9]\d{0,8}/(second|minute|hour|day))$"
+_PROCESSOR = r"([a-z0-9-]+|[\w.]+:\w+)"
 _SECRETS_DIR = Path("/run/secrets")
 
 
@@ -204,9 +205,9 @@ class Settings(BaseSettings):
 
     processors: str = Field(
         "",
-        pattern=r"^([a-z0-9-]+(\s*,\s*[a-z0-9-]+)*)?$",
-        description="Names of the processors to offer, the default one first, such as `text`; empty: all, and "
-        "`simulated` is the default.",
+        pattern=rf"^({_PROCESSOR}(\s*,\s*{_PROCESSOR})*)?$",
+        description="Names of the processors to offer, the default one first: of the service (`text`, `simulated`), of "
+        "an installed package, or `module:Class`. Empty: all of the service, and `simulated` is the default.",
     )
     lease_seconds: float = Field(30, gt=0, description="A job whose worker is silent for this long is taken over.")
     job_max_tries: int = Field(5, ge=1, le=100, description="Attempts before a job is a dead letter.")

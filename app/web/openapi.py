@@ -6,7 +6,7 @@ Whatever a generated client makes a class of has a name of its own: each enum, a
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import FastAPI
 from pydantic import BaseModel
@@ -81,10 +81,11 @@ def install(
     app.openapi = complete  # type: ignore[method-assign]
 
 
-def _named(model: type[BaseModel], **options: Any) -> dict[str, Any]:
-    """The schemas of the model and of what it refers to, by name."""
-    schema = model.model_json_schema(ref_template=_REF, **options)
-    return {**schema.pop("$defs", {}), model.__name__: schema}
+def _named(model: type[BaseModel], prefix: str = "", **options: Any) -> dict[str, Any]:
+    """The schemas of the model and of what it refers to, by name. A prefix goes before each name."""
+    schema = model.model_json_schema(ref_template=_REF.format(model=f"{prefix}{{model}}"), **options)
+    named = {**schema.pop("$defs", {}), model.__name__: schema}
+    return {f"{prefix}{name}": each | {"title": f"{prefix}{name}"} for name, each in named.items()} if prefix else named
 
 
 def _ref(name: str) -> dict[str, str]:
@@ -156,16 +157,18 @@ def _add_processors(schemas: dict[str, Any], processors: Collection[Processor[An
 
     The fields are stated once more for all of them, which generators need that do not know alternatives.
     """
-    for processor in processors:
-        schemas |= _named(processor.params) | _named(processor.result)
+    models = {each.name: _models(schemas, each) for each in processors}
     names, default = [each.name for each in processors], next(iter(processors)).name
     schemas["ProcessorName"] = {"type": "string", "enum": names, "title": "ProcessorName"}
-    alternatives = {_alternative(each): _request_of(each, is_default=each.name == default) for each in processors}
+    alternatives = {
+        _alternative(each): _request_of(each, models[each.name].params, is_default=each.name == default)
+        for each in processors
+    }
     schemas |= alternatives
     for request in (schemas[name] for name in ("ProcessRequest", "ProcessorChoice", "BatchRequest")):
         fields = request["properties"]
         fields["processor"] = _ref("ProcessorName") | {"description": f"Default: {json.dumps(default)}."}
-        fields["params"] |= {"anyOf": [_ref(each.params.__name__) for each in processors]}
+        fields["params"] |= {"anyOf": [_ref(each.params) for each in models.values()]}
         for key in ("type", "additionalProperties"):
             fields["params"].pop(key, None)
         request["allOf"] = [{"anyOf": [_ref(name) for name in alternatives]}]
@@ -174,14 +177,32 @@ def _add_processors(schemas: dict[str, Any], processors: Collection[Processor[An
         others = [each for each in data.pop("anyOf", []) if each == _NULL]
         for key in ("type", "additionalProperties", "title", "examples"):
             data.pop(key, None)
-        data["anyOf"] = [_ref(each.result.__name__) for each in processors] + others
+        data["anyOf"] = [_ref(each.result) for each in models.values()] + others
+
+
+class _Models(NamedTuple):
+    """The names of a processor's models."""
+
+    params: str
+    result: str
+
+
+def _models(schemas: dict[str, Any], processor: Processor[Any]) -> _Models:
+    """Add the schemas of a processor's models, under names of its own if one of them means something else already."""
+    prefix = ""
+    described = _named(processor.params) | _named(processor.result)
+    if any(schemas.get(name, each) != each for name, each in described.items()):
+        prefix = _alternative(processor)
+        described = _named(processor.params, prefix) | _named(processor.result, prefix)
+    schemas |= described
+    return _Models(f"{prefix}{processor.params.__name__}", f"{prefix}{processor.result.__name__}")
 
 
 def _alternative(processor: Processor[Any]) -> str:
     return f"Process{processor.name.title().replace('-', '')}"
 
 
-def _request_of(processor: Processor[Any], *, is_default: bool) -> dict[str, Any]:
+def _request_of(processor: Processor[Any], params: str, *, is_default: bool) -> dict[str, Any]:
     """The alternative for one processor. Its name may be left out if it is the default."""
     return {
         "type": "object",
@@ -189,7 +210,7 @@ def _request_of(processor: Processor[Any], *, is_default: bool) -> dict[str, Any
         "description": processor.description,
         "properties": {
             "processor": {"type": "string", "const": processor.name},
-            "params": _ref(processor.params.__name__),
+            "params": _ref(params),
         },
         "required": [] if is_default else ["processor"],
     }

@@ -46,6 +46,7 @@ from app.processing import results
 from app.processing.acceptance import Acceptance
 from app.processing.answers import Answers
 from app.processing.batch import Batches
+from app.processing.input import Inputs
 from app.processing.kind import ProcessKind
 from app.processing.output import Outputs
 from app.processing.service import ProcessingService
@@ -247,6 +248,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     process = ProcessKind(
         storage,
         processors,
+        Inputs(db, storage),
         Outputs(db, storage, removal),
         timeout=settings.job_timeout,
         max_result_bytes=settings.max_result_bytes,

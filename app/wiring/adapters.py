@@ -4,12 +4,9 @@ import hmac
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from inspect import iscoroutinefunction
 from pathlib import Path
 from secrets import token_urlsafe
 from typing import Any
-
-from pydantic import ValidationError
 
 from app.database import Database
 from app.database.sqlite import SqliteDatabase
@@ -26,33 +23,28 @@ from app.settings.generated import generated
 from app.storage.base import Storage
 from app.storage.local import LocalStorage
 from app.web.rates import Rates
+from app.wiring import plugins
+from app.wiring.plugins import Offer
 
 
 def available(settings: Settings) -> tuple[Processor[Any], ...]:
-    """The processors that there are."""
+    """The processors that are part of the service."""
     return SimulatedProcessor(), TextProcessor(max_characters=settings.text_max_characters)
+
+
+def chosen(settings: Settings, *names: str) -> list[Offer]:
+    """The processors of these names, as PROCESSORS takes them; without any, those that it names, the default one first.
+
+    Raises ConfigurationError.
+    """
+    built_in = [plugins.checked(each.name, each) for each in available(settings)]
+    named = names or tuple(name.strip() for name in settings.processors.split(",") if name)
+    return plugins.choose(built_in, named) if named else [Offer(each, plugins.BUILT_IN) for each in built_in]
 
 
 def offered(settings: Settings) -> dict[str, Processor[Any]]:
     """The processors that PROCESSORS names, by name, the default one first. Raises ConfigurationError."""
-    known = {processor.name: _checked(processor) for processor in available(settings)}
-    if len(known) < len(available(settings)):
-        raise ConfigurationError("two processors have the same name")
-    names = [name.strip() for name in settings.processors.split(",")] if settings.processors else list(known)
-    if unknown := [name for name in names if name not in known]:
-        raise ConfigurationError(f"PROCESSORS: there is no processor {unknown[0]}; there are {', '.join(known)}")
-    return {name: known[name] for name in names}
-
-
-def _checked(processor: Processor[Any]) -> Processor[Any]:
-    """The processor. Raises ConfigurationError for one on which every job would fail."""
-    if not iscoroutinefunction(processor.run):
-        raise ConfigurationError(f"the processor {processor.name}: its run is no `async def`")
-    try:
-        processor.params()
-    except ValidationError:
-        raise ConfigurationError(f"the processor {processor.name}: a param has no default") from None
-    return processor
+    return {each.processor.name: each.processor for each in chosen(settings)}
 
 
 def simulated(settings: Settings) -> str | None:

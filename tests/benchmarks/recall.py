@@ -5,7 +5,6 @@ occurs; a word that is made up is one that they do not have, not even in pieces 
 """
 
 import asyncio
-import hashlib
 import re
 import shutil
 import subprocess
@@ -16,8 +15,9 @@ from pathlib import Path
 from statistics import median
 
 from app.files.sniffing import DOCX, PDF
-from app.processors.base import Permanent, Source
+from app.processors.base import Permanent
 from app.processors.text.processor import TextProcessor
+from app.testing import source
 
 _WORD = re.compile(r"\w+")
 _TIMEOUT = 120  # seconds for one file
@@ -55,9 +55,8 @@ def _compare(path: Path, kind: str, theirs: str, recalls: list[float]) -> None:
 
 def _ours(path: Path, kind: str) -> str:
     processor = TextProcessor(max_characters=10**8)
-    content = path.read_bytes()
-    source = Source(path, kind, len(content), hashlib.sha256(content).hexdigest(), attempt=1)
-    result = asyncio.run(processor.run(source, processor.params(), lambda _: None))
+    given = source(path, content_type=kind)
+    result = asyncio.run(processor.run(given, processor.params(), lambda _: None))
     text = result["text"]
     return text if isinstance(text, str) else "".join(text)
 

@@ -15,6 +15,8 @@ from uuid_utils.compat import uuid7
 
 from app.webhooks.kind import shown, signed
 from tests.support import reaper
+from tests.support.factories import PDF_TYPE
+from tests.support.packages import install
 from tests.support.relay import Relay
 from tests.support.server import Server, free_port
 from tests.support.user import User
@@ -50,18 +52,59 @@ def test_a_client_with_a_key_whose_answers_get_lost(server: Server, user: User) 
     assert user.story(document["id"]) == ["queued", "started", "succeeded"]
 
 
-def test_a_processor_of_ones_own(tmp_path: Path) -> None:
-    environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where the example's package is installed, and nothing else."""
+    return str(install(EXAMPLES / "processor", tmp_path_factory.mktemp("wheel")))
+
+
+def test_a_processor_in_a_package(tmp_path: Path, installed: str) -> None:
+    environment = {"PYTHONPATH": installed, "PATH": os.environ["PATH"]}
     run_by = [*("env", *(f"{name}={value}" for name, value in environment.items()))]
-    with Server(tmp_path / "var", prefix=run_by, script=EXAMPLES / "own_processor.py") as server:
+    with Server(tmp_path / "var", {"PROCESSORS": "text,bytes"}, prefix=run_by) as server:
         user = server.register()
         content = b"%PDF-1.7\n" + b"z" * 100 + b"\nstartxref\n0\n%%EOF\n"
-        document = user.upload(content)
+        document = user.upload(content, "z.pdf")
         job = user.finished(user.start(document["id"], processor="bytes", params={"most": 1})["id"])
         data = user.http.get(job["result_url"]).json()["data"]
-        assert data == {"size": len(content), "most_common": [ord("z")]}
+        assert data == {"size": len(content), "most_common": [ord("z")], "filename": "z.pdf"}
         schemas = user.http.get("/openapi.json").json()["components"]["schemas"]
         assert {"BytesParams", "BytesResult"} <= schemas.keys()
+        listed = {each["name"]: each for each in user.http.get("/processors").json()["items"]}["bytes"]
+        assert (listed["content_types"], listed["at_once"], listed["default"]) == ([PDF_TYPE], 2, False)
+        assert listed["params"]["properties"]["most"]["maximum"] == 256
+        assert listed["result"]["required"] == ["size", "most_common", "filename"]
+
+
+def test_what_its_author_types(tmp_path: Path, installed: str) -> None:
+    """It is installed, and yet not there for a service that does not name it."""
+    samples = [ROOT / "app/samples/sample.pdf"]
+
+    def typed(*command: str | Path, **settings: str) -> "subprocess.CompletedProcess[str]":
+        environment = {
+            "PATH": os.environ["PATH"],
+            "DATA_DIR": str(tmp_path / "var"),
+            "PYTHONPATH": installed,
+            **settings,
+        }
+        run = [sys.executable, "-m", "app", "processors", *command]
+        return subprocess.run(run, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=60)
+
+    assert typed("list", PROCESSORS="bytes,text").stdout == "bytes 1 (byte-counter 1.0)\ntext 2 (built in)\n"
+    assert "bytes" not in typed("list").stdout
+    done = typed("check", "bytes", *samples)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 9
+    assert all(line.startswith("ok: ") for line in done.stdout.splitlines())
+    done = typed("check", "bytes", ROOT / "app/samples/sample.docx")
+    assert (done.returncode, done.stdout.splitlines()[-1].partition(": its")[0]) == (
+        1,
+        "not ok: sample.docx: it reads such files",
+    )
+    assert typed("check", "bytes", *samples, "--params", '{"most": 0}').stderr.startswith("params: 1 validation error")
+    done = typed("check", "letters", *samples)
+    told = "configuration: PROCESSORS: there is no processor letters; there are simulated, text, bytes\n"
+    assert (done.returncode, done.stderr) == (1, told)
 
 
 @contextmanager

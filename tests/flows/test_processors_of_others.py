@@ -8,13 +8,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from pydantic import create_model
 
-from app.errors import ConfigurationError
-from app.processors.base import Params
-from app.processors.simulated import SimulatedProcessor
-from app.settings import Settings
-from app.wiring import adapters
+from tests.support.factories import DOCX_TYPE, PDF_TYPE, docx
 from tests.support.metrics import metric
 from tests.support.other_processors import VARIABLE
 from tests.support.server import Server, until
@@ -34,7 +29,7 @@ def started(user: User, processor: str, **params: Any) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with server(tmp_path_factory.mktemp("faulty") / "var", "faulty@1") as running:
+    with server(tmp_path_factory.mktemp("faulty") / "var", "faulty@1 reader") as running:
         yield running
 
 
@@ -50,6 +45,9 @@ OUTPUTS = {
     "interrupt": "processor-exited",
     "child-exit": "processor-exited",
     "deep": "invalid-output",
+    "misfit": "result-invalid",
+    "misfit-item": "result-invalid",
+    "misfit-beside-long": "result-invalid",
     "detail": "odd?code",
 }
 
@@ -64,6 +62,69 @@ def test_what_no_result_can_be_is_a_failure_at_once(faulty: Server, fault: str) 
     assert user.document(document_id)["error"] == job["error"]
     _, healthy = started(user, "faulty")
     assert user.finished(healthy)["state"] == "SUCCEEDED", "the server lives"
+
+
+def test_what_does_not_fit_says_where_and_nothing_of_the_file(faulty: Server) -> None:
+    user = faulty.register()
+    for fault, place in (("misfit", "name"), ("misfit-item", "items"), ("misfit-beside-long", "name")):
+        _, job_id = started(user, "faulty", fault=fault)
+        error = user.finished(job_id)["error"]
+        assert error["detail"] == f"The processor returned what does not fit its own description, at `{place}`."
+    assert {line["model"] for line in faulty.logs("job.result_invalid")} == {"Made"}
+
+
+def seen(user: User, document_id: str, **params: str) -> dict[str, Any]:
+    """What a processor is given for a document, in a new job."""
+    job = user.finished(user.start(document_id, processor="reader", params=params, force=True)["id"])
+    data: dict[str, Any] = user.http.get(job["result_url"]).json()["data"]
+    return data | {"job": job["id"]}
+
+
+def test_a_processor_knows_its_document(faulty: Server) -> None:
+    user = faulty.register()
+    document = user.upload(name="a.pdf", metadata={"folder": "in", "tags": ["a"]})
+    given = seen(user, document["id"])
+    assert (given["document_id"], given["owner_id"]) == (document["id"], document["owner_id"])
+    assert (given["job_id"], given["filename"], given["earlier"]) == (given["job"], "a.pdf", None)
+    assert given["metadata"] == {"description": None, "folder": "in", "tags": ["a"]}
+    assert user.http.patch(f"/documents/{document['id']}", json={"folder": "out"}).status_code == 200
+    assert seen(user, document["id"])["metadata"]["folder"] == "out"
+
+
+def test_a_processor_reads_the_last_good_result_of_another(faulty: Server) -> None:
+    """A small one, and one in a file; not one of another document."""
+    user = faulty.register()
+    document_id, job_id = started(user, "faulty")
+    user.finished(job_id)
+    assert seen(user, document_id, of="faulty")["earlier"] == {"name": "faulty", "version": "1"}
+    user.finished(user.start(document_id, processor="faulty", params={"fault": "big"})["id"])
+    big = {"text": "letters " * 20_000, "items": [{"number": 1}] * 9}
+    assert seen(user, document_id, of="faulty")["earlier"] == big
+    user.finished(user.start(document_id, processor="faulty", params={"fault": "misfit"})["id"])
+    assert seen(user, document_id, of="faulty")["earlier"] == big
+    assert seen(user, user.upload()["id"], of="faulty")["earlier"] is None
+
+
+def test_what_a_processor_does_not_read_is_refused_when_it_is_asked_for(faulty: Server) -> None:
+    user = faulty.register()
+    wanted = {"processor": "reader"}
+    letter, report = user.upload(docx(), "letter.docx", content_type=DOCX_TYPE)["id"], user.upload()["id"]
+    refused = user.http.post(f"/documents/{letter}/process", json=wanted)
+    assert (refused.status_code, refused.json()["code"]) == (422, "unsupported-content-type")
+    told = "The processor reader reads only application/pdf."
+    assert refused.json()["errors"] == [{"detail": told, "pointer": "/processor"}]
+    assert user.document(letter)["status"] == "UPLOADED"
+    batch = user.http.post("/documents/process-batch", json={"document_ids": [letter, report], **wanted}).json()
+    assert batch["skipped"] == [{"document_id": letter, "code": "unsupported-content-type", "detail": told}]
+    assert [each["document_id"] for each in batch["accepted"]] == [report]
+    before = user.http.get("/documents?count=true").json()["total"]
+    refused = user.post_file(docx(), "letter.docx", content_type=DOCX_TYPE, metadata={"process": wanted})
+    assert (refused.status_code, refused.json()["code"]) == (422, "unsupported-content-type")
+    assert refused.json()["errors"][0]["pointer"] == "/metadata/process/processor"
+    assert user.http.get("/documents?count=true").json()["total"] == before
+    listed = {each["name"]: each for each in user.http.get("/processors").json()["items"]}
+    assert (listed["reader"]["content_types"], listed["reader"]["at_once"]) == ([PDF_TYPE], 1)
+    assert (listed["faulty"]["content_types"], listed["faulty"]["at_once"]) == ([PDF_TYPE, DOCX_TYPE], None)
 
 
 def test_a_processor_that_cancels_itself_has_failed_and_is_tried_again(faulty: Server) -> None:
@@ -156,11 +217,19 @@ def test_the_operator_chooses_the_processors_and_the_default(tmp_path: Path) -> 
         assert (described["ProcessText"]["required"], "ProcessSimulated" in described) == ([], False)
 
 
-def test_a_processor_that_is_not_there_ends_the_start_with_one_line(tmp_path: Path) -> None:
-    done = run("serve", PATH=os.environ["PATH"], DATA_DIR=str(tmp_path / "var"), PORT="0", PROCESSORS="text,ocr")
+@pytest.mark.parametrize(
+    ("named", "reason"),
+    [
+        ("ocr", "there is no processor ocr; there are simulated, text"),
+        ("acme.ocr:Ocr", "acme.ocr:Ocr: it cannot be imported: ModuleNotFoundError: No module named 'acme'"),
+    ],
+)
+def test_a_processor_that_is_not_there_ends_the_start_with_one_line(tmp_path: Path, named: str, reason: str) -> None:
+    settings = {"DATA_DIR": str(tmp_path / "var"), "PORT": "0", "PROCESSORS": f"text,{named}"}
+    done = run("serve", PATH=os.environ["PATH"], **settings)
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
-    assert line == "configuration: PROCESSORS: there is no processor ocr; there are simulated, text"
+    assert line == f"configuration: PROCESSORS: {reason}"
 
 
 @pytest.mark.parametrize("chosen", ["", "simulated"])
@@ -174,37 +243,3 @@ def test_production_says_what_its_operator_has_not_chosen(chosen: str, tmp_path:
         for name in ("audit", "results"):
             assert told.get(name) == alarms.get(name)
             assert (name in told) is not bool(chosen)
-
-
-class Double(SimulatedProcessor):
-    """It has the name of another."""
-
-
-class Synchronous(SimulatedProcessor):
-    name = "synchronous"
-
-    def run(self, *_: Any) -> Any:
-        return {}
-
-
-class Demanding(SimulatedProcessor):
-    """One of its params has no default."""
-
-    name = "demanding"
-    params = create_model("DemandingParams", __base__=Params, pages=(int, ...))
-
-
-@pytest.mark.parametrize(
-    ("added", "refusal"),
-    [
-        (Double, "two processors have the same name"),
-        (Synchronous, "the processor synchronous: its run is no `async def`"),
-        (Demanding, "the processor demanding: a param has no default"),
-    ],
-)
-def test_a_processor_that_could_not_work_is_refused_at_the_start(
-    added: type[Any], refusal: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(adapters, "available", lambda _: (SimulatedProcessor(), added()))
-    with pytest.raises(ConfigurationError, match=f"^{refusal}$"):
-        adapters.offered(Settings(_env_file=None))

@@ -7,12 +7,12 @@ import sys
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from app.jobs import rescuer
-from app.processors.base import Params, Permanent, Report, Source
+from app.processors.base import LongList, LongText, Params, Permanent, Report, Source
 from app.server import lifespan
 from app.wiring import adapters, gauges
 
@@ -30,6 +30,10 @@ Fault = Literal[
     "exit",
     "interrupt",
     "child-exit",
+    "big",
+    "misfit",
+    "misfit-item",
+    "misfit-beside-long",
     "detail",
     "block",
     "cancel",
@@ -42,8 +46,18 @@ class FaultyParams(Params):
     seconds: float = 0
 
 
-class Made(BaseModel):
-    by: str
+class Anything(BaseModel, extra="allow"):
+    """No two of them have the same fields."""
+
+
+class Item(BaseModel):
+    number: int
+
+
+class Made(BaseModel, extra="allow"):
+    name: str = ""
+    text: Annotated[str, Field(max_length=5)] = ""  # of a LongText, that is not checked
+    items: list[Item] = []
 
 
 class Processor:
@@ -78,6 +92,27 @@ class Processor:
         return OUTPUTS[params.fault]() if params.fault in OUTPUTS else {"name": self.name, "version": self.version}
 
 
+class ReaderParams(Params):
+    of: str = "nobody"
+
+
+class Reader:
+    """Returns what it knows of its PDF, and what another has made of it."""
+
+    name = "reader"
+    version = "1"
+    description = "For tests."
+    at_once = 1
+    content_types = ("application/pdf",)
+    params = ReaderParams
+    result = Anything
+
+    async def run(self, source: Source, params: ReaderParams, report: Report) -> dict[str, Any]:
+        ids = {name: str(getattr(source, name)) for name in ("document_id", "owner_id", "job_id")}
+        stated = {"filename": source.filename, "metadata": source.metadata}
+        return ids | stated | {"earlier": await source.result(params.of)}
+
+
 async def _exit() -> None:
     sys.exit(3)
 
@@ -94,6 +129,12 @@ def _nested(levels: int) -> dict[str, Any]:
     return {"inner": _nested(levels - 1) if levels else None}
 
 
+def _long(word: str, times: int) -> LongText:
+    text = LongText(1_000_000)
+    text.append(word * times)
+    return text
+
+
 OUTPUTS: dict[str | None, Any] = {
     "datetime": lambda: {"at": datetime.now(UTC)},
     "set": lambda: {"words": {"a", "b"}},
@@ -103,10 +144,19 @@ OUTPUTS: dict[str | None, Any] = {
     "key": lambda: {(1, 2): "a"},
     "surrogate": lambda: {"text": "\ud800"},
     "deep": lambda: _nested(200),
+    "big": lambda: {"text": _long("letters ", 20_000), "items": LongList(lambda: ({"number": 1} for _ in range(9)))},
+    "misfit": lambda: {"name": 3},
+    "misfit-item": lambda: {"items": LongList(lambda: iter([{"number": 1}, {"number": "one"}]))},
+    "misfit-beside-long": lambda: {"text": _long("letters ", 20_000), "name": 3},
 }
+
+
+def _of(spec: str) -> Processor | Reader:
+    return Reader() if spec == "reader" else Processor(spec)
+
 
 if __name__ == "__main__":
     rescuer.UNSERVED_SECONDS = gauges.UNSERVED_SECONDS = 1.0
     lifespan.EXIT_SECONDS = 3.0
-    adapters.available = lambda _: tuple(map(Processor, os.environ[VARIABLE].split()))
+    adapters.available = lambda _: tuple(map(_of, os.environ[VARIABLE].split()))
     runpy.run_module("app", run_name="__main__", alter_sys=True)

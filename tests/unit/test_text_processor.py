@@ -7,6 +7,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -24,6 +25,7 @@ from app.processors.child import MAX_LINES
 from app.processors.text import output
 from app.processors.text.pdf_metadata import pdf_date
 from app.processors.text.processor import TextParams, TextProcessor
+from app.testing import source as document
 from tests.support.factories import DOCX_TYPE, MAIN, PDF_TYPE, docx, docx_with, encrypted_pdf, pdf, zipped
 
 MiB = 1024**2
@@ -51,12 +53,12 @@ PROGRESS = """print('{"progress": 0.5}', flush=True)"""
 PARENT = """
 import asyncio, os, sys
 from pathlib import Path
-from app.processors.base import Source
 from app.processors.text.processor import TextParams, TextProcessor
+from app.testing import source
 
-source = Source(Path(sys.argv[1]), "application/pdf", 0, "", 1)
 child = Path(f"/proc/self/task/{os.getpid()}/children")
-asyncio.run(TextProcessor().run(source, TextParams(), lambda _: print(child.read_text(), flush=True)))
+given = source(Path(sys.argv[1]))
+asyncio.run(TextProcessor().run(given, TextParams(), lambda _: print(child.read_text(), flush=True)))
 """
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="uses /proc, or what only Linux offers")
 limits_memory = pytest.mark.skipif(sys.platform == "darwin", reason="macOS does not limit memory")
@@ -66,7 +68,7 @@ Scripted = Callable[..., TextProcessor]
 
 
 def source(path: Path, kind: str = PDF_TYPE) -> Source:
-    return Source(path=path, content_type=kind, size=0, sha256="", attempt=1)
+    return replace(document(SAMPLES / "sample.pdf"), path=path, content_type=kind)
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from importlib.util import find_spec, module_from_spec
 from pathlib import Path
+from types import ModuleType
 
-from app.processors.sandbox import landlock, seccomp
+from app.processors.sandbox import calls, landlock, seccomp
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
 NICENESS = 10  # requests come first
@@ -23,7 +24,7 @@ OPEN_FILES = 16
 
 
 def main() -> None:
-    """Run `main(task)` of a module, confined. The argument is a JSON object: see `ConfinedChild`.
+    """Run `main(task)` or another function of a module, confined. The argument is a JSON object: see `ConfinedChild`.
 
     The packages that the module is in are imported before this process is confined; the module itself after.
     """
@@ -35,9 +36,17 @@ def main() -> None:
     assert spec.loader is not None
     own_code = root / name.partition(".")[0] if "." in name else Path(str(spec.origin))
     confine(launch["parent"], launch["memory"], launch["cpu_seconds"], [own_code, *map(Path, launch["readable"])])
-    module = sys.modules[name] = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.main(launch["task"])
+    loader, module = spec.loader, module_from_spec(spec)
+
+    def load() -> ModuleType:
+        sys.modules[name] = module
+        loader.exec_module(module)
+        return module
+
+    if launch["function"]:
+        calls.run(load, launch["function"], launch["task"])
+    else:
+        load().main(launch["task"])
 
 
 def confine(parent: int, memory: int, cpu_seconds: int, readable: Iterable[Path]) -> None:
