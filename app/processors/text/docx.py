@@ -13,18 +13,23 @@ from app.processors.text.package import Package, broken_is_left_out, etree, is_o
 MAX_INCLUDED = 3  # documents within documents
 
 _MAX_GAP = 100  # characters: empty paragraphs may be many
-_APART = {"txbxContent", "chart", "relIds"}  # within a paragraph, and on lines of their own
+APART = {"txbxContent", "chart", "relIds"}  # within a paragraph, and on lines of their own
 # Skipped are properties, whose tabs are no text, what was deleted or moved away, how to pronounce it, and the second
 # copy of a text box. _SEPARATORS: at the end of an element, the first separator is replaced by the second.
 _PROPERTIES = {"pPr", "sectPr", "sdtPr", "tabLst", "tblPr", "tcPr", "trPr"}
-_SKIPPED = _PROPERTIES | {"del", "delText", "Fallback", "instrText", "moveFrom", "rt"}
+SKIPPED = _PROPERTIES | {"del", "delText", "Fallback", "instrText", "moveFrom", "rt"}
 _CHARACTERS = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 _SEPARATORS = {"p": ("", "\n"), "tc": ("\n", "\t"), "tr": ("\t", "\n")}
 _BEFORE, _BEHIND = ("header",), ("footer", "footnotes", "endnotes", "comments")
 
 
-def read(file: BinaryIO, characters: int, _pages: int) -> dict[str, Any]:
-    """Return the result for a DOCX, of which at most `characters` of text are read.
+def read(file: BinaryIO, characters: int) -> dict[str, Any]:
+    """Return the result for a DOCX, of which at most `characters` of text are read."""
+    return read_by(Walk, file, characters)
+
+
+def read_by(kind: "type[Walk]", file: BinaryIO, characters: int) -> dict[str, Any]:
+    """Return the result for a DOCX by one of the walks, of which at most `characters` of text are read.
 
     Only the main part must be sound: what else is missing or broken is left out, as viewers do. Raises what the parser
     raises for it.
@@ -32,7 +37,7 @@ def read(file: BinaryIO, characters: int, _pages: int) -> dict[str, Any]:
     text, form = Text(characters), Form()
     with ZipFile(file) as archive:
         package = Package(archive)
-        walk = _Walk(package, form)
+        walk = kind(package, form)
         for number, piece in enumerate(walk.document()):
             text.add(piece if number else piece.lstrip("\n"))
             if text.truncated:
@@ -40,7 +45,9 @@ def read(file: BinaryIO, characters: int, _pages: int) -> dict[str, Any]:
         properties = package.properties()
     text.flush()
     return {
+        "engine": "docx",
         "pages": None,
+        "plain_pages": [],
         "page_count": None,
         "words": text.words,
         "truncated": text.truncated,
@@ -50,7 +57,7 @@ def read(file: BinaryIO, characters: int, _pages: int) -> dict[str, Any]:
     }
 
 
-class _Walk:
+class Walk:
     """Yields the visible text of a document: each paragraph and each row of a table is a line; tabs separate cells."""
 
     def __init__(self, package: Package, form: Form, depth: int = 0) -> None:
@@ -71,12 +78,16 @@ class _Walk:
         parts = dict(related.values())
         numbering, styles = (self._extra(parts.get(kind)) for kind in ("numbering", "styles"))
         with broken_is_left_out():
-            self._labels = Labels(numbering, styles)
+            self._use(numbering, styles)
         if styles is not None and (lang := styles.find("{*}docDefaults//{*}lang")) is not None:
             self.language = language_tag(value(lang))
         yield from self._others(related, _BEFORE)
         yield from self._text(main.find("{*}body"), related)
         yield from self._others(related, _BEHIND)
+
+    def _use(self, numbering: Any, styles: Any) -> None:
+        """Take in the parts of these names; None: there is none."""
+        self._labels = Labels(numbering, styles)
 
     def _others(self, related: Mapping[str, tuple[str, str]], kinds: tuple[str, ...]) -> Iterator[str]:
         for wanted in kinds:
@@ -105,9 +116,10 @@ class _Walk:
                     pending = ""
                 continue
             if name == "p":
-                pending = self._labels.of(element)
+                label = self._labels.of(element).text
+                pending = label and f"{label}\t"
                 continue
-            if name in _SKIPPED or (name == "r" and _is_hidden(element)):
+            if name in SKIPPED or (name == "r" and is_hidden(element)):
                 if name == "sdtPr":
                     self._read_control(element)
                 walk.skip_subtree()
@@ -115,7 +127,7 @@ class _Walk:
             if name == "altChunk":
                 yield from self._included(related.get(value(element, "id")))
                 continue
-            if name in _APART and self._has_said and not self._gap:
+            if name in APART and self._has_said and not self._gap:
                 self._gap = "\n"
             if text := self._of(name, element, related):
                 yield self._gap + pending + text
@@ -160,10 +172,14 @@ class _Walk:
         if relation is None or self._depth >= MAX_INCLUDED:
             return
         with broken_is_left_out(), ZipFile(BytesIO(self._package.read(relation[1]))) as archive:
-            for piece in _Walk(Package(archive), self._form, self._depth + 1).document():
+            for piece in self._within(Package(archive)).document():
                 yield self._gap + piece
                 self._gap = ""
             self._gap = "\n"
+
+    def _within(self, package: Package) -> "Walk":
+        """A walk through a document within this one."""
+        return type(self)(package, self._form, self._depth + 1)
 
     def _read_control(self, properties: Any) -> None:
         """Add a content control that has a name to the form."""
@@ -174,6 +190,6 @@ class _Walk:
             self._form.add(name, "".join(each.text or "" for each in content.iter("{*}t")))
 
 
-def _is_hidden(run: Any) -> bool:
+def is_hidden(run: Any) -> bool:
     vanish = run.find("{*}rPr/{*}vanish")
     return vanish is not None and is_on(vanish)

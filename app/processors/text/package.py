@@ -14,6 +14,8 @@ from app.processors.text.output import LIBXML2_NO_MEMORY
 
 etree: Any = import_module("lxml.etree")
 
+EXTERNAL = "external"
+
 _OFF = {"0", "false", "off", "none"}
 
 
@@ -40,13 +42,17 @@ class Package:
         return dict(self.related("").values())["officedocument"]
 
     def related(self, part: str) -> Mapping[str, tuple[str, str]]:
-        """The kind and the name of each part that a part is related to, by the relationship's id."""
+        """The kind and the name of each part that a part is related to, by the relationship's id. What lies outside of
+        the package is of the kind EXTERNAL, and its name is a URL."""
         rels = join(dirname(part), "_rels", f"{basename(part)}.rels")
         found = {}
         for each in self.parsed(rels).iterfind("{*}Relationship"):
-            if each.get("TargetMode", "").casefold() != "external":
-                target = normpath(join("/", dirname(part), unquote(each.get("Target", "")))).lstrip("/")
-                found[each.get("Id", "")] = (each.get("Type", "").rpartition("/")[2].casefold(), target)
+            target = each.get("Target", "")
+            if each.get("TargetMode", "").casefold() == EXTERNAL:
+                found[each.get("Id", "")] = (EXTERNAL, target)
+            else:
+                name = normpath(join("/", dirname(part), unquote(target))).lstrip("/")
+                found[each.get("Id", "")] = (each.get("Type", "").rpartition("/")[2].casefold(), name)
         return found
 
     def read(self, name: str) -> bytes:
