@@ -43,7 +43,7 @@ MUTANTS = (
     Mutant(
         "the system calls that a parser's process is refused",
         "app.processors.sandbox:confine",
-        "seccomp.restrict()",
+        "seccomp.restrict(threads=threads)",
         "pass",
         ("tests/flows/test_sandbox.py",),
     ),

@@ -169,7 +169,7 @@ class MarkdownWalk(Walk):
         elif label.text:
             self._write_item(label, text)
         else:
-            self._put(markdown.lines(said))
+            self._put(markdown.paragraph(said))
 
     def _write_item(self, label: Label, text: str) -> None:
         """Write an item of a list, below those that it is within."""
@@ -182,7 +182,7 @@ class MarkdownWalk(Walk):
             text = f"{markdown.escaped(label.text)} {text}"
         before = " " * sum(width for _, width in self._indents)
         self._indents.append((level, len(marker) + 1))
-        text = markdown.lines(text, before + " " * (len(marker) + 1))
+        text = markdown.paragraph(text, before + " " * (len(marker) + 1))
         self._blocks.append(f"{apart}\n{before}{marker} {text}")
 
     def _write_table(self, rows: list[list[str]]) -> None:

@@ -36,11 +36,14 @@ def escaped(text: str) -> str:
     return _SPECIAL.sub(r"\\\g<0>", text)
 
 
-def lines(text: str, indent: str = "") -> str:
-    """Return the content of a paragraph: lines that begin no other block, divided by hard breaks, and from the second
-    on indented."""
-    text = _ORDERED.sub(r"\1\\", _BLOCK.sub(r"\\", text))
-    return text.replace("\n", f"\\\n{indent}")
+def lines(text: str) -> str:
+    """Return the content of a paragraph, no line of which begins another block."""
+    return _ORDERED.sub(r"\1\\", _BLOCK.sub(r"\\", text))
+
+
+def paragraph(text: str, indent: str = "") -> str:
+    """Return a paragraph, with hard breaks between its lines, which are indented from the second on."""
+    return lines(text).replace("\n", f"\\\n{indent}")
 
 
 def heading(level: int, text: str) -> str:
