@@ -76,6 +76,7 @@ lint: .venv/installed-tests ## Check style, formatting and types
 
 lock: $(UV) ## Pin what the *.in files ask for; ARGS=--upgrade takes newer releases
 	$(COMPILE) $(ARGS) requirements.in --output-file requirements.txt
+	$(COMPILE) $(ARGS) requirements-markdown.in --output-file requirements-markdown.txt
 	$(COMPILE) $(ARGS) tests/requirements.in --output-file tests/requirements.txt
 	$(COMPILE) $(ARGS) tests/ministack.in --output-file tests/ministack.txt
 	$(COMPILE) $(ARGS) tests/benchmarks/requirements.in --output-file tests/benchmarks/requirements.txt

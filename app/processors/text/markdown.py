@@ -123,10 +123,11 @@ def _emphasized(run: Run, before: str, after: str) -> str:
     """Return a run's Markdown between these characters, "" at the ends of a paragraph."""
     core = run.text.strip()
     text = escaped(core)
-    if not core or not (run.bold or run.italic) or before == "*":
+    if not core or not (run.bold or run.italic):
         return escaped(run.text)
     ahead, _, behind = run.text.partition(core)
-    if not (_parts(ahead or before, text[0]) and _parts(behind or after, text[-1])):
+    outer = ahead or before
+    if outer == "*" or not (_parts(outer, text[0]) and _parts(behind or after, text[-1])):
         return escaped(run.text)
     marks = "*" * (2 * run.bold + run.italic)
     return f"{ahead}{marks}{text}{marks}{behind}"

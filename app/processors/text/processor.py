@@ -93,8 +93,8 @@ class TextResult(BaseModel):
     )
     engine: TextEngine = Field(
         description="What read it: `docx`, the service's own reader of DOCX; `pdfium`, which reads the text of PDF "
-        "and whose Markdown has no more than a heading `Page n` for each page; or `liteparse`, which finds headings, lists "
-        "and tables in PDF, if the operator has installed it."
+        "and whose Markdown has no more than a heading `Page n` for each page; or `liteparse`, which finds headings, "
+        "lists and tables in PDF, if the operator has installed it."
     )
     characters: int
     words: int = Field(description="What is divided by white space.")
