@@ -43,7 +43,7 @@ def test_each_processor_keeps_its_last_good_result(user: User) -> None:
     found = results(user, document["id"])
     assert {name: each["job_id"] for name, each in found.items()} == {"text": text["id"], "simulated": simulated["id"]}
     for result in found.values():
-        assert result["processor_version"] == {"text": "2", "simulated": "1"}[result["processor"]]
+        assert result["processor_version"] == {"text": "3", "simulated": "1"}[result["processor"]]
         assert result["input_sha256"] == document["sha256"]
     assert found["simulated"]["params"] == {"seconds": 0.0, "fail": None, "flaky": 0}
     assert found["text"]["data"]["characters"] > 0

@@ -78,14 +78,14 @@ class Walk:
         parts = dict(related.values())
         numbering, styles = (self._extra(parts.get(kind)) for kind in ("numbering", "styles"))
         with broken_is_left_out():
-            self._use(numbering, styles)
+            self.take(numbering, styles)
         if styles is not None and (lang := styles.find("{*}docDefaults//{*}lang")) is not None:
             self.language = language_tag(value(lang))
         yield from self._others(related, _BEFORE)
         yield from self._text(main.find("{*}body"), related)
         yield from self._others(related, _BEHIND)
 
-    def _use(self, numbering: Any, styles: Any) -> None:
+    def take(self, numbering: Any, styles: Any) -> None:
         """Take in the parts of these names; None: there is none."""
         self._labels = Labels(numbering, styles)
 

@@ -24,6 +24,9 @@ def read(file: BinaryIO, characters: int) -> dict[str, Any]:
     return read_by(MarkdownWalk, file, characters)
 
 
+_Numbers = dict[tuple[Walk, str, str], int]  # of notes: they are counted through all included documents
+
+
 @dataclass(slots=True)
 class _Paragraph:
     """The runs of a paragraph that were not written yet. Its label and level are gone once some were."""
@@ -36,7 +39,7 @@ class _Paragraph:
 class MarkdownWalk(Walk):
     """Yields the same text as a Walk, block by block, with blank lines between those that are no items of one list."""
 
-    def __init__(self, package: Package, form: Form, depth: int = 0) -> None:
+    def __init__(self, package: Package, form: Form, depth: int = 0, numbers: _Numbers | None = None) -> None:
         super().__init__(package, form, depth)
         self._styles = Styles(None)
         self._paragraphs = [_Paragraph()]  # within each other, as in text boxes; the first has what is in none
@@ -47,16 +50,14 @@ class MarkdownWalk(Walk):
         self._indents: list[tuple[int, int]] = []  # of the lists that are open: level, and width of the marker
         self._links: list[str] = []
         self._emphasis = (False, False)
-        self._numbers: dict[tuple[Walk, str, str], int] = {}  # of the notes
+        self._numbers: _Numbers = {} if numbers is None else numbers
 
-    def _use(self, numbering: Any, styles: Any) -> None:
+    def take(self, numbering: Any, styles: Any) -> None:
         self._styles = Styles(styles)
-        super()._use(numbering, styles)
+        super().take(numbering, styles)
 
     def _within(self, package: Package) -> Walk:
-        walk = MarkdownWalk(package, self._form, self._depth + 1)
-        walk._numbers = self._numbers
-        return walk
+        return MarkdownWalk(package, self._form, self._depth + 1, self._numbers)
 
     def _text(self, root: Any, related: Mapping[str, tuple[str, str]]) -> Iterator[str]:
         walk = etree.iterwalk(root, events=("start", "end"))
@@ -162,7 +163,7 @@ class MarkdownWalk(Walk):
         label, paragraph.label = paragraph.label, NO_LABEL
         level, paragraph.heading = paragraph.heading, 0
         said = f"{markdown.escaped(label.text)} {text}" if label.text else text
-        if self._tables:
+        if self._tables and self._outer:  # in a cell
             self._blocks.append(said.replace("\n", LINE_BREAK))
         elif level:
             self._put(markdown.heading(level, said))

@@ -13,7 +13,8 @@ from app.processors.child import ConfinedChild
 from app.processors.text.chunks import Chunking, TextChunk, chunks
 
 MAX_CHARACTERS = 1_000_000
-_MAX_LINE = 1024**2  # bytes; a line has at most 64 Ki characters of text, or three numbers for each page
+# Bytes; a line has at most 64 Ki characters of text, or two numbers for each page, of Markdown three.
+_MAX_LINE = {"text": 512 * 1024, "markdown": 768 * 1024}
 _SHORT = 16 * 1024  # characters that are no burden as a plain string
 OCR_BELOW = 10  # characters of a page with images, which are its number or a stamp
 _BETWEEN = {"text": 1, "markdown": 2}  # characters between two pages: a form feed, or a blank line
@@ -163,7 +164,9 @@ class TextProcessor:
         }
         text = LongText(params.max_characters)
         threads = params.format == "markdown" and source.content_type == _PDF and find_spec("liteparse") is not None
-        extract = await self._child.run(source.path, task, report, max_line=_MAX_LINE, text=text, threads=threads)
+        extract = await self._child.run(
+            source.path, task, report, max_line=_MAX_LINE[params.format], text=text, threads=threads
+        )
         found = extract.model_dump()
         numbers, between = found["pages"], _BETWEEN[params.format]
         pages = None if numbers is None else LongList(lambda: _pages(text, numbers, between))
