@@ -48,6 +48,13 @@ MUTANTS = (
         ("tests/flows/test_sandbox.py",),
     ),
     Mutant(
+        "the processes that a parser with threads is refused",
+        "app.processors.sandbox.seccomp:_instructions",
+        "(ANY_BIT, 0, 1, CLONE_THREAD)",
+        "(ANY_BIT, 0, 0, CLONE_THREAD)",
+        ("tests/unit/test_sandbox.py",),
+    ),
+    Mutant(
         "the server's environment, which other processes cannot read",
         "app.wiring.process:prepare_process",
         "sandbox.hide_process()",

@@ -52,7 +52,7 @@ def shown(markdown: str) -> str:
 
 def unmarked(markdown: str) -> str:
     """Markdown without line breaks in cells, targets of links, references to notes, emphasis and backslashes."""
-    apart = re.sub(r"<br>|\]\(https?:\S*?\)|\[\^\d+\]", " ", markdown)
+    apart = re.sub(r"<br>|\]\((?:https?|mailto):\S*?\)|\[\^\d+\]", " ", markdown)
     return re.sub(r"[\\*]", "", apart)
 
 
