@@ -15,12 +15,15 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 \
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo up down test torture mutants clients bench growth soak measure recall attacks migrations lint lock clean
+.PHONY: help install markdown run demo up down test torture mutants clients bench growth soak measure recall attacks migrations lint lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 install: .venv/installed ## Make .venv and install the pinned dependencies into it
+
+markdown: install ## Add what the processor text makes better Markdown of PDF with
+	$(PIP_INSTALL) --requirement requirements-markdown.txt
 
 run: install ## Serve on http://127.0.0.1:8000, the database migrated first
 	.venv/bin/python -m app serve
@@ -76,6 +79,7 @@ lint: .venv/installed-tests ## Check style, formatting and types
 
 lock: $(UV) ## Pin what the *.in files ask for; ARGS=--upgrade takes newer releases
 	$(COMPILE) $(ARGS) requirements.in --output-file requirements.txt
+	$(COMPILE) $(ARGS) requirements-markdown.in --output-file requirements-markdown.txt
 	$(COMPILE) $(ARGS) tests/requirements.in --output-file tests/requirements.txt
 	$(COMPILE) $(ARGS) tests/ministack.in --output-file tests/ministack.txt
 	$(COMPILE) $(ARGS) tests/benchmarks/requirements.in --output-file tests/benchmarks/requirements.txt

@@ -43,7 +43,7 @@ MUTANTS = (
     Mutant(
         "the system calls that a parser's process is refused",
         "app.processors.sandbox:confine",
-        "seccomp.restrict()",
+        "seccomp.restrict(threads=threads)",
         "pass",
         ("tests/flows/test_sandbox.py",),
     ),
@@ -60,6 +60,13 @@ MUTANTS = (
         "document.content_type not in wanted.content_types",
         "False",
         ("tests/flows/test_processors_of_others.py",),
+    ),
+    Mutant(
+        "the processes that a parser with threads is refused",
+        "app.processors.sandbox.seccomp:_instructions",
+        "(ANY_BIT, 0, 1, CLONE_THREAD)",
+        "(ANY_BIT, 0, 0, CLONE_THREAD)",
+        ("tests/unit/test_sandbox.py",),
     ),
     Mutant(
         "the server's environment, which other processes cannot read",

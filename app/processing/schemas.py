@@ -175,7 +175,9 @@ class Provenance(BaseModel):
     processor: str = Field(examples=["text"])
     processor_version: str = Field(description="The version of the processor that ran.", examples=["1"])
     input_sha256: str = Field(description="SHA-256 of the file that was read, in hex.")
-    params: JobParams = Field(examples=[{"max_characters": 1_000_000, "max_pages": 10_000}])
+    params: JobParams = Field(
+        examples=[{"format": "text", "chunks": None, "max_characters": 1_000_000, "max_pages": 10_000}]
+    )
 
     @classmethod
     def of(cls, job: jobs.Job) -> Self:

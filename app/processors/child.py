@@ -66,7 +66,7 @@ class ConfinedChild(Generic[R]):
     With a `function`, that is called in the place of `main`, and prints nothing itself: see `call`.
 
     A child may use `memory` bytes (which macOS does not enforce), `cpu_seconds` of processor time and `seconds` of
-    wall-clock time.
+    wall-clock time. It has one thread, unless a task is run with `threads`.
     """
 
     name: str
@@ -80,16 +80,24 @@ class ConfinedChild(Generic[R]):
     function: str | None = None
 
     async def run(
-        self, document: Path, task: Mapping[str, Any], report: Report, *, max_line: int, text: LongText | None = None
+        self,
+        document: Path,
+        task: Mapping[str, Any],
+        report: Report,
+        *,
+        max_line: int,
+        text: LongText | None = None,
+        threads: bool = False,
     ) -> R:
         """Return the result of a task, which JSON can represent, for a document. A line has at most `max_line` bytes.
-        `text` collects the pieces of text, of some 32,000 to 64,000 characters each.
+        `text` collects the pieces of text, of some 32,000 to 64,000 characters each. `threads`: the child may start
+        some, which are confined as it is.
 
         Raises Permanent with a code of `failures` or with `<name>-out-of-memory`, `-timeout`, `-crashed` or
         `-too-large`. Raises Transient `<name>-unavailable` if the child cannot be started or was killed from outside.
         Nothing of the child is left when this returns, raises or is cancelled.
         """
-        child = await self._start(document, task, max_line)
+        child = await self._start(document, task, max_line, threads=threads)
         try:
             async with asyncio.timeout(self.seconds):
                 return await self._listen(child, report, text or LongText(0))
@@ -98,7 +106,7 @@ class ConfinedChild(Generic[R]):
         finally:
             await _end(child)
 
-    async def _start(self, document: Path, task: Mapping[str, Any], max_line: int) -> Process:
+    async def _start(self, document: Path, task: Mapping[str, Any], max_line: int, *, threads: bool) -> Process:
         launch = {
             "module": self.module,
             "function": self.function,
@@ -106,6 +114,7 @@ class ConfinedChild(Generic[R]):
             "parent": os.getpid(),
             "memory": self.memory,
             "cpu_seconds": self.cpu_seconds,
+            "threads": threads,
             "readable": [str(path) for path in self.readable],
             "task": task,
         }

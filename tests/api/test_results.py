@@ -6,8 +6,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.factories import pdf
+from tests.support.factories import DOCX_TYPE, pdf
 from tests.support.user import User
+from tests.support.wordprocessing import everything
 
 QUICK = {"seconds": 0}
 
@@ -43,7 +44,7 @@ def test_each_processor_keeps_its_last_good_result(user: User) -> None:
     found = results(user, document["id"])
     assert {name: each["job_id"] for name, each in found.items()} == {"text": text["id"], "simulated": simulated["id"]}
     for result in found.values():
-        assert result["processor_version"] == {"text": "2", "simulated": "1"}[result["processor"]]
+        assert result["processor_version"] == {"text": "3", "simulated": "1"}[result["processor"]]
         assert result["input_sha256"] == document["sha256"]
     assert found["simulated"]["params"] == {"seconds": 0.0, "fail": None, "flaky": 0}
     assert found["text"]["data"]["characters"] > 0
@@ -168,3 +169,18 @@ def test_a_result_without_text_is_not_acceptable_as_such(user: User) -> None:
     processed(user, document_id)
     answer = user.http.get(f"/documents/{document_id}/result", headers={"Accept": "text/plain"})
     assert (answer.status_code, answer.json()["code"]) == (406, "not-acceptable")
+
+
+def test_markdown_and_chunks(user: User) -> None:
+    document = user.upload(everything(), "a.docx", content_type=DOCX_TYPE)
+    params = {"format": "markdown", "chunks": {"size": 200, "overlap": 20}}
+    processed(user, document["id"], "text", **params)
+    address = f"/documents/{document['id']}/result"
+    result = user.http.get(address).json()
+    assert (result["params"]["format"], result["params"]["chunks"]) == ("markdown", params["chunks"])
+    data = result["data"]
+    assert (data["engine"], data["text"].partition("\n")[0]) == ("docx", "# Annual report \\#")
+    assert [each["text"] for each in data["chunks"]] == [data["text"][c["start"] : c["end"]] for c in data["chunks"]]
+    assert user.http.get(address, headers={"Accept": "text/plain"}).text == data["text"]
+    refused = user.process(document["id"], processor="text", params={"chunks": {"size": 200, "overlap": 101}})
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/params/chunks")

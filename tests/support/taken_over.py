@@ -41,7 +41,9 @@ CALLS: Mapping[str, tuple[int, int, tuple[object, ...]]] = {
 
 # An Extract in which there is nothing.
 NOTHING: Mapping[str, Any] = {
+    "engine": "pdfium",
     "pages": None,
+    "plain_pages": [],
     "page_count": None,
     "words": 0,
     "truncated": False,

@@ -30,12 +30,14 @@ FLAGS = {
 }
 
 
-def decision(machine: str, numbers: tuple[int, int], *arguments: int, architecture: int | None = None) -> int:
+def decision(
+    machine: str, numbers: tuple[int, int], *arguments: int, architecture: int | None = None, threads: bool = False
+) -> int:
     """What the kernel does at a call: its machine for the programs of seccomp, as far as the filter uses it."""
     column = list(seccomp.ARCHITECTURES).index(machine)
     words = [*arguments, 0, 0, 0, 0, 0, 0][:6]
     data = struct.pack("iIQ6Q", numbers[column], architecture or seccomp.ARCHITECTURES[machine], 0, *words)
-    program = list(struct.iter_unpack("HBBI", seccomp.program(machine, PID)))
+    program = list(struct.iter_unpack("HBBI", seccomp.program(machine, PID, threads=threads)))
     loaded = at = 0
     while True:
         code, if_true, if_false, operand = program[at]
@@ -76,6 +78,28 @@ def test_signals_go_to_itself_only(machine: str) -> None:
 )
 def test_all_else_is_refused(machine: str, numbers: tuple[int, int]) -> None:
     assert decision(machine, numbers) == REFUSED
+
+
+class TestThreads:
+    def test_a_thread_is_no_process(self, machine: str) -> None:
+        thread, vfork = 0x3D0F00, 0x4111  # the flags that C libraries start them with
+        assert decision(machine, CLONE, thread, threads=True) == ALLOWED
+        assert decision(machine, CLONE, thread) == REFUSED, "without being asked for"
+        assert decision(machine, CLONE, vfork, threads=True) == REFUSED
+
+    def test_clone3_is_unknown_and_not_refused(self, machine: str) -> None:
+        assert decision(machine, seccomp.CLONE3, threads=True) == seccomp.UNKNOWN
+
+    def test_sockets_are_pairs_and_descriptors_copies(self, machine: str) -> None:
+        internet, f_setown = 2, 8
+        assert decision(machine, seccomp.SOCKETPAIR, seccomp.AF_UNIX, threads=True) == ALLOWED
+        assert decision(machine, seccomp.SOCKETPAIR, internet, threads=True) == REFUSED
+        assert decision(machine, seccomp.FCNTL, 3, seccomp.F_DUPFD_CLOEXEC, threads=True) == ALLOWED
+        assert decision(machine, seccomp.FCNTL, 3, f_setown, threads=True) == REFUSED
+
+    @pytest.mark.parametrize("numbers", [SOCKET, CONNECT, KILL, UNLINKAT], ids=str)
+    def test_all_else_is_refused(self, machine: str, numbers: tuple[int, int]) -> None:
+        assert decision(machine, numbers, threads=True) == REFUSED
 
 
 def test_calls_of_other_architectures(machine: str) -> None:
@@ -123,6 +147,46 @@ async def test_a_child_reads_what_it_is_given(tmp_path: Path, reader) -> None:
     assert await reader(ours, ours.parent) == "ours"
     assert await reader(theirs, theirs) == "theirs"
     assert await reader(theirs, ours.parent, tmp_path / "missing") == "PermissionError"
+
+
+STARTER = """
+import json, os, threading
+def main(task):
+    outcomes = []
+    def work():
+        try:
+            open(task["path"])
+        except OSError as error:
+            outcomes.append(type(error).__name__)
+    try:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    except RuntimeError:
+        outcomes.append("no thread")
+    try:
+        os.fork()
+    except OSError:
+        outcomes.append("no process")
+    print(json.dumps({"result": {"outcome": ", ".join(outcomes)}}), flush=True)
+"""
+
+
+@linux_only
+@pytest.mark.parametrize(
+    ("threads", "outcome"), [(False, "no thread, no process"), (True, "PermissionError, no process")]
+)
+async def test_threads_are_confined_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outcome: str, *, threads: bool
+) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "starter.py").write_text(STARTER)
+    monkeypatch.syspath_prepend(tmp_path / "code")
+    path = tmp_path / "document"
+    path.touch()
+    starting = ConfinedChild(name="starter", module="starter", result=Found)
+    found = await starting.run(path, {"path": str(path)}, lambda _: None, max_line=1000, threads=threads)
+    assert found.outcome == outcome
 
 
 @linux_only

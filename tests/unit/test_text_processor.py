@@ -76,7 +76,7 @@ def extract(tmp_path: Path) -> Extract:
     """Runs a processor, with the params given, on a file of these bytes."""
 
     async def run(
-        data: bytes = b"", kind: str = PDF_TYPE, by: TextProcessor | None = None, **params: int
+        data: bytes = b"", kind: str = PDF_TYPE, by: TextProcessor | None = None, **params: Any
     ) -> dict[str, Any]:
         path = tmp_path / "document"
         path.write_bytes(data)
@@ -202,6 +202,9 @@ class TestPdf:
     async def test_text_and_pages(self, extract: Extract) -> None:
         assert await extract(pdf("Hello", pages=3)) == {
             "text": "Hello 1\fHello 2\fHello 3",
+            "engine": "pdfium",
+            "plain_pages": [],
+            "chunks": None,
             "characters": 23,
             "words": 6,
             "truncated": False,
@@ -344,6 +347,9 @@ class TestDocx:
     async def test_text(self, extract: Extract) -> None:
         assert await extract(docx("Hello 😀"), DOCX_TYPE) == {
             "text": "Hello 😀",
+            "engine": "docx",
+            "plain_pages": [],
+            "chunks": None,
             "characters": 7,
             "words": 2,
             "truncated": False,
@@ -646,7 +652,8 @@ class TestBadChildren:
         tell = scripted(
             "known = {'document': sys.stdin.read(), 'folder': os.getcwd(), 'open': str(os.listdir('/dev/fd')[:3]),\n"
             "         'group': str(os.getpgrp() == os.getpid()), 'secret': os.environ.get('JWT_SECRET', 'unknown')}\n"
-            "print(json.dumps({'result': {'pages': [], 'page_count': 0, 'words': 0, 'truncated': False,\n"
+            "print(json.dumps({'result': {'engine': 'docx', 'plain_pages': [], 'pages': [],\n"
+            "                             'page_count': 0, 'words': 0, 'truncated': False,\n"
             "                             'form': [], 'language': None, 'metadata': known}}))"
         )
         known = {"document": "bytes", "folder": "/", "secret": "unknown", "group": "True", "open": "['0', '1', '2']"}

@@ -21,6 +21,7 @@ from app.processors.sandbox import calls, landlock, seccomp
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
 NICENESS = 10  # requests come first
 OPEN_FILES = 16
+THREADS = 4096  # of all the user's processes together, if a child may have any: RLIMIT_NPROC counts all of them
 
 
 def main() -> None:
@@ -35,7 +36,8 @@ def main() -> None:
     assert spec is not None
     assert spec.loader is not None
     own_code = root / name.partition(".")[0] if "." in name else Path(str(spec.origin))
-    confine(launch["parent"], launch["memory"], launch["cpu_seconds"], [own_code, *map(Path, launch["readable"])])
+    readable = [own_code, *map(Path, launch["readable"])]
+    confine(launch["parent"], launch["memory"], launch["cpu_seconds"], readable, threads=launch["threads"])
     loader, module = spec.loader, module_from_spec(spec)
 
     def load() -> ModuleType:
@@ -49,9 +51,10 @@ def main() -> None:
         load().main(launch["task"])
 
 
-def confine(parent: int, memory: int, cpu_seconds: int, readable: Iterable[Path]) -> None:
+def confine(parent: int, memory: int, cpu_seconds: int, readable: Iterable[Path], *, threads: bool) -> None:
     """Limit this process to `memory` bytes and `cpu_seconds` of processor time, to reading what is at `readable` and
-    the installed code, and to the system calls that computing needs.
+    the installed code, and to the system calls that computing needs; with `threads`, to those that starting threads
+    and waiting for them needs, too.
 
     What the platform lacks is left out: see `missing`. Ends the process if `parent` is no longer its parent. Raises
     OSError if a guard that the kernel has cannot be set up.
@@ -64,11 +67,11 @@ def confine(parent: int, memory: int, cpu_seconds: int, readable: Iterable[Path]
         _prctl(PR_SET_NO_NEW_PRIVS, 1)
     if os.getppid() != parent:  # it died before PR_SET_PDEATHSIG was set
         os._exit(1)
-    _limit(memory, cpu_seconds)
+    _limit(memory, cpu_seconds, THREADS if threads else 0)
     if landlock_missing() is None:
         landlock.restrict([*readable, *_installed()])
     if seccomp_missing() is None:
-        seccomp.restrict()
+        seccomp.restrict(threads=threads)
 
 
 def missing() -> str | None:
@@ -109,8 +112,8 @@ def _prctl(option: int, value: int) -> None:
     ctypes.CDLL(None).prctl(option, *map(ctypes.c_ulong, (value, 0, 0, 0)))
 
 
-def _limit(memory: int, cpu_seconds: int) -> None:
-    limits = {"AS": memory, "CPU": cpu_seconds, "NOFILE": OPEN_FILES, "NPROC": 0, "FSIZE": 0, "CORE": 0}
+def _limit(memory: int, cpu_seconds: int, threads: int) -> None:
+    limits = {"AS": memory, "CPU": cpu_seconds, "NOFILE": OPEN_FILES, "NPROC": threads, "FSIZE": 0, "CORE": 0}
     for name, limit in limits.items():
         hard_limit = limit + 1 if name == "CPU" else limit  # SIGXCPU at the soft limit, SIGKILL at the hard one
         with suppress(AttributeError, OSError, ValueError):

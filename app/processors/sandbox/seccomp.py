@@ -80,6 +80,21 @@ WRITING = 0o3 | 0o100 | 0o1000 | 0o10000000 | 0o20000000  # O_ACCMODE, O_CREAT, 
 OPEN = {"open": (2, None), "openat": (257, 56)}
 OPEN_FLAGS = {"open": 1, "openat": 2}  # which argument they are
 TGKILL = (234, 131)  # abort() sends a signal to its own process
+# What a process with threads needs besides: to start one, to wait for another, and to wake it up. A pair of sockets is
+# connected to itself, and nothing else.
+WITH_THREADS = {
+    "epoll_create1": (291, 20),
+    "epoll_ctl": (233, 21),
+    "epoll_wait": (232, None),
+    "epoll_pwait": (281, 22),
+    "eventfd2": (290, 19),
+}
+CLONE, CLONE3 = (56, 220), (435, 435)
+CLONE_THREAD = 0x10000
+SOCKETPAIR, AF_UNIX = (53, 199), 1
+FCNTL, F_DUPFD_CLOEXEC = (72, 25), 1030
+# C libraries fall back from clone3, whose flags are in memory that a filter cannot read, to clone.
+UNKNOWN = 0x00050000 | errno.ENOSYS
 
 
 def unavailable() -> str | None:
@@ -93,9 +108,10 @@ def unavailable() -> str | None:
     return None if number == errno.EFAULT else os.strerror(number)
 
 
-def restrict() -> None:
-    """Install the filter. The process must have set PR_SET_NO_NEW_PRIVS and be its only thread. Raises OSError."""
-    code = program(os.uname().machine, os.getpid())
+def restrict(*, threads: bool = False) -> None:
+    """Install the filter, with `threads` one that lets the process start some. It must have set PR_SET_NO_NEW_PRIVS and
+    have no other thread yet. Raises OSError."""
+    code = program(os.uname().machine, os.getpid(), threads=threads)
     instructions = ctypes.create_string_buffer(code, len(code))
     pointer_to_program = struct.pack("HP", len(code) // 8, ctypes.addressof(instructions))  # struct sock_fprog
     libc = ctypes.CDLL(None, use_errno=True)
@@ -104,12 +120,12 @@ def restrict() -> None:
         raise OSError(number, os.strerror(number))
 
 
-def program(machine: str, pid: int) -> bytes:
+def program(machine: str, pid: int, *, threads: bool = False) -> bytes:
     """Return the filter for a machine and a process, in instructions of eight bytes each (`struct sock_filter`)."""
-    return b"".join(struct.pack("HBBI", *each) for each in _instructions(machine, pid))
+    return b"".join(struct.pack("HBBI", *each) for each in _instructions(machine, pid, threads=threads))
 
 
-def _instructions(machine: str, pid: int) -> Iterator[tuple[int, int, int, int]]:
+def _instructions(machine: str, pid: int, *, threads: bool) -> Iterator[tuple[int, int, int, int]]:
     """Yield (code, instructions to skip if true, instructions to skip if false, operand)."""
     column = list(ARCHITECTURES).index(machine)
     # The calls of i386, which an x86_64 process can make too, have other numbers. Those of x32 have a bit set that no
@@ -118,7 +134,7 @@ def _instructions(machine: str, pid: int) -> Iterator[tuple[int, int, int, int]]
     yield EQUAL, 1, 0, ARCHITECTURES[machine]
     yield RETURN, 0, 0, KILL_PROCESS
     yield LOAD, 0, 0, NUMBER
-    for numbers in ALLOWED.values():
+    for numbers in (ALLOWED | (WITH_THREADS if threads else {})).values():
         if (number := numbers[column]) is not None:
             yield EQUAL, 0, 1, number
             yield RETURN, 0, 0, ALLOW
@@ -126,6 +142,12 @@ def _instructions(machine: str, pid: int) -> Iterator[tuple[int, int, int, int]]
         if (number := numbers[column]) is not None:
             yield from _if(number, OPEN_FLAGS[name], (ANY_BIT, 1, 0, WRITING))
     yield from _if(TGKILL[column], 0, (EQUAL, 0, 1, pid))
+    if threads:
+        yield from _if(CLONE[column], 0, (ANY_BIT, 0, 1, CLONE_THREAD))
+        yield from _if(SOCKETPAIR[column], 0, (EQUAL, 0, 1, AF_UNIX))
+        yield from _if(FCNTL[column], 1, (EQUAL, 0, 1, F_DUPFD_CLOEXEC))
+        yield EQUAL, 0, 1, CLONE3[column]
+        yield RETURN, 0, 0, UNKNOWN
     yield RETURN, 0, 0, REFUSE
 
 

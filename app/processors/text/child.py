@@ -16,11 +16,12 @@ _CODES = {PDFIUM_PASSWORD: "password-protected", PDFIUM_SECURITY: "unsupported-e
 
 
 def main(task: Mapping[str, Any]) -> None:
-    """Print the result of the task `{"content_type", "characters", "pages"}`."""
+    """Print the result of the task `{"content_type", "format", "characters", "pages"}`, the last only of a PDF."""
     kind = "pdf" if task["content_type"] == "application/pdf" else "docx"
+    limits = (task["characters"], task["pages"])[: 2 if kind == "pdf" else 1]
     try:
-        reader = import_module(f"app.processors.text.{kind}")
-        emit({"result": reader.read(sys.stdin.buffer, task["characters"], task["pages"])})
+        reader = import_module(f"app.processors.text.{kind}{'_markdown' if task['format'] == 'markdown' else ''}")
+        emit({"result": reader.read(sys.stdin.buffer, *limits)})
     except ImportError:  # the installation is broken, not the document
         raise
     except Exception as error:  # noqa: BLE001 - parsers raise anything

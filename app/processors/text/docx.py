@@ -1,45 +1,43 @@
 """The text of a DOCX: a walk through WordprocessingML (ECMA-376-1 §17) by local names, Transitional or Strict."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from datetime import datetime
-from functools import cached_property
-from importlib import import_module
 from io import BytesIO
-from posixpath import basename, dirname, join, normpath
 from typing import Any, BinaryIO
-from urllib.parse import unquote
 from zipfile import ZipFile
 
 from app.processors.text.labels import Labels, symbol, value
-from app.processors.text.output import LIBXML2_NO_MEMORY, Form, Text, clean, language_tag, tidy
-
-etree: Any = import_module("lxml.etree")
+from app.processors.text.output import Form, Text, clean, language_tag, tidy
+from app.processors.text.package import Package, broken_is_left_out, etree, is_on, local_name
 
 MAX_INCLUDED = 3  # documents within documents
 
 _MAX_GAP = 100  # characters: empty paragraphs may be many
-_APART = {"txbxContent", "chart", "relIds"}  # within a paragraph, and on lines of their own
+APART = {"txbxContent", "chart", "relIds"}  # within a paragraph, and on lines of their own
 # Skipped are properties, whose tabs are no text, what was deleted or moved away, how to pronounce it, and the second
 # copy of a text box. _SEPARATORS: at the end of an element, the first separator is replaced by the second.
 _PROPERTIES = {"pPr", "sectPr", "sdtPr", "tabLst", "tblPr", "tcPr", "trPr"}
-_SKIPPED = _PROPERTIES | {"del", "delText", "Fallback", "instrText", "moveFrom", "rt"}
+SKIPPED = _PROPERTIES | {"del", "delText", "Fallback", "instrText", "moveFrom", "rt"}
 _CHARACTERS = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 _SEPARATORS = {"p": ("", "\n"), "tc": ("\n", "\t"), "tr": ("\t", "\n")}
-_OFF = {"0", "false", "off", "none"}
 _BEFORE, _BEHIND = ("header",), ("footer", "footnotes", "endnotes", "comments")
 
 
-def read(file: BinaryIO, characters: int, _pages: int) -> dict[str, Any]:
-    """Return the result for a DOCX, of which at most `characters` of text are read.
+def read(file: BinaryIO, characters: int) -> dict[str, Any]:
+    """Return the result for a DOCX, of which at most `characters` of text are read."""
+    return read_by(Walk, file, characters)
+
+
+def read_by(kind: "type[Walk]", file: BinaryIO, characters: int) -> dict[str, Any]:
+    """Return the result for a DOCX by one of the walks, of which at most `characters` of text are read.
 
     Only the main part must be sound: what else is missing or broken is left out, as viewers do. Raises what the parser
     raises for it.
     """
     text, form = Text(characters), Form()
     with ZipFile(file) as archive:
-        package = _Package(archive)
-        walk = _Walk(package, form)
+        package = Package(archive)
+        walk = kind(package, form)
         for number, piece in enumerate(walk.document()):
             text.add(piece if number else piece.lstrip("\n"))
             if text.truncated:
@@ -47,7 +45,9 @@ def read(file: BinaryIO, characters: int, _pages: int) -> dict[str, Any]:
         properties = package.properties()
     text.flush()
     return {
+        "engine": "docx",
         "pages": None,
+        "plain_pages": [],
         "page_count": None,
         "words": text.words,
         "truncated": text.truncated,
@@ -57,61 +57,10 @@ def read(file: BinaryIO, characters: int, _pages: int) -> dict[str, Any]:
     }
 
 
-def _name(element: Any) -> str:
-    """The local name. Comments and processing instructions have none."""
-    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
-
-
-def _is_on(element: Any) -> bool:
-    """Whether a property that is there is on (ECMA-376-1 §17.17.4)."""
-    return (value(element) or "true").lower() not in _OFF
-
-
-class _Package:
-    """The parts of a package, by what relates to them (ECMA-376-2 §9.3)."""
-
-    def __init__(self, archive: ZipFile) -> None:
-        self._archive = archive
-        self._names = {name.casefold(): name for name in archive.namelist()}
-
-    @cached_property
-    def main(self) -> str:
-        """The name of the main part. Raises KeyError."""
-        return dict(self.related("").values())["officedocument"]
-
-    def related(self, part: str) -> Mapping[str, tuple[str, str]]:
-        """The kind and the name of each part that a part is related to, by the relationship's id."""
-        rels = join(dirname(part), "_rels", f"{basename(part)}.rels")
-        found = {}
-        for each in self.parsed(rels).iterfind("{*}Relationship"):
-            if each.get("TargetMode", "").casefold() != "external":
-                target = normpath(join("/", dirname(part), unquote(each.get("Target", "")))).lstrip("/")
-                found[each.get("Id", "")] = (each.get("Type", "").rpartition("/")[2].casefold(), target)
-        return found
-
-    def read(self, name: str) -> bytes:
-        """Raises KeyError."""
-        return self._archive.read(self._names[name.casefold()])
-
-    def parsed(self, name: str) -> Any:
-        """A part as XML. Raises KeyError and XMLSyntaxError."""
-        return etree.fromstring(self.read(name), etree.XMLParser(resolve_entities=False, huge_tree=True))
-
-    def properties(self) -> dict[str, Any]:
-        """The core properties by name."""
-        found: dict[str, Any] = {}
-        with _broken_is_left_out():
-            for kind, target in self.related("").values():
-                if kind == "core-properties":
-                    found |= {_name(item): item.text for item in self.parsed(target)}
-        found["author"] = found.pop("creator", None)
-        return found
-
-
-class _Walk:
+class Walk:
     """Yields the visible text of a document: each paragraph and each row of a table is a line; tabs separate cells."""
 
-    def __init__(self, package: _Package, form: Form, depth: int = 0) -> None:
+    def __init__(self, package: Package, form: Form, depth: int = 0) -> None:
         self._package = package
         self._form = form
         self._depth = depth
@@ -124,30 +73,34 @@ class _Walk:
         """Headers, the body, footers, notes and comments."""
         main = self._package.parsed(self._package.main)
         related: Mapping[str, tuple[str, str]] = {}
-        with _broken_is_left_out():
+        with broken_is_left_out():
             related = self._package.related(self._package.main)
         parts = dict(related.values())
         numbering, styles = (self._extra(parts.get(kind)) for kind in ("numbering", "styles"))
-        with _broken_is_left_out():
-            self._labels = Labels(numbering, styles)
+        with broken_is_left_out():
+            self.take(numbering, styles)
         if styles is not None and (lang := styles.find("{*}docDefaults//{*}lang")) is not None:
             self.language = language_tag(value(lang))
         yield from self._others(related, _BEFORE)
         yield from self._text(main.find("{*}body"), related)
         yield from self._others(related, _BEHIND)
 
+    def take(self, numbering: Any, styles: Any) -> None:
+        """Take in the parts of these names; None: there is none."""
+        self._labels = Labels(numbering, styles)
+
     def _others(self, related: Mapping[str, tuple[str, str]], kinds: tuple[str, ...]) -> Iterator[str]:
         for wanted in kinds:
             for target in dict.fromkeys(target for kind, target in related.values() if kind == wanted):
                 if (part := self._extra(target)) is not None:
                     own: Mapping[str, tuple[str, str]] = {}
-                    with _broken_is_left_out():
+                    with broken_is_left_out():
                         own = self._package.related(target)
                     yield from self._text(part, own)
 
     def _extra(self, name: str | None) -> Any:
         found: list[Any] = []
-        with _broken_is_left_out():
+        with broken_is_left_out():
             found += [self._package.parsed(name)] if name else []
         return found[0] if found else None
 
@@ -155,7 +108,7 @@ class _Walk:
         pending = ""  # the label of a paragraph of which nothing was yielded yet
         walk = etree.iterwalk(root, events=("start", "end"))
         for event, element in walk:
-            name = _name(element)
+            name = local_name(element)
             if event == "end":
                 old, new = _SEPARATORS.get(name, ("", ""))
                 self._gap = (self._gap.removesuffix(old) + new)[-_MAX_GAP:]
@@ -163,9 +116,10 @@ class _Walk:
                     pending = ""
                 continue
             if name == "p":
-                pending = self._labels.of(element)
+                label = self._labels.of(element).text
+                pending = label and f"{label}\t"
                 continue
-            if name in _SKIPPED or (name == "r" and _is_hidden(element)):
+            if name in SKIPPED or (name == "r" and is_hidden(element)):
                 if name == "sdtPr":
                     self._read_control(element)
                 walk.skip_subtree()
@@ -173,7 +127,7 @@ class _Walk:
             if name == "altChunk":
                 yield from self._included(related.get(value(element, "id")))
                 continue
-            if name in _APART and self._has_said and not self._gap:
+            if name in APART and self._has_said and not self._gap:
                 self._gap = "\n"
             if text := self._of(name, element, related):
                 yield self._gap + pending + text
@@ -192,7 +146,7 @@ class _Walk:
                 text = clean(value(element, "string"))
             case "checkBox":
                 states = (element.find(f"{{*}}{each}") for each in ("checked", "default"))
-                text = "☒" if any(_is_on(state) for state in states if state is not None) else "☐"
+                text = "☒" if any(is_on(state) for state in states if state is not None) else "☐"
             case "chart":
                 text = self._drawn(related.get(value(element, "id")), ("strCache", "t"))
             case "relIds":
@@ -206,7 +160,7 @@ class _Walk:
             return ""
         said: list[str] = []
         for element in part.iter():
-            name = _name(element)
+            name = local_name(element)
             if name == "t" and "t" in kinds:
                 said.append(element.text or "")
             elif name == "strCache" and name in kinds:
@@ -217,11 +171,15 @@ class _Walk:
         """The text of a document that Word puts in the place of a reference."""
         if relation is None or self._depth >= MAX_INCLUDED:
             return
-        with _broken_is_left_out(), ZipFile(BytesIO(self._package.read(relation[1]))) as archive:
-            for piece in _Walk(_Package(archive), self._form, self._depth + 1).document():
+        with broken_is_left_out(), ZipFile(BytesIO(self._package.read(relation[1]))) as archive:
+            for piece in self._within(Package(archive)).document():
                 yield self._gap + piece
                 self._gap = ""
             self._gap = "\n"
+
+    def _within(self, package: Package) -> "Walk":
+        """A walk through a document within this one."""
+        return type(self)(package, self._form, self._depth + 1)
 
     def _read_control(self, properties: Any) -> None:
         """Add a content control that has a name to the form."""
@@ -232,18 +190,6 @@ class _Walk:
             self._form.add(name, "".join(each.text or "" for each in content.iter("{*}t")))
 
 
-def _is_hidden(run: Any) -> bool:
+def is_hidden(run: Any) -> bool:
     vanish = run.find("{*}rPr/{*}vanish")
-    return vanish is not None and _is_on(vanish)
-
-
-@contextmanager
-def _broken_is_left_out() -> Iterator[None]:
-    """For parts that a document can do without. Raises MemoryError."""
-    try:
-        yield
-    except (MemoryError, GeneratorExit):
-        raise
-    except Exception as error:  # noqa: BLE001 - parsers raise anything
-        if getattr(error, "code", None) == LIBXML2_NO_MEMORY:
-            raise MemoryError from None
+    return vanish is not None and is_on(vanish)

@@ -46,6 +46,16 @@ def value(element: Any, name: str = "val") -> str:
     return next((text for key, text in element.attrib.items() if key.rpartition("}")[2] == name), "")
 
 
+class Label(NamedTuple):
+    """What stands before a paragraph, "" if nothing does, and how deep its list is within others, from 0."""
+
+    text: str
+    level: int
+
+
+NO_LABEL = Label("", 0)
+
+
 class _Level(NamedTuple):
     start: int
     format: str
@@ -69,11 +79,11 @@ class Labels:
         if styles is not None:
             self._read_styles(styles)
 
-    def of(self, paragraph: Any) -> str:
-        """Return what stands before a paragraph, with a tab behind, or ""."""
+    def of(self, paragraph: Any) -> Label:
+        """Count a paragraph, and return its label."""
         properties = paragraph.find(f"{_W}pPr")
         if properties is None or not self._lists:
-            return ""
+            return NO_LABEL
         number, level = _numbered(properties)
         style = properties.find(f"{_W}pStyle")
         if number is None and style is not None:
@@ -82,9 +92,8 @@ class Labels:
         kind = self._lists.get(number or "")
         found = self._levels.get(kind or "", {}).get(level or 0)
         if number is None or kind is None or found is None:
-            return ""
-        label = self._counted(number, kind, level or 0)
-        return f"{label}\t" if label else ""
+            return NO_LABEL
+        return Label(self._counted(number, kind, level or 0), level or 0)
 
     def _counted(self, number: str, kind: str, level: int) -> str:
         levels, counts = self._levels[kind], self._counts.setdefault(kind, {})

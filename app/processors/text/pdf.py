@@ -5,7 +5,7 @@ import io
 import re
 from collections.abc import Iterator
 from importlib import import_module
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import pypdfium2
 from pypdfium2 import raw
@@ -43,8 +43,37 @@ class _Box(NamedTuple):
         return self.left <= x <= self.right and self.bottom <= y <= self.top
 
 
+class Writer(Protocol):
+    """Makes what the result says of the text of pages, which come in their order."""
+
+    engine: str
+    between: str
+    """What divides two pages."""
+    plain_pages: list[int]
+    """Of Markdown: the numbers of pages that are plain text nevertheless."""
+
+    def page(self, number: int, said: str) -> str:
+        """Return what is said of a page with this text."""
+
+
+class PlainText:
+    """Writes text as it is."""
+
+    engine = "pdfium"
+    between = "\f"
+    plain_pages: list[int] = []  # noqa: RUF012 - there never are any
+
+    def page(self, number: int, said: str) -> str:
+        return said
+
+
 def read(file: BinaryIO, characters: int, pages: int) -> dict[str, Any]:
-    """Return the result for a PDF, of which at most `characters` of text on `pages` pages are read.
+    """Return the result for a PDF, of which at most `characters` of text on `pages` pages are read."""
+    return read_by(PlainText(), file, characters, pages)
+
+
+def read_by(writer: Writer, file: BinaryIO, characters: int, pages: int) -> dict[str, Any]:
+    """Return the result for a PDF, of which the writer writes at most `characters` on `pages` pages.
 
     A page that cannot be read has no text, and UNREADABLE images. Raises PdfiumError if none can be read.
     """
@@ -64,11 +93,11 @@ def read(file: BinaryIO, characters: int, pages: int) -> dict[str, Any]:
                 raise
             said, images = "", UNREADABLE
         taken = 0
-        if said := clean(hyphens.resolved(said)).strip():
+        if said := writer.page(number, clean(hyphens.resolved(said)).strip()):
             taken = max(0, text.add(gap + said) - len(gap))
             gap = ""
         found.append((taken, images))
-        gap += "\f"
+        gap += writer.between
         if number * 100 // count != percent:
             percent = number * 100 // count
             emit({"progress": number / count})
@@ -76,7 +105,9 @@ def read(file: BinaryIO, characters: int, pages: int) -> dict[str, Any]:
             break
     text.flush()
     return {
+        "engine": writer.engine,
         "pages": found,
+        "plain_pages": writer.plain_pages,
         "page_count": len(pdf),
         "words": text.words,
         "truncated": text.truncated or len(pdf) > pages,

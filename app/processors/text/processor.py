@@ -2,17 +2,23 @@
 
 import os
 from collections.abc import Iterator
-from typing import Annotated, Any
+from importlib.util import find_spec
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, create_model
+from typing_extensions import TypeAliasType
 
 from app.processors.base import LongList, LongText, Params, Report, Source
 from app.processors.child import ConfinedChild
+from app.processors.text.chunks import Chunking, TextChunk, chunks
 
 MAX_CHARACTERS = 1_000_000
-_MAX_LINE = 512 * 1024  # bytes; a line has at most 64 Ki characters of text, or two numbers for each page
+# Bytes; a line has at most 64 Ki characters of text, or two numbers for each page, of Markdown three.
+_MAX_LINE = {"text": 512 * 1024, "markdown": 768 * 1024}
 _SHORT = 16 * 1024  # characters that are no burden as a plain string
 OCR_BELOW = 10  # characters of a page with images, which are its number or a stamp
+_BETWEEN = {"text": 1, "markdown": 2}  # characters between two pages: a form feed, or a blank line
+_PDF = "application/pdf"
 _MORE_THAN_CORES = 2  # children at once; some wait for the disk or begin while others compute
 
 FAILURES = {
@@ -23,10 +29,19 @@ FAILURES = {
 
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 
+TextFormat = TypeAliasType("TextFormat", Literal["text", "markdown"])
+TextEngine = TypeAliasType("TextEngine", Literal["docx", "pdfium", "liteparse"])
+
 
 class TextParams(Params):
-    """How much of a document is read."""
+    """How much of a document is read, and what is made of it."""
 
+    format: TextFormat = Field(
+        "text",
+        description="What `text` is: plain text, or Markdown (GFM) with headings, lists, tables, emphasis, links and "
+        "notes, as far as the document has them and the `engine` finds them.",
+    )
+    chunks: Chunking | None = Field(None, description="Cut the text into pieces, for retrieval.")
     max_characters: int = Field(MAX_CHARACTERS, ge=1, description="Text beyond this is cut off.")
     max_pages: int = Field(10_000, ge=1, le=50_000, description="Pages of a PDF beyond this are not read.")
 
@@ -49,7 +64,9 @@ class Extract(BaseModel, extra="forbid", strict=True):
     """What the child found besides the text. `pages` has the numbers of characters and images of each page, -1 images
     for a page that is damaged."""
 
+    engine: TextEngine
     pages: list[tuple[int, int]] | None
+    plain_pages: list[int]
     page_count: int | None
     words: int
     truncated: bool
@@ -72,8 +89,13 @@ class TextResult(BaseModel):
 
     text: str = Field(
         description="Each line and each paragraph is a line, tabs divide columns, and form feeds the pages of a "
-        "PDF, up to the last that has text.",
+        "PDF, up to the last that has text. In Markdown, blank lines divide both.",
         examples=["Invoice 42\nItem\tAmount"],
+    )
+    engine: TextEngine = Field(
+        description="What read it: `docx`, the service's own reader of DOCX; `pdfium`, which reads the text of PDF "
+        "and whose Markdown has no more than a heading `Page n` for each page; or `liteparse`, which finds headings, "
+        "lists and tables in PDF, if the operator has installed it."
     )
     characters: int
     words: int = Field(description="What is divided by white space.")
@@ -82,6 +104,10 @@ class TextResult(BaseModel):
         description="The language tag that the document states (RFC 5646).", examples=["en-GB"]
     )
     pages: list[TextPage] | None = Field(description="Those that were read; `null` for DOCX.")
+    plain_pages: list[int] = Field(
+        description="Numbers of the pages that are as `pdfium` makes them nevertheless, because `liteparse` loses or "
+        "adds text there, or fails."
+    )
     page_count: int | None = Field(description="All pages; `null` for DOCX.")
     unreadable_pages: list[int] = Field(description="Numbers of the pages that are damaged.")
     needs_ocr: list[int] = Field(description="Numbers of the pages that have images and next to no text.")
@@ -93,6 +119,7 @@ class TextResult(BaseModel):
         ),
         examples=[{"title": "Invoice 42", "created": "2026-01-31T12:00:00Z"}],
     )
+    chunks: list[TextChunk] | None = Field(description="Pieces of `text` in their order; `null` if not asked for.")
 
 
 class TextProcessor:
@@ -103,8 +130,8 @@ class TextProcessor:
     """
 
     name = "text"
-    version = "2"
-    description = "Extracts text page by page, form fields and metadata."
+    version = "3"
+    description = "Extracts text page by page, or Markdown, form fields and metadata."
     at_once = (os.cpu_count() or 1) + _MORE_THAN_CORES
     result = TextResult
 
@@ -131,28 +158,35 @@ class TextProcessor:
     async def run(self, source: Source, params: TextParams, report: Report) -> dict[str, Any]:
         task = {
             "content_type": source.content_type,
+            "format": params.format,
             "characters": params.max_characters,
             "pages": params.max_pages,
         }
         text = LongText(params.max_characters)
-        extract = await self._child.run(source.path, task, report, max_line=_MAX_LINE, text=text)
+        threads = params.format == "markdown" and source.content_type == _PDF and find_spec("liteparse") is not None
+        extract = await self._child.run(
+            source.path, task, report, max_line=_MAX_LINE[params.format], text=text, threads=threads
+        )
         found = extract.model_dump()
-        numbers = found["pages"]
-        pages = None if numbers is None else LongList(lambda: _pages(text, numbers))
+        numbers, between = found["pages"], _BETWEEN[params.format]
+        pages = None if numbers is None else LongList(lambda: _pages(text, numbers, between))
+        settings, sizes = params.chunks, numbers and [characters for characters, _ in numbers]
+        cut = LongList(lambda: chunks(text, settings, sizes, between)) if settings else None
         counted = list(enumerate(numbers or (), 1))
         found["unreadable_pages"] = [number for number, (_, images) in counted if images < 0]
         found["needs_ocr"] = [number for number, (some, images) in counted if images > 0 and some < OCR_BELOW]
+        first = {"characters": text.characters, **found}
         if text.characters <= _SHORT:
-            return {"text": "".join(text), "characters": text.characters} | found | {"pages": pages and list(pages)}
-        return {"text": text, "characters": text.characters} | found | {"pages": pages}
+            return {"text": "".join(text), **first, "pages": pages and list(pages), "chunks": cut and list(cut)}
+        return {"text": text, **first, "pages": pages, "chunks": cut}
 
 
-def _pages(text: LongText, numbers: list[tuple[int, int]]) -> Iterator[dict[str, Any]]:
-    """Yield the pages, between which the text has form feeds."""
+def _pages(text: LongText, numbers: list[tuple[int, int]], between: int) -> Iterator[dict[str, Any]]:
+    """Yield the pages, between which the text has so many characters."""
     pieces, here = iter(text), ""
     for number, (characters, images) in enumerate(numbers, 1):
-        while len(here) <= characters and (piece := next(pieces, "")):
+        while len(here) < characters + between and (piece := next(pieces, "")):
             here += piece
         said = here[:characters]
         yield {"number": number, "text": said, "characters": characters, "images": max(0, images)}
-        here = here[characters + 1 :]
+        here = here[characters + between :]
