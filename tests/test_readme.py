@@ -75,7 +75,7 @@ def test_what_the_author_of_a_processor_types(tmp_path: Path) -> None:
     installed = packages.install(ROOT / "examples" / "processor", tmp_path)
     told = typed(try_it, ROOT, PYTHONPATH=f"{ROOT}:{installed}", DATA_DIR=str(tmp_path / "var"))
     listed, checked = told.splitlines()[:2], told.splitlines()[2:]
-    assert listed == ["text 2 (built in)", "bytes 1 (byte-counter 1.0)"]
+    assert listed == ["text 3 (built in)", "bytes 1 (byte-counter 1.0)"]
     assert checked
     assert all(line.startswith("ok: ") for line in checked)
 

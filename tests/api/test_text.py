@@ -32,6 +32,7 @@ JOBS = {
     "created_after": "2026-01-01T00:00:00Z",
     "created_before": "2026-01-01T00:00:00Z",
 }
+OF_TEXT = {"format": "markdown"}  # params of the processor `text`; the bodies have those of `simulated`
 METADATA = {"description": "d", "folder": "f", "tags": ["t"]}
 BODIES: dict[str, Any] = {
     "register": {"email": "somebody@example.com", "password": PASSWORD},
@@ -187,6 +188,8 @@ def sent(user: User, ids: dict[str, str], place: Place, hostile: str) -> httpx2.
 def append(body: Any, names: tuple[str | int, ...], text: str) -> None:
     *way, last = names
     for name in way:
+        if name == "params" and last in OF_TEXT:
+            body |= {"processor": "text", "params": dict(OF_TEXT)}
         body = body[name]
     body[last] += text
 

@@ -90,7 +90,7 @@ def test_what_its_author_types(tmp_path: Path, installed: str) -> None:
         run = [sys.executable, "-m", "app", "processors", *command]
         return subprocess.run(run, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=60)
 
-    assert typed("list", PROCESSORS="bytes,text").stdout == "bytes 1 (byte-counter 1.0)\ntext 2 (built in)\n"
+    assert typed("list", PROCESSORS="bytes,text").stdout == "bytes 1 (byte-counter 1.0)\ntext 3 (built in)\n"
     assert "bytes" not in typed("list").stdout
     done = typed("check", "bytes", *samples)
     assert (done.returncode, done.stderr) == (0, "")
