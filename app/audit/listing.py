@@ -9,11 +9,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, func, select
 
 from app.audit.schemas import Filters
 from app.events import events
-from app.events.catalogue import OperatorContentRead
 
 WINDOW = 50_000  # numbers that one page looks through
 _DISORDER = timedelta(minutes=1)  # by which an event may be numbered before an earlier one
@@ -47,9 +46,8 @@ def page(conn: Connection, filters: Filters, before: int | None, limit: int) -> 
 
 
 def of_account(conn: Connection, user_id: UUID, before: int | None, limit: int) -> Found:
-    """Up to `limit` events about an account, the latest first. Of its documents only what others have read."""
-    about = or_(events.c.document_id.is_(None), events.c.event == OperatorContentRead.name)
-    conditions: list[ColumnElement[bool]] = [events.c.user_id == user_id, about]
+    """Up to `limit` events about an account and none of its documents, the latest first."""
+    conditions: list[ColumnElement[bool]] = [events.c.user_id == user_id, events.c.document_id.is_(None)]
     conditions += [events.c.seq < before] if before is not None else []
     rows = _latest(conn, conditions, limit + 1)
     return Found(rows[:limit], rows[limit - 1].seq if len(rows) > limit else None)

@@ -3,8 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from http.client import responses
 from types import TracebackType
@@ -190,10 +190,12 @@ class Api:
         body: "UploadForm | dict[str, Any] | None",
         headers: Mapping[str, str],
     ) -> Answer:
-        async with asyncio.timeout(STALLED) as clock:
+        async with asyncio.timeout(STALLED) as clock, AsyncExitStack() as opened:
             sent: dict[str, Any] = {"json": body}
             if isinstance(body, UploadForm):
-                sent = {"data": _watched(body, clock)}
+                # Closed here: what sends the chunks is left as it is when the connection is lost.
+                file = opened.enter_context(body.open())
+                sent = {"data": _watched(body.chunks(file), clock)}
                 length = {"Content-Type": body.content_type, "Content-Length": str(body.length)}
                 headers = {**headers, **length}
             request = self._session.request(
@@ -216,12 +218,11 @@ def _with(token: str, headers: Mapping[str, str] | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}", **(headers or {})}
 
 
-async def _watched(form: UploadForm, clock: asyncio.Timeout) -> AsyncGenerator[bytes, None]:
+async def _watched(chunks: AsyncIterator[bytes], clock: asyncio.Timeout) -> AsyncIterator[bytes]:
     """The chunks of a form. Each that is wanted gives the request more time."""
-    async with aclosing(form.chunks()) as chunks:
-        async for chunk in chunks:
-            clock.reschedule(asyncio.get_running_loop().time() + STALLED)
-            yield chunk
+    async for chunk in chunks:
+        clock.reschedule(asyncio.get_running_loop().time() + STALLED)
+        yield chunk
 
 
 async def _json(response: aiohttp.ClientResponse) -> dict[str, Any]:

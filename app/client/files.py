@@ -5,9 +5,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 from uuid import uuid4
 
 SENT = (".pdf", ".docx")  # names that end so, in any case, unless all are wanted
@@ -110,17 +110,20 @@ class UploadForm:
         self.content_type = f"multipart/form-data; boundary={boundary}"
         self.length = len(self._head) + file.size + len(self._tail)
 
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """Yield the body, each time from its beginning. Raises OSError, EOFError if the file is shorter now."""
+    def open(self) -> BinaryIO:
+        """The file, for `chunks`. Raises OSError."""
+        return self._file.path.open("rb")
+
+    async def chunks(self, file: BinaryIO) -> AsyncIterator[bytes]:
+        """Yield the body. Raises OSError, EOFError if the file is shorter now."""
         yield self._head
         left = self._file.size
-        with self._file.path.open("rb") as file:
-            while left:
-                chunk = await asyncio.to_thread(file.read, min(CHUNK, left))
-                if not chunk:
-                    raise EOFError
-                left -= len(chunk)
-                yield chunk
+        while left:
+            chunk = await asyncio.to_thread(file.read, min(CHUNK, left))
+            if not chunk:
+                raise EOFError
+            left -= len(chunk)
+            yield chunk
         yield self._tail
 
 

@@ -61,16 +61,18 @@ class AllDocuments:
         await self._record(found[0], OperatorContentRead(what="content", reason=reason))
         return found
 
-    async def result(self, principal: Principal, document_id: UUID, reason: str | None) -> StoredResult:
-        """The current result, as `content` does.
+    async def result(
+        self, principal: Principal, document_id: UUID, reason: str | None
+    ) -> tuple[Document, StoredResult]:
+        """The document and its current result, as `content` does.
 
         Raises BreakGlassDisabled, BreakGlassRequired, ResultNotReady, ProcessingFailed.
         """
         owner = await self._owner(principal, document_id)
         reason = self._required(reason)
-        found = await self._processing.result(owner, document_id)
-        await self._record(await self.get(document_id), OperatorContentRead(what="result", reason=reason))
-        return found
+        found, document = await self._processing.result(owner, document_id), await self.get(document_id)
+        await self._record(document, OperatorContentRead(what="result", reason=reason))
+        return document, found
 
     def _required(self, reason: str | None) -> str:
         if not self._readable:

@@ -115,11 +115,12 @@ async def get_any_timeline(
     openapi_extra=_for_a_reason(content_describe.CONTENT_REQUEST),
 )
 async def get_any_content(
-    request: Request, document_id: DocumentId, principal: CurrentPrincipal, operators: Operating
+    request: Request, document_id: DocumentId, principal: CurrentPrincipal, operators: Operating, noted: Noted
 ) -> Response:
     """The file as it was uploaded, for a reason. Only with OPERATOR_CONTENT; the owner's timeline says who, and why."""
     all_documents = operators.documents
     document, file = await all_documents.content(principal, document_id, break_glass(request))
+    await noted({"document_id": document_id}, document.owner_id)
     return await document_content.respond(request, all_documents.service, principal, document, file)
 
 
@@ -141,10 +142,16 @@ async def get_any_content(
     openapi_extra=_for_a_reason(result_describe.RESULT_REQUEST),
 )
 async def get_any_result(
-    request: Request, document_id: DocumentId, principal: CurrentPrincipal, operators: Operating, answers: Sending
+    request: Request,
+    document_id: DocumentId,
+    principal: CurrentPrincipal,
+    operators: Operating,
+    noted: Noted,
+    answers: Sending,
 ) -> Response:
     """The current result, for a reason. Only with OPERATOR_CONTENT; the owner's timeline says who, and why."""
-    result = await operators.documents.result(principal, document_id, break_glass(request))
+    document, result = await operators.documents.result(principal, document_id, break_glass(request))
+    await noted({"document_id": document_id}, document.owner_id)
     return await answers.respond(request, principal, result)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection
@@ -64,7 +65,9 @@ def answered(connection: HTTPConnection) -> tuple[int, str]:
 
 
 def files(server: Server) -> set[Path]:
-    return {path for path in (server.data_dir / "files").rglob("*") if path.is_file()}
+    """What is stored or being received. Files come and go while one looks."""
+    folders = (os.walk(server.data_dir / "files" / name) for name in ("documents", "staging"))
+    return {Path(folder, name) for found in folders for folder, _, names in found for name in names}
 
 
 @contextmanager

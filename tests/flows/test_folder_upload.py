@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -97,6 +98,7 @@ def test_a_client_that_is_killed_goes_on_where_it_was(user: User, tmp_path: Path
     assert names(user) == sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.long
 def test_a_server_that_is_killed_and_comes_back(tmp_path: Path) -> None:
     with Server(tmp_path / "var", {"LEASE_SECONDS": "3"}) as server:
         user = server.register()
@@ -336,12 +338,15 @@ def test_a_bar_on_a_terminal_and_an_interruption(user: User, tmp_path: Path) -> 
     os.close(terminal)
     assert (process.returncode, "21/21" in shown, "refused: text.pdf" in shown) == (1, True, True)
     wanted = ("client", "upload", str(folder), "--process", "simulated", "--params", '{"seconds": 60}', "--wait")
+    # What a shell runs in the background ignores the signal, and so does what that starts.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     waiting = subprocess.Popen(
         [*command, *wanted[3:]], cwd=ROOT, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
+    signal.signal(signal.SIGINT, inherited)
     reaper.watch(waiting.pid)
     until(lambda: user.http.get("/jobs", params={"limit": 1, "count": True}).json()["total"] == 20)
-    waiting.send_signal(2)
+    waiting.send_signal(signal.SIGINT)
     out, err = waiting.communicate(timeout=30)
     assert (waiting.returncode, err.splitlines()[-1]) == (1, "interrupted. Run the same command again to go on.")
     assert counted(out, "unfinished") >= 16, "all but those whose answers were not here yet"

@@ -163,6 +163,7 @@ def test_the_reserve_refuses_what_adds_and_is_for_what_must_go_on(tmp_path: Path
         check_all(server, volume.seen, tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lease", ["30", "6"], ids=["for a moment", "for longer than a lease"])
 def test_everything_on_one_full_disk(tmp_path: Path, lease: str) -> None:
     """The reserve and the ballast are used up."""

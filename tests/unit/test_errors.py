@@ -30,8 +30,8 @@ CODES = {
     "unsupported-media-type",
     416: "range-not-satisfiable",
     422: "content-type-mismatch idempotency-key-reused invalid-cursor malformed-multipart sha256-mismatch "
-    "search-too-broad size-mismatch unknown-processor unsafe-archive upload-missing upload-rejected url-not-allowed "
-    "validation-failed weak-password",
+    "search-too-broad size-mismatch unknown-processor unsafe-archive unsupported-content-type upload-missing "
+    "upload-rejected url-not-allowed validation-failed weak-password",
     429: "login-throttled rate-limited too-many-jobs too-many-requests too-many-uploads",
     431: "headers-too-large",
     500: "internal-error",
