@@ -299,8 +299,15 @@ ENTRYPOINT = json.loads(re.search("^ENTRYPOINT (.*)$", Path("Dockerfile").read_t
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="NOT RUN: there is no /proc")
-@pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize("prefix", [[], [*FIRST_PROCESS, *ENTRYPOINT]], ids=["a process", "the first of a container"])
+@pytest.mark.parametrize(
+    ("prefix", "workers"),
+    [
+        pytest.param([], "1", id="a process"),
+        pytest.param([], "2", id="a process with workers", marks=pytest.mark.long),
+        pytest.param([*FIRST_PROCESS, *ENTRYPOINT], "1", id="the first of a container", marks=pytest.mark.long),
+        pytest.param([*FIRST_PROCESS, *ENTRYPOINT], "2", id="the first of a container, with workers"),
+    ],
+)
 def test_a_signal_at_any_moment_of_a_start_is_a_clean_end(prefix: list[str], workers: str, tmp_path: Path) -> None:
     if prefix and subprocess.run([*FIRST_PROCESS, "true"], check=False, capture_output=True).returncode:
         pytest.skip("NOT RUN: no process may have a namespace of its own here")

@@ -87,7 +87,7 @@ def bucket(prefix: Prefix) -> Place:
     )
 
 
-@pytest.fixture(params=["disk", "bucket"])
+@pytest.fixture(params=["disk", pytest.param("bucket", marks=pytest.mark.long)])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     place = disk(tmp_path / "files") if request.param == "disk" else bucket(request.getfixturevalue("prefix"))
     yield place
