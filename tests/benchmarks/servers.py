@@ -117,7 +117,7 @@ def _launch(kind: str, folder: Path, settings: dict[str, str]) -> Server:
         "ENVIRONMENT": "production",
         "REGISTRATION": "open",
         "JWT_SECRET": "a secret of at least thirty-two bytes",
-        "AUDIT_KEY": "a key of at least thirty-two bytes, too",
+        "AUDIT_KEY": "a key of at least thirty-two bytes as well",
         "DATA_DIR": str(folder),
         "PORT": str(port),
         **settings,
