@@ -19,9 +19,8 @@ from app.events.seals import Seal, audit_seals
 BATCH = 2000  # rows that are read at once
 GAPS = 5  # numbers that are named where events are missing
 MOST_FINDINGS = 10_000  # that are kept; all are counted
-MOST_KNOWN = 1_000_000  # events of the last day whose copies are known as such; a hundred bytes each
+MOST_KNOWN = 500_000  # ids in each of two generations: 50 MB. A copy of an older event is known by its time alone
 REPLAY = timedelta(days=1)  # by which clocks do not differ: an event that is older than those before it is a copy
-_HOURS = REPLAY // timedelta(hours=1)
 
 _EVENTS = Prepared(
     select(events).where(events.c.seq > bindparam("after")).order_by(events.c.seq).limit(bindparam("limit"))
@@ -49,7 +48,8 @@ class Verification:
         self._unsigned_to: int | None = None
         self._previous: Seal | None = None
         self._newest: datetime | None = None
-        self._known: dict[int, set[int]] = {}  # by the hour, the oldest first
+        self._ids: set[int] = set()
+        self._older_ids: set[int] = set()
 
     def __str__(self) -> str:
         return (
@@ -135,13 +135,11 @@ class Verification:
     def _is_copy(self, event_id: UUID, at: datetime) -> bool:
         self._newest = newest = max(at, self._newest or at)
         short = event_id.int & (2**64 - 1)  # the random half
-        if at < newest - REPLAY or any(short in ids for ids in self._known.values()):
+        if at < newest - REPLAY or short in self._ids or short in self._older_ids:
             return True
-        hour = int(newest.timestamp() // 3600)
-        self._known.setdefault(hour, set()).add(short)
-        oldest = next(iter(self._known))
-        if oldest < hour and (oldest < hour - _HOURS or sum(map(len, self._known.values())) > MOST_KNOWN):
-            del self._known[oldest]
+        if len(self._ids) >= MOST_KNOWN:
+            self._ids, self._older_ids = set(), self._ids
+        self._ids.add(short)
         return False
 
     async def _end_range(self, db: Database, seal: Seal, found: "_Found") -> None:

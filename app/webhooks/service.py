@@ -125,9 +125,8 @@ class WebhookService:
         self._reserve.require()
         if "url" in changes:
             self._outbound.check(changes["url"])
-        forgiven = (
-            dict.fromkeys(("failing_since", "probe_at", "disabled_reason")) if fresh or "state" in changes else {}
-        )
+        anew = changes.keys() & {"url", "state"}
+        forgiven = dict.fromkeys(("failing_since", "probe_at", "disabled_reason")) if anew else {}
 
         def work(conn: Connection) -> Webhook:
             edited = repository.edit(conn, principal.owner_id, webhook_id, versions, changes | forgiven)
@@ -147,7 +146,7 @@ class WebhookService:
     async def delete(self, principal: Principal, webhook_id: UUID, versions: frozenset[int] | None) -> None:
         """Delete a webhook, with its deliveries, if it has one of the versions. Raises PreconditionFailed.
 
-        Many deliveries go in batches, during which it is paused.
+        Many deliveries go in batches, during which it is paused. Interrupted, it stays so until it is deleted again.
         """
         paused = {"state": EndpointState.PAUSED}
 

@@ -234,6 +234,13 @@ async def test_what_is_remembered_for_a_verification_has_bounds(trail: Trail, mo
     verification = Verification([b"another key"])
     await verification.run(trail.db)
     assert (len(verification.findings), verification.wrong) == (3, 9)
+    first, fifth = trail.rows()[0], trail.rows()[4]
+    for copied, known in ((fifth, True), (first, False)):
+        trail.past(insert(events).values(copied._asdict() | {"seq": None}))
+        verification = Verification(trail.db.audit_keys)
+        await verification.run(trail.db)
+        assert bool(verification.wrong) is known
+        trail.past(delete(events).where(events.c.seq > 9))
 
 
 async def test_seals_are_kept_in_the_bucket(
