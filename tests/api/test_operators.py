@@ -18,10 +18,11 @@ from app.auth.models import users
 from app.auth.principal import Role
 from app.errors import StorageUnavailable
 from app.events import events
+from app.main import app
 from app.operators import bulk
 from app.operators.bulk import BulkJobs
 from tests.support import databases
-from tests.support.factories import PDF_TYPE, pdf
+from tests.support.factories import DOCX_TYPE, PDF_TYPE, pdf
 from tests.support.inprocess import Process
 from tests.support.invariants import Ledger
 from tests.support.zygote import run
@@ -556,6 +557,19 @@ def test_the_same_on_the_command_line(tmp_path: Path) -> None:
         ] == [queued]
         for group, each in (("documents", waiting), ("jobs", queued)):
             assert json.loads(typed(group, "show", each))["owner_id"] == ada.id
+        assert json.loads(typed("users", "show", ada.email))["id"] == ada.id
+        assert ada.email in typed("users", "list")
+        timeline = [json.loads(line) for line in typed("documents", "timeline", failed).splitlines()]
+        assert [(each["event"], each["actor"]) for each in timeline] == ada.story(failed)
+        assert failed not in typed("documents", "list", "--content-type", DOCX_TYPE)
+        reads = [(each.data["operation"], each.user_id) for each in told(process, event="operator.read")]
+        about = [(name, UUID(ada.id)) for name in ("getAnyDocument", "getAnyJob", "getAccount")]
+        assert reads == [
+            *(("listAllDocuments", None), ("listAllJobs", None), *about, ("listAccounts", None)),
+            *(("getAnyTimeline", UUID(ada.id)), ("listAllDocuments", None)),
+        ]
+        operations = (each for methods in app.openapi()["paths"].values() for each in methods.values())
+        assert {name for name, _ in reads} <= {each["operationId"] for each in operations}, "by the names of the API"
         declined = run("jobs", "rerun", stdin="n\n", **environment)
         assert (declined.returncode, "Run 1 jobs again?" in declined.stdout) == (1, True)
         assert "Jobs run again: 1; skipped: 0." in typed("jobs", "rerun", "--owner", ada.email, "--yes")

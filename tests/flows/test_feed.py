@@ -106,6 +106,8 @@ def test_what_a_stream_tells_and_how_it_goes_on(user: User, stranger: User) -> N
     for wrong in ("x", reader.messages[0]["id"][:-4]):
         refused = user.http.get("/events", params={"after": wrong}).json()
         assert (refused["code"], refused["errors"][0]["pointer"]) == ("invalid-cursor", "/query/after")
+        refused = user.http.get("/events", headers={"Last-Event-ID": wrong}).json()
+        assert (refused["code"], refused["errors"][0]["pointer"]) == ("invalid-cursor", "/header/Last-Event-ID")
     theirs = stranger.http.get("/events", params={"after": reader.messages[0]["id"]})
     assert (theirs.status_code, theirs.json()["code"]) == (422, "invalid-cursor")
     assert user.http.head("/events").headers["content-type"].startswith("text/event-stream")

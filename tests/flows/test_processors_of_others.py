@@ -2,6 +2,7 @@
 
 import os
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -234,12 +235,13 @@ def test_a_processor_that_is_not_there_ends_the_start_with_one_line(tmp_path: Pa
 
 @pytest.mark.parametrize("chosen", ["", "simulated"])
 def test_production_says_what_its_operator_has_not_chosen(chosen: str, tmp_path: Path) -> None:
-    """That its results are simulated, and that its trail is signed with a key that will change."""
+    """That its results are simulated, its trail is signed with a key that will change, and nobody can add a webhook."""
     settings = {"ENVIRONMENT": "production", "JWT_SECRET": "x" * 32}
     settings |= {"PROCESSORS": chosen, "AUDIT_KEY": chosen and "y" * 32}
+    settings |= {"ENCRYPTION_KEYS": chosen and urlsafe_b64encode(b"k" * 32).decode()}
     with Server(tmp_path / "var", settings) as production:
         alarms = httpx2.get(f"{production.url}/readyz").json()["alarms"]
         told = {line["alarm"]: line["detail"] for line in production.logs("server.alarm")}
-        for name in ("audit", "results"):
+        for name in ("audit", "encryption", "results"):
             assert told.get(name) == alarms.get(name)
             assert (name in told) is not bool(chosen)
