@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from http.client import responses
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -76,6 +76,18 @@ class Answer(NamedTuple):
         )
 
 
+class _Request(NamedTuple):
+    method: str
+    path: str
+    body: "UploadForm | dict[str, Any] | None" = None
+    query: Mapping[str, str] = MappingProxyType({})
+    headers: Mapping[str, str] = MappingProxyType({})
+
+    def by(self, token: str) -> Self:
+        """The request as somebody who is logged in sends it."""
+        return self._replace(headers={"Authorization": f"Bearer {token}", **self.headers})
+
+
 class Api:
     """The API at a URL. Use it as a context manager.
 
@@ -110,29 +122,22 @@ class Api:
 
     async def get(self, path: str, **query: str | int) -> dict[str, Any]:
         """The JSON at a path. Raises Problem, Stopped."""
-        return (await self._call("GET", path, query={name: str(value) for name, value in query.items()})).content
+        words = {name: str(value) for name, value in query.items()}
+        return (await self._call(_Request("GET", path, query=words))).content
 
     async def post(self, path: str, body: "UploadForm | dict[str, Any]", key: str) -> Answer:
         """Send a form or JSON under an Idempotency-Key. Raises Problem, Stopped."""
-        return await self._call("POST", path, body=body, headers={"Idempotency-Key": key})
+        return await self._call(_Request("POST", path, body, headers={"Idempotency-Key": key}))
 
-    async def _call(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: "UploadForm | dict[str, Any] | None" = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Answer:
+    async def _call(self, request: _Request) -> Answer:
         """Call until there is an answer that counts, as an account that is logged in."""
         if not self._token:
             await self._log_in("")
         token = self._token
-        answer = await self._repeated(method, path, query or {}, body, _with(token, headers))
+        answer = await self._repeated(request.by(token))
         if answer.status == 401 and self._credentials.email:
             await self._log_in(token)  # an access token is good for a quarter of an hour
-            answer = await self._repeated(method, path, query or {}, body, _with(self._token, headers))
+            answer = await self._repeated(request.by(self._token))
         if answer.status in {401, 403}:  # all other calls would be answered so, too
             raise Stopped(f"{answer.status} {answer.problem}")
         if answer.status >= 400:
@@ -145,26 +150,19 @@ class Api:
             if self._token != refused:
                 return
             account = {"email": self._credentials.email, "password": self._credentials.password}
-            answer = await self._repeated("POST", "/auth/login", {}, account, {})
+            answer = await self._repeated(_Request("POST", "/auth/login", account))
             if answer.status >= 400 or "access_token" not in answer.content:
                 raise Stopped(f"{answer.status} {answer.problem}")
             self._token = answer.content["access_token"]
 
-    async def _repeated(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str],
-        body: "UploadForm | dict[str, Any] | None",
-        headers: Mapping[str, str],
-    ) -> Answer:
+    async def _repeated(self, request: _Request) -> Answer:
         """The answer that counts. Raises Problem after MAX_TRIES, and Stopped when none has come in PATIENCE."""
-        started, tries = time.monotonic(), 0
+        method, started, tries = request.method, time.monotonic(), 0
         while True:
             tries += 1
             wait: float | None = None
             try:
-                answer = await self._once(method, path, query, body, headers)
+                answer = await self._once(request)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 problem = Problem(0, "no-answer", str(error) or type(error).__name__)
             else:
@@ -182,14 +180,8 @@ class Api:
                 raise Stopped(f"{self.url}: {problem}{asked}")
             await asyncio.sleep(pause)
 
-    async def _once(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str],
-        body: "UploadForm | dict[str, Any] | None",
-        headers: Mapping[str, str],
-    ) -> Answer:
+    async def _once(self, asked: _Request) -> Answer:
+        body, headers = asked.body, asked.headers
         async with asyncio.timeout(STALLED) as clock, AsyncExitStack() as opened:
             sent: dict[str, Any] = {"json": body}
             if isinstance(body, UploadForm):
@@ -199,7 +191,7 @@ class Api:
                 length = {"Content-Type": body.content_type, "Content-Length": str(body.length)}
                 headers = {**headers, **length}
             request = self._session.request(
-                method, self.url + path, params=query, headers=headers, allow_redirects=False, **sent
+                asked.method, self.url + asked.path, params=asked.query, headers=headers, allow_redirects=False, **sent
             )
             async with request as response:
                 content = await _json(response)
@@ -212,10 +204,6 @@ def _proxy(url: str) -> str | None:
     """The proxy by which the environment has a URL reached, if it has one."""
     parts = urlsplit(url)
     return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
-
-
-def _with(token: str, headers: Mapping[str, str] | None) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}", **(headers or {})}
 
 
 async def _watched(chunks: AsyncIterator[bytes], clock: asyncio.Timeout) -> AsyncIterator[bytes]:
