@@ -15,7 +15,7 @@ from app.auth.principal import Principal, Scope
 from app.database import Retry
 from app.documents import repository as documents
 from app.documents.lifecycle import Status
-from app.documents.schemas import Document, ProcessorChoice, UploadedDocument
+from app.documents.schemas import Document, Metadata, ProcessorChoice, UploadedDocument
 from app.documents.service import UploadJob
 from app.events.catalogue import JobQueued
 from app.files.models import ContentType
@@ -101,7 +101,14 @@ class Acceptance:
         if current := _current(conn, document, wanted, force=force):
             return current
         self._quotas.check_jobs(conn, document.owner_id)
-        file = InputFile.model_validate(documents.file_of(conn, document.id))
+        work = Work(
+            processor=wanted.processor,
+            version=wanted.version,
+            params=wanted.params,
+            filename=document.filename,
+            metadata=document.model_dump(include=set(Metadata.model_fields)),
+            file=InputFile.model_validate(documents.file_of(conn, document.id)),
+        )
         moved = documents.move(conn, document.id, document.status, Status.PROCESSING, job_id=job_id)
         if moved is None:
             raise Retry
@@ -109,7 +116,7 @@ class Acceptance:
             id=job_id,
             kind=KIND,
             queue=queue_of(wanted.processor, wanted.version),
-            args=Work(processor=wanted.processor, version=wanted.version, params=wanted.params, file=file).model_dump(),
+            args=work.model_dump(),
             owner_id=document.owner_id,
             max_tries=self._settings.job_max_tries,
             key=f"document:{document.id}",

@@ -5,7 +5,7 @@ from functools import partial
 from random import uniform
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from sqlalchemy import Connection
 
 from app.documents import repository as documents
@@ -16,7 +16,7 @@ from app.jobs import repository as jobs
 from app.jobs.kinds import End, Failed, Outcome, Report, Retryable, Succeeded
 from app.jobs.models import Job, JobState
 from app.processing import results
-from app.processing.input import InputFile, Inputs
+from app.processing.input import InputDocument, Inputs
 from app.processing.output import Outputs
 from app.processing.queues import KIND, queue_of
 from app.processors.base import Permanent, ProcessingError, Processor, Transient
@@ -26,8 +26,8 @@ _MAX_BACKOFF = 300.0  # seconds
 _MAX_CODE, _MAX_DETAIL = 100, 2000  # characters of a failure
 
 
-class Work(BaseModel):
-    """The args of a job: a processor's name and version, its complete params, and the file to read.
+class Work(InputDocument):
+    """The args of a job: a processor's name and version, its complete params, and the document to read.
 
     A newer version may have put more into them, which is passed over; what an older one lacks needs a default.
     """
@@ -35,7 +35,6 @@ class Work(BaseModel):
     processor: str
     version: str
     params: dict[str, Any]
-    file: InputFile
 
 
 def _failure(error: ProcessingError | AppError) -> Failure:
@@ -88,14 +87,14 @@ class ProcessKind:
     async def run(self, job: Job, report: Report) -> Outcome:
         """Run the processor over a local copy of the file."""
         work = Work.model_validate(job.args)
-        processor, file = self._processors[work.processor], work.file
+        processor = self._processors[work.processor]
         try:
             params = processor.params.model_validate(work.params)
         except ValidationError:  # accepted under other settings
             return Failed(Failure(code="invalid-params", detail="The params exceed what the service allows now."))
         try:
-            async with self._storage.local_copy(file.key) as path:
-                data = await processor.run(await self._inputs.source(job, file, path), params, report)
+            async with self._storage.local_copy(work.file.key) as path:
+                data = await processor.run(self._inputs.source(job, work, path), params, report)
             output = await self._outputs.prepare(job, data, processor.result, self._limit(processor))
         except Permanent as error:
             return Failed(_failure(error))

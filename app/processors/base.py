@@ -44,7 +44,7 @@ class Source:
 
     `path` is a readable file on this machine, `size` is in bytes, `sha256` in hex, and `attempt` counts from 1.
     `filename` and `metadata` (`description`, `folder`, `tags`) are what the document's owner has stated, as it was when
-    the attempt began: a result is not made anew when they change. `find_result` is what `result` uses.
+    the job was accepted: a result is not made anew when they change. `find_result` is what `result` uses.
     """
 
     path: Path
