@@ -37,6 +37,24 @@ class InputDocument(BaseModel):
     file: InputFile
 
 
+class Work(InputDocument):
+    """The args of a job: a processor's name and version, its complete params, and the document to read.
+
+    `others` are files of more documents. A newer version may have put more into the args, which is passed over; what an
+    older one lacks needs a default.
+    """
+
+    processor: str
+    version: str
+    params: dict[str, Any]
+    others: list[InputFile] = []
+
+    @property
+    def files(self) -> list[InputFile]:
+        """All that is to be read, the document's own first."""
+        return [self.file, *self.others]
+
+
 class Inputs:
     """Finds what processors ask for."""
 
@@ -45,10 +63,10 @@ class Inputs:
         self._storage = storage
         self._threads = Threads(1, "inputs")
 
-    def source(self, job: Job, input_document: InputDocument, path: Path) -> Source:
-        """Return what a processor is given for an attempt at the job, whose document's file is at the path."""
+    def source(self, job: Job, document: InputDocument, path: Path, *others: Path) -> Source:
+        """Return what a processor is given for an attempt at the job, whose documents' files are at the paths."""
         assert job.document_id is not None, "a job of this kind has a document"
-        file = input_document.file
+        file = document.file
         return Source(
             path,
             file.content_type,
@@ -58,9 +76,10 @@ class Inputs:
             document_id=job.document_id,
             owner_id=job.owner_id,
             job_id=job.id,
-            filename=input_document.filename,
-            metadata=input_document.metadata,
+            filename=document.filename,
+            metadata=document.metadata,
             find_result=partial(self._result, job.document_id),
+            others=others,
         )
 
     async def _result(self, document_id: UUID, processor: str) -> dict[str, Any] | None:
