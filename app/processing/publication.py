@@ -99,9 +99,9 @@ class Publication:
 
 
 def _child(conn: Connection, job: Job, made: Made) -> Document:
-    assert job.document_id is not None
     assert made.metadata is not None
-    return documents.add_child(conn, job.owner_id, job.document_id, made.name, made.metadata, made.file)
+    origin = documents.Origin(job.document_id, job.id)
+    return documents.add_child(conn, job.owner_id, origin, made.name, made.metadata, made.file)
 
 
 def _failure(error: AppError) -> Failure:
