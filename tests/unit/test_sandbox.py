@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from app.processors import child, sandbox
+from app.processors import confined, sandbox
 from app.processors.base import Transient
-from app.processors.child import PROGRAM, ConfinedChild
+from app.processors.child import ConfinedChild
+from app.processors.confined import PROGRAM
 from app.processors.sandbox import landlock, seccomp
 from tests.support.taken_over import CALLS
 from tests.unit.test_text_processor import linux_only
@@ -194,7 +195,7 @@ async def test_threads_are_confined_as_well(
 async def test_an_older_landlock(tmp_path: Path, reader, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
     """What it does not know is not asked of it, and it keeps from files what it can."""
     older = f"sandbox.landlock.abi = lambda: min({version}, {landlock.abi()}); sandbox.main()"
-    monkeypatch.setattr(child, "PROGRAM", PROGRAM.replace("sandbox.main()", older))
+    monkeypatch.setattr(confined, "PROGRAM", PROGRAM.replace("sandbox.main()", older))
     path = tmp_path / "file"
     path.touch()
     assert await reader(path) == "PermissionError"
@@ -229,7 +230,7 @@ def test_what_an_older_landlock_is_asked_for(monkeypatch: pytest.MonkeyPatch) ->
 async def test_a_guard_that_fails_fails_the_attempt(tmp_path: Path, reader, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is parsed by a child that could not be confined as this kernel allows."""
     broken = "sandbox.landlock.RESTRICT_SELF = -1; sandbox.main()"
-    monkeypatch.setattr(child, "PROGRAM", PROGRAM.replace("sandbox.main()", broken))
+    monkeypatch.setattr(confined, "PROGRAM", PROGRAM.replace("sandbox.main()", broken))
     path = tmp_path / "file"
     path.touch()
     with pytest.raises(Transient, match="ended"):
