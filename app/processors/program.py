@@ -1,6 +1,7 @@
 """A confined program: one that is installed, of any language, which reads what untrusted files have become."""
 
 import asyncio
+import os
 from asyncio import IncompleteReadError
 from asyncio.subprocess import Process
 from collections.abc import Mapping, Sequence
@@ -8,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.processors.confined import Confined, end
-from app.processors.sandbox import NOT_STARTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class ConfinedProgram(Confined):
             await process.stdout.readexactly(max_output + 1)
         except IncompleteReadError as ended:
             status = await process.wait()
-            if status > 0 and status != NOT_STARTED:
+            if status > 0 and status != os.EX_OSERR:
                 raise self.permanent("crashed") from None
             if status:
                 raise self.died(status) from None

@@ -32,13 +32,13 @@ FLAGS = {
 
 
 def decision(
-    machine: str, numbers: tuple[int, int], *arguments: int, architecture: int | None = None, threads: bool = False
+    machine: str, numbers: tuple[int, int], *arguments: int, architecture: int | None = None, **more: bool
 ) -> int:
     """What the kernel does at a call: its machine for the programs of seccomp, as far as the filter uses it."""
     column = list(seccomp.ARCHITECTURES).index(machine)
     words = [*arguments, 0, 0, 0, 0, 0, 0][:6]
     data = struct.pack("iIQ6Q", numbers[column], architecture or seccomp.ARCHITECTURES[machine], 0, *words)
-    program = list(struct.iter_unpack("HBBI", seccomp.program(machine, PID, threads=threads)))
+    program = list(struct.iter_unpack("HBBI", seccomp.program(machine, PID, **more)))
     loaded = at = 0
     while True:
         code, if_true, if_false, operand = program[at]
@@ -101,6 +101,22 @@ class TestThreads:
     @pytest.mark.parametrize("numbers", [SOCKET, CONNECT, KILL, UNLINKAT], ids=str)
     def test_all_else_is_refused(self, machine: str, numbers: tuple[int, int]) -> None:
         assert decision(machine, numbers, threads=True) == REFUSED
+
+
+class TestExecuting:
+    def test_it_may_become_a_program(self, machine: str) -> None:
+        assert decision(machine, CALLS["execve"][:2], executing=True) == ALLOWED
+        assert decision(machine, CALLS["execve"][:2], threads=True) == REFUSED, "without being asked for"
+
+    def test_of_the_thread_s_registers_a_program_sets_one(self) -> None:
+        set_gs = 0x1001
+        assert decision("x86_64", seccomp.ARCH_PRCTL, seccomp.ARCH_SET_FS, executing=True) == ALLOWED
+        assert decision("x86_64", seccomp.ARCH_PRCTL, set_gs, executing=True) == REFUSED
+        assert decision("x86_64", seccomp.ARCH_PRCTL, seccomp.ARCH_SET_FS) == REFUSED
+
+    @pytest.mark.parametrize("numbers", [SOCKET, CONNECT, KILL, UNLINKAT, CLONE, CALLS["execveat"][:2]], ids=str)
+    def test_all_else_is_refused(self, machine: str, numbers: tuple[int, int]) -> None:
+        assert decision(machine, numbers, executing=True) == REFUSED
 
 
 def test_calls_of_other_architectures(machine: str) -> None:

@@ -41,13 +41,17 @@ class Recognised(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Tesseract:
-    """Where it is, its version, and the languages that it has data for, `digest` of which is eight hex digits."""
+    """Where it is, its version, and the languages that it has data for, `digest` of which is eight hex digits.
+
+    For an image, it may use `memory` bytes.
+    """
 
     path: Path
     version: str
     tessdata: Path
     languages: tuple[str, ...]
     digest: str
+    memory: int = 512 * 1024**2
 
     async def recognise(self, image: bytes, languages: Sequence[str], *, name: str) -> Recognised:
         """Return the text of an image. Raises as `read` does."""
@@ -64,6 +68,7 @@ class Tesseract:
             path=self.path,
             environment={"OMP_THREAD_LIMIT": "1"},
             readable=(self.tessdata,),
+            memory=self.memory,
             cpu_seconds=120,
             seconds=240,
         )

@@ -24,7 +24,6 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
 NICENESS = 10  # requests come first
 OPEN_FILES = 16
 NO_CORE = 1  # bytes, too few for a core dump; 0 is no limit of one that Linux pipes to a program
-NOT_STARTED = 126  # exit status, as a shell has it, of a process that could not become a program
 THREADS = 4096  # of all the user's processes together, if a child may have any: RLIMIT_NPROC counts all of them
 
 
@@ -44,7 +43,7 @@ def _execute(launch: Mapping[str, Any]) -> NoReturn:
         confine(launch["parent"], launch["memory"], launch["cpu_seconds"], readable, program=Path(command[0]))
         os.execve(command[0], command, launch["environment"])  # noqa: S606 - it is to be this very process
     finally:  # it raised something
-        os._exit(NOT_STARTED)
+        os._exit(os.EX_OSERR)
 
 
 def _import(launch: Mapping[str, Any]) -> None:
