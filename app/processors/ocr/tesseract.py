@@ -24,7 +24,9 @@ _NO_LANGUAGES = {"osd", "equ"}  # they recognise how a page is turned, and formu
 _VERSION = re.compile(r"^tesseract v?([!-~]{1,20})", re.MULTILINE)
 _LANGUAGES = re.compile(r'^List of available languages in "(.+)".*\n((?:.*\n?)*)', re.MULTILINE)
 # A word of its TSV: level, page, block, paragraph, line, word, left, top, width, height, confidence, text.
-_WORD = re.compile(r"^5\t\d+\t(\d+\t\d+)\t(\d+)\t\d+(?:\t-?\d+){4}\t(\d+(?:\.\d+)?)\t(.*\S.*)$", re.MULTILINE)
+_WORD = re.compile(
+    r"^5\t\d+\t(\d+\t\d+)\t(\d+)\t\d+(?:\t-?\d+){4}\t(\d+(?:\.\d+)?)\t([^\t\n]*[^\s][^\t\n]*)$", re.MULTILINE
+)
 _PARAGRAPH, _LINE, _CONFIDENCE, _TEXT = map(itemgetter, range(4))
 
 
