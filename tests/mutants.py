@@ -48,6 +48,13 @@ MUTANTS = (
         ("tests/flows/test_sandbox.py",),
     ),
     Mutant(
+        "the programs that a confined one cannot execute",
+        "app.processors.sandbox:confine",
+        "[program, *_loaders()]",
+        "[Path('/usr/bin'), program, *_loaders()]",
+        ("tests/unit/test_program.py",),
+    ),
+    Mutant(
         "the model that a result fits before it is published",
         "app.processing.output:short_json",
         "require_fit(model, next(limited(iter([short]), max_bytes)))",

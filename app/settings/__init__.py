@@ -206,8 +206,9 @@ class Settings(BaseSettings):
     processors: str = Field(
         "",
         pattern=rf"^({_PROCESSOR}(\s*,\s*{_PROCESSOR})*)?$",
-        description="Names of the processors to offer, the default one first: of the service (`text`, `ocr`, `simulated`), "
-        "of an installed package, or `module:Class`. Empty: all of the service, and `simulated` is the default.",
+        description="Names of the processors to offer, the default one first: of the service (`text`, `ocr`, "
+        "`simulated`), of an installed package, or `module:Class`. Empty: all of the service, and `simulated` is the "
+        "default.",
     )
     lease_seconds: float = Field(30, gt=0, description="A job whose worker is silent for this long is taken over.")
     job_max_tries: int = Field(5, ge=1, le=100, description="Attempts before a job is a dead letter.")

@@ -26,7 +26,7 @@ from app.testing.checks import children
 from app.wiring import adapters
 from tests.support.factories import encrypted_pdf, pdf
 from tests.support.scans import needs_tesseract, scanned
-from tests.unit.test_text_processor import failure, limits_memory, linux_only, source
+from tests.unit.test_text_processor import SAMPLES, failure, limits_memory, linux_only, source
 
 MiB = 1024**2
 HEADER = "level\tpage_num\tblock_num\tpar_num\tline_num\tword_num\tleft\ttop\twidth\theight\tconf\ttext\n"
@@ -97,6 +97,12 @@ class TestReading:
         assert result["text"] == "Exact 1\fScan 1\fExact too 1"
         assert [page["source"] for page in result["pages"]] == ["text-layer", "ocr", "text-layer"]
         assert result["pages"][0]["confidence"] is None
+
+    @pytest.mark.parametrize("degrees", [90, 180, 270])
+    async def test_a_page_that_lies_on_its_side_or_head(self, read: Read, degrees: int) -> None:
+        turned = pikepdf.open(io.BytesIO(scanned((SAMPLES / "sample.pdf").read_bytes())))
+        turned.pages[0].rotate(degrees, relative=True)
+        assert (await read(saved(turned), max_pages=1))["text"].startswith("Document Lifecycle API\n\nHello!")
 
     async def test_all_pages(self, read: Read) -> None:
         result = await read(pdf("Hello", pages=2), pages="all")

@@ -20,7 +20,10 @@ from app.processors.text.output import clean
 
 MAX_OUTPUT = 8 * 1024**2  # bytes; a page that is full of small print has some 200 KiB
 INSTALL = "on Debian, apt-get install tesseract-ocr tesseract-ocr-eng"
-_NO_LANGUAGES = {"osd", "equ"}  # they recognise how a page is turned, and formulas
+ORIENTATION = "osd"  # the data with which it finds out how a page is turned
+_NO_LANGUAGES = {ORIENTATION, "equ"}
+UPRIGHT, TURNED = "3", "1"  # its modes of segmentation; the second takes twice as long
+UNSURE = 60.0  # confidence below which a page may be turned; upside down, print has some 40
 _VERSION = re.compile(r"^tesseract v?([!-~]{1,20})", re.MULTILINE)
 _LANGUAGES = re.compile(r'^List of available languages in "(.+)".*\n((?:.*\n?)*)', re.MULTILINE)
 # A word of its TSV: level, page, block, paragraph, line, word, left, top, width, height, confidence, text.
@@ -43,9 +46,9 @@ class Recognised(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Tesseract:
-    """Where it is, its version, and the languages that it has data for, `digest` of which is eight hex digits.
+    """Where it is, its version, and the languages that it knows. `digest` is eight hex digits of all its data.
 
-    For an image, it may use `memory` bytes.
+    `turns`: whether it can find out how a page is turned. For an image, it may use `memory` bytes.
     """
 
     path: Path
@@ -53,14 +56,18 @@ class Tesseract:
     tessdata: Path
     languages: tuple[str, ...]
     digest: str
+    turns: bool = False
     memory: int = 512 * 1024**2
 
     async def recognise(self, image: bytes, languages: Sequence[str], *, name: str) -> Recognised:
-        """Return the text of an image. Raises as `read` does."""
-        tsv = await self.read(image, languages, "tsv", name=name)
-        return await asyncio.to_thread(text_in, tsv)
+        """Return the text of an image, if need be turned. Raises as `read` does."""
+        found = await asyncio.to_thread(text_in, await self.read(image, languages, UPRIGHT, "tsv", name=name))
+        if not self.turns or found.confidence is None or found.confidence >= UNSURE:
+            return found
+        turned = await asyncio.to_thread(text_in, await self.read(image, languages, TURNED, "tsv", name=name))
+        return max(found, turned, key=lambda each: each.confidence or 0)
 
-    async def read(self, image: bytes, languages: Sequence[str], output: str, *, name: str) -> bytes:
+    async def read(self, image: bytes, languages: Sequence[str], mode: str, output: str, *, name: str) -> bytes:
         """Return what it makes of an image: `output` is `tsv`, or another of the formats that it has.
 
         Raises as a ConfinedProgram of this name does.
@@ -74,8 +81,9 @@ class Tesseract:
             cpu_seconds=120,
             seconds=240,
         )
-        arguments = ["stdin", "stdout", "--tessdata-dir", str(self.tessdata), "-l", "+".join(languages)]
-        return await program.run([*arguments, "-c", f"tessedit_create_{output}=1"], image, max_output=MAX_OUTPUT)
+        data = ["--tessdata-dir", str(self.tessdata), "-l", "+".join(languages)]
+        arguments = ["stdin", "stdout", *data, "--psm", mode, "-c", f"tessedit_create_{output}=1"]
+        return await program.run(arguments, image, max_output=MAX_OUTPUT)
 
 
 @cache
@@ -89,10 +97,12 @@ def found() -> Tesseract:
     if version is None or languages is None:  # version 4 does not say where its languages are
         raise TesseractMissing(f"it needs tesseract 5 or newer, which {path} is not: {INSTALL}")
     tessdata = Path(languages[1])
-    names = tuple(sorted({name.strip() for name in languages[2].splitlines() if name.strip()} - _NO_LANGUAGES))
-    if not names:
+    names = sorted({name.strip() for name in languages[2].splitlines() if name.strip()})
+    known = tuple(name for name in names if name not in _NO_LANGUAGES)
+    if not known:
         raise TesseractMissing(f"tesseract has no language in {tessdata}: {INSTALL}")
-    return Tesseract(Path(path).resolve(), version[1], tessdata, names, _digest(tessdata, names))
+    digest = _digest(tessdata, names)
+    return Tesseract(Path(path).resolve(), version[1], tessdata, known, digest, ORIENTATION in names)
 
 
 def _told(path: str) -> str:
