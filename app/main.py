@@ -15,7 +15,7 @@ from app.documents import feed_routes as feed, routes as documents, upload_route
 from app.documents.schemas import UploadForm
 from app.events import DocumentEvent
 from app.operators import job_routes as all_jobs, routes as operators
-from app.processing import batch_routes as batches, routes as processing
+from app.processing import batch_routes as batches, file_routes as result_files, routes as processing
 from app.server import health
 from app.server.lifespan import lifespan
 from app.settings import Settings, load
@@ -32,6 +32,7 @@ ROUTERS = (
     batches.router,
     documents.reading,
     processing.reading,
+    result_files.reading,
     documents.writing,
     processing.processing,
     documents.deleting,

@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from sqlalchemy import BindParameter, Connection, Dialect, Select, UpdateBase
+from sqlalchemy import BindParameter, CompoundSelect, Connection, Dialect, Select, UpdateBase
 from sqlalchemy.exc import DBAPIError
 
 Convert = Callable[[Any], Any]
 Row = dict[str, Any]
 Values = Mapping[str, Any]
-Statement = Select[Any] | UpdateBase
+Statement = Select[Any] | CompoundSelect[Any] | UpdateBase
 
 
 class _Compiled(NamedTuple):

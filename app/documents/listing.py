@@ -31,7 +31,7 @@ from app.web.pagination import Keyset
 
 FEW = 10_000  # documents; to find out whether there are more takes 0.5 ms
 
-_EQUAL = ("status", "folder", "sha256")  # each has an index, after `owner_id` and before `created_at`
+_EQUAL = ("status", "folder", "sha256", "parent_id")  # each has an index, after `owner_id` and before `created_at`
 
 _Comparison = tuple[str, Callable[[Any, Any], ColumnElement[bool]], Any]  # a column's name, an operator, and a value
 

@@ -20,6 +20,7 @@ from app.documents.lifecycle import Status
 
 _STATUSES = ", ".join(f"'{status}'" for status in Status)
 _INITIATED = text("status = 'INITIATED'")
+_WITH_PARENT = text("parent_id IS NOT NULL")
 
 documents = Table(
     "documents",
@@ -40,6 +41,8 @@ documents = Table(
     Column("tags", JSON, nullable=False),
     # When the URL of a direct upload expires.
     Column("upload_expires_at", UTCDateTime),
+    # What it was made of. No foreign key: it stays what it is when that is deleted.
+    Column("parent_id", Uuid),
     Column("job_id", Uuid),
     Column("error", JSON(none_as_null=True)),
     Column("created_at", UTCDateTime, nullable=False),
@@ -52,6 +55,15 @@ documents = Table(
     Index(None, "owner_id", "status", "created_at", "id"),
     Index(None, "owner_id", "folder", "created_at", "id"),
     Index(None, "owner_id", "sha256", "created_at", "id"),
+    Index(
+        "ix_documents_parent",
+        "owner_id",
+        "parent_id",
+        "created_at",
+        "id",
+        sqlite_where=_WITH_PARENT,
+        postgresql_where=_WITH_PARENT,
+    ),
     Index(None, "status"),
     # For operators, who see the documents of all.
     Index(None, "created_at", "id"),

@@ -90,7 +90,21 @@ _ANNOUNCE = Prepared(_NEW.values(upload_expires_at=now(bindparam("expires_in", t
 
 def add(conn: Connection, owner_id: UUID, filename: str, metadata: Metadata, file: File) -> Document:
     """Insert an UPLOADED document with its stored file, and append `document.uploaded`."""
-    values = {"status": Status.UPLOADED, "sha256": file.sha256}
+    files_repository.add(conn, file)
+    return _add(conn, owner_id, filename, metadata, file)
+
+
+def add_child(
+    conn: Connection, owner_id: UUID, parent_id: UUID, filename: str, metadata: Metadata, file: File
+) -> Document:
+    """Insert a document that was made of another one, as `add` does. Its file has a row."""
+    return _add(conn, owner_id, filename, metadata, file, parent_id)
+
+
+def _add(
+    conn: Connection, owner_id: UUID, filename: str, metadata: Metadata, file: File, parent_id: UUID | None = None
+) -> Document:
+    values = {"status": Status.UPLOADED, "sha256": file.sha256, "parent_id": parent_id}
     document = _insert(conn, _ADD, owner_id, filename, metadata, file, **values)
     _record_upload(conn, document)
     return document
@@ -110,6 +124,7 @@ def announce(
 
     `sha256` is what the client announced.
     """
+    files_repository.add(conn, file)
     values = {"status": Status.INITIATED, "sha256": sha256, "expires_in": expires_in}
     document = _insert(conn, _ANNOUNCE, owner_id, filename, metadata, file, **values)
     event = DocumentInitiated(size=document.size, sha256=document.sha256, content_type=document.content_type)
@@ -126,7 +141,6 @@ def _insert(
     file: File,
     **values: Any,
 ) -> Document:
-    files_repository.add(conn, file)
     # The id of its first file, which was made when the bytes began to arrive.
     values |= {"id": file.id, "file_id": file.id, "owner_id": owner_id}
     values |= {"filename": with_extension(filename, file.content_type)}

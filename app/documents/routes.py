@@ -1,5 +1,6 @@
 """/documents: upload, list, read, edit, content, delete, timeline."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import BackgroundTasks, Query, Request, Response
@@ -140,6 +141,28 @@ async def get_document(
     return json_response(document, headers=_headers(document))
 
 
+@reading.get(
+    "/{document_id}/children",
+    operation_id="listDocumentChildren",
+    response_model=DocumentPage,
+    responses=raises(errors.ValidationFailed, errors.NotFound, errors.InvalidCursor, errors.TooBusy),
+)
+async def list_children(
+    *,
+    document_id: DocumentId,
+    principal: CurrentPrincipal,
+    service: Service,
+    limit: Limit = 20,
+    cursor: Cursor = None,
+    count: Count = False,
+) -> Response:
+    """The documents that were made of this one, in the order in which they were made.
+
+    When this one is deleted, they stay: `GET /documents?parent_id=` lists them.
+    """
+    return page_response(await service.children(principal, document_id, limit, cursor, count=count))
+
+
 @writing.patch(
     "/{document_id}",
     operation_id="editDocument",
@@ -171,7 +194,8 @@ async def get_content(
 ) -> Response:
     """The file as it was uploaded."""
     document, file = await service.stored(principal, document_id)
-    return await content.respond(request, service, principal, document, file)
+    send = partial(service.content, principal, document, file)
+    return await content.respond(request, file, document.filename, send)
 
 
 @deleting.delete(

@@ -102,6 +102,7 @@ class Document(BaseModel):
                 "description": "Q3 invoice",
                 "folder": "invoices/2026",
                 "tags": ["acme", "paid"],
+                "parent_id": None,
                 "job_id": "01939f3e-5c00-7000-8000-000000000002",
                 "error": None,
                 "created_at": "2026-11-21T12:00:00.000Z",
@@ -121,6 +122,9 @@ class Document(BaseModel):
     description: str | None
     folder: str | None
     tags: list[str]
+    parent_id: UUID | None = Field(
+        description="The document that a processor has made it of, which may be deleted by now."
+    )
     job_id: UUID | None = Field(description="The latest job that was not cancelled, or null.")
     error: Failure | None = Field(description="With FAILED: why. With INITIATED: why the file was rejected.")
     created_at: datetime
@@ -164,6 +168,7 @@ class Selection(BaseModel):
         None, description="Part of the filename or the description, in any case."
     )
     sha256: Sha256 | None = Field(None, description="Of the stored file.")
+    parent_id: UUID | None = Field(None, description="What it was made of.")
     created_after: Moment | None = Field(None, description="RFC 3339, with a zone.")
     created_before: Moment | None = Field(None, description="RFC 3339, with a zone.")
 

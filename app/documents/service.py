@@ -17,7 +17,15 @@ from app.auth.principal import Principal
 from app.database import Database
 from app.documents import listing, repository
 from app.documents.lifecycle import Status
-from app.documents.schemas import Document, DocumentPage, Filters, ProcessorChoice, UploadedDocument, UploadMetadata
+from app.documents.schemas import (
+    Document,
+    DocumentPage,
+    Filters,
+    ProcessorChoice,
+    Sort,
+    UploadedDocument,
+    UploadMetadata,
+)
 from app.errors import (
     AppError,
     DocumentProcessing,
@@ -136,6 +144,17 @@ class DocumentService:
         Raises InvalidCursor, SearchTooBroad, TooBusy.
         """
         return await listing.find(self._db, principal.owner_id, filters, limit, cursor, counted=count)
+
+    async def children(
+        self, principal: Principal, document_id: UUID, limit: int, cursor: str | None, *, count: bool = False
+    ) -> DocumentPage:
+        """Return a page of the documents that were made of a document, the first of them first.
+
+        Raises NotFound, InvalidCursor, TooBusy.
+        """
+        await self.get(principal, document_id)
+        made = Filters(parent_id=document_id, sort=Sort.CREATED_AT)
+        return await self.find(principal, made, limit, cursor, count=count)
 
     async def edit(
         self, principal: Principal, document_id: UUID, versions: frozenset[int] | None, changes: dict[str, Any]

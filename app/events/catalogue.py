@@ -83,6 +83,14 @@ class DocumentUploaded(TimelineEvent):
     content_type: str
 
 
+class DocumentChildrenPublished(TimelineEvent):
+    """Documents were made of this one, and published together."""
+
+    name = "document.children_published"
+    processor: str
+    children: Annotated[int, Field(description="How many.")]
+
+
 class DocumentStatusChanged(TimelineEvent):
     """The document went from one status to another."""
 

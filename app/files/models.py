@@ -34,6 +34,7 @@ files = Table(
     Column("sha256", String(64)),
     Column("created_at", UTCDateTime, nullable=False),
     # When its document was deleted. The row is kept for a while, so that a sweep knows that the bytes may be removed.
+    # In the future: it is reserved until then for what an attempt makes.
     Column("discarded_at", UTCDateTime),
     Index("ix_files_discarded", "discarded_at", sqlite_where=_DISCARDED, postgresql_where=_DISCARDED),
 )

@@ -4,10 +4,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from uuid import UUID
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Float, bindparam, false, func, insert, select, update
 
 from app.database import Database, Prepared, delete_expired, now
-from app.files.models import File, files
+from app.files.models import File, files, key_of
 
 KEPT_SECONDS = 30 * 86400.0  # that a discarded file is remembered: a presigned URL may bring it back for up to a week
 
@@ -17,6 +17,34 @@ _ADD = Prepared(insert(files).values(created_at=now()))
 def add(conn: Connection, file: File) -> None:
     """Insert a file that is stored, or announced."""
     _ADD.count(conn, asdict(file))
+
+
+MARGIN = 60.0  # seconds; longer than a transaction that publishes a reserved file
+
+_RESERVE = insert(files).values(
+    created_at=now(), discarded_at=now(bindparam("kept", type_=Float)), content_type="", size=0
+)
+_PUBLISH = Prepared(
+    update(files)
+    .where(files.c.id == bindparam("file"), files.c.discarded_at > now(MARGIN))
+    .values(content_type=bindparam("kind"), size=bindparam("bytes"), sha256=bindparam("hash"), discarded_at=None)
+)
+
+
+def reserve(conn: Connection, new: Collection[UUID], seconds: float) -> None:
+    """Insert files that are going to be stored, and published within so many seconds and MARGIN.
+
+    After these they count as discarded. Without rows, those of a killed process would be unknown files, and perhaps too
+    many to be swept.
+    """
+    kept = seconds + 2 * MARGIN
+    conn.execute(_RESERVE, [{"id": each, "key": key_of(each), "kept": kept} for each in new])
+
+
+def publish(conn: Connection, file: File) -> bool:
+    """Record what a reserved file turned out to be: from now on something refers to it. False: it is too late."""
+    values = {"file": file.id, "kind": file.content_type, "bytes": file.size, "hash": file.sha256}
+    return _PUBLISH.count(conn, values) == 1
 
 
 def verify(conn: Connection, file: File) -> None:
@@ -33,7 +61,8 @@ def discard(conn: Connection, file_ids: Collection[UUID]) -> list[str]:
 
 def known(conn: Connection, keys: Sequence[str]) -> dict[str, bool]:
     """Those of the keys that this database has a file for, each with whether it was discarded."""
-    query = select(files.c.key, files.c.discarded_at.is_not(None)).where(files.c.key.in_(keys))
+    discarded = func.coalesce(files.c.discarded_at <= now(), false())
+    query = select(files.c.key, discarded).where(files.c.key.in_(keys))
     return dict(conn.execute(query).all())
 
 

@@ -16,7 +16,7 @@ from app.errors import AppError, OutcomeUnknown
 from app.events.catalogue import Failure
 from app.jobs import containment, settlement, transitions
 from app.jobs.containment import Exited
-from app.jobs.kinds import Failed, Kind, Outcome, Released, Retryable, Succeeded
+from app.jobs.kinds import Failed, Kind, Outcome, Refused, Released, Retryable, Succeeded
 from app.jobs.models import Job
 from app.jobs.watch import JobWatch
 from app.telemetry import context, faults
@@ -156,17 +156,16 @@ class Attempt:
             faults.hit("shutdown.release")
         elif isinstance(outcome, Retryable) and self.job.tries >= self.job.max_tries:
             faults.hit("fail.after_last_try")
-        settle = partial(
-            settlement.settle,
-            kind=self._kind,
-            job=self.job,
-            outcome=outcome,
-            seconds=time.monotonic() - self._began_at,
-        )
-        unsure = False
+        settle = partial(settlement.settle, kind=self._kind, job=self.job, seconds=time.monotonic() - self._began_at)
+        unsure, alone_with, made = False, None, outcome
+        if isinstance(outcome, Succeeded) and outcome.alone:
+            alone_with = self.job.owner_id
         while True:
             try:
-                held = await self._db.write(partial(settle, unsure=unsure), urgent=True)
+                unit = partial(settle, outcome=outcome, unsure=unsure)
+                held = await self._db.write(unit, urgent=alone_with is None, alone_with=alone_with)
+            except Refused as refusal:
+                outcome, alone_with = refusal.outcome, None
             except AppError as error:
                 unsure = unsure or isinstance(error, OutcomeUnknown)
                 if time.monotonic() > self._lease_ends_at:
@@ -174,8 +173,8 @@ class Attempt:
                 await asyncio.sleep(_INTERVAL)
             else:
                 faults.hit("finish.after_commit")
-                if not held and isinstance(outcome, Succeeded) and outcome.discard:
-                    await outcome.discard()
+                if isinstance(made, Succeeded) and made.settled:
+                    await made.settled(held and outcome is made)
                 return
 
 

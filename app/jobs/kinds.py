@@ -18,10 +18,14 @@ Report = Callable[[float], None]
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The work is done. `value` is what the kind publishes, and `discard` removes it if the lease was lost."""
+    """The work is done. `value` is what the kind publishes, and `settled` is told whether it was, once that is certain.
+
+    `alone`: nothing else may be added for the owner meanwhile, because of quotas.
+    """
 
     value: Any
-    discard: Callable[[], Awaitable[None]] | None = None
+    settled: Callable[[bool], Awaitable[None]] | None = None
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,14 @@ class Postponed:
 
 
 Outcome = Succeeded | Failed | Retryable | Released | Waiting | Postponed
+
+
+class Refused(Exception):
+    """Raised by `ended`: what an attempt has made cannot be published. It comes to another outcome instead."""
+
+    def __init__(self, outcome: Failed | Retryable) -> None:
+        super().__init__(outcome.error.detail)
+        self.outcome = outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +135,7 @@ class Kind(Protocol):
         """
 
     def ended(self, conn: Connection, job: Job, end: End) -> None:
-        """Do what follows from the end of a job, in the transaction that ends it."""
+        """Do what follows from the end of a job, in the transaction that ends it. Raises Refused for a success."""
 
 
 Kinds = Mapping[str, Kind]

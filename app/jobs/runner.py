@@ -30,7 +30,9 @@ _PAUSE = 0.005  # seconds between claims: one takes all that is accepted meanwhi
 class Runner:
     """The capacity of one process to run jobs. A job takes it up from its claim until it is settled."""
 
-    def __init__(self, db: Database, kinds: Sequence[Kind], watch: JobWatch, *, capacity: int, lease: float) -> None:
+    def __init__(
+        self, db: Database, kinds: Sequence[Kind], watch: JobWatch, turns: Turns, *, capacity: int, lease: float
+    ) -> None:
         """`capacity`: jobs run at once; 0: none, ever. `lease`: seconds that a claim lasts without a heartbeat."""
         self._db = db
         self._kinds = {kind.name: kind for kind in kinds}
@@ -43,7 +45,7 @@ class Runner:
         self._capacity_changed = asyncio.Event()
         self._pulling: asyncio.Task[None] | None = None
         self._more_is_due = False
-        self.turns = Turns()
+        self.turns = turns
         self.pauses = Pauses()
         self._draining = False
         self._stopping = False

@@ -1,6 +1,7 @@
 """/admin/documents, /admin/processors and /admin/status."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Path, Query, Request, Response
@@ -121,7 +122,8 @@ async def get_any_content(
     all_documents = operators.documents
     document, file = await all_documents.content(principal, document_id, break_glass(request))
     await noted({"document_id": document_id}, document.owner_id)
-    return await document_content.respond(request, all_documents.service, principal, document, file)
+    send = partial(all_documents.service.content, principal, document, file)
+    return await document_content.respond(request, file, document.filename, send)
 
 
 @router.get(

@@ -74,6 +74,10 @@ class Answers:
         json = self._decompressed(result.file, Span(start, result.size - start, result.size))
         return StreamingResponse(await self._downloads.send(principal.owner_id, text_of(json)), 200, headers, _TEXT)
 
+    async def send(self, principal: Principal, file: File, span: Span) -> AsyncIterator[bytes]:
+        """Return a span of a file that belongs to a result, in chunks. Raises NotFound, TooBusy, Unavailable."""
+        return await self._downloads.send(principal.owner_id, self._storage.read(file.key, span.start, span.length))
+
     def _compressed(self, file: File, span: Span) -> AsyncIterator[bytes]:
         return self._storage.read(file.key, span.start, span.length, chunk=_PIECE)
 

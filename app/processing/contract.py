@@ -15,13 +15,18 @@ _VERSION = "[!-~]{1,50}"
 _REQUIRED = ("name", "version", "description", "at_once", "params", "result", "run")
 
 
-def content_types(processor: Processor[Any]) -> list[ContentType]:
+def content_types(processor: Processor) -> list[ContentType]:
     """Return the content types of the documents that it reads."""
     return [ContentType(each) for each in _stated_types(processor)]
 
 
 def _stated_types(processor: Any) -> Iterable[str]:
     return getattr(processor, "content_types", None) or ContentType
+
+
+def makes_files(processor: Processor) -> bool:
+    """Whether it is to be given `outputs`."""
+    return "outputs" in signature(processor.run).parameters
 
 
 def violation(processor: Any) -> str | None:
@@ -49,7 +54,8 @@ def _of_run(run: Callable[..., Any]) -> Iterator[str]:
     if not iscoroutinefunction(run):
         yield "its run is no `async def`"
     try:
-        signature(run).bind("source", "params", "report")
+        taken = signature(run)
+        taken.bind("source", "params", "report", *(["outputs"] if "outputs" in taken.parameters else []))
     except TypeError as error:
         yield f"its run does not take (source, params, report): {error}"
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from app import errors
+from app.documents import describe as documents
 from app.processing.schemas import Result
 from app.web.describe import header
 
@@ -32,3 +33,11 @@ RESULT_REQUEST = {
     "If_Range": "The ETag that Range refers to: the whole result is sent if it has another.",
     "If_None_Match": "ETags that the client has: 304 if the result has one of them.",
 }
+
+# A processor says what its files are: those of any type are bytes.
+_BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+FILE: dict[int | str, dict[str, Any]] = {
+    status: answer | (_BYTES if "content" in answer else {}) for status, answer in documents.CONTENT.items()
+}
+FILE_REQUEST = documents.CONTENT_REQUEST
+SENDING_FILE = tuple(error for error in documents.SENDING if error is not errors.UploadIncomplete)

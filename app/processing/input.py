@@ -4,18 +4,16 @@ import gzip
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import orjson
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import Connection
 
 from app.database import Database
-from app.documents.schemas import Document, Metadata
-from app.documents.service import owned
+from app.documents.schemas import Metadata
 from app.jobs.models import Job
 from app.limiter import Threads
 from app.processing import results
-from app.processing.results import StoredResult
 from app.processors.base import Source
 from app.storage.base import Storage
 
@@ -31,6 +29,32 @@ class InputFile(BaseModel):
     sha256: str
 
 
+class InputDocument(BaseModel):
+    """The document that a job works on, as it was when the job was accepted."""
+
+    filename: str = ""
+    metadata: dict[str, Any] = Metadata().model_dump()
+    file: InputFile
+
+
+class Work(InputDocument):
+    """The args of a job: a processor's name and version, its complete params, and the document to read.
+
+    `others` are files of more documents. A newer version may have put more into the args, which is passed over; what an
+    older one lacks needs a default.
+    """
+
+    processor: str
+    version: str
+    params: dict[str, Any]
+    others: list[InputFile] = []
+
+    @property
+    def files(self) -> list[InputFile]:
+        """All that is to be read, the document's own first."""
+        return [self.file, *self.others]
+
+
 class Inputs:
     """Finds what processors ask for."""
 
@@ -39,42 +63,34 @@ class Inputs:
         self._storage = storage
         self._threads = Threads(1, "inputs")
 
-    async def source(self, job: Job, file: InputFile, path: Path) -> Source:
-        """Return what a processor is given for an attempt at the job. Raises NotFound."""
-        document = await self._db.read(partial(_document, job))
+    def source(self, job: Job, document: InputDocument, path: Path, *others: Path) -> Source:
+        """Return what a processor is given for an attempt at the job, whose documents' files are at the paths."""
+        assert job.document_id is not None, "a job of this kind has a document"
+        file = document.file
         return Source(
             path,
             file.content_type,
             file.size,
             file.sha256,
             job.tries,
-            document_id=document.id,
-            owner_id=document.owner_id,
+            document_id=job.document_id,
+            owner_id=job.owner_id,
             job_id=job.id,
             filename=document.filename,
-            metadata=document.model_dump(include=set(Metadata.model_fields)),
-            find_result=partial(self._result, job),
+            metadata=document.metadata,
+            find_result=partial(self._result, job.document_id),
+            others=others,
         )
 
-    async def _result(self, job: Job, processor: str) -> dict[str, Any] | None:
-        """Return the data of the last good result that a processor made of the job's document, or None."""
-
-        def read(conn: Connection) -> StoredResult | None:
-            return results.of_processor(conn, _document(job, conn).id, processor)
-
-        found = await self._db.read(read)
+    async def _result(self, document_id: UUID, processor: str) -> dict[str, Any] | None:
+        """Return the data of the last good result that a processor made of the document, or None."""
+        found = await self._db.read(partial(results.of_processor, document_id=document_id, processor=processor))
         if found is None:
             return None
         if found.file is None:
             return await self._threads.run(orjson.loads, found.data or b"{}")
         async with self._storage.local_copy(found.file.key) as path:
             return await self._threads.run(_data_in, path)
-
-
-def _document(job: Job, conn: Connection) -> Document:
-    """Return the document of the owner of the job. Raises NotFound."""
-    assert job.document_id is not None, "a job of this kind has a document"
-    return owned(conn, job.owner_id, job.document_id)
 
 
 def _data_in(path: Path) -> dict[str, Any]:

@@ -1,8 +1,11 @@
-"""The table of results."""
+"""The tables of results, and of the files that belong to them."""
 
-from sqlalchemy import JSON, BigInteger, Column, ForeignKey, String, Table, Uuid
+from typing import Any, NamedTuple, Self
+
+from sqlalchemy import JSON, BigInteger, Column, ForeignKey, ForeignKeyConstraint, Integer, String, Table, Uuid
 
 from app.database import UTCDateTime, metadata
+from app.files.models import File
 
 # The last good result of each processor. It says by itself what made it, and of which bytes.
 # When the job of a row changes, or the row goes, triggers (revision 0013) discard the file that the row pointed to.
@@ -22,3 +25,34 @@ results = Table(
     Column("size", BigInteger),
     Column("created_at", UTCDateTime, nullable=False),
 )
+
+# Files that were made with a result, in the order of their numbers. Triggers (revision 0021) delete these rows when the
+# job of their result changes, discard the file of a row that goes, and count its size.
+result_files = Table(
+    "result_files",
+    metadata,
+    Column("document_id", Uuid, primary_key=True),
+    Column("processor", String(50), primary_key=True),
+    Column("name", String(100), primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("owner_id", Uuid, nullable=False),
+    Column("file_id", Uuid, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    ForeignKeyConstraint(
+        ["document_id", "processor"],
+        ["document_results.document_id", "document_results.processor"],
+        ondelete="CASCADE",
+    ),
+)
+
+
+class ResultFile(NamedTuple):
+    """A file of a result, by its name."""
+
+    name: str
+    file: File
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> Self:
+        """The one in a row."""
+        return cls(row["name"], File.of(row))

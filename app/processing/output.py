@@ -44,8 +44,8 @@ class Answer:
     stored_at: float
 
 
-class Outputs:
-    """Turns the output of processors into what can be published."""
+class ResultWriter:
+    """Turns what processors return into what can be published."""
 
     def __init__(self, db: Database, storage: Storage, removal: Removal) -> None:
         self._db = db

@@ -1,12 +1,11 @@
 """SQL over results: the last good one of each processor. Every function runs inside the caller's transaction."""
 
 import json
-import time
 from dataclasses import dataclass
 from typing import Any, Self
 from uuid import UUID
 
-from sqlalchemy import Connection, String, bindparam, case, func, select
+from sqlalchemy import Connection, String, bindparam, case, func, select, union_all
 
 from app.database import Prepared, UTCDateTime, as_json, insert_or_replace, json_text, now
 from app.documents.models import documents
@@ -14,13 +13,9 @@ from app.files import repository as files_repository
 from app.files.models import File, files
 from app.jobs.models import Job
 from app.jobs.schemas import result_url
-from app.processing.models import results
+from app.processing.models import result_files, results
 from app.processing.output import INLINE, Answer
 from app.processing.schemas import Provenance
-
-
-class Overdue(Exception):
-    """An attempt waited so long to be published that its file may have been swept: its job has to be run again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +71,11 @@ _ONE = Prepared(_WHOLE.where(_OF_PROCESSOR))
 _SHORT = case((_LENGTH <= INLINE, _DATA))
 _ALL = Prepared(_KEPT.add_columns(_SHORT.label("data"), _LENGTH.label("length")).order_by(*_LATEST_FIRST))
 _MADE_BY = Prepared(select(*_PROVENANCE).where(_OF_DOCUMENT, _OF_PROCESSOR))
-_KEYS = Prepared(select(files.c.key).join(results, results.c.file_id == files.c.id).where(_OF_DOCUMENT))
+_FILES = select(files.c.key).join(results, results.c.file_id == files.c.id)
+_MORE_FILES = select(files.c.key).join(result_files, result_files.c.file_id == files.c.id)
+_KEYS = Prepared(
+    union_all(_FILES.where(_OF_DOCUMENT), _MORE_FILES.where(result_files.c.document_id == bindparam("document")))
+)
 
 
 def latest(conn: Connection, document_id: UUID) -> StoredResult | None:
@@ -109,9 +108,8 @@ def keys(conn: Connection, document_id: UUID) -> list[str]:
 
 def keys_of_owner(conn: Connection, owner_id: UUID) -> list[str]:
     """The keys of the files of all results of an owner."""
-    of_owner = select(files.c.key).join(results, results.c.file_id == files.c.id)
-    of_owner = of_owner.join(documents, documents.c.id == results.c.document_id).where(documents.c.owner_id == owner_id)
-    return list(conn.scalars(of_owner))
+    of_owner = _FILES.join(documents, documents.c.id == results.c.document_id).where(documents.c.owner_id == owner_id)
+    return list(conn.scalars(union_all(of_owner, _MORE_FILES.where(result_files.c.owner_id == owner_id))))
 
 
 _PUBLISH = insert_or_replace(
@@ -121,16 +119,10 @@ _PUBLISH = insert_or_replace(
 )
 
 
-def publish(conn: Connection, job: Job, output: str | Answer, grace: float) -> None:
-    """Put the result of a job, the JSON of its data or a stored answer, in the place of its processor's last one.
-
-    `grace`: seconds after which a file that nothing refers to may be swept. Raises Overdue.
-    """
+def publish(conn: Connection, job: Job, output: str | Answer) -> None:
+    """Put the result of a job, the JSON of its data or a stored answer, in the place of its processor's last one."""
     values = Provenance.values(job) | {"json": "{}", "answered_at": None, "file_id": None, "size": None}
     if isinstance(output, Answer):
-        # If the process was paused, or its clock jumped, the file may have been swept as an orphan.
-        if time.time() - output.stored_at > grace / 2:
-            raise Overdue
         files_repository.add(conn, output.file)
         values |= {"answered_at": output.created_at, "file_id": output.file.id, "size": output.size}
     else:

@@ -36,7 +36,7 @@ reading = authenticated_router(Scope.DOCUMENTS_READ, tags=["processing"])
 Service = Annotated[ProcessingService, service("processing")]
 Sending = Annotated[Answers, service("answers")]
 _JobId = Annotated[UUID, bound("job_id")]
-_ProcessorName = Annotated[str, Path(max_length=50, pattern=LINE)]
+ProcessorName = Annotated[str, Path(max_length=50, pattern=LINE)]
 
 _DEFAULTS = ProcessRequest()
 _LOCATION = {"Location": header("The job.", "/jobs/01939f3e-5c00-7000-8000-000000000002")}
@@ -136,7 +136,7 @@ async def get_processor_result(
     *,
     request: Request,
     document_id: DocumentId,
-    processor: _ProcessorName,
+    processor: ProcessorName,
     principal: CurrentPrincipal,
     service: Service,
     answers: Sending,

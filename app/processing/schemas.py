@@ -1,6 +1,6 @@
 """What the processing calls take and give."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
@@ -11,8 +11,9 @@ from app.documents.schemas import Document, ProcessorChoice, Selection
 from app.files.models import ContentType
 from app.jobs import models as jobs
 from app.jobs.models import JobState
-from app.jobs.schemas import Job, JobParams
+from app.jobs.schemas import Job, JobParams, result_url
 from app.processing.contract import content_types
+from app.processing.models import ResultFile
 from app.processing.queues import queue_of
 from app.processors.base import Processor
 from app.web.fields import LINE
@@ -51,7 +52,7 @@ class ProcessorList(BaseModel):
     items: list[Offered]
 
     @classmethod
-    def of(cls, processors: Collection[Processor[Any]]) -> Self:
+    def of(cls, processors: Collection[Processor]) -> Self:
         """Those that are offered."""
         offered = [
             Offered(
@@ -221,6 +222,39 @@ class ListedResult(Result):
     )
     size: int = Field(description="Bytes of the JSON at `url`.")
     url: str = Field(examples=["/documents/01939f3e-5c00-7000-8000-000000000001/results/text"])
+
+
+class ListedFile(BaseModel):
+    """A file that belongs to a result."""
+
+    name: str = Field(examples=["page-1.png"])
+    content_type: str = Field(examples=["image/png"])
+    size: int = Field(description="Bytes.")
+    sha256: str = Field(description="In hex.")
+    url: str = Field(examples=["/documents/01939f3e-5c00-7000-8000-000000000001/results/ocr/files/page-1.png"])
+
+
+class ResultFileList(BaseModel):
+    """The files of a result, in the order in which they were made."""
+
+    items: list[ListedFile]
+
+    @classmethod
+    def of(cls, document_id: UUID, processor: str, found: Iterable[ResultFile]) -> Self:
+        """Those that were found."""
+        here = f"{result_url(document_id, processor)}/files"
+        return cls(
+            items=[
+                ListedFile(
+                    name=name,
+                    content_type=file.content_type,
+                    size=file.size,
+                    sha256=str(file.sha256),
+                    url=f"{here}/{name}",
+                )
+                for name, file in found
+            ]
+        )
 
 
 class ResultList(BaseModel):

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 import structlog
@@ -24,8 +24,9 @@ from app.jobs.models import Job as StoredJob
 from app.jobs.pauses import Pauses
 from app.jobs.schemas import Job
 from app.jobs.watch import JobWatch
-from app.processing import results
+from app.processing import result_files, results
 from app.processing.acceptance import Acceptance
+from app.processing.models import ResultFile
 from app.processing.queues import KIND, queue_of
 from app.processing.results import StoredResult
 from app.processing.schemas import JobFilters, JobPage, ProcessorList, ProcessRequest, ProcessResponse
@@ -45,7 +46,7 @@ class ProcessingService:
         self,
         db: Database,
         kinds: Kinds,
-        processors: Mapping[str, Processor[Any]],
+        processors: Mapping[str, Processor],
         acceptance: Acceptance,
         watch: JobWatch,
         *,
@@ -79,7 +80,7 @@ class ProcessingService:
         IdempotencyKeyReused, TooManyJobs.
         """
         self._quotas.reserve.require()
-        wanted = self._acceptance.requested(request)
+        wanted = self._acceptance.permitted(principal, request)
         request = request.model_copy(update={"processor": wanted.processor})
         body, path = request.model_dump(mode="json"), f"/documents/{document_id}/process"
         keyed = idempotency.keyed(principal.owner_id, key, self._settings.idempotency_ttl, "POST", path, body)
@@ -122,6 +123,20 @@ class ProcessingService:
         if result is None:
             raise errors.NotFound
         return result
+
+    async def files(self, principal: Principal, document_id: UUID, processor: str) -> list[ResultFile]:
+        """The files of the last good result of one processor. Raises NotFound."""
+        await self.result_of(principal, document_id, processor)
+        _, found = await self._read(principal, document_id, partial(result_files.of_result, processor=processor))
+        return found
+
+    async def file(self, principal: Principal, document_id: UUID, processor: str, name: str) -> ResultFile:
+        """One of them. Raises NotFound."""
+        named = partial(result_files.named, processor=processor, name=name)
+        _, found = await self._read(principal, document_id, named)
+        if found is None:
+            raise errors.NotFound
+        return found
 
     async def _read(
         self, principal: Principal, document_id: UUID, read: Callable[[Connection, UUID], T]

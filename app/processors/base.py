@@ -1,13 +1,13 @@
 """The processor port: heavy work on a document. Your own pipeline is one more adapter."""
 
 import zlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 Report = Callable[[float], None]  # takes the progress, a fraction from 0 to 1
 
@@ -18,7 +18,32 @@ class Params(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
-P_contra = TypeVar("P_contra", bound=Params, contravariant=True)
+class Then(BaseModel):
+    """What is to be done with each document that is made."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    processor: str = Field(min_length=1, max_length=50)
+    params: dict[str, Any] = Field({}, description="The processor's own; those left out take its defaults.")
+
+
+class MakingParams(Params):
+    """Base of the params of processors that make documents. The service sees to both, when it publishes them."""
+
+    then: Then | None = Field(
+        None, description="Process each document that is made: they are published and accepted together, or not at all."
+    )
+    delete_original: bool = Field(
+        False,
+        strict=True,
+        description="Delete the document that they are made of, with its jobs and results, when they are published.",
+    )
+
+
+class CombiningParams(MakingParams):
+    """Base of the params of processors that read more documents than one, all of the same owner."""
+
+    others: tuple[UUID, ...] = Field((), alias="with", max_length=100, description="Ids of more documents to read.")
 
 
 class ProcessingError(Exception):
@@ -44,7 +69,8 @@ class Source:
 
     `path` is a readable file on this machine, `size` is in bytes, `sha256` in hex, and `attempt` counts from 1.
     `filename` and `metadata` (`description`, `folder`, `tags`) are what the document's owner has stated, as it was when
-    the attempt began: a result is not made anew when they change. `find_result` is what `result` uses.
+    the job was accepted: a result is not made anew when they change. `find_result` is what `result` uses. `others` are
+    the files of the documents that CombiningParams name.
     """
 
     path: Path
@@ -58,6 +84,7 @@ class Source:
     filename: str
     metadata: dict[str, Any]
     find_result: Callable[[str], Awaitable[dict[str, Any] | None]]
+    others: tuple[Path, ...] = ()
 
     async def result(self, processor: str) -> dict[str, Any] | None:
         """Return the `data` of the last good result that a processor of this name made of this document, or None.
@@ -102,13 +129,49 @@ class LongList:
         return self._make()
 
 
-class Processor(Protocol[P_contra]):
+@dataclass(frozen=True, slots=True)
+class MadeFile:
+    """A file that an attempt has made: its id, which is also that of its document if it becomes one, its name, its
+    size in bytes and its SHA-256 in hex."""
+
+    id: UUID
+    name: str
+    content_type: str
+    size: int
+    sha256: str
+
+
+class Outputs(Protocol):
+    """Takes the files that an attempt makes. They are published together with its result, or none of them is.
+
+    Each may have MAX_UPLOAD_BYTES, and all together no more than is left of their owner's quota. What the calls raise
+    beside Permanent is not for processors to catch: it has the attempt retried.
+    """
+
+    async def add(self, name: str, content_type: str, chunks: AsyncIterable[bytes]) -> MadeFile:
+        """Store a file that belongs to the result, and is fetched by its name, 1 to 100 of A-Z, a-z, 0-9, `.`, `_` and
+        `-`, but not a `.` first.
+
+        Raises Permanent `output-too-large`, `too-many-outputs` or `storage-quota-exceeded`; ValueError for a name that
+        is not such or is taken, or what is no media type.
+        """
+
+    async def add_document(
+        self, filename: str, chunks: AsyncIterable[bytes], metadata: Mapping[str, Any] | None = None
+    ) -> MadeFile:
+        """Store a PDF or DOCX that becomes a document of its own: a child of this one, whose owner and metadata it has.
+
+        `metadata` takes the place of parts of those. Raises Permanent as `add` does, and `output-not-accepted` for what
+        could not be uploaded either.
+        """
+
+
+class Processor(Protocol):
     """What the service needs from a processor.
 
-    `run` must not block the event loop. When it is cancelled it ends promptly and leaves nothing running. It may run
-    more than once for one document, so its effects elsewhere must be idempotent. `version` changes whenever the format
-    or the meaning of the output changes. A processor may also state `max_result_bytes`, a lower limit than
-    MAX_RESULT_BYTES, and `content_types`, the media types of the documents that it reads; without them, it reads all.
+    `version` changes whenever the format or the meaning of the output changes. A processor may also state
+    `max_result_bytes`, a lower limit than MAX_RESULT_BYTES, and `content_types`, the media types of the documents that
+    it reads; without them, it reads all.
 
     A processor that PROCESSORS names is made without arguments, once in each process, and some that never run a job:
     what takes long to load is best loaded by the first `run`.
@@ -131,11 +194,19 @@ class Processor(Protocol[P_contra]):
     def result(self) -> type[BaseModel]:
         """The model of the result's `data`, which describes it in the OpenAPI."""
 
-    async def run(self, source: Source, params: P_contra, report: Report) -> dict[str, Any]:
-        """Do the work and return the result's `data`, which JSON can represent; a value of it may be a LongText or a
-        LongList. If its first value is a `text`, clients may fetch that alone, as plain text.
+    @property
+    def run(self) -> Callable[..., Coroutine[Any, Any, dict[str, Any]]]:
+        """Do the work.
 
-        Data that does not fit the model `result` fails the job. Types are not converted: "3" is no number.
+        It is `async def run(self, source: Source, params: …, report: Report)`, where `params` is of the model above. A
+        processor that makes files takes `outputs: Outputs` besides.
+
+        It returns the result's `data`, which JSON can represent; a value of it may be a LongText or a LongList. If its
+        first value is a `text`, clients may fetch that alone, as plain text. Data that does not fit the model `result`
+        fails the job. Types are not converted: "3" is no number.
+
+        It must not block the event loop. When it is cancelled it ends promptly and leaves nothing running. It may run
+        more than once for one document, so its effects elsewhere must be idempotent.
 
         Raises Permanent or Transient. Any other exception counts as transient.
         """

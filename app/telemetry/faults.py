@@ -21,6 +21,8 @@ Point = Literal[
     "job.after_claim",
     "job.midway",
     "result.after_store",
+    "output.after_store",
+    "outputs.before_publish",
     "finish.before_commit",
     "finish.after_commit",
     "fail.after_last_try",

@@ -41,7 +41,7 @@ class _Run(NamedTuple):
 
 
 def check(
-    processor: Processor[Any],
+    processor: Processor,
     *files: Path,
     params: Mapping[str, Any] | None = None,
     max_result_bytes: int = 50 * 1024**2,
@@ -62,7 +62,7 @@ def check(
         yield from (Finding(f"{file.name}: {what}", fault) for what, fault in checked)
 
 
-def _fault_of_version(processor: Processor[Any]) -> str | None:
+def _fault_of_version(processor: Processor) -> str | None:
     try:
         version = type(processor)().version
     except TypeError:  # it takes arguments
@@ -70,7 +70,7 @@ def _fault_of_version(processor: Processor[Any]) -> str | None:
     return None if version == processor.version else f"it was {processor.version}, and then {version}"
 
 
-def _fault_of_params(processor: Processor[Any]) -> str | None:
+def _fault_of_params(processor: Processor) -> str | None:
     try:
         processor.params.model_validate({"there is no such param": 0})
     except ValidationError:
@@ -78,7 +78,7 @@ def _fault_of_params(processor: Processor[Any]) -> str | None:
     return "they are accepted: its params are to be a subclass of Params, with its configuration"
 
 
-def _of_file(processor: Processor[Any], given: Source, params: Params, max_bytes: int) -> Iterator[Finding]:
+def _of_file(processor: Processor, given: Source, params: Params, max_bytes: int) -> Iterator[Finding]:
     if given.content_type not in content_types(processor):
         yield Finding("it reads such files", f"its content_types lack {given.content_type}")
         return
@@ -108,7 +108,7 @@ def _complete(work: Coroutine[Any, Any, T]) -> T:
         loop.close()
 
 
-async def _run(processor: Processor[Any], given: Source, params: Params) -> _Run:
+async def _run(processor: Processor, given: Source, params: Params) -> _Run:
     progress, lag = list[float](), [0.0]
     data, error = None, None
     ticking = asyncio.create_task(_watch(lag))
@@ -138,7 +138,7 @@ def _fault_of_error(run: _Run) -> str | None:
     return f"it raised {type(run.error).__name__}: {run.error}"
 
 
-def _fault_of_result(processor: Processor[Any], data: object, max_bytes: int) -> str | None:
+def _fault_of_result(processor: Processor, data: object, max_bytes: int) -> str | None:
     limit = min(getattr(processor, "max_result_bytes", None) or max_bytes, max_bytes)
     try:
         if short_json(data, processor.result, limit) is None:
@@ -154,7 +154,7 @@ def _fault_of_progress(run: _Run) -> str | None:
     return f"it reported {wrong[0]!r}" if wrong else None
 
 
-async def _fault_of_cancelling(processor: Processor[Any], given: Source, params: Params, *, after: float) -> str | None:
+async def _fault_of_cancelling(processor: Processor, given: Source, params: Params, *, after: float) -> str | None:
     before = children()
     work = asyncio.create_task(processor.run(given, params, lambda _: None))
     await asyncio.wait([work], timeout=after)

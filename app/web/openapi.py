@@ -50,7 +50,7 @@ Every error is an RFC 9457 problem whose `type` is a page of its own: see [all p
 def install(
     app: FastAPI,
     models: Iterable[type[BaseModel]],
-    processors: Collection[Processor[Any]],
+    processors: Collection[Processor],
     webhooks: Mapping[str, Any],
 ) -> None:
     """Complete the OpenAPI with the `models` that routes parse themselves or that are sent to `webhooks`, and the
@@ -132,7 +132,7 @@ def _share_headers_and_examples(operations: Iterable[dict[str, Any]], components
         examples.update({code: {"$ref": f"#/components/examples/{code}"} for code in examples})
 
 
-def _add_examples(paths: dict[str, Any], processors: Collection[Processor[Any]]) -> None:
+def _add_examples(paths: dict[str, Any], processors: Collection[Processor]) -> None:
     """Offer the processors by name where a request to process is written."""
     body = paths["/documents/{document_id}/process"]["post"]["requestBody"]["content"]["application/json"]
     body["examples"] = {
@@ -152,7 +152,7 @@ def _add_problems(schemas: dict[str, Any]) -> None:
         schemas.pop(unused, None)
 
 
-def _add_processors(schemas: dict[str, Any], processors: Collection[Processor[Any]]) -> None:
+def _add_processors(schemas: dict[str, Any], processors: Collection[Processor]) -> None:
     """Describe what names a processor with an alternative for each, because each has params of its own.
 
     The fields are stated once more for all of them, which generators need that do not know alternatives.
@@ -187,7 +187,7 @@ class _Models(NamedTuple):
     result: str
 
 
-def _models(schemas: dict[str, Any], processor: Processor[Any]) -> _Models:
+def _models(schemas: dict[str, Any], processor: Processor) -> _Models:
     """Add the schemas of a processor's models, under names of its own if one of them means something else already."""
     prefix = ""
     described = _named(processor.params) | _named(processor.result)
@@ -198,11 +198,11 @@ def _models(schemas: dict[str, Any], processor: Processor[Any]) -> _Models:
     return _Models(f"{prefix}{processor.params.__name__}", f"{prefix}{processor.result.__name__}")
 
 
-def _alternative(processor: Processor[Any]) -> str:
+def _alternative(processor: Processor) -> str:
     return f"Process{processor.name.title().replace('-', '')}"
 
 
-def _request_of(processor: Processor[Any], params: str, *, is_default: bool) -> dict[str, Any]:
+def _request_of(processor: Processor, params: str, *, is_default: bool) -> dict[str, Any]:
     """The alternative for one processor. Its name may be left out if it is the default."""
     return {
         "type": "object",

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
+from uuid import UUID
 
 from prometheus_client.core import GaugeMetricFamily
 
@@ -17,13 +18,13 @@ from app.auth.keys.service import ApiKeys
 from app.auth.passwords import PasswordHasher
 from app.auth.service import AuthService
 from app.auth.tokens import AccessTokens, development_secret
-from app.database import Database
+from app.database import Database, after_commit
 from app.documents.feed import Feed
 from app.documents.service import DocumentService
 from app.documents.uploads import UploadService
 from app.encryption import Encryption
 from app.errors import AppError, StorageUnavailable
-from app.events.catalogue import SettingsStarted
+from app.events.catalogue import DocumentChildrenPublished, SettingsStarted
 from app.files.claim import Claim
 from app.files.downloads import Downloads
 from app.files.orphans import Orphans
@@ -35,6 +36,7 @@ from app.jobs.dispatch.base import Dispatcher
 from app.jobs.kinds import Kind
 from app.jobs.rescuer import Rescuer
 from app.jobs.runner import Runner
+from app.jobs.turns import Turns
 from app.jobs.watch import JobWatch
 from app.limiter import Usage
 from app.operators import status
@@ -48,8 +50,10 @@ from app.processing.answers import Answers
 from app.processing.batch import Batches
 from app.processing.input import Inputs
 from app.processing.kind import ProcessKind
-from app.processing.output import Outputs
+from app.processing.output import ResultWriter
+from app.processing.publication import Publication
 from app.processing.service import ProcessingService
+from app.processing.sink import Sinks
 from app.processors import sandbox
 from app.quotas import Quotas
 from app.quotas.reserve import Reserve
@@ -245,22 +249,37 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     )
     auth = AuthService(db, hasher, tokens, Attempts(secrets[0]), quotas=quotas, settings=settings)
     lease = settings.lease_seconds
+    turns = Turns()
+
+    async def wake(job_id: UUID) -> None:  # the runner, which runs the kind that accepts what follows from a job
+        await dispatcher.send(job_id)
+
+    acceptance = Acceptance(processors, wake, quotas, turns, settings)
     process = ProcessKind(
         storage,
         processors,
         Inputs(db, storage),
-        Outputs(db, storage, removal),
+        ResultWriter(db, storage, removal),
+        Sinks(
+            db,
+            storage,
+            receiver,
+            removal,
+            quotas,
+            max_bytes=settings.max_upload_bytes,
+            longest=settings.job_timeout + lease,
+        ),
+        Publication(acceptance, quotas, grace=settings.orphan_grace_seconds),
         timeout=settings.job_timeout,
         max_result_bytes=settings.max_result_bytes,
-        orphan_grace=settings.orphan_grace_seconds,
     )
     outbound, secrets_kept = Outbound(settings), encryption(settings)
     telling = webhooks(db, outbound, secrets_kept, watch, reserve, settings)
     kinds: dict[str, Kind] = {kind.name: kind for kind in (process, telling.kind)}
     capacity = settings.job_concurrency if worker or settings.broker_url is None else 0
-    runner = Runner(db, [process], watch, capacity=capacity, lease=lease)
+    runner = Runner(db, [process], watch, turns, capacity=capacity, lease=lease)
     dispatcher = adapters.dispatcher(settings, runner)
-    acceptance = Acceptance(processors, dispatcher.send, quotas, runner.turns, settings)
+    events.subscribe(db, lambda conn, _: after_commit(conn, runner.wake), to=[DocumentChildrenPublished])
     documents = DocumentService(
         db,
         storage,

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from secrets import token_urlsafe
-from typing import Any
 
 from app.database import Database
 from app.database.sqlite import SqliteDatabase
@@ -30,7 +29,7 @@ from app.wiring import plugins
 from app.wiring.plugins import Offer
 
 
-def available(settings: Settings) -> tuple[Processor[Any], ...]:
+def available(settings: Settings) -> tuple[Processor, ...]:
     """The processors that are part of the service, and can work here."""
     characters = settings.text_max_characters
     own = (SimulatedProcessor(), TextProcessor(max_characters=characters))
@@ -60,7 +59,7 @@ def chosen(settings: Settings, *names: str) -> list[Offer]:
     return plugins.choose(built_in, named, lacking()) if named else [Offer(each, plugins.BUILT_IN) for each in built_in]
 
 
-def offered(settings: Settings) -> dict[str, Processor[Any]]:
+def offered(settings: Settings) -> dict[str, Processor]:
     """The processors that PROCESSORS names, by name, the default one first. Raises ConfigurationError."""
     return {each.processor.name: each.processor for each in chosen(settings)}
 

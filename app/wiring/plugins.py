@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from app.errors import ConfigurationError
 from app.processing.contract import violation
@@ -16,11 +16,11 @@ BUILT_IN = "built in"
 class Offer(NamedTuple):
     """A processor, and where it comes from: `built in`, a package at its version, or `module:Class`."""
 
-    processor: Processor[Any]
+    processor: Processor
     origin: str
 
 
-def choose(built_in: Iterable[Processor[Any]], names: Iterable[str], lacking: Mapping[str, str]) -> list[Offer]:
+def choose(built_in: Iterable[Processor], names: Iterable[str], lacking: Mapping[str, str]) -> list[Offer]:
     """Return the processors of these names, in their order. What is not named is not imported.
 
     A name is that of one that is built in, of an entry point in GROUP, or `module:Class`. `lacking` says what keeps
@@ -61,7 +61,7 @@ def _package(point: EntryPoint) -> str:
 
 
 @cache  # a server reads its settings several times, and a model may take long to load
-def _made(name: str, point: EntryPoint) -> Processor[Any]:
+def _made(name: str, point: EntryPoint) -> Processor:
     """Import the class, and make a processor of it. Raises ConfigurationError."""
     try:
         kind = point.load()
@@ -69,13 +69,13 @@ def _made(name: str, point: EntryPoint) -> Processor[Any]:
         extra = f"; its package may need the extra {', '.join(point.extras)}" if point.extras else ""
         raise _refusal(name, f"it cannot be imported: {_in_words(error)}{extra}") from error
     try:
-        processor: Processor[Any] = kind()
+        processor: Processor = kind()
     except (Exception, SystemExit) as error:
         raise _refusal(name, f"it cannot be made without arguments: {_in_words(error)}") from error
     return checked(name, processor)
 
 
-def checked(name: str, processor: Processor[Any]) -> Processor[Any]:
+def checked(name: str, processor: Processor) -> Processor:
     """Return the processor. Raises ConfigurationError for one on which every job would fail."""
     if reason := violation(processor):
         raise _refusal(name, reason)

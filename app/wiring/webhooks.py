@@ -6,6 +6,7 @@ from app import events
 from app.database import Database
 from app.encryption import Encryption
 from app.jobs.runner import Runner
+from app.jobs.turns import Turns
 from app.jobs.watch import JobWatch
 from app.outbound import Outbound
 from app.quotas.reserve import Reserve
@@ -29,7 +30,7 @@ def webhooks(
 ) -> Webhooks:
     """Connect them, and subscribe to the events of the database."""
     kind = DeliverKind(db, outbound, encryption, settings)
-    runner = Runner(db, [kind], watch, capacity=settings.webhook_concurrency, lease=settings.lease_seconds)
+    runner = Runner(db, [kind], watch, Turns(), capacity=settings.webhook_concurrency, lease=settings.lease_seconds)
     deliveries = Deliveries(runner.turns, runner.wake, max_tries=len(settings.webhook_delays))
     events.subscribe(db, Outbox(deliveries, settings.public_url.rstrip("/")), to=HEARD, only_if=has_endpoints)
     service = WebhookService(db, outbound, encryption, deliveries, kind, reserve=reserve, settings=settings)

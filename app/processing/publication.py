@@ -1,0 +1,108 @@
+"""Publishing what an attempt has made: in one transaction its result, the files of that, and documents."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Self
+
+from sqlalchemy import Connection
+from uuid_utils.compat import uuid7
+
+from app import events
+from app.documents import repository as documents
+from app.documents.schemas import Document, ProcessorChoice
+from app.errors import AppError, Forbidden
+from app.events.catalogue import DocumentChildrenPublished, Failure
+from app.files import repository as files
+from app.jobs.kinds import Failed, Refused, Retryable
+from app.jobs.models import Job
+from app.processing import result_files, results
+from app.processing.acceptance import Acceptance
+from app.processing.output import Answer
+from app.processing.sink import Made
+from app.processors.base import MakingParams, Params, Then
+from app.quotas import Quotas
+from app.telemetry import faults
+
+_OVERDUE = Failure(code="output-overdue", detail="What was made waited for so long that it may have been removed.")
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """All that an attempt has made. `then`: what is to be done with each of its documents.
+
+    `deleted`: the keys of files that are to be removed once it is published.
+    """
+
+    answer: str | Answer
+    made: list[Made]
+    then: Then | None
+    delete_original: bool
+    deleted: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, answer: str | Answer, made: list[Made], params: Params) -> Self:
+        """What an attempt with these params has made."""
+        making = params if isinstance(params, MakingParams) else MakingParams()
+        return cls(answer, made, making.then, making.delete_original)
+
+
+class Publication:
+    """Publishes products.
+
+    `grace`: seconds after which a file that nothing refers to may be swept.
+    """
+
+    def __init__(self, acceptance: Acceptance, quotas: Quotas, *, grace: float) -> None:
+        self._acceptance = acceptance
+        self._quotas = quotas
+        self._grace = grace
+
+    def publish(self, conn: Connection, job: Job, product: Product) -> None:
+        """Put a product in the place of its processor's last one. Raises Refused."""
+        faults.hit("outputs.before_publish")
+        # If the process was paused, or its clock jumped, files may have been swept as orphans.
+        answer = product.answer
+        if isinstance(answer, Answer) and time.time() - answer.stored_at > self._grace / 2:
+            raise Refused(Retryable(_OVERDUE))
+        results.publish(conn, job, answer)
+        if not all(files.publish(conn, each.file) for each in product.made):
+            raise Refused(Retryable(_OVERDUE))
+        result_files.add(conn, job, [each for each in product.made if each.metadata is None])
+        children = [_child(conn, job, each) for each in product.made if each.metadata is not None]
+        try:
+            if children:
+                self._follow(conn, job, children, product.then)
+            if product.made:
+                self._quotas.check(conn, job.owner_id)
+        except Forbidden as error:
+            raise Refused(Failed(_failure(error))) from None
+        except AppError as error:
+            raise Refused(Retryable(_failure(error))) from None
+
+    def delete_original(self, conn: Connection, job: Job, product: Product) -> None:
+        """Delete the document that others were made of, if that is wanted. It is no longer PROCESSING."""
+        assert job.document_id is not None
+        if product.delete_original and any(each.metadata is not None for each in product.made):
+            more = results.keys(conn, job.document_id)
+            key = documents.remove(conn, job.owner_id, job.document_id)
+            assert key is not None, "nobody else has seen it as it is now"
+            product.deleted[:] = [key, *more]
+
+    def _follow(self, conn: Connection, job: Job, children: list[Document], then: Then | None) -> None:
+        """Tell of documents that were made, and accept what is to be done with them. Raises as `accept` does."""
+        event = DocumentChildrenPublished(processor=job.processor, children=len(children))
+        events.append(conn, event, user_id=job.owner_id, document_id=job.document_id, job_id=job.id)
+        if then:
+            wanted = self._acceptance.requested(ProcessorChoice(processor=then.processor, params=then.params))
+            for child in children:
+                self._acceptance.accept(conn, child, wanted, uuid7())
+
+
+def _child(conn: Connection, job: Job, made: Made) -> Document:
+    assert job.document_id is not None
+    assert made.metadata is not None
+    return documents.add_child(conn, job.owner_id, job.document_id, made.name, made.metadata, made.file)
+
+
+def _failure(error: AppError) -> Failure:
+    return Failure(code=error.code, detail=error.detail)
