@@ -129,7 +129,19 @@ def test_no_cycles_between_modules() -> None:
 
 def test_only_wiring_names_adapters() -> None:
     adapters = {name for name in modules() if package(name) in PORTS and name.count(".") == 2}
-    shared = (".ballast", ".base", ".batches", ".child", ".disk", ".readers", ".sandbox", ".sessions", ".statements")
+    shared = (
+        ".ballast",
+        ".base",
+        ".batches",
+        ".child",
+        ".confined",
+        ".disk",
+        ".program",
+        ".readers",
+        ".sandbox",
+        ".sessions",
+        ".statements",
+    )
     adapters -= {name for name in adapters if name.endswith(shared)}
     for name, tree in modules().items():
         named = imports(tree) & (adapters | DISPATCHERS)

@@ -206,8 +206,9 @@ class Settings(BaseSettings):
     processors: str = Field(
         "",
         pattern=rf"^({_PROCESSOR}(\s*,\s*{_PROCESSOR})*)?$",
-        description="Names of the processors to offer, the default one first: of the service (`text`, `simulated`), of "
-        "an installed package, or `module:Class`. Empty: all of the service, and `simulated` is the default.",
+        description="Names of the processors to offer, the default one first: of the service (`text`, `ocr`, "
+        "`simulated`), of an installed package, or `module:Class`. Empty: all of the service, and `simulated` is the "
+        "default.",
     )
     lease_seconds: float = Field(30, gt=0, description="A job whose worker is silent for this long is taken over.")
     job_max_tries: int = Field(5, ge=1, le=100, description="Attempts before a job is a dead letter.")
@@ -218,7 +219,7 @@ class Settings(BaseSettings):
     )
     max_result_bytes: int = Field(50 * 1024**2, ge=1, description="Largest result of a processor, as JSON.")
     text_max_characters: int = Field(
-        1_000_000, ge=1, description="Most characters that the processor `text` can be asked for."
+        1_000_000, ge=1, description="Most characters that the processors `text` and `ocr` can be asked for."
     )
     drain_seconds: float = Field(20, ge=0, description="On SIGTERM, running jobs get this long to finish.")
     shutdown_delay_seconds: float = Field(

@@ -14,6 +14,9 @@ from app.jobs.dispatch.base import Dispatcher, Puller
 from app.jobs.dispatch.broker import BrokerDispatcher
 from app.jobs.dispatch.in_process import InProcessDispatcher
 from app.processors.base import Processor
+from app.processors.ocr import tesseract
+from app.processors.ocr.processor import OcrProcessor
+from app.processors.ocr.tesseract import TesseractMissing
 from app.processors.simulated import SimulatedProcessor
 from app.processors.text.processor import TextProcessor
 from app.quotas.reserve import Reserve
@@ -27,8 +30,23 @@ from app.wiring.plugins import Offer
 
 
 def available(settings: Settings) -> tuple[Processor, ...]:
-    """The processors that are part of the service."""
-    return SimulatedProcessor(), TextProcessor(max_characters=settings.text_max_characters)
+    """The processors that are part of the service, and can work here."""
+    characters = settings.text_max_characters
+    own = (SimulatedProcessor(), TextProcessor(max_characters=characters))
+    try:
+        found = tesseract.found()
+    except TesseractMissing:
+        return own
+    return (*own, OcrProcessor(found, max_characters=characters, seconds=settings.job_timeout))
+
+
+def lacking() -> dict[str, str]:
+    """What the processors of the service need that cannot work here."""
+    try:
+        tesseract.found()
+    except TesseractMissing as error:
+        return {OcrProcessor.name: str(error)}
+    return {}
 
 
 def chosen(settings: Settings, *names: str) -> list[Offer]:
@@ -38,7 +56,7 @@ def chosen(settings: Settings, *names: str) -> list[Offer]:
     """
     built_in = [plugins.checked(each.name, each) for each in available(settings)]
     named = names or tuple(name.strip() for name in settings.processors.split(",") if name)
-    return plugins.choose(built_in, named) if named else [Offer(each, plugins.BUILT_IN) for each in built_in]
+    return plugins.choose(built_in, named, lacking()) if named else [Offer(each, plugins.BUILT_IN) for each in built_in]
 
 
 def offered(settings: Settings) -> dict[str, Processor]:

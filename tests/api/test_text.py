@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from copy import deepcopy
 from http.client import HTTPResponse
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote_from_bytes
@@ -32,7 +33,12 @@ JOBS = {
     "created_after": "2026-01-01T00:00:00Z",
     "created_before": "2026-01-01T00:00:00Z",
 }
-OF_TEXT = {"format": "markdown"}  # params of the processor `text`; the bodies have those of `simulated`
+# Params of other processors than `simulated`, whose the bodies have.
+OF_OTHERS: dict[str | int, tuple[str, Any]] = {
+    "format": ("text", "markdown"),
+    "languages": ("ocr", ["eng"]),
+    "pages": ("ocr", "all"),
+}
 METADATA = {"description": "d", "folder": "f", "tags": ["t"]}
 BODIES: dict[str, Any] = {
     "register": {"email": "somebody@example.com", "password": PASSWORD},
@@ -189,12 +195,12 @@ def sent(user: User, ids: dict[str, str], place: Place, hostile: str) -> httpx2.
 
 
 def append(body: Any, names: tuple[str | int, ...], text: str) -> None:
-    *way, last = names
-    for name in way:
-        if name == "params" and last in OF_TEXT:
-            body |= {"processor": "text", "params": dict(OF_TEXT)}
+    for name, inner in pairwise(names):
+        if name == "params" and inner in OF_OTHERS:
+            processor, value = OF_OTHERS[inner]
+            body |= {"processor": processor, "params": {inner: deepcopy(value)}}
         body = body[name]
-    body[last] += text
+    body[names[-1]] += text
 
 
 def encoded(operation: str, body: Any) -> tuple[str, bytes]:
