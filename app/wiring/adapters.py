@@ -10,6 +10,8 @@ from secrets import token_urlsafe
 from app.database import Database
 from app.database.sqlite import SqliteDatabase
 from app.errors import ConfigurationError
+from app.inbox.base import Inbox
+from app.inbox.folder import FolderInbox
 from app.jobs.dispatch.base import Dispatcher, Puller
 from app.jobs.dispatch.broker import BrokerDispatcher
 from app.jobs.dispatch.in_process import InProcessDispatcher
@@ -22,6 +24,7 @@ from app.processors.text.processor import TextProcessor
 from app.quotas.reserve import Reserve
 from app.settings import Settings, secrets_in
 from app.settings.generated import generated
+from app.settings.storage import Bucket
 from app.storage.base import Storage
 from app.storage.local import LocalStorage
 from app.web.rates import Rates
@@ -95,6 +98,14 @@ def storage(settings: Settings) -> Storage:
     from app.storage.s3 import S3Storage  # noqa: PLC0415 - the SDK takes half a second to import
 
     return S3Storage(settings.storage, copies=settings.data_dir / "copies", longest=settings.upload_max_seconds)
+
+
+def inbox(place: Path | Bucket) -> Inbox:
+    if isinstance(place, Path):
+        return FolderInbox(place)
+    from app.inbox.bucket import BucketInbox  # noqa: PLC0415 - as above
+
+    return BucketInbox(place)
 
 
 def database(settings: Settings, *, statement_timeout: float | None = None) -> Database:
