@@ -311,11 +311,10 @@ def live(driver: Driver) -> None:
 def make(driver: Driver, document_id: str) -> None:
     """Documents, and files of a result."""
     wanted = {"documents": 1, "files": 1, "then": {"processor": "simulated", "params": {"seconds": 0}}}
-    for more in ({}, {"delete_original": True}):
-        body = {"processor": "maker", "params": wanted | more, "force": True}
-        driver.work(driver.ask("POST", f"/documents/{document_id}/process", json=body)["job"]["id"])
-        for path in ("/children", "/results/maker/files", "/results/maker/files/0.bin") if not more else ():
-            driver.ask("GET", f"/documents/{document_id}{path}")
+    body = {"processor": "maker", "params": wanted}
+    driver.work(driver.ask("POST", f"/documents/{document_id}/process", json=body)["job"]["id"])
+    for path in ("/children", "/results/maker/files", "/results/maker/files/0.bin"):
+        driver.ask("GET", f"/documents/{document_id}{path}")
 
 
 def tell(driver: Driver) -> None:
