@@ -26,9 +26,10 @@ from app.jobs.turns import Turns
 from app.processing import results
 from app.processing.contract import content_types
 from app.processing.input import InputFile
-from app.processing.kind import Work
 from app.processing.queues import KIND, queue_of
-from app.processing.schemas import ProcessResponse
+from app.processing.schemas import Force, ProcessResponse
+from app.processing.stages.pipeline import AD_HOC, VERSION, Pipeline, UnusableStage, pipeline_of
+from app.processing.work import Work
 from app.processors.base import Processor
 from app.quotas import Quotas
 from app.settings import Settings
@@ -38,7 +39,8 @@ from app.web.problems import invalid
 class RequestedWork(NamedTuple):
     """A processor's name and version, and its complete params: what a client asks for, whatever the document.
 
-    `place` is a JSON Pointer to where in the body it is asked for, and `content_types` is what the processor reads.
+    `place` is a JSON Pointer to where in the body it is named, and `content_types` is what it reads. A pipeline has
+    `stages`, as requests spell them.
     """
 
     processor: str
@@ -46,20 +48,36 @@ class RequestedWork(NamedTuple):
     params: dict[str, Any]
     place: str
     content_types: list[ContentType]
+    stages: list[str]
+
+    @property
+    def queue(self) -> str:
+        """Where its jobs wait."""
+        return queue_of(self.processor, VERSION if self.stages else self.version)
+
+    @property
+    def work(self) -> tuple[Any, ...]:
+        """What running work has to equal, to be this very work."""
+        return self.processor, self.params, self.stages
 
 
 class Acceptance:
-    """Accepts work on documents. `wake` has somebody look for a job that was accepted; no answer need wait for it."""
+    """Accepts work on documents. `wake` has somebody look for a job that was accepted; no answer need wait for it.
+
+    `offered` are the processors and the pipelines by name, the default one first.
+    """
 
     def __init__(
         self,
         processors: Mapping[str, Processor[Any]],
+        pipelines: Mapping[str, Pipeline],
         wake: Callable[[UUID], Awaitable[None]],
         quotas: Quotas,
         turns: Turns,
         settings: Settings,
     ) -> None:
         self._processors = processors
+        self.offered: dict[str, Processor[Any]] = {**processors, **pipelines}
         self._quotas = quotas
         self._turns = turns
         self._settings = settings
@@ -71,10 +89,7 @@ class Acceptance:
         Raises UnknownProcessor, ValidationFailed.
         """
         here = "".join(f"/{step}" for step in place)
-        processor = self._processors.get(asked.processor or next(iter(self._processors)))
-        if processor is None:
-            known = ", ".join(sorted(self._processors))
-            raise errors.UnknownProcessor(f"The processors are: {known}.", pointer=f"{here}/processor")
+        processor = self._chosen(asked, here)
         try:
             params = processor.params.model_validate(asked.params)
         except ValidationError as error:
@@ -83,11 +98,29 @@ class Acceptance:
             raise errors.ValidationFailed(
                 "Text must not contain NUL.", errors=[{"detail": "contains NUL", "pointer": f"{here}/params"}]
             )
-        complete = params.model_dump(mode="json")
-        return RequestedWork(processor.name, processor.version, complete, here, content_types(processor))
+        complete, named = params.model_dump(mode="json"), "pipeline" if asked.pipeline else "processor"
+        stages = processor.spelled if isinstance(processor, Pipeline) else []
+        reads = content_types(processor)
+        return RequestedWork(processor.name, processor.version, complete, f"{here}/{named}", reads, stages)
+
+    def _chosen(self, asked: ProcessorChoice, here: str) -> Processor[Any]:
+        """Raises UnknownProcessor, ValidationFailed."""
+        if asked.pipeline:
+            try:
+                return pipeline_of(AD_HOC, asked.pipeline, self._processors)
+            except UnusableStage as error:
+                detail, pointer = f"{error}."[:1].upper() + f"{error}."[1:], f"{here}/pipeline/{error.number}"
+                if error.unknown:
+                    raise errors.UnknownProcessor(detail, pointer=pointer) from None
+                raise errors.ValidationFailed(errors=[{"detail": detail, "pointer": pointer}]) from None
+        processor = self.offered.get(asked.processor or next(iter(self.offered)))
+        if processor is None:
+            known = ", ".join(sorted(self.offered))
+            raise errors.UnknownProcessor(f"The processors are: {known}.", pointer=f"{here}/processor")
+        return processor
 
     def accept(
-        self, conn: Connection, document: Document, wanted: RequestedWork, job_id: UUID, *, force: bool = False
+        self, conn: Connection, document: Document, wanted: RequestedWork, job_id: UUID, *, force: Force = False
     ) -> ProcessResponse:
         """Move the document on and create its job, unless the work is under way or done. A refusal changes nothing.
 
@@ -97,8 +130,8 @@ class Acceptance:
         if document.content_type not in wanted.content_types:
             reads = ", ".join(wanted.content_types)
             detail = f"The processor {wanted.processor} reads only {reads}."
-            raise errors.UnsupportedContentType(detail, pointer=f"{wanted.place}/processor")
-        if current := _current(conn, document, wanted, force=force):
+            raise errors.UnsupportedContentType(detail, pointer=wanted.place)
+        if current := _current(conn, document, wanted, force=bool(force)):
             return current
         self._quotas.check_jobs(conn, document.owner_id)
         file = InputFile.model_validate(documents.file_of(conn, document.id))
@@ -108,8 +141,8 @@ class Acceptance:
         new = NewJob(
             id=job_id,
             kind=KIND,
-            queue=queue_of(wanted.processor, wanted.version),
-            args=Work(processor=wanted.processor, version=wanted.version, params=wanted.params, file=file).model_dump(),
+            queue=wanted.queue,
+            args=_args(wanted, file, force),
             owner_id=document.owner_id,
             max_tries=self._settings.job_max_tries,
             key=f"document:{document.id}",
@@ -134,6 +167,14 @@ class Acceptance:
         return UploadJob(wanted.processor, accept, partial(self.wake, job_id))
 
 
+def _args(wanted: RequestedWork, file: InputFile, force: Force) -> dict[str, Any]:
+    """The args of a job. Those of a processor alone are as they were before there were pipelines."""
+    work = Work(processor=wanted.processor, version=wanted.version, params=wanted.params, file=file)
+    if not wanted.stages:
+        return work.model_dump(exclude={"stages", "force"})
+    return work.model_copy(update={"stages": wanted.stages, "force": force}).model_dump()
+
+
 def _current(conn: Connection, document: Document, wanted: RequestedWork, *, force: bool) -> ProcessResponse | None:
     """The running job for this very work, or the one that made a result of it; None when a new one is called for.
 
@@ -144,7 +185,7 @@ def _current(conn: Connection, document: Document, wanted: RequestedWork, *, for
     if document.status is Status.PROCESSING and document.job_id is not None:
         job = jobs.get(conn, document.job_id)
         assert job is not None
-        if (job.args["processor"], job.args["params"]) != (wanted.processor, wanted.params):
+        if (job.args["processor"], job.args["params"], job.args.get("stages", [])) != wanted.work:
             raise errors.JobInProgress
         return ProcessResponse(document=document, job=Job.of(job), started=False)
     if document.status is not Status.COMPLETED or force:

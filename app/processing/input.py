@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from app.database import Database
 from app.documents.schemas import Document, Metadata
 from app.documents.service import owned
+from app.files.models import File
 from app.jobs.models import Job
 from app.limiter import Threads
 from app.processing import results
@@ -65,10 +66,15 @@ class Inputs:
         found = await self._db.read(read)
         if found is None:
             return None
-        if found.file is None:
-            return await self._threads.run(orjson.loads, found.data or b"{}")
-        async with self._storage.local_copy(found.file.key) as path:
-            return await self._threads.run(_data_in, path)
+        data = await self.data(found.data or b"{}", found.file)
+        return data["data"] if found.file else data
+
+    async def data(self, json: str | bytes | None, file: File | None) -> dict[str, Any]:
+        """Return what JSON says, or what a file of it says, compressed. Raises NotFound, StorageUnavailable."""
+        if file is None:
+            return await self._threads.run(orjson.loads, json or b"{}")
+        async with self._storage.local_copy(file.key) as path:
+            return await self._threads.run(_in_file, path)
 
 
 def _document(job: Job, conn: Connection) -> Document:
@@ -77,7 +83,6 @@ def _document(job: Job, conn: Connection) -> Document:
     return owned(conn, job.owner_id, job.document_id)
 
 
-def _data_in(path: Path) -> dict[str, Any]:
-    """Return the data in the file of a stored answer."""
-    data: dict[str, Any] = orjson.loads(gzip.decompress(path.read_bytes()))["data"]
-    return data
+def _in_file(path: Path) -> dict[str, Any]:
+    said: dict[str, Any] = orjson.loads(gzip.decompress(path.read_bytes()))
+    return said

@@ -5,46 +5,28 @@ from functools import partial
 from random import uniform
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from sqlalchemy import Connection
 
 from app.documents import repository as documents
 from app.documents.lifecycle import Status
-from app.errors import AppError, NotFound
-from app.events.catalogue import Failure
+from app.events.catalogue import JobStageFailed
 from app.jobs import repository as jobs
 from app.jobs.kinds import End, Failed, Outcome, Report, Retryable, Succeeded
 from app.jobs.models import Job, JobState
 from app.processing import results
-from app.processing.input import InputFile, Inputs
-from app.processing.output import Outputs
+from app.processing.failures import FAILURES, INVALID_PARAMS, outcome_of
+from app.processing.input import Inputs
+from app.processing.output import Limits, Outputs
 from app.processing.queues import KIND, queue_of
-from app.processors.base import Permanent, ProcessingError, Processor, Transient
+from app.processing.results import Made
+from app.processing.schemas import Provenance
+from app.processing.stages.run import PipelineRunner
+from app.processing.work import Work
+from app.processors.base import Processor
 from app.storage.base import Storage
 
 _MAX_BACKOFF = 300.0  # seconds
-_MAX_CODE, _MAX_DETAIL = 100, 2000  # characters of a failure
-
-
-class Work(BaseModel):
-    """The args of a job: a processor's name and version, its complete params, and the file to read.
-
-    A newer version may have put more into them, which is passed over; what an older one lacks needs a default.
-    """
-
-    processor: str
-    version: str
-    params: dict[str, Any]
-    file: InputFile
-
-
-def _failure(error: ProcessingError | AppError) -> Failure:
-    """The recorded form of an error: truncated, with NUL and surrogates replaced."""
-
-    def clean(text: str, length: int) -> str:
-        return text[:length].encode("utf-8", "replace").decode().replace("\0", "?")
-
-    return Failure(code=clean(error.code, _MAX_CODE), detail=clean(error.detail, _MAX_DETAIL))
 
 
 # A document's status by the state of its latest job that was not cancelled; CANCELLED: all of its jobs were.
@@ -56,7 +38,8 @@ _STATUS_AFTER = {
 
 
 class ProcessKind:
-    """Kind `process`. Its queues are those of the processors, each at the version that this process has."""
+    """Kind `process`. Its queues are those of the processors, each at the version that this process has, and of the
+    pipelines."""
 
     name = KIND
 
@@ -64,57 +47,58 @@ class ProcessKind:
         self,
         storage: Storage,
         processors: Mapping[str, Processor[Any]],
+        pipelines: PipelineRunner,
         inputs: Inputs,
         outputs: Outputs,
+        limits: Limits,
         *,
         timeout: float,
-        max_result_bytes: int,
-        orphan_grace: float,
     ) -> None:
-        """`orphan_grace`: seconds after which a file that nothing refers to may be swept."""
         self.timeout = timeout
         self.queues = {queue_of(each.name, each.version): each.at_once for each in processors.values()}
+        self.queues |= pipelines.queues
         self._storage = storage
         self._processors = processors
+        self._pipelines = pipelines
         self._inputs = inputs
         self._outputs = outputs
-        self._max_result_bytes = max_result_bytes
-        self._orphan_grace = orphan_grace
+        self._limits = limits
 
     def backoff(self, attempt: int) -> float:
         """2, 4, 8 … seconds, at the most 300, each up to half shorter so that not all come back at once."""
         return min(2.0 ** min(attempt, 9), _MAX_BACKOFF) * uniform(0.5, 1)  # noqa: S311 - spreads load, keeps no secret
 
     async def run(self, job: Job, report: Report) -> Outcome:
-        """Run the processor over a local copy of the file."""
+        """Run the processor, or the stages of the pipeline, over a local copy of the file."""
         work = Work.model_validate(job.args)
+        if work.stages:
+            return await self._pipelines.run(job, work, report)
         processor, file = self._processors[work.processor], work.file
         try:
             params = processor.params.model_validate(work.params)
         except ValidationError:  # accepted under other settings
-            return Failed(Failure(code="invalid-params", detail="The params exceed what the service allows now."))
+            return outcome_of(INVALID_PARAMS)
         try:
             async with self._storage.local_copy(file.key) as path:
                 data = await processor.run(await self._inputs.source(job, file, path), params, report)
-            output = await self._outputs.prepare(job, data, processor.result, self._limit(processor))
-        except Permanent as error:
-            return Failed(_failure(error))
-        except NotFound:
-            return Failed(Failure(code="file-missing", detail="The stored file is missing."))
-        except (Transient, AppError) as error:
-            return Retryable(_failure(error))
-        return Succeeded(output, partial(self._outputs.discard, output))
+            output = await self._outputs.prepare(job, data, processor.result, self._limits.bytes_of(processor))
+        except FAILURES as error:
+            return outcome_of(error)
+        return Succeeded([Made(Provenance.of(job), output)], partial(self._outputs.discard, output))
 
     def settled(self, conn: Connection, job: Job, outcome: Outcome) -> None:
-        """Nothing: an attempt that is not the last changes nothing but the job."""
+        """Nothing, but that of a pipeline it is recorded which stage failed."""
+        if isinstance(outcome, Failed | Retryable) and isinstance(outcome.value, JobStageFailed):
+            jobs.record(conn, outcome.value, job)
 
     def ended(self, conn: Connection, job: Job, end: End) -> None:
-        """Publish the result of a success, and move the document on; a cancellation puts it back."""
+        """Publish the results of a success, and move the document on; a cancellation puts it back."""
         assert job.document_id is not None, "a job of this kind has a document"
         latest: Job | None = job
         state, error = end.state, end.error
         if state is JobState.SUCCEEDED:
-            results.publish(conn, job, end.value, self._orphan_grace)
+            for made in end.value:
+                results.publish(conn, made, self._limits.orphan_grace)
         elif state is JobState.CANCELLED:
             latest = jobs.last_settled(conn, job.document_id, KIND)
             state, error = (latest.state, latest.error) if latest else (JobState.CANCELLED, None)
@@ -124,8 +108,3 @@ class ProcessKind:
         )
         if moved is None:
             raise AssertionError("a live job's document is PROCESSING")
-
-    def _limit(self, processor: Processor[Any]) -> int:
-        """Bytes of a result of the processor."""
-        own: int | None = getattr(processor, "max_result_bytes", None)
-        return min(own or self._max_result_bytes, self._max_result_bytes)

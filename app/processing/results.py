@@ -3,6 +3,7 @@
 import json
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
 
@@ -12,7 +13,6 @@ from app.database import Prepared, UTCDateTime, as_json, insert_or_replace, json
 from app.documents.models import documents
 from app.files import repository as files_repository
 from app.files.models import File, files
-from app.jobs.models import Job
 from app.jobs.schemas import result_url
 from app.processing.models import results
 from app.processing.output import INLINE, Answer
@@ -21,6 +21,18 @@ from app.processing.schemas import Provenance
 
 class Overdue(Exception):
     """An attempt waited so long to be published that its file may have been swept: its job has to be run again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A result that is to be published: what it was made by, and the JSON of its data or a stored answer.
+
+    `created_at`: None, when it is published, or as a stored answer says.
+    """
+
+    provenance: Provenance
+    output: str | Answer
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,18 +133,23 @@ _PUBLISH = insert_or_replace(
 )
 
 
-def publish(conn: Connection, job: Job, output: str | Answer, grace: float) -> None:
-    """Put the result of a job, the JSON of its data or a stored answer, in the place of its processor's last one.
+def publish(conn: Connection, made: Made, grace: float) -> None:
+    """Put a result in the place of its processor's last one.
 
     `grace`: seconds after which a file that nothing refers to may be swept. Raises Overdue.
     """
-    values = Provenance.values(job) | {"json": "{}", "answered_at": None, "file_id": None, "size": None}
+    output = made.output
+    values = dict(made.provenance) | {"json": "{}", "answered_at": made.created_at, "file_id": None, "size": None}
     if isinstance(output, Answer):
-        # If the process was paused, or its clock jumped, the file may have been swept as an orphan.
-        if time.time() - output.stored_at > grace / 2:
-            raise Overdue
+        require_kept(output, grace)
         files_repository.add(conn, output.file)
         values |= {"answered_at": output.created_at, "file_id": output.file.id, "size": output.size}
     else:
         values["json"] = output
     _PUBLISH[conn.dialect.name].count(conn, values)
+
+
+def require_kept(stored: Answer, grace: float) -> None:
+    """Raise Overdue if the file may have been swept as an orphan: the process was paused, or its clock jumped."""
+    if time.time() - stored.stored_at > grace / 2:
+        raise Overdue

@@ -1,9 +1,9 @@
 """Accepting work, and what its owner can see and do of it."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 import structlog
@@ -29,7 +29,6 @@ from app.processing.acceptance import Acceptance
 from app.processing.queues import KIND, queue_of
 from app.processing.results import StoredResult
 from app.processing.schemas import JobFilters, JobPage, ProcessorList, ProcessRequest, ProcessResponse
-from app.processors.base import Processor
 from app.quotas import Quotas
 from app.settings import Settings
 from app.telemetry import faults
@@ -45,7 +44,6 @@ class ProcessingService:
         self,
         db: Database,
         kinds: Kinds,
-        processors: Mapping[str, Processor[Any]],
         acceptance: Acceptance,
         watch: JobWatch,
         *,
@@ -60,7 +58,7 @@ class ProcessingService:
         self._quotas = quotas
         self._settings = settings
         self.wake = acceptance.wake
-        self._offered = ProcessorList.of(processors.values())
+        self._offered = ProcessorList.of(acceptance.offered.values())
         self._pauses = pauses
 
     @property

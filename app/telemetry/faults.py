@@ -21,6 +21,8 @@ Point = Literal[
     "job.after_claim",
     "job.midway",
     "result.after_store",
+    "stage.after_run",
+    "stage.after_commit",
     "finish.before_commit",
     "finish.after_commit",
     "fail.after_last_try",

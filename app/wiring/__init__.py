@@ -46,10 +46,8 @@ from app.processing import results
 from app.processing.acceptance import Acceptance
 from app.processing.answers import Answers
 from app.processing.batch import Batches
-from app.processing.input import Inputs
-from app.processing.kind import ProcessKind
-from app.processing.output import Outputs
 from app.processing.service import ProcessingService
+from app.processing.stages import kept
 from app.processors import sandbox
 from app.quotas import Quotas
 from app.quotas.reserve import Reserve
@@ -66,6 +64,7 @@ from app.wiring.chores import chores
 from app.wiring.encryption import encryption, key_missing
 from app.wiring.operators import operators
 from app.wiring.process import prepare_process
+from app.wiring.processing import process_kind
 from app.wiring.webhooks import webhooks
 
 
@@ -228,6 +227,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     db = adapters.database(settings)
     storage = adapters.storage(settings)
     processors = adapters.offered(settings)
+    pipelines = adapters.pipelines(settings, processors)
     reserve = adapters.reserve(settings)
     receiver = Receiver(storage, reserve, settings)
     downloads = Downloads(settings.download_slots)
@@ -245,22 +245,14 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     )
     auth = AuthService(db, hasher, tokens, Attempts(secrets[0]), quotas=quotas, settings=settings)
     lease = settings.lease_seconds
-    process = ProcessKind(
-        storage,
-        processors,
-        Inputs(db, storage),
-        Outputs(db, storage, removal),
-        timeout=settings.job_timeout,
-        max_result_bytes=settings.max_result_bytes,
-        orphan_grace=settings.orphan_grace_seconds,
-    )
+    process = process_kind(db, storage, removal, processors, pipelines, settings)
     outbound, secrets_kept = Outbound(settings), encryption(settings)
     telling = webhooks(db, outbound, secrets_kept, watch, reserve, settings)
     kinds: dict[str, Kind] = {kind.name: kind for kind in (process, telling.kind)}
     capacity = settings.job_concurrency if worker or settings.broker_url is None else 0
     runner = Runner(db, [process], watch, capacity=capacity, lease=lease)
     dispatcher = adapters.dispatcher(settings, runner)
-    acceptance = Acceptance(processors, dispatcher.send, quotas, runner.turns, settings)
+    acceptance = Acceptance(processors, pipelines, dispatcher.send, quotas, runner.turns, settings)
     documents = DocumentService(
         db,
         storage,
@@ -269,12 +261,10 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         downloads,
         quotas=quotas,
         settings=settings,
-        more_files=results.keys,
+        more_files=lambda conn, document_id: [*results.keys(conn, document_id), *kept.keys(conn, document_id)],
         job_for=acceptance.job_for,
     )
-    processing = ProcessingService(
-        db, kinds, processors, acceptance, watch, pauses=runner.pauses, quotas=quotas, settings=settings
-    )
+    processing = ProcessingService(db, kinds, acceptance, watch, pauses=runner.pauses, quotas=quotas, settings=settings)
     return Services(
         settings=settings,
         db=db,

@@ -1,7 +1,7 @@
 """The adapters and processors that the settings ask for. No other module names one."""
 
 import hmac
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from app.errors import ConfigurationError
 from app.jobs.dispatch.base import Dispatcher, Puller
 from app.jobs.dispatch.broker import BrokerDispatcher
 from app.jobs.dispatch.in_process import InProcessDispatcher
+from app.processing.stages.pipeline import AD_HOC, Pipeline, named_pipelines
 from app.processors.base import Processor
 from app.processors.simulated import SimulatedProcessor
 from app.processors.text.processor import TextProcessor
@@ -44,7 +45,18 @@ def chosen(settings: Settings, *names: str) -> list[Offer]:
 
 def offered(settings: Settings) -> dict[str, Processor[Any]]:
     """The processors that PROCESSORS names, by name, the default one first. Raises ConfigurationError."""
-    return {each.processor.name: each.processor for each in chosen(settings)}
+    found = {each.processor.name: each.processor for each in chosen(settings)}
+    if AD_HOC in found:
+        raise ConfigurationError(f"PROCESSORS: {AD_HOC}: the name is taken")
+    return found
+
+
+def pipelines(settings: Settings, processors: Mapping[str, Processor[Any]]) -> dict[str, Pipeline]:
+    """The pipelines of PIPELINES by name, made of these processors. Raises ConfigurationError."""
+    try:
+        return named_pipelines(settings.pipelines, processors)
+    except ValueError as error:
+        raise ConfigurationError(f"PIPELINES: {error}") from None
 
 
 def simulated(settings: Settings) -> str | None:
