@@ -18,6 +18,8 @@ from app.processing.stages.pipeline import AD_HOC, Pipeline, named_pipelines
 from app.processors.base import Processor
 from app.processors.simulated import SimulatedProcessor
 from app.processors.text.processor import TextProcessor
+from app.processors.words.keywords import KeywordsProcessor
+from app.processors.words.language import LanguageProcessor
 from app.quotas.reserve import Reserve
 from app.settings import Settings, secrets_in
 from app.settings.generated import generated
@@ -30,7 +32,8 @@ from app.wiring.plugins import Offer
 
 def available(settings: Settings) -> tuple[Processor[Any], ...]:
     """The processors that are part of the service."""
-    return SimulatedProcessor(), TextProcessor(max_characters=settings.text_max_characters)
+    text = TextProcessor(max_characters=settings.text_max_characters)
+    return SimulatedProcessor(), text, LanguageProcessor(), KeywordsProcessor()
 
 
 def chosen(settings: Settings, *names: str) -> list[Offer]:
