@@ -15,6 +15,7 @@ from app.events import events, signing
 from app.files import models
 from app.jobs.models import LIVE, jobs
 from app.processing.models import results
+from app.processing.stages.models import stage_results
 from app.quotas import usage
 from app.webhooks.models import deliveries, endpoints, messages
 from tests.support import databases
@@ -60,7 +61,8 @@ class Ledger:
         current = {(row.document_id, row.job_id) for row in published}
         kept = {row.id: row for row in self.rows(select(models.files).where(models.files.c.discarded_at.is_(None)))}
         assert {row.key for row in kept.values()} >= {f"documents/{name}" for name in files}
-        assert {row.file_id for row in rows} | {row.file_id for row in published if row.file_id} == set(kept)
+        more = [*published, *self.rows(select(stage_results))]
+        assert {row.file_id for row in rows} | {row.file_id for row in more if row.file_id} == set(kept)
         for row in rows:
             assert ((row.id, row.job_id) in current) == (row.status == "COMPLETED")
             _check_story(row, stories["document_id"][row.id])
@@ -86,6 +88,13 @@ class Ledger:
             announced, rejected = (row.status == "INITIATED" and bool(row.error) == each for each in (False, True))
             for position, more in enumerate((0 if rejected else row.size, 1, int(announced))):
                 expected[row.owner_id][position] += more
+        of_large = (
+            select(documents.c.owner_id, models.files.c.size)
+            .join(results)
+            .join(models.files, models.files.c.id == results.c.file_id)
+        )
+        for owner_id, size in self.rows(of_large):
+            expected[owner_id][0] += size
         counted = {row.user_id: [row.bytes, row.documents, row.announced] for row in self.rows(select(usage))}
         assert {user_id: each for user_id, each in counted.items() if any(each)} == expected
 
@@ -138,7 +147,8 @@ def _check_job(row: Row[Any], story: list[Row[Any]]) -> None:
     assert fences == list(range(1, row.fence + 1)), "every claim raises the fence by one"
     assert row.tries <= row.max_tries
     if row.state == "SUCCEEDED":
-        own = [event for event in story if event.event.startswith("job.") and event.event != "job.fenced"]
+        within = ("job.fenced", "job.stage_finished")
+        own = [event for event in story if event.event.startswith("job.") and event.event not in within]
         claim, end = own[-2:]
         assert (claim.event, end.event) == ("job.started", "job.succeeded")
         assert claim.data["fence"] == end.data["fence"]

@@ -108,13 +108,16 @@ class _Attempt:
         """Run the stages that are left, and say what is to be published."""
         for stage in self._pipeline.stages:
             began = time.monotonic()
-            with structlog.contextvars.bound_contextvars(stage=stage.name):
-                try:
-                    await self._stage(stage, began)
-                except _LeaseLost:
-                    return _LEASE_LOST
-                except FAILURES as error:
-                    return self._failed(stage, error, time.monotonic() - began)
+            structlog.contextvars.bind_contextvars(
+                stage=stage.name
+            )  # also where whoever called this logs what it raised
+            try:
+                await self._stage(stage, began)
+            except _LeaseLost:
+                return _LEASE_LOST
+            except FAILURES as error:
+                return self._failed(stage, error, time.monotonic() - began)
+        structlog.contextvars.unbind_contextvars("stage")
         publication = Publication(self._job, self._pipeline, self._receipts, self._made)
         try:
             try:

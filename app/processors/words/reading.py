@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from app.processors.base import Permanent, Source
 
 _THIN = 10  # characters of a page; `text` says the same of one that needs OCR
-_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")  # letters, and what joins them
+_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")  # noqa: RUF001 - letters, and what joins them
 
 
 class Reading(NamedTuple):
