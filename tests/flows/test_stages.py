@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import httpx2
 import pytest
 from sqlalchemy import func, select, update
 
@@ -378,14 +377,13 @@ def test_swept_by_bytes_the_least_recently_used_first(tmp_path: Path) -> None:
     lines = Lines(tmp_path / "var", STAGE_CACHE_BYTES="2500", ORPHAN_GRACE_SECONDS="2")
     with lines.server() as server:
         user = server.register()
-        params = {name: {"letters": 1000} for name in ALL}
+        stages = ["one", "two"]
+        params: dict[str, Any] = {name: {"letters": 1000} for name in stages}
         first, second = user.upload()["id"], user.upload()["id"]
         ran(user, first, ["one"], params={"one": params["one"]})
-        ran(user, second, ["one", "two"], params={name: params[name] for name in ("one", "two")})
+        ran(user, second, stages, params=params)
         until(lambda: count(server.data_dir) == 2)
-        assert ran(
-            user, second, ["one", "two"], force="last", params={name: params[name] for name in ("one", "two")}
-        ) == ["two"]
+        assert ran(user, second, stages, params=params, force="last") == ["two"]
         assert ran(user, first, ["one", "three"], params={"one": params["one"]}) == ["one", "three"]
 
 
@@ -502,7 +500,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
 def test_what_is_refused(server: Server, wanted: dict[str, Any], code: str, pointer: str) -> None:
     user = server.register()
     document_id = user.upload()["id"]
-    answers: list[tuple[httpx2.Response, str]] = [(user.process(document_id, **wanted), pointer)]
+    answers = [(user.process(document_id, **wanted), pointer)]
     answers += [(user.post_file(pdf(), metadata={"process": wanted}), f"/metadata/process{pointer}")]
     for answer, where in answers:
         problem = answer.json()

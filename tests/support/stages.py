@@ -1,4 +1,4 @@
-"""`python -m app` with processors that note in a file when they run: those that STAGES_OF_TEST names, as `name@version`.
+"""`python -m app` with processors that note in a file when they run: STAGES_OF_TEST names them, as `name@version`.
 
 They need a document (`?`) if it says so: `needs name`.
 """
@@ -52,8 +52,7 @@ class Stage:
         return f"needs {self.name}".encode() in source.path.read_bytes()
 
     async def run(self, source: Source, params: StageParams, report: Report) -> dict[str, Any]:
-        with Path(os.environ[NOTES]).open("a") as notes:
-            notes.write(f"{self.name}@{self.version}\n")
+        _note(f"{self.name}@{self.version}\n")
         asked = await source.result(params.ask) if params.ask else None
         if asked:
             asked = asked | {"text": asked["text"][:10]}
@@ -98,6 +97,11 @@ class Lines:
         """How often `one`, `two` and `three` ran, at whatever version."""
         ran = Counter(note.partition("@")[0] for note in self.notes)
         return [ran[name] for name in ("one", "two", "three")]
+
+
+def _note(line: str) -> None:
+    with Path(os.environ[NOTES]).open("a") as notes:
+        notes.write(line)
 
 
 def needing(name: str, text: str) -> bytes:

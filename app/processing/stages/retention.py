@@ -4,7 +4,7 @@ from functools import partial
 
 from sqlalchemy import Connection, exists
 
-from app.database import Database, delete_batch, delete_expired
+from app.database import Database, delete_batch, delete_expired, now
 from app.documents.models import documents
 from app.processing.stages import kept
 from app.processing.stages.models import stage_results
@@ -28,7 +28,9 @@ async def sweep(db: Database, ttl: float, max_bytes: int) -> None:
 
 def _delete_of_no_document(conn: Connection) -> bool:
     same = (documents.c.owner_id == stage_results.c.owner_id, documents.c.sha256 == stage_results.c.input_sha256)
-    return bool(delete_batch(conn, stage_results, ~exists().where(*same), oldest=stage_results.c.last_used_at))
+    unused = ~exists().where(*same).correlate(stage_results)
+    used_at = stage_results.c.last_used_at
+    return bool(delete_batch(conn, stage_results, used_at <= now(), unused, oldest=used_at))
 
 
 def _delete_oldest(conn: Connection, excess: int) -> int:

@@ -108,9 +108,7 @@ class _Attempt:
         """Run the stages that are left, and say what is to be published."""
         for stage in self._pipeline.stages:
             began = time.monotonic()
-            structlog.contextvars.bind_contextvars(
-                stage=stage.name
-            )  # also where whoever called this logs what it raised
+            structlog.contextvars.bind_contextvars(stage=stage.name)  # for what is logged of it later, too
             try:
                 await self._stage(stage, began)
             except _LeaseLost:
