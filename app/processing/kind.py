@@ -84,7 +84,7 @@ class ProcessKind:
             output = await self._outputs.prepare(job, data, processor.result, self._limits.bytes_of(processor))
         except FAILURES as error:
             return outcome_of(error)
-        return Succeeded([Made(Provenance.of(job), output)], partial(self._outputs.discard, output))
+        return Succeeded(output, partial(self._outputs.discard, output))
 
     def settled(self, conn: Connection, job: Job, outcome: Outcome) -> None:
         """Nothing, but that of a pipeline it is recorded which stage failed."""
@@ -97,8 +97,9 @@ class ProcessKind:
         latest: Job | None = job
         state, error = end.state, end.error
         if state is JobState.SUCCEEDED:
-            for made in end.value:
-                results.publish(conn, made, self._limits.orphan_grace)
+            made = end.value if isinstance(end.value, list) else [Made(Provenance.of(job), end.value)]
+            for each in made:
+                results.publish(conn, each, self._limits.orphan_grace)
         elif state is JobState.CANCELLED:
             latest = jobs.last_settled(conn, job.document_id, KIND)
             state, error = (latest.state, latest.error) if latest else (JobState.CANCELLED, None)

@@ -2,10 +2,10 @@
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, TypeAdapter, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, WithJsonSchema, model_validator
 from typing_extensions import TypeAliasType
 
 from app.documents.schemas import Document, ProcessorChoice, Selection
@@ -21,7 +21,14 @@ from app.web.pagination import CountedPage
 
 MAX_BATCH = 1000  # documents
 
-Force = TypeAliasType("Force", StrictBool | Literal["last"])
+# As a union of both, a value that is neither would be pointed at once for each.
+Force = TypeAliasType(
+    "Force",
+    Annotated[
+        Literal[True, False, "last"],
+        WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "string", "const": "last"}]}),
+    ],
+)
 
 
 class ProcessRequest(ProcessorChoice):

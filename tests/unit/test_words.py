@@ -16,27 +16,27 @@ from tests.support.factories import pdf
 TEXTS = {
     "da": "Kunden skal betale fakturaen inden for fjorten dage. Hvis beløbet ikke er betalt, sender vi en påmindelse, "
     "og der kan komme et gebyr til. Vi har modtaget varerne, men en af dem var i stykker, da den kom frem.",
-    "de": "Der Kunde hat die Rechnung innerhalb von vierzehn Tagen zu bezahlen. Wenn der Betrag nicht auf dem Konto ist, "
-    "wird eine Mahnung verschickt. Die Ware wurde mit der Post geliefert und ist bei uns noch nicht angekommen.",
+    "de": "Der Kunde hat die Rechnung innerhalb von vierzehn Tagen zu bezahlen. Wenn der Betrag nicht auf dem Konto "
+    "ist, wird eine Mahnung verschickt. Die Ware wurde mit der Post geliefert und ist bei uns noch nicht angekommen.",
     "en": "The customer has to pay the invoice within fourteen days. If the amount is not in the account by then, a "
     "reminder will be sent. The goods were delivered by post, and one of them was broken when it arrived.",
     "es": "El cliente tiene que pagar la factura en el plazo de catorce días. Si el importe no está en la cuenta, se "
     "enviará un aviso. Los productos fueron entregados por correo y uno de ellos llegó roto, pero no era el más caro.",
     "fr": "Le client doit payer la facture dans les quatorze jours. Si le montant n'est pas sur le compte, une relance "
     "sera envoyée. Les marchandises ont été livrées par la poste et une des pièces est arrivée en mauvais état.",
-    "it": "Il cliente deve pagare la fattura entro quattordici giorni. Se la somma non è sul conto, si manda un sollecito "
-    "e gli interessi sono a carico del cliente. Le merci sono arrivate con la posta, ma una di queste era rotta.",
-    "nl": "De klant moet de factuur binnen veertien dagen betalen. Als het bedrag niet op de rekening staat, wordt er een "
-    "herinnering verstuurd. De goederen zijn met de post gekomen, maar een van de stukken was bij aankomst kapot.",
-    "pt": "O cliente tem de pagar a fatura no prazo de catorze dias. Se o valor não estiver na conta, é enviado um aviso. "
-    "As mercadorias foram entregues pelo correio, mas uma das peças chegou partida e não foi ainda trocada.",
-    "sv": "Kunden ska betala fakturan inom fjorton dagar. Om beloppet inte är på kontot skickar vi en påminnelse, och det "
-    "kan bli en avgift till. Vi har fått varorna med posten, men en av dem var trasig när den kom fram.",
+    "it": "Il cliente deve pagare la fattura entro quattordici giorni. Se la somma non è sul conto, si manda un "
+    "sollecito e gli interessi sono a carico del cliente. Le merci sono arrivate con la posta, ma una di queste era rotta.",
+    "nl": "De klant moet de factuur binnen veertien dagen betalen. Als het bedrag niet op de rekening staat, wordt er "
+    "een herinnering verstuurd. De goederen zijn met de post gekomen, maar een van de stukken was bij aankomst kapot.",
+    "pt": "O cliente tem de pagar a fatura no prazo de catorze dias. Se o valor não estiver na conta, é enviado um "
+    "aviso. As mercadorias foram entregues pelo correio, mas uma das peças chegou partida e não foi ainda trocada.",
+    "sv": "Kunden ska betala fakturan inom fjorton dagar. Om beloppet inte är på kontot skickar vi en påminnelse, och "
+    "det kan bli en avgift till. Vi har fått varorna med posten, men en av dem var trasig när den kom fram.",
 }
 OTHERS = {
-    "Polish": "Klient musi zapłacić fakturę w ciągu czternastu dni. Jeżeli kwota nie wpłynie na konto, zostanie wysłane "
-    "przypomnienie. Towary zostały dostarczone pocztą i jeden z nich był uszkodzony.",
-    "Greek": "Ο πελάτης πρέπει να πληρώσει το τιμολόγιο μέσα σε δεκατέσσερις ημέρες.",
+    "Polish": "Klient musi zapłacić fakturę w ciągu czternastu dni. Jeżeli kwota nie wpłynie na konto, zostanie "
+    "wysłane przypomnienie. Towary zostały dostarczone pocztą i jeden z nich był uszkodzony.",
+    "Greek": "Ο πελάτης πρέπει να πληρώσει το τιμολόγιο μέσα σε δεκατέσσερις ημέρες.",  # noqa: RUF001
     "Chinese": "客户必须在十四天内支付发票。如果金额未到账,将发送提醒。",
     "a table": "Item\tQty\tPrice\nWidget\t3\t4.50\nGadget\t1\t9.99\nTotal\t\t23.49",
     "nothing": "",

@@ -3,8 +3,11 @@
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypeAliasType
 
 from app.jobs.schemas import JobParams
+
+StageOutput = TypeAliasType("StageOutput", dict[str, Any])
 
 
 class StageReceipt(BaseModel):
@@ -26,7 +29,7 @@ class PipelineResult(BaseModel):
     """What a pipeline made of a document. The result of each stage is at `GET …/results/{stage}`, too."""
 
     stages: list[StageReceipt]
-    results: dict[str, dict[str, Any] | None] = Field(
+    results: dict[str, StageOutput | None] = Field(
         description="The data of each stage that was not skipped, by its name, the last stage's last. `null` if its "
         "JSON is larger than 64 KiB: fetch it from `results/{stage}`."
     )
