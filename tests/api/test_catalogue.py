@@ -108,6 +108,10 @@ def live(life: Life, data_dir: Path) -> None:
     """Have everything happen that the catalogue knows."""
     life.process.work(life.start())
     life.process.work(life.start(fail="permanent"))
+    for fail in (None, "permanent"):
+        wanted = {"pipeline": ["simulated"], "params": {"simulated": {"seconds": 0, "fail": fail}}}
+        job = life.post(f"/documents/{life.upload()}/process", json=wanted)["job"]
+        life.process.work(UUID(job["id"]))
     life.post(f"/jobs/{life.start()}/cancel")
     life.start()
     life.process.settle(life.claim(), Retryable(FAILURE))

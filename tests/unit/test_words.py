@@ -25,7 +25,7 @@ TEXTS = {
     "fr": "Le client doit payer la facture dans les quatorze jours. Si le montant n'est pas sur le compte, une relance "
     "sera envoyée. Les marchandises ont été livrées par la poste et une des pièces est arrivée en mauvais état.",
     "it": "Il cliente deve pagare la fattura entro quattordici giorni. Se la somma non è sul conto, si manda un "
-    "sollecito e gli interessi sono a carico del cliente. Le merci sono arrivate con la posta, ma una di queste era rotta.",
+    "sollecito e gli interessi sono a carico del cliente. Le merci sono arrivate con la posta, ma una era rotta.",
     "nl": "De klant moet de factuur binnen veertien dagen betalen. Als het bedrag niet op de rekening staat, wordt er "
     "een herinnering verstuurd. De goederen zijn met de post gekomen, maar een van de stukken was bij aankomst kapot.",
     "pt": "O cliente tem de pagar a fatura no prazo de catorze dias. Se o valor não estiver na conta, é enviado um "
