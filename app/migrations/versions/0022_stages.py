@@ -49,7 +49,7 @@ def _create() -> None:
 
 _INDEXES = {
     "ix_stage_results_owner_id_input_sha256": ["owner_id", "input_sha256"],
-    "ix_stage_results_last_used_at": ["last_used_at"],
+    "ix_stage_results_last_used_at_size": ["last_used_at", "size"],
 }
 _DISCARD = "UPDATE files SET discarded_at = {} WHERE id = OLD.file_id AND discarded_at IS NULL;"
 _KEPT = "stage_results WHERE owner_id = OLD.owner_id AND input_sha256 = OLD.sha256"
