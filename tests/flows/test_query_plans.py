@@ -143,6 +143,8 @@ INSERT INTO api_key_secrets (hash, key_id, last4, created_at)
     SELECT sha256(id::text::bytea), id, 'x', now() FROM api_keys;
 INSERT INTO audit_seals (id, from_seq, to_seq, count, unsigned_to, digest, previous, key_id, mac, sealed_at)
     SELECT n, n, n, 1, 0, '', '', '', '', now() FROM generate_series(1000000, 1020000) n;
+INSERT INTO stage_results (key, owner_id, input_sha256, data, size, length, created_at, last_used_at)
+    SELECT encode(sha256(id::text::bytea), 'hex'), id, 'x', '{}', 2, 2, now(), now() + '1 day' FROM users;
 INSERT INTO idempotency_keys (user_id, key, expires_at) SELECT id, 'key', now() + '1 day' FROM users;
 INSERT INTO webhook_endpoints (id, owner_id, url, state, secret, version, created_at, updated_at)
     SELECT gen_random_uuid(), id, 'x', 'ACTIVE', 'x', 1, now(), now() FROM users;

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 from uuid import UUID
 
-from sqlalchemy import Connection, String, bindparam, delete, func, or_, select, update
+from sqlalchemy import Connection, String, bindparam, delete, func, select, update
 
 from app.database import Prepared, UTCDateTime, as_json, insert_or_replace, json_text, now
 from app.documents.models import documents
@@ -58,7 +58,7 @@ _FIND = Prepared(
     )
     .outerjoin_from(stage_results, files, stage_results.c.file_id == files.c.id)
     .where(
-        or_(stage_results.c.key == bindparam("key"), stage_results.c.key == bindparam("key_of_job")),
+        stage_results.c.key.in_([bindparam("key"), bindparam("key_of_job")]),
         stage_results.c.created_at >= bindparam("since", type_=UTCDateTime),
     )
 )
