@@ -60,7 +60,7 @@ BODIES: dict[str, Any] = {
     "createWebhook": {"url": "http://127.0.0.1:1024", "event_types": ["job.dead"], "description": "d"},
     "editWebhook": {"url": "http://127.0.0.1:1024", "event_types": ["job.dead"], "description": "d", "state": "PAUSED"},
     "recoverWebhook": {"since": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z"},
-    "processDocument": {"processor": "simulated", "params": {"fail": "permanent"}},
+    "processDocument": {"processor": "simulated", "params": {"fail": "permanent"}, "force": "last"},
     "processBatch": {
         "filter": {
             "status": "UPLOADED",
@@ -77,6 +77,7 @@ BODIES: dict[str, Any] = {
         "cursor": "x",
         "processor": "simulated",
         "params": {"fail": "permanent"},
+        "force": "last",
     },
     "changeAccount": {"role": "user"},
     "rerunJobs": {"filter": JOBS, "cursor": "x"},
@@ -199,6 +200,9 @@ def append(body: Any, names: tuple[str | int, ...], text: str) -> None:
         if name == "params" and inner in OF_OTHERS:
             processor, value = OF_OTHERS[inner]
             body |= {"processor": processor, "params": {inner: deepcopy(value)}}
+        if name == "pipeline":
+            body |= {"pipeline": ["text"], "params": {}}
+            del body["processor"]
         body = body[name]
     body[names[-1]] += text
 
