@@ -6,8 +6,8 @@ import json
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,9 +20,10 @@ from pydantic import BaseModel, Field, ValidationError
 from app.processors.base import LongText, Permanent, ProcessingError, Report, Transient
 
 MAX_LINES = 1000  # lines of output besides those of text; a child reports progress at most a hundred times
+MAX_FILES = 1000  # that a child hands over
 MAX_TASK = 64 * 1024  # characters; the system takes 128 KiB
 MAX_RETURNED = 16 * 1024**2  # bytes of JSON that a function returns
-_PIECE = 32 * 1024  # characters that a line of text has at least, but for the last
+_PIECE = 32 * 1024  # characters that a line of text has at least, but for the last; bytes that one of a file has
 _ROOT = Path(__file__).parents[2]
 PROGRAM = f"import sys; sys.path.append({str(_ROOT)!r}); from app.processors import sandbox; sandbox.main()"
 
@@ -42,12 +43,17 @@ log = structlog.get_logger()
 
 R = TypeVar("R", bound=BaseModel)
 
+OnFile = Callable[[dict[str, Any], AsyncIterator[bytes]], Awaitable[None]]
+"""Takes what a child tells of a file, and its bytes. Raises ValidationError if that is not what it should tell."""
 
-class _Line(BaseModel, Generic[R], extra="forbid", strict=True):
+
+class _Line(BaseModel, Generic[R], extra="forbid", strict=True, val_json_bytes="base64"):
     """One line of a child's output. Anything else is refused, because a document may have exploited the child."""
 
     progress: float | None = Field(None, ge=0, le=1)
     text: str = Field("", pattern=r"^[^\x00]*$")
+    file: dict[str, Any] | None = None
+    data: bytes | None = None
     error: str | None = None
     result: R | None = None
 
@@ -58,10 +64,13 @@ class ConfinedChild(Generic[R]):
 
     The document is its standard input. Its output is JSON lines: `{"progress": 0.5}` now and then, `{"text": "…"}` for
     each piece of a long text, and at the end `{"result": {…}}`, of the model `result`, or `{"error": code}`, a code of
-    `failures` or `out-of-memory`. It has no
-    environment, no network and no other processes, writes no file, and reads none but the code that is installed, the
-    package that the module is in, and `readable`. Installed are the packages of this Python; PYTHONPATH does not count.
-    See `app/processors/sandbox` for how. The module, and what it imports, is imported in that process only.
+    `failures` or `out-of-memory`. A file that it makes is a line `{"file": {…}}` with what it tells of it, then
+    `{"data": "…"}` for each piece of it in Base64, and one with an empty piece at its end.
+
+    It has no environment, no network and no other processes, writes no file, and reads none but the code that is
+    installed, the package that the module is in, and `readable`. Installed are the packages of this Python; PYTHONPATH
+    does not count. See `app/processors/sandbox` for how. The module, and what it imports, is imported in that process
+    only.
 
     With a `function`, that is called in the place of `main`, and prints nothing itself: see `call`.
 
@@ -87,26 +96,31 @@ class ConfinedChild(Generic[R]):
         *,
         max_line: int,
         text: LongText | None = None,
+        on_file: OnFile | None = None,
         threads: bool = False,
+        others: tuple[Path, ...] = (),
     ) -> R:
         """Return the result of a task, which JSON can represent, for a document. A line has at most `max_line` bytes.
-        `text` collects the pieces of text, of some 32,000 to 64,000 characters each. `threads`: the child may start
-        some, which are confined as it is.
+        `text` collects the pieces of text, of some 32,000 to 64,000 characters each. `on_file` is called for each file,
+        of up to MAX_FILES; the child waits until it has read it to its end. `threads`: the child may start some, which
+        are confined as it is. `others` are more files that it may read in this run.
 
         Raises Permanent with a code of `failures` or with `<name>-out-of-memory`, `-timeout`, `-crashed` or
         `-too-large`. Raises Transient `<name>-unavailable` if the child cannot be started or was killed from outside.
         Nothing of the child is left when this returns, raises or is cancelled.
         """
-        child = await self._start(document, task, max_line, threads=threads)
+        child = await self._start(document, task, max_line, threads=threads, others=others)
         try:
             async with asyncio.timeout(self.seconds):
-                return await self._listen(child, report, text or LongText(0))
+                return await self._listen(child, report, text or LongText(0), on_file)
         except TimeoutError:
             raise self._permanent("timeout") from None
         finally:
             await _end(child)
 
-    async def _start(self, document: Path, task: Mapping[str, Any], max_line: int, *, threads: bool) -> Process:
+    async def _start(
+        self, document: Path, task: Mapping[str, Any], max_line: int, *, threads: bool, others: tuple[Path, ...]
+    ) -> Process:
         launch = {
             "module": self.module,
             "function": self.function,
@@ -115,7 +129,7 @@ class ConfinedChild(Generic[R]):
             "memory": self.memory,
             "cpu_seconds": self.cpu_seconds,
             "threads": threads,
-            "readable": [str(path) for path in self.readable],
+            "readable": [str(path) for path in (*self.readable, *others)],
             "task": task,
         }
         try:
@@ -133,29 +147,58 @@ class ConfinedChild(Generic[R]):
         except OSError as error:
             raise self._unavailable("No process could be started to read the document.") from error
 
-    async def _listen(self, child: Process, report: Report, text: LongText) -> R:
+    async def _listen(self, child: Process, report: Report, text: LongText, on_file: OnFile | None) -> R:
         """Read the child's output up to its result. Raises Permanent or Transient for what it reports or died of."""
-        assert child.stdout is not None
-        for _ in range(MAX_LINES + text.limit // _PIECE):
-            try:
-                output = await child.stdout.readline()
-            except ValueError:
-                raise self._permanent("too-large") from None
-            if not output.endswith(b"\n"):
-                raise self._died(await child.wait())
-            try:
-                line = await asyncio.to_thread(self._parse, output, text)
-            except ValidationError:
-                break
-            if text.characters > text.limit:
-                raise self._permanent("too-large")
-            if line.error is not None:
-                raise self._permanent(line.error)
+        files = MAX_FILES if on_file else 0
+        for _ in range(MAX_LINES + text.limit // _PIECE + files):
+            line = await self._next(child, text)
             if line.result is not None:
                 return line.result
             if line.progress is not None:
                 report(line.progress)
+            if line.file is not None and on_file and files:
+                files -= 1
+                await self._hand_over(line.file, child, on_file)
+            elif line.file is not None or line.data is not None:
+                break
         raise self._permanent("crashed")
+
+    async def _hand_over(self, told: dict[str, Any], child: Process, on_file: OnFile) -> None:
+        async with aclosing(self._pieces(child)) as pieces:
+            try:
+                await on_file(told, pieces)
+            except ValidationError:
+                raise self._permanent("crashed") from None
+
+    async def _pieces(self, child: Process) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of a file. Raises as `_listen` does."""
+        is_last = False
+        while data := (await self._next(child, LongText(0))).data:
+            if is_last:
+                raise self._permanent("crashed")
+            is_last = len(data) < _PIECE
+            yield data
+        if data is None:
+            raise self._permanent("crashed")
+
+    async def _next(self, child: Process, text: LongText) -> _Line[R]:
+        """Return the next line of the child's output. Raises as `_listen` does."""
+        assert child.stdout is not None
+        try:
+            output = await child.stdout.readline()
+        except ValueError:
+            raise self._permanent("too-large") from None
+        if not output.endswith(b"\n"):
+            raise self._died(await child.wait())
+        try:
+            line = await asyncio.to_thread(self._parse, output, text)
+        except ValidationError:
+            raise self._permanent("crashed") from None
+        if text.characters > text.limit:
+            raise self._permanent("too-large")
+        if line.error is not None:
+            raise self._permanent(line.error)
+        return line
 
     def _parse(self, output: bytes, text: LongText) -> _Line[R]:
         """Validate a line, and add its text. Raises ValidationError."""

@@ -14,6 +14,8 @@ from app.jobs.dispatch.base import Dispatcher, Puller
 from app.jobs.dispatch.broker import BrokerDispatcher
 from app.jobs.dispatch.in_process import InProcessDispatcher
 from app.processors.base import Processor
+from app.processors.pdf.merge import MergeProcessor
+from app.processors.pdf.split import SplitProcessor
 from app.processors.simulated import SimulatedProcessor
 from app.processors.text.processor import TextProcessor
 from app.quotas.reserve import Reserve
@@ -28,7 +30,8 @@ from app.wiring.plugins import Offer
 
 def available(settings: Settings) -> tuple[Processor, ...]:
     """The processors that are part of the service."""
-    return SimulatedProcessor(), TextProcessor(max_characters=settings.text_max_characters)
+    text = TextProcessor(max_characters=settings.text_max_characters)
+    return SimulatedProcessor(), text, SplitProcessor(), MergeProcessor()
 
 
 def chosen(settings: Settings, *names: str) -> list[Offer]:
