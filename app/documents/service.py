@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
-from pydantic import ValidationError
 from sqlalchemy import Connection
 from uuid_utils.compat import uuid7
 
@@ -26,6 +25,7 @@ from app.documents.schemas import (
     UploadedDocument,
     UploadMetadata,
 )
+from app.documents.upload_form import metadata_of
 from app.errors import (
     AppError,
     DocumentProcessing,
@@ -50,7 +50,6 @@ from app.storage.base import Storage
 from app.telemetry import faults, metrics
 from app.web import pagination
 from app.web.conditional import Span
-from app.web.problems import invalid
 
 LARGE = 1024**2  # bytes of a body that is not read if its file is too large for the quota
 
@@ -116,7 +115,7 @@ class DocumentService:
             if declared > LARGE:
                 await self._refuse_beyond_quota(principal.owner_id, declared - OVERHEAD, key)
             async with self._receiver.receiving(principal.owner_id, key_of(file_id), form, body) as staged:
-                metadata = _metadata(form.finish())
+                metadata = metadata_of(form.finish())
                 job = self._job_for(principal, metadata.process) if metadata.process else None
                 content_type = await self._receiver.examined(principal.owner_id, staged)
                 faults.hit("upload.after_temp")
@@ -283,10 +282,3 @@ def owned(conn: Connection, owner_id: UUID, document_id: UUID) -> Document:
 def owned_with_file(conn: Connection, owner_id: UUID, document_id: UUID) -> tuple[Document, File]:
     """Return the owner's document and its file. Raises NotFound as `owned` does."""
     return owned(conn, owner_id, document_id), repository.file_of(conn, document_id)
-
-
-def _metadata(sent: bytes) -> UploadMetadata:
-    try:
-        return UploadMetadata.model_validate_json(sent)
-    except ValidationError as error:
-        raise invalid(error, "metadata") from None

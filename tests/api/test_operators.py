@@ -467,7 +467,7 @@ def test_a_paused_processor_begins_nothing_and_burns_no_try(tmp_path: Path) -> N
         unknown = process.http("POST", "/admin/processors/ocr/pause", token=operator.token, json={})
         assert (unknown.status_code, unknown.json()["detail"].partition(". ")[2]) == (
             404,
-            "The processors are: simulated, text.",
+            "The processors are: merge, simulated, split, text.",
         )
         paused = operator.post("/admin/processors/text/pause", reason="It fills the disk.")
         assert (paused["actor"], paused["reason"]) == (f"operator:{operator.id}", "It fills the disk.")

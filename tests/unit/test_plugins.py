@@ -44,7 +44,7 @@ def test_a_class_is_named(folder: Path) -> None:
 
 def test_what_is_not_named_is_not_imported(folder: Path) -> None:
     module = package(folder, PROCESSOR)
-    assert offered("") == ["simulated", "text"]
+    assert offered("") == ["simulated", "text", "split", "merge"]
     assert offered("text") == ["text"]
     assert module not in sys.modules
 
@@ -71,7 +71,9 @@ def test_two_of_one_name(folder: Path) -> None:
     package(folder, PROCESSOR)
     module = package(folder, PROCESSOR, offers="own text")
     assert offered("simulated") == ["simulated"]
-    assert offered("") == ["simulated", "text"], "a stranger's package does not keep the service from its start"
+    assert offered("") == ["simulated", "text", "split", "merge"], (
+        "a stranger's package does not keep the service from its start"
+    )
     assert refusal("own") == "PROCESSORS: own is offered more than once: own_n 2.0, own_n 2.0"
     assert refusal("text") == "PROCESSORS: text is offered more than once: built in, own_n 2.0"
     other = package(folder, PROCESSOR, offers="")

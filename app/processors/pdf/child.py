@@ -4,11 +4,8 @@ The document is standard input. Output is JSON lines: `{"progress": 0.5}` now an
 of the model `Split` or `Merged`, or `{"error": code}` at the end.
 """
 
-import io
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import pikepdf
@@ -16,6 +13,8 @@ import pikepdf
 from app.processors.sandbox.output import HandedFile, emit
 
 MAX_CHILDREN = 1000
+_NO_MEMORY = "out-of-memory"
+_LARGE = 64 * 1024**2  # bytes
 _WITH_PAGES = {
     "/AcroForm",
     "/Dests",
@@ -67,19 +66,18 @@ def merge(file: BinaryIO, others: Sequence[str]) -> dict[str, Any]:
     It is not made if one of them is `refused`, which is its number, counted from 1, and the code of an error.
     """
     signed = False
-    sources: list[BinaryIO | Path] = [file, *map(Path, others)]
-    with ExitStack() as opened, pikepdf.new() as made:
+    sources: list[BinaryIO | str] = [file, *others]
+    with pikepdf.new() as made:
         for number, source in enumerate(sources, 1):
             try:
-                # In memory, because fewer files than these can be open.
-                content = io.BytesIO(source.read_bytes()) if isinstance(source, Path) else source
-                pdf = opened.enter_context(_opened(content))
-                signed |= _remove_signatures(pdf)
-                _add(made, pdf, range(len(pdf.pages)))
-            except MemoryError:  # which is not this document's alone
-                raise
-            except Exception as error:  # noqa: BLE001 - parsers raise anything
-                refused = {"document": number, "code": _code(error)}
+                with _opened(source) as pdf:
+                    signed |= _remove_signatures(pdf)
+                    _add(made, pdf, range(len(pdf.pages)))
+            except Exception as error:
+                code = _code(error)
+                if code == _NO_MEMORY:  # which has gone to all of them
+                    raise
+                refused = {"document": number, "code": code}
                 return {"page_count": 0, "signature_dropped": False, "refused": refused}
             _tell_progress(number, len(sources) + 1)
         count = len(made.pages)
@@ -87,7 +85,7 @@ def merge(file: BinaryIO, others: Sequence[str]) -> dict[str, Any]:
     return {"page_count": count, "signature_dropped": signed, "refused": None}
 
 
-def _opened(file: BinaryIO) -> pikepdf.Pdf:
+def _opened(file: BinaryIO | str) -> pikepdf.Pdf:
     """Open a PDF. Raises what pikepdf raises, and ValueError for one that has no pages."""
     pdf = pikepdf.open(file)
     if not pdf.pages:
@@ -101,12 +99,17 @@ def _parts(
     ranges: Sequence[tuple[int, int | None]] | None,
     every: int,
 ) -> Sequence[Sequence[int]]:
-    """Return the pages of each PDF, counted from 0. A range has at least its first."""
+    """Return the pages of each PDF, counted from 0. A range without an end has at least its first."""
     if file_map is not None:
         return file_map
     if ranges is not None:
-        return [range(first - 1, max(first, last or count)) for first, last in ranges]
+        return [_pages(first, last or max(first, count)) for first, last in ranges]
     return [range(first, min(first + every, count)) for first in range(0, count, every)]
+
+
+def _pages(first: int, last: int) -> Sequence[int]:
+    """Return what a range that is counted from 1 has, counted from 0. It may go backwards."""
+    return range(first - 1, last) if first <= last else range(first - 1, last - 2, -1)
 
 
 def _remove_signatures(pdf: pikepdf.Pdf) -> bool:
@@ -150,10 +153,19 @@ def _tell_progress(done: int, of: int) -> None:
         emit({"progress": done / of})
 
 
+def _is_short_of_memory() -> bool:
+    """Whether there is not enough memory for a large stream: then pikepdf says that it cannot be read."""
+    try:
+        bytearray(_LARGE)
+    except MemoryError:
+        return True
+    return False
+
+
 def _code(error: Exception) -> str:
     """Return the code, known to the parent, for what was raised."""
-    if isinstance(error, MemoryError):
-        return "out-of-memory"
+    if isinstance(error, MemoryError) or _is_short_of_memory():
+        return _NO_MEMORY
     if isinstance(error, pikepdf.PasswordError):
         return "password-protected"
     return "unsupported-encryption" if "encryption" in str(error) else "malformed-document"

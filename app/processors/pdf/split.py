@@ -23,7 +23,10 @@ from app.processors.sandbox.output import MAX_LINE
 
 MAX_CHILDREN = 1000
 MAX_PAGES = 10_000  # that a file map lists: it becomes an argument of the child's process
-_RANGE = re.compile(r"\s*([1-9][0-9]{0,5})\s*(?:(-)\s*([1-9][0-9]{0,5})?)?\s*", re.ASCII)
+_NUMBER = "[1-9][0-9]{0,5}"
+_RANGE = re.compile(f" *({_NUMBER}) *(?:(-) *({_NUMBER})? *)?")
+_SOME_RANGE = f" *{_NUMBER} *(- *({_NUMBER} *)?)?"
+_WAYS = ("file_map", "every", "ranges", "split_params")
 
 Page = Annotated[int, Field(ge=0, lt=1_000_000, strict=True)]
 
@@ -71,17 +74,26 @@ class NestedFileMap(BaseModel):
     file_map: FileMap
 
 
+def _one_way(schema: dict[str, Any]) -> None:
+    """Describe that no two ways to say which pages it is can be used together."""
+    null = {"type": "null"}
+    schema["anyOf"] = [{"properties": {each: null for each in _WAYS if each != way}} for way in _WAYS]
+
+
 class SplitParams(MakingParams):
     """Which pages become documents: by `file_map`, `every` or `ranges`. Without one of them, each page does."""
+
+    model_config = ConfigDict(json_schema_extra=_one_way)
 
     file_map: FileMap | None = None
     every: int | None = Field(None, ge=1, strict=True, description="So many pages each; the last may have fewer.")
     ranges: str | None = Field(
         None,
         min_length=1,
-        max_length=14_000,
+        max_length=10_000,
+        pattern=f"^{_SOME_RANGE}(,{_SOME_RANGE})*$",
         description="A document for each range, with commas between them. Pages are counted from 1, as people do; "
-        "a range without an end goes up to the last page.",
+        "a range without an end goes up to the last page, and one like 3-1 goes backwards.",
         examples=["1-3,5-"],
     )
     prefix: NamePart = Field(
@@ -106,20 +118,14 @@ class SplitParams(MakingParams):
             raise ValueError("Only one of file_map, every and ranges can be given")
         if sum(len(part.pages) for part in self.file_map or ()) > MAX_PAGES:
             raise ValueError(f"file_map lists more than {MAX_PAGES} pages")
-        self.parsed_ranges()
         return self
 
     def parsed_ranges(self) -> list[tuple[int, int | None]] | None:
-        """Return the ranges by their first and last pages. Raises ValueError."""
+        """Return the ranges by their first and last pages."""
         if self.ranges is None:
             return None
-        found = [_RANGE.fullmatch(each) for each in self.ranges.split(",")]
-        parsed = [(int(each[1]), int(each[3] or 0) or (None if each[2] else int(each[1]))) for each in found if each]
-        if len(parsed) < len(found) or any(last and last < first for first, last in parsed):
-            raise ValueError("ranges is not like 1-3,5,7-")
-        if len(parsed) > MAX_CHILDREN:
-            raise ValueError(f"ranges are more than {MAX_CHILDREN}")
-        return parsed
+        found = [each for each in map(_RANGE.fullmatch, self.ranges.split(",")) if each]
+        return [(int(each[1]), int(each[3] or 0) or (None if each[2] else int(each[1]))) for each in found]
 
 
 class SplitDocument(MadeDocument):
