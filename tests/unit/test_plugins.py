@@ -12,6 +12,8 @@ from app.settings import Settings
 from app.wiring import adapters
 from tests.support.packages import PROCESSOR, package
 
+BUILT_IN = ["simulated", "text", "split", "merge"]
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -44,7 +46,7 @@ def test_a_class_is_named(folder: Path) -> None:
 
 def test_what_is_not_named_is_not_imported(folder: Path) -> None:
     module = package(folder, PROCESSOR)
-    assert offered("") == ["simulated", "text", "split", "merge"]
+    assert offered("") == BUILT_IN
     assert offered("text") == ["text"]
     assert module not in sys.modules
 
@@ -64,16 +66,14 @@ def test_where_each_comes_from(folder: Path) -> None:
 
 def test_a_name_that_nobody_offers(folder: Path) -> None:
     package(folder, "1 / 0", offers="broken")
-    assert refusal("ocr") == "PROCESSORS: there is no processor ocr; there are simulated, text, broken"
+    assert refusal("ocr") == "PROCESSORS: there is no processor ocr; there are simulated, text, split, merge, broken"
 
 
 def test_two_of_one_name(folder: Path) -> None:
     package(folder, PROCESSOR)
     module = package(folder, PROCESSOR, offers="own text")
     assert offered("simulated") == ["simulated"]
-    assert offered("") == ["simulated", "text", "split", "merge"], (
-        "a stranger's package does not keep the service from its start"
-    )
+    assert offered("") == BUILT_IN, "a stranger's package does not keep the service from its start"
     assert refusal("own") == "PROCESSORS: own is offered more than once: own_n 2.0, own_n 2.0"
     assert refusal("text") == "PROCESSORS: text is offered more than once: built in, own_n 2.0"
     other = package(folder, PROCESSOR, offers="")

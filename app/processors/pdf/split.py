@@ -32,13 +32,13 @@ Page = Annotated[int, Field(ge=0, lt=1_000_000, strict=True)]
 
 
 class SplitMetadata(BaseModel):
-    """What takes the place of the document's own metadata; what is left out is as the document has it."""
+    """What takes the place of the document's own metadata; what is left out, or null, is as the document has it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     description: str | None = Field(None, max_length=2000)
     folder: str | None = Field(None, min_length=1, max_length=255)
-    tags: list[str] = Field([], max_length=50)
+    tags: list[str] | None = Field(None, max_length=50)
 
 
 class SplitPart(BaseModel):
@@ -178,7 +178,7 @@ class SplitProcessor:
         async def on_file(told: dict[str, Any], chunks: AsyncIterator[bytes]) -> None:
             known, part = Told.model_validate(told), parts.get(len(children))
             name = (part and part.name) or _name(source.filename, params, len(children) + 1, known.of)
-            metadata = part.metadata.model_dump(exclude_unset=True) if part and part.metadata else None
+            metadata = part.metadata.model_dump(exclude_none=True) if part and part.metadata else None
             children.append(described(await outputs.add_document(name, chunks, metadata)) | {"pages": known.pages})
 
         listed = [part.pages for part in params.file_map] if params.file_map else None
