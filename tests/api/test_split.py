@@ -49,11 +49,10 @@ def test_the_one_call_that_uploads_and_splits(server: Server, user: User, tmp_pa
     fields = {"metadata": {"folder": "in", "tags": ["a"]}, "process_params": S3}
     arguments = [f"{name}={json.dumps(value)}" for name, value in fields.items()]
     forms = [f"file=@{tmp_path / 'report.pdf'}", "process=split", *arguments]
-    curl = ["curl", "-sS", "--fail-with-body", f"{server.url}/documents"]
+    curl = ["curl", "-sS", "--fail", f"{server.url}/documents"]
     header = ["-H", f"Authorization: {user.http.headers['Authorization']}"]
-    ran = subprocess.run([*curl, *header, *(each for form in forms for each in ("-F", form))], capture_output=True)
-    assert ran.returncode == 0, ran.stdout
-    uploaded = json.loads(ran.stdout)
+    command = [*curl, *header, *(each for form in forms for each in ("-F", form))]
+    uploaded = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     assert uploaded["job"]["params"]["file_map"][1]["pages"] == [2]
     job = user.finished(uploaded["job"]["id"])
     made = children(user, uploaded["id"])

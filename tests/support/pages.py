@@ -1,8 +1,8 @@
 """PDFs of many pages, and the text of each."""
 
 import io
+import random
 import zlib
-from random import Random
 
 import pikepdf
 from pikepdf import Array, Dictionary, Name
@@ -11,10 +11,10 @@ from pypdfium2 import PdfDocument
 
 def shared(pages: int, *, size: int = 3000) -> bytes:
     """A PDF whose pages say `Shared 1` and so on, and share one dictionary of resources: an image for each of them."""
-    random, images = Random(1), Dictionary()
+    images, noise = Dictionary(), random.Random(1).randbytes  # noqa: S311 - no secret
     with pikepdf.new() as pdf:
         for number in range(1, pages + 1):
-            image = pdf.make_stream(zlib.compress(random.randbytes(size)))
+            image = pdf.make_stream(zlib.compress(noise(size)))
             image.Type, image.Subtype, image.Filter = Name.XObject, Name.Image, Name.FlateDecode
             image.Width, image.Height, image.BitsPerComponent, image.ColorSpace = size, 1, 8, Name.DeviceGray
             images[f"/Im{number}"] = image
