@@ -26,7 +26,6 @@ MAX_PAGES = 10_000  # that a file map lists: it becomes an argument of the child
 _NUMBER = "[1-9][0-9]{0,5}"
 _RANGE = re.compile(f" *({_NUMBER}) *(?:(-) *({_NUMBER})? *)?")
 _SOME_RANGE = f" *{_NUMBER} *(- *({_NUMBER} *)?)?"
-_WAYS = ("file_map", "every", "ranges", "split_params")
 
 Page = Annotated[int, Field(ge=0, lt=1_000_000, strict=True)]
 
@@ -74,16 +73,8 @@ class NestedFileMap(BaseModel):
     file_map: FileMap
 
 
-def _one_way(schema: dict[str, Any]) -> None:
-    """Describe that no two ways to say which pages it is can be used together."""
-    null = {"type": "null"}
-    schema["anyOf"] = [{"properties": {each: null for each in _WAYS if each != way}} for way in _WAYS]
-
-
 class SplitParams(MakingParams):
-    """Which pages become documents: by `file_map`, `every` or `ranges`. Without one of them, each page does."""
-
-    model_config = ConfigDict(json_schema_extra=_one_way)
+    """Which pages become documents: by one of `file_map`, `every` and `ranges`, or else each page becomes one."""
 
     file_map: FileMap | None = None
     every: int | None = Field(None, ge=1, strict=True, description="So many pages each; the last may have fewer.")
