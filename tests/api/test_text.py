@@ -32,8 +32,20 @@ JOBS = {
     "created_after": "2026-01-01T00:00:00Z",
     "created_before": "2026-01-01T00:00:00Z",
 }
-OF_TEXT = {"format": "markdown"}  # params of the processor `text`; the bodies have those of `simulated`
 METADATA = {"description": "d", "folder": "f", "tags": ["t"]}
+FILE_MAP = [{"pages": [0], "name": "n", "metadata": METADATA}]
+# Params of other processors than `simulated`, whose params the bodies have.
+OF_OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "format": ("text", {"format": "markdown"}),
+    "file_map": ("split", {"file_map": FILE_MAP}),
+    "split_params": ("split", {"split_params": {"file_map": FILE_MAP}}),
+    "ranges": ("split", {"ranges": "1"}),
+    "prefix": ("split", {"prefix": "p"}),
+    "suffix": ("split", {"suffix": "s"}),
+    "then": ("split", {"then": {"processor": "text"}}),
+    "with": ("merge", {"with": ["00000000-0000-0000-0000-000000000000"]}),
+    "filename": ("merge", {"filename": "f"}),
+}
 BODIES: dict[str, Any] = {
     "register": {"email": "somebody@example.com", "password": PASSWORD},
     "login": {"email": "somebody@example.com", "password": PASSWORD},
@@ -169,6 +181,8 @@ def sent(user: User, ids: dict[str, str], place: Place, hostile: str) -> httpx2.
         case "header":
             headers[name] = b'"a' + raw + b'"'
         case _:
+            if place.names == ("process",):
+                body = {"process": "simulated"}  # the metadata has another
             append(body, place.names, hostile)
             if place.operation == "processBatch":  # which has either
                 for other in ("filter", "cursor") if name == "document_ids" else ("document_ids",):
@@ -187,9 +201,10 @@ def sent(user: User, ids: dict[str, str], place: Place, hostile: str) -> httpx2.
 
 def append(body: Any, names: tuple[str | int, ...], text: str) -> None:
     *way, last = names
-    for name in way:
-        if name == "params" and last in OF_TEXT:
-            body |= {"processor": "text", "params": dict(OF_TEXT)}
+    for number, name in enumerate(way, 1):
+        if name == "params" and (param := str(names[number])) in OF_OTHERS:
+            processor, params = OF_OTHERS[param]
+            body |= {"processor": processor, "params": deepcopy(params)}
         body = body[name]
     body[last] += text
 
@@ -200,8 +215,11 @@ def encoded(operation: str, body: Any) -> tuple[str, bytes]:
         fields = {name: quote_from_bytes(value.encode("utf-8", "surrogatepass")) for name, value in body.items()}
         return "application/x-www-form-urlencoded", "&".join(f"{name}={text}" for name, text in fields.items()).encode()
     if operation == "uploadDocument":
-        metadata, disposition = json.dumps(body["metadata"]).encode(), b'\r\nContent-Disposition: form-data; name="'
-        parts = (disposition + b'metadata"\r\n\r\n' + metadata, disposition + b'file"; filename="a"\r\n\r\n' + pdf())
+        disposition = b'\r\nContent-Disposition: form-data; name="'
+        parts = [disposition + b'file"; filename="a"\r\n\r\n' + pdf()]
+        for name, value in body.items():
+            sent = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else json.dumps(value).encode()
+            parts.append(disposition + name.encode() + b'"\r\n\r\n' + sent)
         return "multipart/form-data; boundary=x", b"--x" + b"\r\n--x".join(parts) + b"\r\n--x--\r\n"
     return "application/json", b"" if body is None else json.dumps(body).encode()
 
