@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
@@ -88,6 +88,16 @@ _ADD = Prepared(_NEW)
 _ANNOUNCE = Prepared(_NEW.values(upload_expires_at=now(bindparam("expires_in", type_=Float))))
 
 
+class Origin(NamedTuple):
+    """The document that another one was made of, and the job that has made it."""
+
+    parent_id: UUID | None = None
+    job_id: UUID | None = None
+
+
+_NO_ORIGIN = Origin()
+
+
 def add(conn: Connection, owner_id: UUID, filename: str, metadata: Metadata, file: File) -> Document:
     """Insert an UPLOADED document with its stored file, and append `document.uploaded`."""
     files_repository.add(conn, file)
@@ -95,18 +105,18 @@ def add(conn: Connection, owner_id: UUID, filename: str, metadata: Metadata, fil
 
 
 def add_child(
-    conn: Connection, owner_id: UUID, parent_id: UUID, filename: str, metadata: Metadata, file: File
+    conn: Connection, owner_id: UUID, origin: Origin, filename: str, metadata: Metadata, file: File
 ) -> Document:
     """Insert a document that was made of another one, as `add` does. Its file has a row."""
-    return _add(conn, owner_id, filename, metadata, file, parent_id)
+    return _add(conn, owner_id, filename, metadata, file, origin)
 
 
 def _add(
-    conn: Connection, owner_id: UUID, filename: str, metadata: Metadata, file: File, parent_id: UUID | None = None
+    conn: Connection, owner_id: UUID, filename: str, metadata: Metadata, file: File, origin: Origin = _NO_ORIGIN
 ) -> Document:
-    values = {"status": Status.UPLOADED, "sha256": file.sha256, "parent_id": parent_id}
+    values = {"status": Status.UPLOADED, "sha256": file.sha256, "parent_id": origin.parent_id}
     document = _insert(conn, _ADD, owner_id, filename, metadata, file, **values)
-    _record_upload(conn, document)
+    _record_upload(conn, document, origin.job_id)
     return document
 
 
@@ -293,10 +303,10 @@ def counts(conn: Connection) -> dict[str, int]:
     return {**dict.fromkeys(map(str, Status), 0), **dict(conn.execute(query).all())}
 
 
-def _record_upload(conn: Connection, document: Document) -> None:
+def _record_upload(conn: Connection, document: Document, job_id: UUID | None = None) -> None:
     assert document.sha256 is not None, "its bytes are verified"
     event = DocumentUploaded(size=document.size, sha256=document.sha256, content_type=document.content_type)
-    _record(conn, document, event)
+    _record(conn, document, event, job_id)
 
 
 def _record(conn: Connection, document: Document, event: Event, job_id: UUID | None = None) -> None:

@@ -173,8 +173,8 @@ class Attempt:
                 await asyncio.sleep(_INTERVAL)
             else:
                 faults.hit("finish.after_commit")
-                if isinstance(made, Succeeded) and made.discard and not (held and outcome is made):
-                    await made.discard()
+                if isinstance(made, Succeeded) and made.settled:
+                    await made.settled(held and outcome is made)
                 return
 
 

@@ -18,13 +18,13 @@ Report = Callable[[float], None]
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The work is done. `value` is what the kind publishes, and `discard` removes it if it may not be published.
+    """The work is done. `value` is what the kind publishes, and `settled` is told whether it was, once that is certain.
 
     `alone`: nothing else may be added for the owner meanwhile, because of quotas.
     """
 
     value: Any
-    discard: Callable[[], Awaitable[None]] | None = None
+    settled: Callable[[bool], Awaitable[None]] | None = None
     alone: bool = False
 
 

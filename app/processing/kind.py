@@ -99,7 +99,7 @@ class ProcessKind:
         except (Transient, AppError) as error:
             return Retryable(_failure(error))
         product = Product.of(answer, sink.made, params)
-        return Succeeded(product, partial(self._discard, product, sink), alone=bool(sink.made))
+        return Succeeded(product, partial(self._settled, product, sink), alone=bool(sink.made))
 
     def settled(self, conn: Connection, job: Job, outcome: Outcome) -> None:
         """Nothing: an attempt that is not the last changes nothing but the job."""
@@ -120,12 +120,15 @@ class ProcessKind:
         )
         if moved is None:
             raise AssertionError("a live job's document is PROCESSING")
-        if state is JobState.SUCCEEDED and end.value and end.value.delete_original:
-            documents.remove(conn, job.owner_id, job.document_id)
+        if state is JobState.SUCCEEDED:
+            self._publication.delete_original(conn, job, end.value)
 
-    async def _discard(self, product: Product, sink: Sink) -> None:
-        await self._writer.discard(product.answer)
-        await sink.discard()
+    async def _settled(self, product: Product, sink: Sink, published: bool) -> None:  # noqa: FBT001 - of a callback
+        if published:
+            await self._sinks.removal.discarded(product.deleted)
+        else:
+            await self._writer.discard(product.answer)
+            await sink.discard()
 
     def _limit(self, processor: Processor) -> int:
         """Bytes of a result of the processor."""

@@ -1,7 +1,7 @@
 """Publishing what an attempt has made: in one transaction its result, the files of that, and documents."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from sqlalchemy import Connection
@@ -28,12 +28,16 @@ _OVERDUE = Failure(code="output-overdue", detail="What was made waited for so lo
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """All that an attempt has made. `then`: what is to be done with each of its documents."""
+    """All that an attempt has made. `then`: what is to be done with each of its documents.
+
+    `deleted`: the keys of files that are to be removed once it is published.
+    """
 
     answer: str | Answer
     made: list[Made]
     then: Then | None
     delete_original: bool
+    deleted: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, answer: str | Answer, made: list[Made], params: Params) -> Self:
@@ -75,6 +79,15 @@ class Publication:
         except AppError as error:
             raise Refused(Retryable(_failure(error))) from None
 
+    def delete_original(self, conn: Connection, job: Job, product: Product) -> None:
+        """Delete the document that others were made of, if that is wanted. It is no longer PROCESSING."""
+        assert job.document_id is not None
+        if product.delete_original and any(each.metadata is not None for each in product.made):
+            more = results.keys(conn, job.document_id)
+            key = documents.remove(conn, job.owner_id, job.document_id)
+            assert key is not None, "nobody else has seen it as it is now"
+            product.deleted[:] = [key, *more]
+
     def _follow(self, conn: Connection, job: Job, children: list[Document], then: Then | None) -> None:
         """Tell of documents that were made, and accept what is to be done with them. Raises as `accept` does."""
         event = DocumentChildrenPublished(processor=job.processor, children=len(children))
@@ -86,9 +99,9 @@ class Publication:
 
 
 def _child(conn: Connection, job: Job, made: Made) -> Document:
-    assert job.document_id is not None
     assert made.metadata is not None
-    return documents.add_child(conn, job.owner_id, job.document_id, made.name, made.metadata, made.file)
+    origin = documents.Origin(job.document_id, job.id)
+    return documents.add_child(conn, job.owner_id, origin, made.name, made.metadata, made.file)
 
 
 def _failure(error: AppError) -> Failure:

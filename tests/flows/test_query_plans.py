@@ -34,7 +34,7 @@ from app.processing import kind
 from app.settings import Settings
 from app.webhooks.models import DeliveryState, deliveries
 from tests.benchmarks import growth_rows
-from tests.support import databases
+from tests.support import databases, maker
 from tests.support.factories import PDF_TYPE, pdf
 from tests.support.inprocess import Process
 from tests.support.user import PASSWORD
@@ -49,6 +49,7 @@ FILTERS = (
     f"sha256={'0' * 64}",
     f"content_type={PDF_TYPE}",
     "q=report",
+    f"parent_id={UUID(int=0)}",
     "created_after=2026-01-01T00:00:00Z&created_before=2026-01-02T00:00:00Z",
     "status=COMPLETED&folder=f&tag=t&q=r",
 )
@@ -159,6 +160,7 @@ NEEDED = {
     "ix_documents_owner_id_folder_created_at_id",
     "ix_documents_owner_id_sha256_created_at_id",
     "ix_documents_owner_id_status_created_at_id",
+    "ix_documents_parent",
     "ix_documents_created_at_id",
     "ix_events_account",
     "ix_events_document_id_seq",
@@ -180,7 +182,9 @@ class Driver:
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
-        self.process = Process(data_dir, lease_seconds=1, operator_content=True)
+        self.process = Process(
+            data_dir, lease_seconds=1, operator_content=True, processors=f"simulated,text,{maker.NAMED}"
+        )
         self.statements: Statements = {}
         self.cause = "the start"
         event.listen(Engine, "before_cursor_execute", self.record)
@@ -242,7 +246,7 @@ def _manner(path: str) -> str:
 
 
 def _template(path: str) -> str:
-    return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|{\w+}|simulated", "{id}", path.partition("?")[0])
+    return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|{\w+}|simulated|maker|0\.bin", "{id}", path.partition("?")[0])
 
 
 @pytest.fixture
@@ -290,6 +294,7 @@ def live(driver: Driver) -> None:
     driver.ask("DELETE", f"/documents/{document(driver, 'third')}")
     for chosen in ({"document_ids": [first, second]}, {"filter": {"folder": "f"}}):
         driver.ask("POST", "/documents/process-batch", json={"params": {"seconds": 0}} | chosen, key=str(chosen)[:40])
+    make(driver, document(driver, "made into others"))
     upload_directly(driver)
     tell(driver)
     for path in ("/livez", "/readyz", "/metrics"):
@@ -301,6 +306,16 @@ def live(driver: Driver) -> None:
     driver.sweep()
     operate(driver)
     audit(driver, first)
+
+
+def make(driver: Driver, document_id: str) -> None:
+    """Documents, and files of a result."""
+    wanted = {"documents": 1, "files": 1, "then": {"processor": "simulated", "params": {"seconds": 0}}}
+    for more in ({}, {"delete_original": True}):
+        body = {"processor": "maker", "params": wanted | more, "force": True}
+        driver.work(driver.ask("POST", f"/documents/{document_id}/process", json=body)["job"]["id"])
+        for path in ("/children", "/results/maker/files", "/results/maker/files/0.bin") if not more else ():
+            driver.ask("GET", f"/documents/{document_id}{path}")
 
 
 def tell(driver: Driver) -> None:

@@ -4,17 +4,18 @@ import hashlib
 import json
 import time
 from collections import Counter, defaultdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, select
+from sqlalchemy import Row, Select, or_, select
 
 from app.documents.models import documents
 from app.events import events, signing
 from app.files import models
 from app.jobs.models import LIVE, jobs
-from app.processing.models import results
+from app.processing.models import result_files, results
 from app.quotas import usage
 from app.webhooks.models import deliveries, endpoints, messages
 from tests.support import databases
@@ -48,7 +49,10 @@ class Ledger:
     def _unsettled(self) -> str:
         if live := self.rows(select(jobs).where(jobs.c.state.in_(LIVE))):
             return f"live jobs: {live}"
-        kept = select(models.files.c.id).where(models.files.c.discarded_at.is_(None))
+        now = datetime.now(UTC)
+        kept = select(models.files.c.id).where(
+            or_(models.files.c.discarded_at.is_(None), models.files.c.discarded_at > now)
+        )
         if orphans := set(self.files()) - {row.id for row in self.rows(kept)}:
             return f"orphaned files: {orphans}"
         return f"staged: {staged}" if (staged := list((self._data_dir / "files/staging").iterdir())) else ""
@@ -56,11 +60,13 @@ class Ledger:
     def check(self) -> None:
         """Raise AssertionError for anything lost, doubled or half done."""
         rows, files, stories = self.rows(select(documents)), self.files(), self._stories()
-        published = self.rows(select(results))
+        published, attached = self.rows(select(results)), self.rows(select(result_files))
         current = {(row.document_id, row.job_id) for row in published}
         kept = {row.id: row for row in self.rows(select(models.files).where(models.files.c.discarded_at.is_(None)))}
-        assert {row.key for row in kept.values()} >= {f"documents/{name}" for name in files}
-        assert {row.file_id for row in rows} | {row.file_id for row in published if row.file_id} == set(kept)
+        reserved = {row.key for row in self.rows(select(models.files).where(models.files.c.discarded_at.is_not(None)))}
+        assert {row.key for row in kept.values()} | reserved >= {f"documents/{name}" for name in files}
+        of_results = [row.file_id for row in [*published, *attached] if row.file_id]
+        assert sorted([*(row.file_id for row in rows), *of_results]) == sorted(kept), "each file belongs to one"
         for row in rows:
             assert ((row.id, row.job_id) in current) == (row.status == "COMPLETED")
             _check_story(row, stories["document_id"][row.id])
@@ -86,6 +92,8 @@ class Ledger:
             announced, rejected = (row.status == "INITIATED" and bool(row.error) == each for each in (False, True))
             for position, more in enumerate((0 if rejected else row.size, 1, int(announced))):
                 expected[row.owner_id][position] += more
+        for row in self.rows(select(result_files)):
+            expected[row.owner_id][0] += row.size
         counted = {row.user_id: [row.bytes, row.documents, row.announced] for row in self.rows(select(usage))}
         assert {user_id: each for user_id, each in counted.items() if any(each)} == expected
 

@@ -26,7 +26,7 @@ class Faulty:
         self.heartbeats = 0
         self.outcomes: list[Outcome] = []
 
-    async def write(self, unit: Any, *, urgent: bool) -> bool:
+    async def write(self, unit: Any, *, urgent: bool, alone_with: None = None) -> bool:
         assert urgent
         if "outcome" in unit.keywords:
             self.outcomes.append(unit.keywords["outcome"])
@@ -65,8 +65,8 @@ async def test_a_heartbeat_that_fails_unexpectedly_is_made_again() -> None:
 class Fenced:
     """A database in which another worker holds the job."""
 
-    async def write(self, _unit: Any, *, urgent: bool) -> bool:
-        return not urgent
+    async def write(self, unit: Any, **_: Any) -> bool:
+        return "outcome" not in unit.keywords
 
 
 class Maker:
@@ -75,19 +75,19 @@ class Maker:
     timeout = 60.0
 
     def __init__(self) -> None:
-        self.discarded = 0
+        self.heard: list[bool] = []
 
     async def run(self, _job: Job, _report: Report) -> Outcome:
-        return Succeeded({}, self.discard)
+        return Succeeded({}, self.settled)
 
-    async def discard(self) -> None:
-        self.discarded += 1
+    async def settled(self, published: bool) -> None:  # noqa: FBT001 - of a callback
+        self.heard.append(published)
 
 
 @pytest.mark.parametrize("held", [True, False])
-async def test_what_was_made_is_discarded_if_the_lease_was_lost(*, held: bool) -> None:
+async def test_its_kind_hears_whether_what_was_made_is_published(*, held: bool) -> None:
     job: Any = Job(id=uuid4(), state=JobState.RUNNING, **JOB)
     db: Any = Faulty() if held else Fenced()
     kind: Any = Maker()
     await Attempt(db, db, kind, job, lease=30, claimed_at=time.monotonic()).run()
-    assert kind.discarded == (not held)
+    assert kind.heard == [held]
