@@ -12,7 +12,6 @@ import pikepdf
 
 from app.processors.sandbox.output import HandedFile, emit
 
-MAX_CHILDREN = 1000
 _NO_MEMORY = "out-of-memory"
 _LARGE = 64 * 1024**2  # bytes
 _WITH_PAGES = {
@@ -38,17 +37,18 @@ def split(
     file_map: Sequence[Sequence[int]] | None,
     ranges: Sequence[tuple[int, int | None]] | None,
     every: int,
+    most: int,
 ) -> dict[str, Any]:
     """Hand over a PDF for each item of the file map, whose pages are counted from 0, or for each range, whose pages are
     counted from 1, or for `every` so many pages.
 
-    No PDF is made if they are too many, or if a page is `missing`, which is counted from 0.
+    No PDF is made if there would be more than `most`, or if a page is `missing`, which is counted from 0.
     """
     with _opened(file) as pdf:
         parts = _parts(len(pdf.pages), file_map, ranges, every)
         missing = next((page for part in parts for page in part if page >= len(pdf.pages)), None)
         result = {"page_count": len(pdf.pages), "children": len(parts), "missing": missing}
-        if missing is not None or len(parts) > MAX_CHILDREN:
+        if missing is not None or len(parts) > most:
             return result | {"signature_dropped": False}
         signed = _remove_signatures(pdf)
         pdf.remove_unreferenced_resources()  # or each child has all that any page needs

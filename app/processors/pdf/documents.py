@@ -20,12 +20,14 @@ MAX_FILENAME = 255  # characters
 # Names are shown in lists and logs; what is before a slash would be taken for a folder.
 NamePart = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f/\\]*$")]
 
+Count = Annotated[int, Field(ge=0, lt=1_000_000_000)]  # a document may have the child say anything
+
 
 class Told(BaseModel, extra="forbid", strict=True):
     """What the child tells of a file: its pages, counted from 0, and how many files there are."""
 
-    pages: list[int]
-    of: int
+    pages: list[Count]
+    of: Count
 
 
 class MadeDocument(BaseModel):

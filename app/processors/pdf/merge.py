@@ -12,6 +12,7 @@ from app.processors.pdf.documents import (
     AT_ONCE,
     CONTENT_TYPES,
     MAX_FILENAME,
+    Count,
     MadeDocument,
     NamePart,
     Told,
@@ -53,14 +54,14 @@ class MergeResult(BaseModel):
 class Refusal(BaseModel, extra="forbid", strict=True):
     """Which document cannot be read, counted from 1, and why."""
 
-    document: int
+    document: Count
     code: Literal["password-protected", "unsupported-encryption", "malformed-document"]
 
 
 class Merged(BaseModel, extra="forbid", strict=True):
     """What the child has done, or not, because a document was `refused`."""
 
-    page_count: int
+    page_count: Count
     signature_dropped: bool
     refused: Refusal | None
 

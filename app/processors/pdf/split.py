@@ -8,10 +8,12 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.processors.base import MakingParams, Outputs, Permanent, Report, Source
+from app.processors.child import MAX_FILES
 from app.processors.pdf.documents import (
     AT_ONCE,
     CONTENT_TYPES,
     MAX_FILENAME,
+    Count,
     MadeDocument,
     NamePart,
     Told,
@@ -21,7 +23,6 @@ from app.processors.pdf.documents import (
 )
 from app.processors.sandbox.output import MAX_LINE
 
-MAX_CHILDREN = 1000
 MAX_PAGES = 10_000  # that a file map lists: it becomes an argument of the child's process
 _NUMBER = "[1-9][0-9]{0,5}"
 _RANGE = re.compile(f" *({_NUMBER}) *(?:(-) *({_NUMBER})? *)?")
@@ -59,7 +60,7 @@ FileMap = Annotated[
     list[SplitPart],
     Field(
         min_length=1,
-        max_length=MAX_CHILDREN,
+        max_length=MAX_FILES,
         description=f"The documents to make, and the pages of each, counted from 0; at most {MAX_PAGES} pages in all.",
     ),
 ]
@@ -138,9 +139,9 @@ class SplitResult(BaseModel):
 class Split(BaseModel, extra="forbid", strict=True):
     """What the child has done, or not, because a page is `missing` or the children were too many."""
 
-    page_count: int
-    children: int
-    missing: int | None
+    page_count: Count
+    children: Count
+    missing: Count | None
     signature_dropped: bool
 
 
@@ -173,12 +174,12 @@ class SplitProcessor:
             children.append(described(await outputs.add_document(name, chunks, metadata)) | {"pages": known.pages})
 
         listed = [part.pages for part in params.file_map] if params.file_map else None
-        task = {"work": "split", "arguments": [listed, params.parsed_ranges(), params.every or 1]}
+        task = {"work": "split", "arguments": [listed, params.parsed_ranges(), params.every or 1, MAX_FILES]}
         split = await self._child.run(source.path, task, report, max_line=MAX_LINE, on_file=on_file)
         if split.missing is not None:
             raise _out_of_range(split.missing, split.page_count, params)
-        if split.children > MAX_CHILDREN:
-            detail = f"{split.children} documents would be made: {MAX_CHILDREN} are the most."
+        if split.children > MAX_FILES:
+            detail = f"{split.children} documents would be made: {MAX_FILES} are the most."
             raise Permanent("too-many-outputs", detail)
         return {
             "children": children,
