@@ -1,6 +1,7 @@
 """The processors that make PDFs of pages, without a service."""
 
 import io
+import zlib
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from app.processors.pdf.split import SplitParams, SplitProcessor
 from app.testing import CollectingOutputs, check, source
 from tests.support.factories import encrypted_pdf, pdf
 from tests.support.pages import encrypted, shared, signed, texts
-from tests.unit.test_text_processor import limits_memory
+from tests.unit.test_text_processor import limits_memory, pdf_of
 
 Run = Callable[..., Coroutine[Any, Any, tuple[dict[str, Any], CollectingOutputs]]]
 S3 = {"split_params": {"file_map": [{"pages": [0, 1]}, {"pages": [2]}]}, "prefix": "split", "suffix": "2024"}
@@ -218,6 +219,13 @@ async def test_more_memory_than_there_may_be(run: Run) -> None:
     little = 128 * 1024**2
     content = shared(30, size=1_000_000)
     assert (await failure(run(MergeProcessor(memory=little), *[content] * 5)))[0] == "merge-out-of-memory"
+
+
+@limits_memory
+async def test_a_page_that_inflates_without_end_is_copied_as_it_is(run: Run) -> None:
+    content = pdf_of(zlib.compress(zlib.compress(bytes(500_000_000), 9)), "[/FlateDecode /FlateDecode]")
+    data, _ = await run(SplitProcessor(memory=256 * 1024**2), content)
+    assert [each["size"] < 10_000 for each in data["children"]] == [True]
 
 
 async def test_a_merge_has_all_pages_in_order(run: Run) -> None:
