@@ -467,7 +467,7 @@ def test_a_paused_processor_begins_nothing_and_burns_no_try(tmp_path: Path) -> N
         unknown = process.http("POST", "/admin/processors/ocr/pause", token=operator.token, json={})
         assert (unknown.status_code, unknown.json()["detail"].partition(". ")[2]) == (
             404,
-            "The processors are: merge, simulated, split, text.",
+            "The processors are: simulated, text, split, merge.",
         )
         paused = operator.post("/admin/processors/text/pause", reason="It fills the disk.")
         assert (paused["actor"], paused["reason"]) == (f"operator:{operator.id}", "It fills the disk.")
@@ -479,9 +479,7 @@ def test_a_paused_processor_begins_nothing_and_burns_no_try(tmp_path: Path) -> N
         waiting = [ada.get(f"/jobs/{each}") for each in (*texts, later)]
         assert [(each["state"], each["attempt"]) for each in waiting] == [("QUEUED", 0)] * 3
         assert ada.get(f"/jobs/{simulated}")["state"] == "SUCCEEDED"
-        assert {each["name"]: each["paused"] for each in ada.get("/processors")["items"]} == {
-            "simulated": False, "text": True
-        }  # fmt: skip
+        assert [each["name"] for each in ada.get("/processors")["items"] if each["paused"]] == ["text"]
         assert "It fills the disk." in process.services.alarms["paused"]()
         status = operator.get("/admin/status")
         assert [(each["processor"], each["reason"]) for each in status["paused"]] == [("text", "It fills the disk.")]
