@@ -9,7 +9,7 @@ COPY app app
 # The running container cannot write bytecode: its user does not own the code, and the root may be read-only.
 RUN python -m compileall -q app
 
-FROM python:3.13-slim-trixie
+FROM python:3.13-slim-trixie AS service
 LABEL org.opencontainers.image.title="Document Lifecycle API"
 RUN install --directory --owner=10001 --group=10001 /data
 WORKDIR /srv
@@ -34,3 +34,14 @@ STOPSIGNAL SIGTERM
 # begun and installed one.
 ENTRYPOINT ["env", "--block-signal=TERM,INT"]
 CMD ["python", "-m", "app", "serve"]
+
+# docker build --target with-ocr: what the processor ocr needs, too.
+FROM service AS with-ocr
+USER 0
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends tesseract-ocr tesseract-ocr-eng \
+    && rm -rf /var/lib/apt/lists/*
+USER 10001:10001
+
+FROM service

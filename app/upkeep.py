@@ -85,8 +85,10 @@ class Upkeep:
         try:
             await run()
         except (AppError, Skipped) as error:
-            self._skip(name, error.code if isinstance(error, AppError) else str(error))
-            log.warning("upkeep.skipped", chore=name, reason=self._skipped[name])
+            reason = error.code if isinstance(error, AppError) else str(error)
+            if reason != self._skipped.get(name):  # some chores are tried every second
+                log.warning("upkeep.skipped", chore=name, reason=reason)
+            self._skip(name, reason)
         except Exception:
             self._skip(name, "failed, see the log")
             log.exception("upkeep.failed", chore=name)

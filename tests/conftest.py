@@ -7,7 +7,7 @@ from functools import cache
 import httpcore2
 import pytest
 
-from tests.support import brokers, databases, seaweed as seaweedfs
+from tests.support import brokers, databases, scans, seaweed as seaweedfs
 from tests.support.brokers import Queue, Sqs
 from tests.support.seaweed import Prefix, Seaweed
 from tests.support.server import Server
@@ -19,8 +19,10 @@ httpcore2.default_ssl_context = cache(httpcore2.default_ssl_context)
 ENGINE, OTHER = ("postgresql", "sqlite") if databases.POSTGRESQL else ("sqlite", "postgresql")
 
 
-def pytest_report_header() -> str:
-    return f"database: {ENGINE}" if databases.POSTGRESQL else "database: sqlite (TEST_DATABASE_URL is not set)"
+def pytest_report_header() -> list[str]:
+    database = f"database: {ENGINE}" if databases.POSTGRESQL else "database: sqlite (TEST_DATABASE_URL is not set)"
+    lacking = scans.missing()
+    return [database, f"NOT RUN: the tests of the processor ocr: {lacking}"] if lacking else [database]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -36,16 +36,23 @@ MUTANTS = (
     Mutant(
         "the files that a parser's process is kept from",
         "app.processors.sandbox:confine",
-        "landlock.restrict([*readable, *_installed()])",
+        "landlock.restrict([*readable, *_installed()], executable)",
         "pass",
         ("tests/unit/test_sandbox.py",),
     ),
     Mutant(
         "the system calls that a parser's process is refused",
         "app.processors.sandbox:confine",
-        "seccomp.restrict(threads=threads)",
+        "seccomp.restrict(threads=threads, executing=program is not None)",
         "pass",
         ("tests/flows/test_sandbox.py",),
+    ),
+    Mutant(
+        "the programs that a confined one cannot execute",
+        "app.processors.sandbox:confine",
+        "[program, *_loaders()]",
+        "[Path('/usr/bin'), program, *_loaders()]",
+        ("tests/unit/test_program.py",),
     ),
     Mutant(
         "the model that a result fits before it is published",

@@ -48,13 +48,14 @@ class Principal:
 
     `via` says how it has proved that, and `credential_id` with which credential: with `jwt`, the id of the session, or
     None for an access token of the release before; with `key`, the id of the API key, of which `secret_hash` is the
-    hash of the secret that was sent. `needed` is the scope that the request needs.
+    hash of the secret that was sent; with `inbox`, none: a setting names the account. `needed` is the scope that the
+    request needs.
     """
 
     owner_id: UUID
     actor: str
     scopes: frozenset[Scope]
-    via: Literal["jwt", "key"]
+    via: Literal["jwt", "key", "inbox"]
     credential_id: UUID | None = None
     secret_hash: bytes = b""
     needed: Scope | None = None

@@ -78,12 +78,12 @@ class LocalFile(NamedTuple):
     @property
     def filename(self) -> str:
         """The last part of its name, as a form can carry it."""
-        return _UNUSABLE.sub("_", _text(self.name.rpartition("/")[2]))
+        return filename_of(self.name)
 
     @property
     def subfolder(self) -> str:
         """The folders that it is in, from the one that is uploaded; empty if it is right there."""
-        return _text(self.name.rpartition("/")[0])
+        return folder_of(self.name)
 
     def has_changed(self) -> bool:
         """Whether it is another one now."""
@@ -125,6 +125,16 @@ class UploadForm:
             left -= len(chunk)
             yield chunk
         yield self._tail
+
+
+def filename_of(name: str) -> str:
+    """The last part of a name, as a form can carry it."""
+    return _UNUSABLE.sub("_", _text(name.rpartition("/")[2]))
+
+
+def folder_of(name: str) -> str:
+    """What is before the last part of a name; empty if there is nothing."""
+    return _text(name.rpartition("/")[0])
 
 
 def _text(name: str) -> str:

@@ -1,8 +1,6 @@
 """Uploads the files of a folder, so that it may be done again: what is there already is not uploaded twice."""
 
 import asyncio
-import hashlib
-import json
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,6 +8,7 @@ from typing import Any
 
 from app.client.api import Api, Problem, Stopped
 from app.client.files import Found, LocalFile, UploadForm
+from app.client.keys import key_of
 from app.client.outcomes import FileReport, Outcome
 from app.client.watch import Watch
 
@@ -128,7 +127,7 @@ class Upload:
             query["cursor"] = page["next_cursor"]
 
     async def _send(self, local: LocalFile, metadata: dict[str, Any]) -> Any:
-        key = _key("upload", local.sha256, local.name, metadata)
+        key = key_of("upload", local.sha256, local.name, metadata)
         try:
             answer = await self._api.post("/documents", UploadForm(local, metadata), key)
         except Problem as problem:
@@ -143,18 +142,13 @@ class Upload:
         The version that was seen is a part of the key: a call that is repeated for want of an answer starts one job
         only, though it may have failed by then, and another run may start one more.
         """
-        key = _key("process", document["id"], document["version"], processing)
+        key = key_of("process", document["id"], document["version"], processing)
         answer = await self._api.post(f"/documents/{document['id']}/process", processing, key)
         job: dict[str, Any] = answer.content["job"]
         return job
 
 
 _CHANGED = Problem(0, "changed", "it was changed while it was sent")
-
-
-def _key(*parts: Any) -> str:
-    """The Idempotency-Key of a call: the same call has the same one."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _with_extension(name: str, extension: str) -> str:

@@ -40,8 +40,8 @@ from app.events import TimelineItem, TimelinePage
 from app.events.catalogue import DocumentContentRead
 from app.files.downloads import Downloads
 from app.files.models import File, key_of
-from app.files.multipart import OVERHEAD, Form
-from app.files.receive import Receiver
+from app.files.multipart import OVERHEAD
+from app.files.receive import Receiver, Sent
 from app.files.removal import Removal
 from app.idempotency import InProgress, StoredResponse
 from app.quotas import Quotas
@@ -60,6 +60,15 @@ class UploadJob(NamedTuple):
     processor: str
     accept: Callable[[Connection, Document], UploadedDocument]
     wake: Callable[[], Awaitable[None]]
+
+
+class _Received(NamedTuple):
+    """A file that is stored, with what is stated about it, and the job that it is to get."""
+
+    file: File
+    filename: str
+    metadata: UploadMetadata
+    job: UploadJob | None
 
 
 class DocumentService:
@@ -96,33 +105,41 @@ class DocumentService:
         self._in_progress = InProgress(db)
 
     async def upload(
-        self, principal: Principal, form: Form, body: AsyncIterator[bytes], key: str | None, declared: int
+        self, principal: Principal, form: Sent, body: AsyncIterator[bytes], key: str | None, declared: int
     ) -> tuple[StoredResponse, UploadJob | None]:
         """Receive one document: store its file, then commit its row, and with it the job that its metadata may ask for.
 
         `key` is the Idempotency-Key, if there is one; `declared` is the Content-Length, or 0. Returns the answer, and
         the job if this call has created one.
 
-        A failure leaves nothing behind, or at worst a file without a row, which upkeep removes.
-
         Raises MalformedMultipart, PayloadTooLarge, UnsupportedDocument and its subclasses, UnsafeArchive,
         ValidationFailed, RequestTimeout, RequestInProgress, IdempotencyKeyReused, StorageQuotaExceeded,
         DocumentQuotaExceeded, TooBusy, StorageFull, Unavailable; and for `process` InsufficientScope, UnknownProcessor,
         UnsupportedContentType, TooManyJobs.
         """
-        file_id = uuid7()
         async with self._in_progress.hold(principal.owner_id, key):
             if declared > LARGE:
                 await self._refuse_beyond_quota(principal.owner_id, declared - OVERHEAD, key)
-            async with self._receiver.receiving(principal.owner_id, key_of(file_id), form, body) as staged:
-                metadata = metadata_of(form.finish())
-                job = self._job_for(principal, metadata.process) if metadata.process else None
-                content_type = await self._receiver.examined(principal.owner_id, staged)
-                faults.hit("upload.after_temp")
-                stored = await staged.commit()
-            faults.hit("upload.after_rename")
-            file = File(file_id, key_of(file_id), content_type, stored.size, stored.sha256)
-            return await self._record(principal, form.filename, metadata, job, file, key)
+            received = await self._receive(principal, form, body)
+            return await self._record(principal, received, key)
+
+    async def take_in(
+        self,
+        principal: Principal,
+        sent: Sent,
+        stream: AsyncIterator[bytes],
+        keyed_by: Callable[[str], str],
+        size: int,
+    ) -> tuple[StoredResponse, UploadJob | None]:
+        """Receive a file that may have come before: the account gets no second document of its name, folder and bytes.
+
+        `keyed_by` makes the Idempotency-Key of the SHA-256; `size` is in bytes. A document that is there is processed
+        unless it was, or is, and the answer is a replay. Raises what `upload` and the stream raise, and JobInProgress.
+        """
+        if size > LARGE:
+            await self._refuse_beyond_quota(principal.owner_id, size, None)
+        received = await self._receive(principal, sent, stream)
+        return await self._record(principal, received, keyed_by(received.file.sha256 or ""), unless_there=True)
 
     async def get(self, principal: Principal, document_id: UUID) -> Document:
         """Return a document. Raises NotFound."""
@@ -227,17 +244,25 @@ class DocumentService:
             if key is None or not await self._in_progress.is_done(owner_id, key):
                 raise
 
+    async def _receive(self, principal: Principal, sent: Sent, stream: AsyncIterator[bytes]) -> _Received:
+        """Store a file. A failure leaves nothing behind, or at worst a file without a row, which upkeep removes."""
+        file_id = uuid7()
+        async with self._receiver.receiving(principal.owner_id, key_of(file_id), sent, stream) as staged:
+            metadata = metadata_of(sent.finish())
+            job = self._job_for(principal, metadata.process) if metadata.process else None
+            content_type = await self._receiver.examined(principal.owner_id, staged)
+            faults.hit("upload.after_temp")
+            stored = await staged.commit()
+        faults.hit("upload.after_rename")
+        file = File(file_id, key_of(file_id), content_type, stored.size, stored.sha256)
+        return _Received(file, sent.filename, metadata, job)
+
     async def _record(
-        self,
-        principal: Principal,
-        filename: str,
-        metadata: UploadMetadata,
-        job: UploadJob | None,
-        file: File,
-        key: str | None,
+        self, principal: Principal, received: _Received, key: str | None, *, unless_there: bool = False
     ) -> tuple[StoredResponse, UploadJob | None]:
         """Commit the rows of a stored file. Removes it again if the request is refused or its answer is a replay."""
         owner_id, stored_at = principal.owner_id, time.time()
+        file, filename, metadata, job = received
         stated = metadata.model_dump(exclude=None if job else {"process"})
         if job:
             stated["process"]["processor"] = job.processor  # whether or not it was named
@@ -248,11 +273,14 @@ class DocumentService:
             # If the process was paused here, or its clock jumped, the file may have been swept as an orphan.
             if time.time() - stored_at > self._settings.orphan_grace_seconds / 2:
                 raise StorageUnavailable
-            document = repository.add(conn, owner_id, filename, metadata, file)
+            there = repository.same(conn, owner_id, filename, metadata.folder, file) if unless_there else None
+            document = there or repository.add(conn, owner_id, filename, metadata, file)
             if job:
                 document = job.accept(conn, document)
-            self._quotas.check(conn, owner_id)
-            return StoredResponse(201, document.model_dump_json().encode(), f"/documents/{document.id}", document.id)
+            if there is None:
+                self._quotas.check(conn, owner_id)
+            body, location = document.model_dump_json().encode(), f"/documents/{document.id}"
+            return StoredResponse(201, body, location, document.id, replayed=there is not None)
 
         try:
             once = required(principal, partial(idempotency.once, request=keyed, work=work))

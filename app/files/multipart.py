@@ -6,14 +6,9 @@ from collections.abc import Callable
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
 
-from app.errors import (
-    MalformedMultipart,
-    PayloadTooLarge,
-    UnsupportedMediaType,
-)
+from app.errors import MalformedMultipart, PayloadTooLarge, UnsupportedMediaType
+from app.files.body import FileBody, too_large
 from app.files.names import display_name, sent_name
-from app.files.receive import Batch
-from app.files.sniffing import HEAD, plausible, unlike
 from app.web.body import declared_length
 
 MAX_METADATA = 64 * 1024  # bytes of all parts but the file
@@ -36,7 +31,7 @@ def boundary_of(request: Request, max_file: int) -> bytes:
     if not 1 <= len(options.get(b"boundary", b"")) <= 70:  # RFC 2046 §5.1.1
         raise MalformedMultipart("The boundary is missing or too long.")
     if declared_length(request) > max_file + OVERHEAD:
-        raise _too_large(max_file)
+        raise too_large(max_file)
     return options[b"boundary"]
 
 
@@ -67,18 +62,16 @@ class Form:
     """A Body that is the upload form. `finish` it when it has been fed.
 
     It expects one `file` part of at most `max_file` bytes, with a filename, and at most one each of `metadata`,
-    `process` and `process_params`, in any order. `size` is the bytes of the file so far.
+    `process` and `process_params`, in any order.
     """
 
     _read: Callable[[bytes, int], int | None]
 
     def __init__(self, boundary: bytes, max_file: int) -> None:
         self.filename = ""
-        self.size = 0
         self._max_file = max_file
         self._received = 0
-        self._head = bytearray()
-        self._batch = Batch()
+        self._file = FileBody(max_file)
         self._fields: dict[str, bytearray] = {}
         self._delimiter = Delimiter(boundary)
         self._part = ""  # the name of the part that is being read; none before the first
@@ -93,7 +86,7 @@ class Form:
         """
         self._received += len(chunk)
         if self._received > self._max_file + OVERHEAD:
-            raise _too_large(self._max_file)
+            raise too_large(self._max_file)
         data, self._unread = self._unread + chunk, b""
         position: int | None = 0
         while position is not None:
@@ -101,10 +94,10 @@ class Form:
 
     @property
     def pending(self) -> int:
-        return self._batch.pending
+        return self._file.pending
 
     def take(self) -> list[memoryview]:
-        return self._batch.take()
+        return self._file.take()
 
     def finish(self) -> dict[str, bytes]:
         """Return the other parts of the whole body, by name. Raises MalformedMultipart, UnsupportedDocument."""
@@ -112,8 +105,7 @@ class Form:
             raise MalformedMultipart("The body ends before its closing boundary.")
         if not self.filename:
             raise MalformedMultipart("There is no `file` part.")
-        if self.size <= HEAD and not plausible(head := bytes(self._head)):
-            raise unlike(head)
+        self._file.confirm()
         return {name: bytes(value) for name, value in self._fields.items()}
 
     def _read_data(self, data: bytes, start: int) -> int | None:
@@ -169,7 +161,7 @@ class Form:
 
     def _add_data(self, data: memoryview) -> None:
         if self._part == "file":
-            self._add_file_data(data)
+            self._file.feed(data)
         elif self._part:
             self._add_field_data(data)
         else:
@@ -184,17 +176,3 @@ class Form:
         self._fields[self._part] += data
         if sum(map(len, self._fields.values())) > MAX_METADATA:
             raise PayloadTooLarge(f"The metadata, and what is to be done, may have at most {MAX_METADATA} bytes.")
-
-    def _add_file_data(self, data: memoryview) -> None:
-        before, self.size = self.size, self.size + len(data)
-        if self.size > self._max_file:
-            raise _too_large(self._max_file)
-        if before < HEAD:
-            self._head += data[: HEAD - before]
-            if self.size >= HEAD and not plausible(head := bytes(self._head)):
-                raise unlike(head)
-        self._batch.feed(data)
-
-
-def _too_large(max_file: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"The file may have at most {max_file} bytes.")

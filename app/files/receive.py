@@ -77,6 +77,15 @@ class Body(Protocol):
         """Return the file's bytes since the last call."""
 
 
+class Sent(Body, Protocol):
+    """A file that is sent to become a document, and what its sender states about it."""
+
+    filename: str
+
+    def finish(self) -> dict[str, bytes]:
+        """Return the parts beside the file, by name (`metadata` is JSON), once all is here. Raises what is wrong with the whole."""
+
+
 class Receiver:
     """Receives files within the limits that all uploads of a process share: their number, and the pace of each."""
 

@@ -3,41 +3,25 @@ exploited."""
 
 import asyncio
 import json
-import os
-import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import Process
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from contextlib import aclosing
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from signal import SIGABRT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGXCPU
 from typing import Any, Generic, Literal, TypeVar
 
 import structlog
 from pydantic import BaseModel, Field, ValidationError
 
 from app.processors.base import LongText, Permanent, ProcessingError, Report, Transient
+from app.processors.confined import ROOT, Confined, end
 
 MAX_LINES = 1000  # lines of output besides those of text; a child reports progress at most a hundred times
 MAX_FILES = 1000  # that a child hands over
 MAX_TASK = 64 * 1024  # characters; the system takes 128 KiB
 MAX_RETURNED = 16 * 1024**2  # bytes of JSON that a function returns
 _PIECE = 32 * 1024  # characters that a line of text has at least, but for the last; bytes that one of a file has
-_ROOT = Path(__file__).parents[2]
-PROGRAM = f"import sys; sys.path.append({str(_ROOT)!r}); from app.processors import sandbox; sandbox.main()"
-
-# Every child can fail so. The code is the processor's name and one of these.
-_FAILURES = {
-    "out-of-memory": "Reading the document takes more memory than allowed.",
-    "timeout": "Reading the document takes longer than allowed.",
-    "crashed": "Reading the document crashed the reader.",
-    "too-large": "Reading the document gives more output than allowed.",
-}
-# PDFium aborts when it runs out of memory, and traps when it finds a bug of its own.
-_SIGNALS: dict[int, str] = {SIGXCPU: "timeout", SIGABRT: "out-of-memory"}
-# A document does not cause these: an operator, a service manager, or the kernel short of memory sends them.
-_OUTSIDE = {SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM}
 
 log = structlog.get_logger()
 
@@ -59,7 +43,7 @@ class _Line(BaseModel, Generic[R], extra="forbid", strict=True, val_json_bytes="
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConfinedChild(Generic[R]):
+class ConfinedChild(Confined, Generic[R]):
     """Runs `main(task)` of a module in a process of its own, which can compute and nothing else.
 
     The document is its standard input. Its output is JSON lines: `{"progress": 0.5}` now and then, `{"text": "…"}` for
@@ -67,25 +51,15 @@ class ConfinedChild(Generic[R]):
     `failures` or `out-of-memory`. A file that it makes is a line `{"file": {…}}` with what it tells of it, then
     `{"data": "…"}` for each piece of it in Base64, and one with an empty piece at its end.
 
-    It has no environment, no network and no other processes, writes no file, and reads none but the code that is
-    installed, the package that the module is in, and `readable`. Installed are the packages of this Python; PYTHONPATH
-    does not count. See `app/processors/sandbox` for how. The module, and what it imports, is imported in that process
-    only.
+    Of code it reads what is installed and the package that the module is in. Installed are the packages of this Python;
+    PYTHONPATH does not count. The module, and what it imports, is imported in that process only.
 
-    With a `function`, that is called in the place of `main`, and prints nothing itself: see `call`.
-
-    A child may use `memory` bytes (which macOS does not enforce), `cpu_seconds` of processor time and `seconds` of
-    wall-clock time. It has one thread, unless a task is run with `threads`.
+    With a `function`, that is called in the place of `main`, and prints nothing itself: see `call`. It has one thread,
+    unless a task is run with `threads`.
     """
 
-    name: str
     module: str
     result: type[R]
-    failures: Mapping[str, str] = field(default_factory=dict)
-    memory: int = 512 * 1024**2
-    cpu_seconds: int = 60
-    seconds: float = 120
-    readable: tuple[Path, ...] = ()
     function: str | None = None
 
     async def run(
@@ -114,9 +88,9 @@ class ConfinedChild(Generic[R]):
             async with asyncio.timeout(self.seconds):
                 return await self._listen(child, report, text or LongText(0), on_file)
         except TimeoutError:
-            raise self._permanent("timeout") from None
+            raise self.permanent("timeout") from None
         finally:
-            await _end(child)
+            await end(child)
 
     async def _start(
         self, document: Path, task: Mapping[str, Any], max_line: int, *, threads: bool, others: tuple[Path, ...]
@@ -125,27 +99,11 @@ class ConfinedChild(Generic[R]):
             "module": self.module,
             "function": self.function,
             "root": str(_root(self.module)),
-            "parent": os.getpid(),
-            "memory": self.memory,
-            "cpu_seconds": self.cpu_seconds,
             "threads": threads,
             "readable": [str(path) for path in (*self.readable, *others)],
             "task": task,
         }
-        try:
-            with document.open("rb") as file:
-                return await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-I", "-B", "-c", PROGRAM, json.dumps(launch)),
-                    stdin=file,
-                    stdout=PIPE,
-                    stderr=DEVNULL,
-                    env={},  # the environment may hold secrets
-                    cwd="/",
-                    start_new_session=True,  # a process group that can be killed as one
-                    limit=max_line,
-                )
-        except OSError as error:
-            raise self._unavailable("No process could be started to read the document.") from error
+        return await self.start(launch, document, max_line)
 
     async def _listen(self, child: Process, report: Report, text: LongText, on_file: OnFile | None) -> R:
         """Read the child's output up to its result. Raises Permanent or Transient for what it reports or died of."""
@@ -161,25 +119,25 @@ class ConfinedChild(Generic[R]):
                 await self._hand_over(line.file, child, on_file)
             elif line.file is not None or line.data is not None:
                 break
-        raise self._permanent("crashed")
+        raise self.permanent("crashed")
 
     async def _hand_over(self, told: dict[str, Any], child: Process, on_file: OnFile) -> None:
         async with aclosing(self._pieces(child)) as pieces:
             try:
                 await on_file(told, pieces)
             except ValidationError:
-                raise self._permanent("crashed") from None
+                raise self.permanent("crashed") from None
 
     async def _pieces(self, child: Process) -> AsyncGenerator[bytes, None]:
         """Yield the bytes of a file. Raises as `_listen` does."""
         is_last = False
         while data := (await self._next(child, LongText(0))).data:
             if is_last:
-                raise self._permanent("crashed")
+                raise self.permanent("crashed")
             is_last = len(data) < _PIECE
             yield data
         if data is None:
-            raise self._permanent("crashed")
+            raise self.permanent("crashed")
 
     async def _next(self, child: Process, text: LongText) -> _Line[R]:
         """Return the next line of the child's output. Raises as `_listen` does."""
@@ -187,17 +145,17 @@ class ConfinedChild(Generic[R]):
         try:
             output = await child.stdout.readline()
         except ValueError:
-            raise self._permanent("too-large") from None
+            raise self.permanent("too-large") from None
         if not output.endswith(b"\n"):
-            raise self._died(await child.wait())
+            raise self.died(await child.wait())
         try:
             line = await asyncio.to_thread(self._parse, output, text)
         except ValidationError:
-            raise self._permanent("crashed") from None
+            raise self.permanent("crashed") from None
         if text.characters > text.limit:
-            raise self._permanent("too-large")
+            raise self.permanent("too-large")
         if line.error is not None:
-            raise self._permanent(line.error)
+            raise self.permanent(line.error)
         return line
 
     def _parse(self, output: bytes, text: LongText) -> _Line[R]:
@@ -207,29 +165,14 @@ class ConfinedChild(Generic[R]):
             text.append(line.text)
         return line
 
-    def _died(self, returncode: int) -> ProcessingError:
-        """Return the error for a child that ended without a result. A negative return code is the signal's number."""
-        if returncode >= 0 or -returncode in _OUTSIDE:
-            return self._unavailable("The process that read the document was ended.")
-        return self._permanent(_SIGNALS.get(-returncode, "crashed"))
-
     def failure(self, raised: "_Raised") -> ProcessingError:
         """Return the error for what a function raised in the child. What it did not mean to raise is logged."""
         if raised.kind in ("Permanent", "Transient"):
             return (Permanent if raised.kind == "Permanent" else Transient)(raised.code, raised.detail)
         log.warning("child.raised", child=self.name, error=raised.code, detail=raised.detail)
         if raised.kind == "ImportError":  # the installation is broken, not the document
-            return self._unavailable("The code that reads the document is not installed.")
-        return self._permanent("crashed")
-
-    def _permanent(self, failure: str) -> Permanent:
-        if failure in self.failures:
-            return Permanent(failure, self.failures[failure])
-        known = failure if failure in _FAILURES else "crashed"
-        return Permanent(f"{self.name}-{known}", _FAILURES[known])
-
-    def _unavailable(self, detail: str) -> Transient:
-        return Transient(f"{self.name}-unavailable", detail)
+            return self.unavailable("The code that reads the document is not installed.")
+        return self.permanent("crashed")
 
 
 class _Raised(BaseModel, extra="forbid", strict=True):
@@ -274,7 +217,7 @@ async def call(
         memory=memory,
         cpu_seconds=cpu_seconds,
         seconds=seconds,
-        readable=(_ROOT / "app", *readable),
+        readable=(ROOT / "app", *readable),
     )
     task = dict(params or {})
     if len(json.dumps(task)) > MAX_TASK:
@@ -296,10 +239,3 @@ def _root(module: str) -> Path:
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)
     assert spec.origin is not None, f"{module} is no file"
     return Path(spec.origin).resolve().parents[module.count(".")]
-
-
-async def _end(child: Process) -> None:
-    """Kill the child's process group, drain its pipe (waiting for the exit alone can hang), and reap it."""
-    with suppress(ProcessLookupError, PermissionError):  # macOS: a group of zombies may not be killed
-        os.killpg(child.pid, SIGKILL)
-    await child.communicate()

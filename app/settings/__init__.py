@@ -20,10 +20,10 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from sqlalchemy import URL
 
 from app.errors import ConfigurationError
-from app.settings import broker, database, storage
+from app.settings import broker, database, inbox, storage
 from app.settings.broker import BrokerConfig, SqsQueue
 from app.settings.outbound import LOOPBACK, Networks, networks
-from app.settings.storage import MAX_FILE, Bucket
+from app.settings.storage import MAX_FILE, MAX_PUT, Bucket
 from app.telemetry import faults
 
 MIN_SECRET_BYTES = 32
@@ -206,8 +206,9 @@ class Settings(BaseSettings):
     processors: str = Field(
         "",
         pattern=rf"^({_PROCESSOR}(\s*,\s*{_PROCESSOR})*)?$",
-        description="Names of the processors to offer, the default one first: of the service (`text`, `simulated`), of "
-        "an installed package, or `module:Class`. Empty: all of the service, and `simulated` is the default.",
+        description="Names of the processors to offer, the default one first: of the service (`text`, `ocr`, "
+        "`simulated`), of an installed package, or `module:Class`. Empty: all of the service, and `simulated` is the "
+        "default.",
     )
     lease_seconds: float = Field(30, gt=0, description="A job whose worker is silent for this long is taken over.")
     job_max_tries: int = Field(5, ge=1, le=100, description="Attempts before a job is a dead letter.")
@@ -218,7 +219,7 @@ class Settings(BaseSettings):
     )
     max_result_bytes: int = Field(50 * 1024**2, ge=1, description="Largest result of a processor, as JSON.")
     text_max_characters: int = Field(
-        1_000_000, ge=1, description="Most characters that the processor `text` can be asked for."
+        1_000_000, ge=1, description="Most characters that the processors `text` and `ocr` can be asked for."
     )
     drain_seconds: float = Field(20, ge=0, description="On SIGTERM, running jobs get this long to finish.")
     shutdown_delay_seconds: float = Field(
@@ -283,6 +284,22 @@ class Settings(BaseSettings):
         "document-api", pattern=r"^[!-~]([ -~]{0,198}[!-~])?$", description="`User-Agent` of webhooks."
     )
 
+    inbox_url: Annotated[Path | Bucket | None, NoDecode, _parsed(inbox.parse)] = Field(
+        None,
+        description="A folder, or `s3://bucket/prefix?endpoint=…`, whose files become documents (below). Empty: none.",
+    )
+    inbox_owner: str = Field("", description="Email address of the account whose documents these are.")
+    inbox_processor: str = Field("", description="The processor that they are processed with; empty: only uploaded.")
+    inbox_params: Annotated[dict[str, Any] | None, NoDecode, _parsed(inbox.parse_params)] = Field(
+        None, description="Params of that processor, as JSON; those left out take its defaults."
+    )
+    inbox_settle_seconds: float = Field(
+        5,
+        ge=0.1,
+        le=3600,
+        description="A file in a folder is taken when it has not changed for this long; 0.1 to 3600.",
+    )
+
     reserve_bytes: int | None = Field(
         None,
         ge=0,
@@ -333,11 +350,27 @@ class Settings(BaseSettings):
             raise ValueError("FAULT must not be set when ENVIRONMENT=production")
         if self.broker_url is not None and isinstance(self.database, Path):
             raise ValueError("BROKER_URL needs a DATABASE_URL of PostgreSQL: SQLite's file cannot be shared by hosts")
-        if isinstance(self.storage, Bucket) or isinstance(self.broker_url, SqsQueue):
+        buckets = [place for place in (self.storage, self.inbox_url) if isinstance(place, Bucket)]
+        if buckets or isinstance(self.broker_url, SqsQueue):
             _refuse_half_a_key()
         if isinstance(self.storage, Bucket) and self.max_upload_bytes > MAX_FILE:
             raise ValueError(f"MAX_UPLOAD_BYTES must be at most {MAX_FILE} when STORAGE_URL is a bucket")
+        self._refuse_unusable_inbox()
         return self
+
+    def _refuse_unusable_inbox(self) -> None:
+        if self.inbox_url is None:
+            if self.inbox_owner or self.inbox_processor or self.inbox_params:
+                raise ValueError("INBOX_URL is required when another setting of the inbox is set")
+            return
+        if not self.inbox_owner:
+            raise ValueError("INBOX_OWNER is required when INBOX_URL is set")
+        if self.inbox_params is not None and not self.inbox_processor:
+            raise ValueError("INBOX_PROCESSOR is required when INBOX_PARAMS is set")
+        if isinstance(self.inbox_url, Bucket) and self.max_upload_bytes > MAX_PUT:
+            raise ValueError(f"MAX_UPLOAD_BYTES must be at most {MAX_PUT} when INBOX_URL is a bucket")
+        database = [self.database] if isinstance(self.database, Path) else []
+        inbox.refuse_own(self.inbox_url, [self.data_dir, self.storage, *database])
 
     @property
     def prefix(self) -> str:

@@ -31,6 +31,20 @@ class Threads(limiter.Threads):
             raise failure(full=full) from error
 
 
+class OpenFile:
+    """A file being read. Nobody closes it but the last reference: a cancelled reader's call goes on in its thread."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
+
+    def read(self, start: int, length: int) -> bytes:
+        """Read up to so many bytes. Blocks."""
+        return os.pread(self.descriptor, length, start)
+
+
 def failure(*, full: bool = False) -> AppError:
     """Count that the storage failed, and return the error to raise: StorageFull or StorageUnavailable."""
     metrics.storage_errors.labels("full" if full else "unavailable").inc()

@@ -21,7 +21,7 @@ from uuid import uuid4
 from app.errors import AlreadyStored, NotFound
 from app.limiter import T
 from app.storage.base import CHUNK, FOLDER, Stored
-from app.storage.disk import Threads, clear, failure, sync
+from app.storage.disk import OpenFile, Threads, clear, failure, sync
 
 _BATCH = 256 * 1024  # bytes that justify a thread hop of their own; fewer are buffered until the next one
 _PAGE = 500  # keys listed in one thread hop
@@ -56,7 +56,7 @@ class LocalStorage:
                 await asyncio.shield(self._threads.run(staged.discard))
 
     async def read(self, key: str, start: int, length: int, *, chunk: int = CHUNK) -> AsyncIterator[bytes]:
-        file = await self._threads.run(lambda: _Opened(os.open(self._existing(key), os.O_RDONLY)))
+        file = await self._threads.run(lambda: OpenFile(os.open(self._existing(key), os.O_RDONLY)))
         while length > 0 and (found := await self._threads.run(file.read, start, min(chunk, length))):
             start, length = start + len(found), length - len(found)
             yield found
@@ -157,19 +157,6 @@ class LocalStorage:
             path.write_bytes(b"\0" * 4096)
         finally:
             path.unlink(missing_ok=True)
-
-
-class _Opened:
-    """A file being read. Nobody closes it but the last reference: a cancelled reader's call goes on in its thread."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def __del__(self) -> None:
-        os.close(self._descriptor)
-
-    def read(self, start: int, length: int) -> bytes:
-        return os.pread(self._descriptor, length, start)
 
 
 class LocalStaged:

@@ -16,7 +16,7 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """Names the request, or the one that began the job. None outside of both."""
 
 actor: ContextVar[str | None] = ContextVar("actor", default=None)
-"""Who acts: a `user`, a `key`, an `operator`, a `worker` or the OPERATOR. None while that is not known."""
+"""Who acts: a `user`, a `key`, an `operator`, a `worker`, the OPERATOR or the INBOX. None while that is not known."""
 
 account: ContextVar[str | None] = ContextVar("account", default=None)
 """The id of the account whose request this is, whichever of its keys was sent. None without one."""
@@ -35,6 +35,9 @@ prefix: ContextVar[str] = ContextVar("prefix", default="")
 
 OPERATOR = "operator"
 """The actor of the command line."""
+
+INBOX = "inbox"
+"""The actor of what becomes of the files in the inbox."""
 
 ANONYMOUS = "anonymous"
 """The actor of a failed login."""

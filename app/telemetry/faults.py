@@ -35,6 +35,8 @@ Point = Literal[
     "deliver.after_send",
     "transfer.after_batch",
     "transfer.after_file",
+    "inbox.after_reason",
+    "inbox.after_copy",
 ]
 POINTS: tuple[Point, ...] = get_args(Point)
 

@@ -34,6 +34,11 @@ rate_limited = Counter(
 )
 logins = Counter("document_api_logins_total", "Logins by outcome: succeeded, failed, throttled.", ["outcome"])
 uploaded_bytes = Counter("document_api_uploaded_bytes_total", "Bytes of the files accepted.")
+inbox_files = Counter(
+    "document_api_inbox_files_total",
+    "Files of the inbox by outcome: accepted, already_there, refused, postponed (each time).",
+    ["outcome"],
+)
 
 job_wait = Histogram(
     "document_api_job_wait_seconds",

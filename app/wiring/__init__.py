@@ -31,6 +31,7 @@ from app.files.orphans import Orphans
 from app.files.receive import Receiver
 from app.files.removal import Removal
 from app.files.signed_urls import OwnUrls
+from app.inbox.watcher import Watcher
 from app.jobs import repository as jobs
 from app.jobs.dispatch.base import Dispatcher
 from app.jobs.kinds import Kind
@@ -68,6 +69,7 @@ from app.webhooks.service import WebhookService
 from app.wiring import adapters, gauges
 from app.wiring.chores import chores
 from app.wiring.encryption import encryption, key_missing
+from app.wiring.inbox import watcher
 from app.wiring.operators import operators
 from app.wiring.process import prepare_process
 from app.wiring.webhooks import webhooks
@@ -103,6 +105,7 @@ class Services:
     rescuer: Rescuer
     claim: Claim
     orphans: Orphans
+    inbox: Watcher | None
     upkeep: Upkeep
     watch: JobWatch
     reserve: Reserve
@@ -163,13 +166,15 @@ class Services:
     async def open(self, *, dispatching: bool = True, claiming: bool = True) -> None:
         """Connect to everything, in the running event loop, and migrate. A failure disconnects again.
 
-        Without `dispatching`, wake-ups are neither sent nor received. Without `claiming` the files for this database,
-        none may be removed. Raises ConfigurationError, DatabaseUnavailable, StorageFull.
+        Without `dispatching`, wake-ups are neither sent nor received, and no inbox is watched. Without `claiming` the
+        files for this database, none may be removed. Raises ConfigurationError, DatabaseUnavailable, StorageFull.
         """
         try:
             await self.storage.open()
             if dispatching:
                 await self.dispatcher.open()
+                if self.inbox:
+                    await self.inbox.open()
             await asyncio.to_thread(self.db.migrate)
             if claiming:
                 await self.begin()
@@ -218,6 +223,8 @@ class Services:
         await self.drain(0)
         await self.dispatcher.close()
         await self.outbound.close()
+        if self.inbox:
+            await self.inbox.close()
         await self.claim.end()
         self.hasher.close()
         self.receiver.close()
@@ -239,7 +246,6 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     removal = Removal(storage, claim)
     orphans = Orphans(db, storage, claim, settings.orphan_grace_seconds)
     keys = ApiKeys(db, reserve, settings)
-    upkeep = Upkeep(db, chores(db, storage, claim, orphans, keys.uses, settings))
     secrets = settings.jwt_secrets or [development_secret(settings.data_dir)]
     hasher = PasswordHasher()
     watch = JobWatch(db)
@@ -291,6 +297,8 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         more_files=results.keys,
         job_for=acceptance.job_for,
     )
+    inbox = watcher(db, documents, acceptance, settings)
+    upkeep = Upkeep(db, chores(db, storage, claim, orphans, uses=keys.uses, inbox=inbox, settings=settings))
     processing = ProcessingService(
         db, kinds, processors, acceptance, watch, pauses=runner.pauses, quotas=quotas, settings=settings
     )
@@ -321,6 +329,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         rescuer=Rescuer(db, [runner, telling.runner], kinds, watch, lease=lease),
         claim=claim,
         orphans=orphans,
+        inbox=inbox,
         upkeep=upkeep,
         watch=watch,
         reserve=reserve,

@@ -10,10 +10,15 @@ from secrets import token_urlsafe
 from app.database import Database
 from app.database.sqlite import SqliteDatabase
 from app.errors import ConfigurationError
+from app.inbox.base import Inbox
+from app.inbox.folder import FolderInbox
 from app.jobs.dispatch.base import Dispatcher, Puller
 from app.jobs.dispatch.broker import BrokerDispatcher
 from app.jobs.dispatch.in_process import InProcessDispatcher
 from app.processors.base import Processor
+from app.processors.ocr import tesseract
+from app.processors.ocr.processor import OcrProcessor
+from app.processors.ocr.tesseract import TesseractMissing
 from app.processors.pdf.merge import MergeProcessor
 from app.processors.pdf.split import SplitProcessor
 from app.processors.simulated import SimulatedProcessor
@@ -21,6 +26,7 @@ from app.processors.text.processor import TextProcessor
 from app.quotas.reserve import Reserve
 from app.settings import Settings, secrets_in
 from app.settings.generated import generated
+from app.settings.storage import Bucket
 from app.storage.base import Storage
 from app.storage.local import LocalStorage
 from app.web.rates import Rates
@@ -29,9 +35,24 @@ from app.wiring.plugins import Offer
 
 
 def available(settings: Settings) -> tuple[Processor, ...]:
-    """The processors that are part of the service."""
-    text = TextProcessor(max_characters=settings.text_max_characters)
-    return SimulatedProcessor(), text, SplitProcessor(), MergeProcessor()
+    """The processors that are part of the service, and can work here."""
+    characters = settings.text_max_characters
+    text = TextProcessor(max_characters=characters)
+    own = (SimulatedProcessor(), text, SplitProcessor(), MergeProcessor())
+    try:
+        found = tesseract.found()
+    except TesseractMissing:
+        return own
+    return (*own, OcrProcessor(found, max_characters=characters, seconds=settings.job_timeout))
+
+
+def lacking() -> dict[str, str]:
+    """What the processors of the service need that cannot work here."""
+    try:
+        tesseract.found()
+    except TesseractMissing as error:
+        return {OcrProcessor.name: str(error)}
+    return {}
 
 
 def chosen(settings: Settings, *names: str) -> list[Offer]:
@@ -41,7 +62,7 @@ def chosen(settings: Settings, *names: str) -> list[Offer]:
     """
     built_in = [plugins.checked(each.name, each) for each in available(settings)]
     named = names or tuple(name.strip() for name in settings.processors.split(",") if name)
-    return plugins.choose(built_in, named) if named else [Offer(each, plugins.BUILT_IN) for each in built_in]
+    return plugins.choose(built_in, named, lacking()) if named else [Offer(each, plugins.BUILT_IN) for each in built_in]
 
 
 def offered(settings: Settings) -> dict[str, Processor]:
@@ -80,6 +101,14 @@ def storage(settings: Settings) -> Storage:
     from app.storage.s3 import S3Storage  # noqa: PLC0415 - the SDK takes half a second to import
 
     return S3Storage(settings.storage, copies=settings.data_dir / "copies", longest=settings.upload_max_seconds)
+
+
+def inbox(place: Path | Bucket) -> Inbox:
+    if isinstance(place, Path):
+        return FolderInbox(place)
+    from app.inbox.bucket import BucketInbox  # noqa: PLC0415 - as above
+
+    return BucketInbox(place)
 
 
 def database(settings: Settings, *, statement_timeout: float | None = None) -> Database:

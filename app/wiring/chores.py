@@ -15,6 +15,7 @@ from app.events import seals
 from app.files import repository as files
 from app.files.claim import REFRESH, Claim
 from app.files.orphans import Orphans
+from app.inbox.watcher import Watcher
 from app.settings import Settings
 from app.storage.base import Storage
 from app.upkeep import Chore
@@ -26,7 +27,14 @@ KEYS = 10_000  # Idempotency-Keys of one account that are remembered
 
 
 def chores(
-    db: Database, storage: Storage, claim: Claim, orphans: Orphans, uses: Uses, settings: Settings
+    db: Database,
+    storage: Storage,
+    claim: Claim,
+    orphans: Orphans,
+    *,
+    uses: Uses,
+    inbox: Watcher | None,
+    settings: Settings,
 ) -> list[Chore]:
     often, grace = settings.lease_seconds / 2, settings.orphan_grace_seconds
     found = [
@@ -47,4 +55,6 @@ def chores(
     ]
     if settings.events_ttl:
         found.append(Chore("events", grace, partial(claim.forget_events, settings.events_ttl), shared=True))
+    if inbox:
+        found.append(Chore("inbox", settings.inbox_settle_seconds, inbox.look, shared=True))
     return found

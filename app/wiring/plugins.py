@@ -1,6 +1,6 @@
 """Processors that are not part of the service: installed packages offer them by entry points, or a class is named."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import NamedTuple
@@ -20,21 +20,22 @@ class Offer(NamedTuple):
     origin: str
 
 
-def choose(built_in: Iterable[Processor], names: Iterable[str]) -> list[Offer]:
+def choose(built_in: Iterable[Processor], names: Iterable[str], lacking: Mapping[str, str]) -> list[Offer]:
     """Return the processors of these names, in their order. What is not named is not imported.
 
-    A name is that of one that is built in, of an entry point in GROUP, or `module:Class`. Raises ConfigurationError.
+    A name is that of one that is built in, of an entry point in GROUP, or `module:Class`. `lacking` says what keeps
+    others from being built in, by their names. Raises ConfigurationError.
     """
     own = {each.name: Offer(each, BUILT_IN) for each in built_in}
     installed = list(entry_points(group=GROUP))
-    chosen = [_find(name, own, installed) for name in dict.fromkeys(names)]
+    chosen = [_find(name, own, installed, lacking) for name in dict.fromkeys(names)]
     named = [each.processor.name for each in chosen]
     if twice := [name for name in named if named.count(name) > 1]:
         raise ConfigurationError(f"PROCESSORS: {twice[0]} is the name of two of them")
     return chosen
 
 
-def _find(name: str, own: dict[str, Offer], installed: list[EntryPoint]) -> Offer:
+def _find(name: str, own: Mapping[str, Offer], installed: list[EntryPoint], lacking: Mapping[str, str]) -> Offer:
     """Raises ConfigurationError unless exactly one processor has the name, and can work."""
     if ":" in name:
         return Offer(_made(name, EntryPoint("", name, GROUP)), name)
@@ -44,6 +45,8 @@ def _find(name: str, own: dict[str, Offer], installed: list[EntryPoint]) -> Offe
         raise ConfigurationError(f"PROCESSORS: {name} is offered more than once: {', '.join(origins)}")
     if name in own:
         return own[name]
+    if not points and name in lacking:
+        raise _refusal(name, lacking[name])
     if not points:
         there_are = ", ".join([*own, *sorted({each.name for each in installed} - own.keys())])
         raise ConfigurationError(f"PROCESSORS: there is no processor {name}; there are {there_are}")

@@ -280,7 +280,7 @@ def test_a_key_expires(tmp_path: Path) -> None:
 
 
 def test_processors_say_what_they_take_and_give(user: User) -> None:
-    simulated, text, *_ = user.http.get("/processors").json()["items"]
+    simulated, text, *_ = user.http.get("/processors").json()["items"]  # and ocr, where there is tesseract
     assert [(each["name"], each["default"]) for each in (simulated, text)] == [("simulated", True), ("text", False)]
     assert text["params"]["properties"]["max_pages"]["maximum"] == 50_000
     job = user.finished(user.start(user.upload()["id"], processor="text")["id"])

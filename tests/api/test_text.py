@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from copy import deepcopy
 from http.client import HTTPResponse
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote_from_bytes
@@ -37,6 +38,8 @@ FILE_MAP = [{"pages": [0], "name": "n", "metadata": METADATA}]
 # Params of other processors than `simulated`, whose params the bodies have.
 OF_OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "format": ("text", {"format": "markdown"}),
+    "languages": ("ocr", {"languages": ["eng"]}),
+    "pages": ("ocr", {"pages": "all"}),
     "file_map": ("split", {"file_map": FILE_MAP}),
     "split_params": ("split", {"split_params": {"file_map": FILE_MAP}}),
     "ranges": ("split", {"ranges": "1"}),
@@ -203,13 +206,12 @@ def sent(user: User, ids: dict[str, str], place: Place, hostile: str) -> httpx2.
 
 
 def append(body: Any, names: tuple[str | int, ...], text: str) -> None:
-    *way, last = names
-    for number, name in enumerate(way, 1):
-        if name == "params" and (param := str(names[number])) in OF_OTHERS:
-            processor, params = OF_OTHERS[param]
+    for name, inner in pairwise(names):
+        if name == "params" and inner in OF_OTHERS:
+            processor, params = OF_OTHERS[str(inner)]
             body |= {"processor": processor, "params": deepcopy(params)}
         body = body[name]
-    body[last] += text
+    body[names[-1]] += text
 
 
 def encoded(operation: str, body: Any) -> tuple[str, bytes]:

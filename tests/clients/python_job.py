@@ -104,7 +104,7 @@ def read(client: AuthenticatedClient, document_id: UUID, content: bytes) -> None
     assert [each.id for each in found.items] == [document_id]
     offered = list_processors.sync(client=client)
     assert isinstance(offered, models.ProcessorList)
-    assert [each.name for each in offered.items] == ["simulated", "text"]
+    assert [each.name for each in offered.items][:2] == ["simulated", "text"]
 
 
 def edited(client: AuthenticatedClient, document_id: UUID) -> None:

@@ -103,7 +103,7 @@ RUNTIME = [
     f"{point}:{2 if point.startswith('upload') else 1}"
     for point in POINTS
     # No result of this life is large, nothing is processed in a batch, and nobody is told of it: others test that.
-    if not point.startswith(("migration", "transfer", "batch", "bulk", "deliver"))
+    if not point.startswith(("migration", "transfer", "batch", "bulk", "deliver", "inbox"))
     and point not in {"rescue.midway", "result.after_store"}
 ] + ["finish.before_commit:2", "finish.after_commit:2"]  # a success comes first, then a retry
 

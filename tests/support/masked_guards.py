@@ -7,9 +7,9 @@ import os
 import runpy
 from typing import Any
 
-from app.processors import child, sandbox
+from app.processors import confined, sandbox
 from app.processors.base import Report, Source
-from app.processors.child import PROGRAM
+from app.processors.confined import PROGRAM
 from app.processors.text.processor import TextParams, TextProcessor
 from app.wiring import adapters
 
@@ -24,7 +24,7 @@ class TakenOver(TextProcessor):
         super().__init__(module="tests.support.taken_over")
 
     async def run(self, source: Source, params: TextParams, report: Report) -> dict[str, Any]:
-        child.PROGRAM = self._program
+        confined.PROGRAM = self._program
         return await super().run(source, params, report)
 
 

@@ -3,11 +3,14 @@
 import re
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from app.errors import ConfigurationError
 from app.main import create_app
+from app.processors.ocr import tesseract
+from app.processors.ocr.tesseract import TesseractMissing
 from app.settings import Settings
 from app.wiring import adapters
 from tests.support.packages import PROCESSOR, package
@@ -20,6 +23,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where packages are installed."""
     monkeypatch.syspath_prepend(tmp_path / "packages")
     return tmp_path / "packages"
+
+
+@pytest.fixture(autouse=True)
+def _no_tesseract(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this machine has besides is not offered."""
+
+    def missing() -> NoReturn:
+        raise TesseractMissing("it needs tesseract")
+
+    monkeypatch.setattr(tesseract, "found", missing)
 
 
 def offered(processors: str) -> list[str]:
@@ -66,7 +79,13 @@ def test_where_each_comes_from(folder: Path) -> None:
 
 def test_a_name_that_nobody_offers(folder: Path) -> None:
     package(folder, "1 / 0", offers="broken")
-    assert refusal("ocr") == "PROCESSORS: there is no processor ocr; there are simulated, text, split, merge, broken"
+    assert refusal("scan") == "PROCESSORS: there is no processor scan; there are simulated, text, split, merge, broken"
+
+
+def test_one_that_cannot_work_here_says_why_unless_a_package_offers_it(folder: Path) -> None:
+    assert refusal("text,ocr") == "PROCESSORS: ocr: it needs tesseract"
+    package(folder, PROCESSOR.replace('"own"', '"ocr"'), offers="ocr")
+    assert offered("text,ocr") == ["text", "ocr"]
 
 
 def test_two_of_one_name(folder: Path) -> None:

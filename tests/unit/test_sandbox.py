@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from app.processors import child, sandbox
+from app.processors import confined, sandbox
 from app.processors.base import Transient
-from app.processors.child import PROGRAM, ConfinedChild
+from app.processors.child import ConfinedChild
+from app.processors.confined import PROGRAM
 from app.processors.sandbox import landlock, seccomp
 from tests.support.taken_over import CALLS
 from tests.unit.test_text_processor import linux_only
@@ -31,13 +32,13 @@ FLAGS = {
 
 
 def decision(
-    machine: str, numbers: tuple[int, int], *arguments: int, architecture: int | None = None, threads: bool = False
+    machine: str, numbers: tuple[int, int], *arguments: int, architecture: int | None = None, **more: bool
 ) -> int:
     """What the kernel does at a call: its machine for the programs of seccomp, as far as the filter uses it."""
     column = list(seccomp.ARCHITECTURES).index(machine)
     words = [*arguments, 0, 0, 0, 0, 0, 0][:6]
     data = struct.pack("iIQ6Q", numbers[column], architecture or seccomp.ARCHITECTURES[machine], 0, *words)
-    program = list(struct.iter_unpack("HBBI", seccomp.program(machine, PID, threads=threads)))
+    program = list(struct.iter_unpack("HBBI", seccomp.program(machine, PID, **more)))
     loaded = at = 0
     while True:
         code, if_true, if_false, operand = program[at]
@@ -100,6 +101,22 @@ class TestThreads:
     @pytest.mark.parametrize("numbers", [SOCKET, CONNECT, KILL, UNLINKAT], ids=str)
     def test_all_else_is_refused(self, machine: str, numbers: tuple[int, int]) -> None:
         assert decision(machine, numbers, threads=True) == REFUSED
+
+
+class TestExecuting:
+    def test_it_may_become_a_program(self, machine: str) -> None:
+        assert decision(machine, CALLS["execve"][:2], executing=True) == ALLOWED
+        assert decision(machine, CALLS["execve"][:2], threads=True) == REFUSED, "without being asked for"
+
+    def test_of_the_thread_s_registers_a_program_sets_one(self) -> None:
+        set_gs = 0x1001
+        assert decision("x86_64", seccomp.ARCH_PRCTL, seccomp.ARCH_SET_FS, executing=True) == ALLOWED
+        assert decision("x86_64", seccomp.ARCH_PRCTL, set_gs, executing=True) == REFUSED
+        assert decision("x86_64", seccomp.ARCH_PRCTL, seccomp.ARCH_SET_FS) == REFUSED
+
+    @pytest.mark.parametrize("numbers", [SOCKET, CONNECT, KILL, UNLINKAT, CLONE, CALLS["execveat"][:2]], ids=str)
+    def test_all_else_is_refused(self, machine: str, numbers: tuple[int, int]) -> None:
+        assert decision(machine, numbers, executing=True) == REFUSED
 
 
 def test_calls_of_other_architectures(machine: str) -> None:
@@ -194,7 +211,7 @@ async def test_threads_are_confined_as_well(
 async def test_an_older_landlock(tmp_path: Path, reader, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
     """What it does not know is not asked of it, and it keeps from files what it can."""
     older = f"sandbox.landlock.abi = lambda: min({version}, {landlock.abi()}); sandbox.main()"
-    monkeypatch.setattr(child, "PROGRAM", PROGRAM.replace("sandbox.main()", older))
+    monkeypatch.setattr(confined, "PROGRAM", PROGRAM.replace("sandbox.main()", older))
     path = tmp_path / "file"
     path.touch()
     assert await reader(path) == "PermissionError"
@@ -229,7 +246,7 @@ def test_what_an_older_landlock_is_asked_for(monkeypatch: pytest.MonkeyPatch) ->
 async def test_a_guard_that_fails_fails_the_attempt(tmp_path: Path, reader, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is parsed by a child that could not be confined as this kernel allows."""
     broken = "sandbox.landlock.RESTRICT_SELF = -1; sandbox.main()"
-    monkeypatch.setattr(child, "PROGRAM", PROGRAM.replace("sandbox.main()", broken))
+    monkeypatch.setattr(confined, "PROGRAM", PROGRAM.replace("sandbox.main()", broken))
     path = tmp_path / "file"
     path.touch()
     with pytest.raises(Transient, match="ended"):

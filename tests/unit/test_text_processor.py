@@ -19,7 +19,7 @@ from pypdf import PdfReader, PdfWriter
 from pypdfium2 import PdfDocument, PdfiumError
 
 import app
-from app.processors import child
+from app.processors import confined
 from app.processors.base import Permanent, ProcessingError, Source, Transient
 from app.processors.child import MAX_LINES
 from app.processors.text import output
@@ -101,7 +101,7 @@ def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scripted:
 @pytest.fixture
 def unconfined(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets children do what they please."""
-    monkeypatch.setattr(child, "PROGRAM", UNCONFINED)
+    monkeypatch.setattr(confined, "PROGRAM", UNCONFINED)
 
 
 async def failure(run: Coroutine[Any, Any, object]) -> tuple[type[ProcessingError], str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 CREATE_RULESET_VERSION = 1
 RULE_PATH_BENEATH = 1
-READ_FILE, READ_DIR = 1 << 2, 1 << 3
+EXECUTE, READ_FILE, READ_DIR = 1 << 0, 1 << 2, 1 << 3
 # Bits of access to files that an ABI knows: REFER came with 2, TRUNCATE with 3, IOCTL_DEV with 5.
 FILE_BITS = {1: 13, 2: 14, 3: 15, 4: 15}
 NEWEST_FILE_BITS = 16
@@ -30,8 +30,9 @@ def abi() -> int:
     return _call(CREATE_RULESET, None, 0, CREATE_RULESET_VERSION)
 
 
-def restrict(readable: Iterable[Path]) -> None:
-    """Leave this process, from now on, only reading of these files and folders; those that do not exist are left out.
+def restrict(readable: Iterable[Path], executable: Iterable[Path] = ()) -> None:
+    """Leave this process, from now on, only reading of these files and folders, and becoming one of these programs;
+    those that do not exist are left out.
 
     Files that are already open stay so. It must have set PR_SET_NO_NEW_PRIVS. Raises OSError.
     """
@@ -43,14 +44,18 @@ def restrict(readable: Iterable[Path]) -> None:
     ruleset = _call(CREATE_RULESET, attributes, len(attributes), 0)
     for path in readable:
         with suppress(FileNotFoundError, NotADirectoryError):
-            _allow_reading(ruleset, path)
+            _allow(ruleset, path, READ_FILE | READ_DIR)
+    for path in executable:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            _allow(ruleset, path, READ_FILE | EXECUTE)
     _call(RESTRICT_SELF, ruleset, 0)
     os.close(ruleset)
 
 
-def _allow_reading(ruleset: int, path: Path) -> None:
+def _allow(ruleset: int, path: Path, access: int) -> None:
     file = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    access = READ_FILE | (READ_DIR if stat.S_ISDIR(os.fstat(file).st_mode) else 0)
+    if not stat.S_ISDIR(os.fstat(file).st_mode):
+        access &= ~READ_DIR
     _call(ADD_RULE, ruleset, RULE_PATH_BENEATH, struct.pack("=Qi", access, file), 0)
     os.close(file)
 

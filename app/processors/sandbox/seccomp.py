@@ -89,6 +89,14 @@ WITH_THREADS = {
     "epoll_pwait": (281, 22),
     "eventfd2": (290, 19),
 }
+# What a process needs besides to become a program, and that to begin.
+EXECUTING = {
+    "execve": (59, 221),
+    "access": (21, None),
+    "faccessat": (None, 48),
+    "set_tid_address": (218, 96),
+}
+ARCH_PRCTL, ARCH_SET_FS = (158, None), 0x1002
 CLONE, CLONE3 = (56, 220), (435, 435)
 CLONE_THREAD = 0x10000
 SOCKETPAIR, AF_UNIX = (53, 199), 1
@@ -108,10 +116,10 @@ def unavailable() -> str | None:
     return None if number == errno.EFAULT else os.strerror(number)
 
 
-def restrict(*, threads: bool = False) -> None:
-    """Install the filter, with `threads` one that lets the process start some. It must have set PR_SET_NO_NEW_PRIVS and
-    have no other thread yet. Raises OSError."""
-    code = program(os.uname().machine, os.getpid(), threads=threads)
+def restrict(*, threads: bool = False, executing: bool = False) -> None:
+    """Install the filter, with `threads` one that lets the process start some, with `executing` one that lets it become
+    a program. It must have set PR_SET_NO_NEW_PRIVS and have no other thread yet. Raises OSError."""
+    code = program(os.uname().machine, os.getpid(), threads=threads, executing=executing)
     instructions = ctypes.create_string_buffer(code, len(code))
     pointer_to_program = struct.pack("HP", len(code) // 8, ctypes.addressof(instructions))  # struct sock_fprog
     libc = ctypes.CDLL(None, use_errno=True)
@@ -120,12 +128,13 @@ def restrict(*, threads: bool = False) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def program(machine: str, pid: int, *, threads: bool = False) -> bytes:
+def program(machine: str, pid: int, *, threads: bool = False, executing: bool = False) -> bytes:
     """Return the filter for a machine and a process, in instructions of eight bytes each (`struct sock_filter`)."""
-    return b"".join(struct.pack("HBBI", *each) for each in _instructions(machine, pid, threads=threads))
+    instructions = _instructions(machine, pid, threads=threads, executing=executing)
+    return b"".join(struct.pack("HBBI", *each) for each in instructions)
 
 
-def _instructions(machine: str, pid: int, *, threads: bool) -> Iterator[tuple[int, int, int, int]]:
+def _instructions(machine: str, pid: int, *, threads: bool, executing: bool) -> Iterator[tuple[int, int, int, int]]:
     """Yield (code, instructions to skip if true, instructions to skip if false, operand)."""
     column = list(ARCHITECTURES).index(machine)
     # The calls of i386, which an x86_64 process can make too, have other numbers. Those of x32 have a bit set that no
@@ -134,7 +143,7 @@ def _instructions(machine: str, pid: int, *, threads: bool) -> Iterator[tuple[in
     yield EQUAL, 1, 0, ARCHITECTURES[machine]
     yield RETURN, 0, 0, KILL_PROCESS
     yield LOAD, 0, 0, NUMBER
-    for numbers in (ALLOWED | (WITH_THREADS if threads else {})).values():
+    for numbers in (ALLOWED | (WITH_THREADS if threads else {}) | (EXECUTING if executing else {})).values():
         if (number := numbers[column]) is not None:
             yield EQUAL, 0, 1, number
             yield RETURN, 0, 0, ALLOW
@@ -148,6 +157,8 @@ def _instructions(machine: str, pid: int, *, threads: bool) -> Iterator[tuple[in
         yield from _if(FCNTL[column], 1, (EQUAL, 0, 1, F_DUPFD_CLOEXEC))
         yield EQUAL, 0, 1, CLONE3[column]
         yield RETURN, 0, 0, UNKNOWN
+    if executing and (number := ARCH_PRCTL[column]) is not None:
+        yield from _if(number, 0, (EQUAL, 0, 1, ARCH_SET_FS))
     yield RETURN, 0, 0, REFUSE
 
 

@@ -26,10 +26,10 @@ def main(task: Mapping[str, Any]) -> None:
     except ImportError:  # the installation is broken, not the document
         raise
     except Exception as error:  # noqa: BLE001 - parsers raise anything
-        emit({"error": _code(error)})
+        emit({"error": code_of(error)})
 
 
-def _code(error: Exception) -> str:
+def code_of(error: Exception) -> str:
     """Return the code, known to the parent, for a parser's error."""
     if isinstance(error, MemoryError) or getattr(error, "code", None) == LIBXML2_NO_MEMORY:
         return "out-of-memory"

@@ -78,7 +78,7 @@ def read_by(writer: Writer, file: BinaryIO, characters: int, pages: int) -> dict
 
     A page that cannot be read has no text, and UNREADABLE images. Raises PdfiumError if none can be read.
     """
-    pdf = _opened(file)
+    pdf = opened(file)
     if pdf.get_formtype():
         pdf.init_forms()
     text, form, hyphens = Text(characters), Form(), _Hyphens()
@@ -118,7 +118,7 @@ def read_by(writer: Writer, file: BinaryIO, characters: int, pages: int) -> dict
     }
 
 
-def _opened(file: BinaryIO) -> Any:
+def opened(file: BinaryIO) -> Any:
     """Open a PDF; one that PDFium cannot open, after a repair. Raises PdfiumError."""
     try:
         return pypdfium2.PdfDocument(file)

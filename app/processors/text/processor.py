@@ -11,13 +11,12 @@ from typing_extensions import TypeAliasType
 from app.processors.base import LongList, LongText, Params, Report, Source
 from app.processors.child import ConfinedChild
 from app.processors.text.chunks import Chunking, TextChunk, chunks
+from app.processors.text.pages import SHORT, needs_ocr, pages_of
 
 MAX_CHARACTERS = 1_000_000
 # Bytes; a line has at most 64 Ki characters of text, or two numbers for each page, of Markdown three.
-_MAX_LINE = {"text": 512 * 1024, "markdown": 768 * 1024}
-_SHORT = 16 * 1024  # characters that are no burden as a plain string
-OCR_BELOW = 10  # characters of a page with images, which are its number or a stamp
-_BETWEEN = {"text": 1, "markdown": 2}  # characters between two pages: a form feed, or a blank line
+MAX_LINE = {"text": 512 * 1024, "markdown": 768 * 1024}
+BETWEEN = {"text": 1, "markdown": 2}  # characters between two pages: a form feed, or a blank line
 _PDF = "application/pdf"
 _MORE_THAN_CORES = 2  # children at once; some wait for the disk or begin while others compute
 
@@ -165,28 +164,24 @@ class TextProcessor:
         text = LongText(params.max_characters)
         threads = params.format == "markdown" and source.content_type == _PDF and find_spec("liteparse") is not None
         extract = await self._child.run(
-            source.path, task, report, max_line=_MAX_LINE[params.format], text=text, threads=threads
+            source.path, task, report, max_line=MAX_LINE[params.format], text=text, threads=threads
         )
         found = extract.model_dump()
-        numbers, between = found["pages"], _BETWEEN[params.format]
+        numbers, between = found["pages"], BETWEEN[params.format]
         pages = None if numbers is None else LongList(lambda: _pages(text, numbers, between))
         settings, sizes = params.chunks, numbers and [characters for characters, _ in numbers]
         cut = LongList(lambda: chunks(text, settings, sizes, between)) if settings else None
         counted = list(enumerate(numbers or (), 1))
         found["unreadable_pages"] = [number for number, (_, images) in counted if images < 0]
-        found["needs_ocr"] = [number for number, (some, images) in counted if images > 0 and some < OCR_BELOW]
+        found["needs_ocr"] = [number for number, page in counted if needs_ocr(*page)]
         first = {"characters": text.characters, **found}
-        if text.characters <= _SHORT:
+        if text.characters <= SHORT:
             return {"text": "".join(text), **first, "pages": pages and list(pages), "chunks": cut and list(cut)}
         return {"text": text, **first, "pages": pages, "chunks": cut}
 
 
 def _pages(text: LongText, numbers: list[tuple[int, int]], between: int) -> Iterator[dict[str, Any]]:
     """Yield the pages, between which the text has so many characters."""
-    pieces, here = iter(text), ""
-    for number, (characters, images) in enumerate(numbers, 1):
-        while len(here) < characters + between and (piece := next(pieces, "")):
-            here += piece
-        said = here[:characters]
+    texts = pages_of(text, (characters for characters, _ in numbers), between)
+    for number, (said, (characters, images)) in enumerate(zip(texts, numbers, strict=True), 1):
         yield {"number": number, "text": said, "characters": characters, "images": max(0, images)}
-        here = here[characters + between :]

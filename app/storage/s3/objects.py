@@ -96,7 +96,9 @@ class Objects:
                 await self._client.delete_object(Bucket=name, Key=probe)
                 await self._client.list_multipart_uploads(Bucket=name, Prefix=self._folder, MaxUploads=1)
 
-    async def read(self, key: str, start: int, length: int, most: int = SMALL_CHUNK) -> AsyncIterator[bytes]:
+    async def read(
+        self, key: str, start: int, length: int, most: int = SMALL_CHUNK, **params: Any
+    ) -> AsyncIterator[bytes]:
         """Yield a span of an object in chunks that arrive one by one; there are none if it is empty or beyond the end.
 
         For an empty span one byte is requested, to find out whether the object exists.
@@ -104,7 +106,8 @@ class Objects:
         span = f"bytes={start}-{start + max(1, length) - 1}"
         async with translated():
             try:
-                answer = await self._client.get_object(Bucket=self._bucket.name, Key=self.path(key), Range=span)
+                name = self.path(key)
+                answer = await self._client.get_object(Bucket=self._bucket.name, Key=name, Range=span, **params)
             except ClientError as error:
                 if code_of(error) != "InvalidRange":
                     raise
@@ -117,10 +120,10 @@ class Objects:
                     return
                 yield chunk
 
-    async def pages(self, operation: str, folder: str = FOLDER) -> AsyncIterator[dict[str, Any]]:
-        """Yield the pages of a listing of one of our folders."""
-        paginator = self._client.get_paginator(operation)
-        pages = aiter(paginator.paginate(Bucket=self._bucket.name, Prefix=self.path(f"{folder}/")))
+    async def pages(self, operation: str, folder: str = FOLDER, **params: Any) -> AsyncIterator[dict[str, Any]]:
+        """Yield the pages of a listing of one of our folders; of "", of all that is under the prefix."""
+        paginator, prefix = self._client.get_paginator(operation), self.path(folder and f"{folder}/")
+        pages = aiter(paginator.paginate(Bucket=self._bucket.name, Prefix=prefix, **params))
         while True:
             async with translated():
                 page = await anext(pages, None)
