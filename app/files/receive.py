@@ -83,7 +83,7 @@ class Sent(Body, Protocol):
     filename: str
 
     def finish(self) -> dict[str, bytes]:
-        """Return the parts beside the file, by name (`metadata` is JSON), once all is here. Raises what is wrong with the whole."""
+        """Return what came beside the file, by name, once all is here. Raises what is wrong with the whole."""
 
 
 class Receiver:
