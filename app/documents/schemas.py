@@ -112,6 +112,14 @@ class UploadForm(BaseModel):
 
     file: Annotated[bytes, WithJsonSchema({"type": "string", "format": "binary", "description": "A PDF or DOCX."})]
     metadata: UploadMetadata = Field(UploadMetadata(), examples=[{}])
+    process: str = Field(
+        "",
+        min_length=1,
+        max_length=50,
+        description="A processor: short for `process` in the metadata, as which errors name it.",
+        examples=["split"],
+    )
+    process_params: dict[str, Any] = Field({}, description="Its params, as in `process` in the metadata.")
 
 
 class MetadataChanges(Metadata):

@@ -176,6 +176,8 @@ def _add_processors(schemas: dict[str, Any], processors: Collection[Processor], 
         for key in ("type", "additionalProperties"):
             fields["params"].pop(key, None)
         request["allOf"] = [{"anyOf": [_ref(name) for name in alternatives]}]
+    if "Then" in schemas:
+        schemas["Then"]["properties"]["processor"] = _ref("ProcessorName")
     for name in ("Result", "ListedResult"):
         data = schemas[name]["properties"]["data"]
         others = [each for each in data.pop("anyOf", []) if each == _NULL]

@@ -20,6 +20,8 @@ from app.processors.base import Processor
 from app.processors.ocr import tesseract
 from app.processors.ocr.processor import OcrProcessor
 from app.processors.ocr.tesseract import TesseractMissing
+from app.processors.pdf.merge import MergeProcessor
+from app.processors.pdf.split import SplitProcessor
 from app.processors.simulated import SimulatedProcessor
 from app.processors.text.processor import TextProcessor
 from app.processors.words.keywords import KeywordsProcessor
@@ -38,7 +40,8 @@ from app.wiring.plugins import Offer
 def available(settings: Settings) -> tuple[Processor, ...]:
     """The processors that are part of the service, and can work here."""
     characters = settings.text_max_characters
-    own = (SimulatedProcessor(), TextProcessor(max_characters=characters), LanguageProcessor(), KeywordsProcessor())
+    text = TextProcessor(max_characters=characters)
+    own = (SimulatedProcessor(), text, LanguageProcessor(), KeywordsProcessor(), SplitProcessor(), MergeProcessor())
     try:
         found = tesseract.found()
     except TesseractMissing:

@@ -167,10 +167,9 @@ def live(life: Life, data_dir: Path) -> None:
 
 def make(life: Life) -> None:
     """Have documents made, and stages run."""
-    wanted: list[Any] = [{"processor": "maker", "params": {"documents": 1}}]
-    for fail in (None, "permanent"):
-        wanted.append({"pipeline": ["simulated"], "params": {"simulated": {"seconds": 0, "fail": fail}}})
-    for each in wanted:
+    params: list[Any] = [{"seconds": 0}, {"seconds": 0, "fail": "permanent"}]
+    stages = [{"pipeline": ["simulated"], "params": {"simulated": each}} for each in params]
+    for each in ({"processor": "maker", "params": {"documents": 1}}, *stages):
         job = life.post(f"/documents/{life.upload()}/process", json=each)["job"]
         life.process.work(UUID(job["id"]))
 

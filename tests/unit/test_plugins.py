@@ -15,7 +15,7 @@ from app.settings import Settings
 from app.wiring import adapters
 from tests.support.packages import PROCESSOR, package
 
-BUILT_IN = ["simulated", "text", "language", "keywords"]
+BUILT_IN = ["simulated", "text", "language", "keywords", "split", "merge"]
 
 
 @pytest.fixture
@@ -79,10 +79,8 @@ def test_where_each_comes_from(folder: Path) -> None:
 
 def test_a_name_that_nobody_offers(folder: Path) -> None:
     package(folder, "1 / 0", offers="broken")
-    assert (
-        refusal("scan")
-        == "PROCESSORS: there is no processor scan; there are simulated, text, language, keywords, broken"
-    )
+    there = ", ".join([*BUILT_IN, "broken"])
+    assert refusal("scan") == f"PROCESSORS: there is no processor scan; there are {there}"
 
 
 def test_one_that_cannot_work_here_says_why_unless_a_package_offers_it(folder: Path) -> None:
