@@ -55,17 +55,17 @@ def collect(state: State) -> State:
     return {"summary": "\n\n".join(state["summaries"])}
 
 
-NODES = {"split": split, "summarise": summarise, "collect": collect}
-GRAPH = StateGraph(State).add_sequence(list(NODES.items())).add_edge(START, "split")
+PROGRESS = {"split": 0.05, "summarise": 0.95, "collect": 1.0}  # when they are finished
+GRAPH = StateGraph(State).add_sequence([split, summarise, collect]).add_edge(START, "split")
 
 
 class SummaryProcessor:
     name = "summary"
-    version = "1"  # raise it when the state changes, too: no job goes on with the checkpoints of another version
+    version = "1"  # another one makes COMPLETED documents processable again, and never goes on with these checkpoints
     description = "Summarises what the processor `text` has read, section by section."
-    at_once = 2
+    at_once = 2  # concurrent attempts in one process, because a model takes much memory; None: JOB_CONCURRENCY
     params = SummaryParams
-    result = SummaryResult
+    result = SummaryResult  # describes the data in the OpenAPI; what does not fit it is not published
 
     def __init__(self) -> None:
         self._checkpoints = Path(os.environ["GRAPH_CHECKPOINTS"])
@@ -77,11 +77,10 @@ class SummaryProcessor:
             begun = (await graph.aget_state(thread)).values
             given = None if begun else {"text": await _text(source), "sentences": params.sentences}
             async for event in graph.astream(given, thread, stream_mode="tasks", durability="sync"):
-                node = event["name"]
                 if "input" in event:
-                    log.info("graph.node", node=node, attempt=source.attempt)
+                    log.info("graph.node", node=event["name"], attempt=source.attempt)
                 elif not event["error"]:
-                    report((list(NODES).index(node) + 1) / len(NODES))
+                    report(PROGRESS[event["name"]])
             state = (await graph.aget_state(thread)).values
         return {"text": state["summary"], "sections": len(state["sections"])}
 
