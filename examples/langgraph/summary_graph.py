@@ -101,5 +101,5 @@ class SummaryProcessor:
 async def _text(source: Source) -> str:
     extracted = await source.result("text")
     if extracted is None:
-        raise Permanent("text-needed", "Process the document with `text` first.")
+        raise Permanent("text-needed", "The text is missing: `text` has to run first, alone or as a stage.")
     return str(extracted["text"])
