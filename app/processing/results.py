@@ -125,8 +125,10 @@ def keys(conn: Connection, document_id: UUID) -> list[str]:
 
 def keys_of_owner(conn: Connection, owner_id: UUID) -> list[str]:
     """The keys of the files of all results of an owner."""
-    of_owner = _FILES.join(documents, documents.c.id == results.c.document_id).where(documents.c.owner_id == owner_id)
-    return list(conn.scalars(union_all(of_owner, _MORE_FILES.where(result_files.c.owner_id == owner_id))))
+    theirs = documents.c.owner_id == owner_id
+    of_results = _FILES.join(documents, documents.c.id == results.c.document_id).where(theirs)
+    more = _MORE_FILES.join(documents, documents.c.id == result_files.c.document_id).where(theirs)
+    return list(conn.scalars(union_all(of_results, more)))
 
 
 _PUBLISH = insert_or_replace(

@@ -271,7 +271,7 @@ class DocumentLifecycle(RuleBasedStateMachine):
         ids |= {"job_id": document.job.id} if document.job else {}
         token = self.owner if document.deleted else self.stranger
         for method, path in addresses():
-            address, body = path.format(**ids, processor="simulated"), BODIES.get(path, {})
+            address, body = path.format(**ids, processor="simulated", name="a.png"), BODIES.get(path, {})
             answer = self.server.http(method, address, token=token, key="k1", json=body)
             assert answer.status_code == 404, (method, path)
         for path in ("/documents", "/jobs"):
