@@ -16,6 +16,8 @@ from app.documents.schemas import UploadForm
 from app.events import DocumentEvent
 from app.operators import job_routes as all_jobs, routes as operators
 from app.processing import batch_routes as batches, file_routes as result_files, routes as processing
+from app.processing.stages.pipeline import AD_HOC
+from app.processing.stages.schemas import PipelineParams, PipelineResult
 from app.server import health
 from app.server.lifespan import lifespan
 from app.settings import Settings, load
@@ -75,10 +77,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         cors.install(app, settings.cors_origins.split(","))
     problems.install(app)
     docs.install(app)
+    processors = adapters.offered(settings)
     openapi.install(
         app,
         [Credentials, TokenForm, UploadForm, DocumentEvent, *MESSAGES.values()],
-        adapters.offered(settings).values(),
+        [*processors.values(), *adapters.pipelines(settings, processors).values()],
+        openapi.AdHoc(AD_HOC, PipelineParams, PipelineResult),
         describe.webhooks(),
     )
 

@@ -34,6 +34,34 @@ class Mutant(NamedTuple):
 
 MUTANTS = (
     Mutant(
+        "the time for which a file is reserved that an attempt makes",
+        "app.files.repository:_PUBLISH",
+        "files.c.discarded_at > now(MARGIN)",
+        "",
+        ("tests/flows/test_outputs.py",),
+    ),
+    Mutant(
+        "the files of an attempt that is at work, from the sweep",
+        "app.files.repository:known",
+        "files.c.discarded_at <= now()",
+        "files.c.discarded_at.is_not(None)",
+        ("tests/flows/test_outputs.py",),
+    ),
+    Mutant(
+        "the quota of an account whose documents are made",
+        "app.processing.publication:Publication.publish",
+        "self._quotas.check(conn, job.owner_id)",
+        "pass",
+        ("tests/flows/test_outputs.py",),
+    ),
+    Mutant(
+        "the removal of what an attempt had made that failed",
+        "app.processing.sink:Sinks.sink",
+        "await sink.discard()",
+        "pass",
+        ("tests/flows/test_outputs.py",),
+    ),
+    Mutant(
         "the files that a parser's process is kept from",
         "app.processors.sandbox:confine",
         "landlock.restrict([*readable, *_installed()], executable)",

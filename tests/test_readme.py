@@ -54,15 +54,17 @@ def test_the_example_of_env_has_every_setting() -> None:
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="the README's example is written for curl")
 def test_the_main_job_in_curl(tmp_path: Path) -> None:
-    headings = ("## The main job", "### Every day", "### Keys for programs", "### Webhooks")
+    headings = ("## The main job", "### Every day", "### Split and merge", "### Keys for programs", "### Webhooks")
     parts = [part for each in (*headings, "### Large files: direct uploads") for part in scripts(README, each)]
     with Server(tmp_path / "var") as server:
         told = typed("".join(parts).replace("http://127.0.0.1:8000", server.url), ROOT)
-    assert '"state":"SUCCEEDED"' in told
     assert '"processor":"text"' in told
     assert '"job.succeeded"' in told
     assert '"total":1' in told
     assert '"skipped":[]' in told
+    assert '"filename":"twice.pdf"' in told
+    assert '"processor":"merge"' in told
+    assert told.count('"state":"SUCCEEDED"') == 3
     assert '"name":"nightly import"' in told
     assert '"type":"ping"' in told
     assert '"secret":"whsec_' in told

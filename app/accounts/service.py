@@ -26,6 +26,7 @@ from app.files.orphans import Orphans
 from app.jobs import repository as jobs, settlement
 from app.jobs.kinds import Kinds
 from app.processing import results
+from app.processing.stages import kept
 from app.quotas import Quota, Quotas, Usage
 from app.telemetry import context
 from app.web import pagination
@@ -166,6 +167,7 @@ class Accounts:
         await self.disable(email)
         user_id = await self.id_of(email)
         more = await self._db.read(partial(results.keys_of_owner, owner_id=user_id))
+        more += await self._db.read(partial(kept.keys_of_owner, owner_id=user_id))
         erased = 0
         while keys := await self._db.write(partial(documents.remove_of_owner, owner_id=user_id)):
             await self._orphans.claim.confirm_deletion()

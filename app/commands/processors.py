@@ -34,6 +34,10 @@ def list_all() -> None:
         for processor, origin in adapters.chosen(services.settings):
             pause = paused.pop(processor.name, None)
             typer.echo(f"{processor.name} {processor.version} ({origin})" + (f", {since(pause)}" if pause else ""))
+        processors = {each.processor.name: each.processor for each in adapters.chosen(services.settings)}
+        for pipeline in adapters.pipelines(services.settings, processors).values():
+            pause = paused.pop(pipeline.name, None)
+            typer.echo(f"{pipeline.name} ({', '.join(pipeline.spelled)})" + (f", {since(pause)}" if pause else ""))
         for pause in paused.values():
             typer.echo(f"{pause.processor} (not here), {since(pause)}")
 

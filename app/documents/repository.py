@@ -293,13 +293,15 @@ def remove_of_owner(conn: Connection, owner_id: UUID) -> list[str]:
 
 
 def same(conn: Connection, owner_id: UUID, filename: str, folder: str | None, file: File) -> Document | None:
-    """Return the owner's first document of this name, in this folder, with the bytes of this file; or None."""
+    """Return the first document that the owner has sent of this name, in this folder, with the bytes of this file; or
+    None."""
     query = select(documents).where(
         documents.c.owner_id == owner_id,
         documents.c.sha256 == file.sha256,
         documents.c.filename == with_extension(filename, file.content_type),
         documents.c.folder == folder,
         documents.c.status != Status.INITIATED,
+        documents.c.parent_id.is_(None),
     )
     row = conn.execute(query.order_by(documents.c.created_at, documents.c.id).limit(1)).one_or_none()
     return Document.model_validate(row) if row else None

@@ -54,6 +54,8 @@ _UPLOAD_BODY = {
                 "encoding": {
                     "file": {"contentType": f"{PDF}, {DOCX}"},
                     "metadata": {"contentType": "application/json"},
+                    "process": {"contentType": "text/plain"},
+                    "process_params": {"contentType": "application/json"},
                 },
             }
         },
@@ -92,7 +94,8 @@ async def upload(
 ) -> Response:
     """Upload a PDF or DOCX. Its type is decided by its structure, whatever the client declares.
 
-    With `process` in its metadata, it is processed at once: document and job are accepted in one transaction.
+    With `process`, in its metadata or beside it, it is processed at once: document and job are accepted in one
+    transaction.
     """
     form = Form(boundary_of(request, service.max_upload_bytes), service.max_upload_bytes)
     answer, job = await service.upload(principal, form, request.stream(), key, declared_length(request))

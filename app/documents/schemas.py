@@ -2,10 +2,19 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from app.documents.lifecycle import Status
 from app.events.catalogue import Failure
@@ -52,13 +61,40 @@ class Metadata(BaseModel):
     tags: Annotated[list[Tag] | None, Field(max_length=50), AfterValidator(_distinct)] = []
 
 
+StageName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,50}\??$")]
+
+
+def _each_once(stages: list[str]) -> list[str]:
+    if len({each.removesuffix("?") for each in stages}) < len(stages):
+        raise ValueError("Each stage can be there once")
+    return stages
+
+
 class ProcessorChoice(BaseModel):
     """A processor, and how it is to do its work."""
 
     model_config = ConfigDict(extra="forbid")
 
     processor: str = Field("", min_length=1, max_length=50, description="Left out: the default one.")
-    params: dict[str, Any] = Field({}, description="The processor's own; those left out take its defaults.")
+    pipeline: Annotated[list[StageName], AfterValidator(_each_once)] | None = Field(
+        None,
+        min_length=1,
+        max_length=10,
+        description="In the place of a processor, several: each has the results of those before it. One with a `?` "
+        "runs only if the document needs it.",
+        examples=[["text", "language", "keywords"]],
+        exclude_if=lambda stages: stages is None,  # what is asked for without is the same as ever
+    )
+    params: dict[str, Any] = Field(
+        {},
+        description="The processor's own, or those of each stage by its name; those left out take its defaults.",
+    )
+
+    @model_validator(mode="after")
+    def _has_one_of_both(self) -> Self:
+        if self.pipeline and self.processor:
+            raise ValueError("Either processor or pipeline can be asked for")
+        return self
 
 
 class UploadMetadata(Metadata):
@@ -76,6 +112,14 @@ class UploadForm(BaseModel):
 
     file: Annotated[bytes, WithJsonSchema({"type": "string", "format": "binary", "description": "A PDF or DOCX."})]
     metadata: UploadMetadata = Field(UploadMetadata(), examples=[{}])
+    process: str = Field(
+        "",
+        min_length=1,
+        max_length=50,
+        description="A processor: short for `process` in the metadata, as which errors name it.",
+        examples=["split"],
+    )
+    process_params: dict[str, Any] = Field({}, description="Its params, as in `process` in the metadata.")
 
 
 class MetadataChanges(Metadata):

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
-from pydantic import ValidationError
 from sqlalchemy import Connection
 from uuid_utils.compat import uuid7
 
@@ -26,6 +25,7 @@ from app.documents.schemas import (
     UploadedDocument,
     UploadMetadata,
 )
+from app.documents.upload_form import metadata_of
 from app.errors import (
     AppError,
     DocumentProcessing,
@@ -50,7 +50,6 @@ from app.storage.base import Storage
 from app.telemetry import faults, metrics
 from app.web import pagination
 from app.web.conditional import Span
-from app.web.problems import invalid
 
 LARGE = 1024**2  # bytes of a body that is not read if its file is too large for the quota
 
@@ -249,7 +248,7 @@ class DocumentService:
         """Store a file. A failure leaves nothing behind, or at worst a file without a row, which upkeep removes."""
         file_id = uuid7()
         async with self._receiver.receiving(principal.owner_id, key_of(file_id), sent, stream) as staged:
-            metadata = _metadata(sent.finish())
+            metadata = metadata_of(sent.finish())
             job = self._job_for(principal, metadata.process) if metadata.process else None
             content_type = await self._receiver.examined(principal.owner_id, staged)
             faults.hit("upload.after_temp")
@@ -311,10 +310,3 @@ def owned(conn: Connection, owner_id: UUID, document_id: UUID) -> Document:
 def owned_with_file(conn: Connection, owner_id: UUID, document_id: UUID) -> tuple[Document, File]:
     """Return the owner's document and its file. Raises NotFound as `owned` does."""
     return owned(conn, owner_id, document_id), repository.file_of(conn, document_id)
-
-
-def _metadata(sent: bytes) -> UploadMetadata:
-    try:
-        return UploadMetadata.model_validate_json(sent)
-    except ValidationError as error:
-        raise invalid(error, "metadata") from None

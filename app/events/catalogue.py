@@ -183,6 +183,28 @@ class JobFenced(TimelineEvent):
     fence: _Fence
 
 
+class JobStageFinished(_AttemptEvent):
+    """A stage of a pipeline is done, after so many seconds. `cached`: its result was there. `skipped`: the document did
+    not need it."""
+
+    name = "job.stage_finished"
+    stage: str
+    version: str
+    seconds: float
+    cached: bool
+    skipped: bool
+
+
+class JobStageFailed(_AttemptEvent):
+    """A stage of a pipeline failed, after so many seconds. What becomes of the job is an event of its own."""
+
+    name = "job.stage_failed"
+    stage: str
+    version: str
+    seconds: float
+    error: Failure
+
+
 class JobSucceeded(_AttemptEvent):
     """The job is done."""
 

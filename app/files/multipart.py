@@ -11,10 +11,11 @@ from app.files.body import FileBody, too_large
 from app.files.names import display_name, sent_name
 from app.web.body import declared_length
 
-MAX_METADATA = 64 * 1024  # bytes
+MAX_METADATA = 64 * 1024  # bytes of all parts but the file
 MAX_HEADERS = 8 * 1024  # bytes of one part's headers, and of what precedes the first part
 OVERHEAD = MAX_METADATA + 16 * 1024  # bytes that a body may hold besides the file
 
+_FIELDS = ("metadata", "process", "process_params")
 _MAX_BLANKS = 16  # that a gateway may have added to a delimiter
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*)")
 
@@ -60,8 +61,8 @@ class Delimiter:
 class Form:
     """A Body that is the upload form. `finish` it when it has been fed.
 
-    It expects one `file` part of at most `max_file` bytes, with a filename, and at most one `metadata` part, in any
-    order.
+    It expects one `file` part of at most `max_file` bytes, with a filename, and at most one each of `metadata`,
+    `process` and `process_params`, in any order.
     """
 
     _read: Callable[[bytes, int], int | None]
@@ -71,7 +72,7 @@ class Form:
         self._max_file = max_file
         self._received = 0
         self._file = FileBody(max_file)
-        self._metadata: bytearray | None = None
+        self._fields: dict[str, bytearray] = {}
         self._delimiter = Delimiter(boundary)
         self._part = ""  # the name of the part that is being read; none before the first
         self._preamble = 0
@@ -98,14 +99,14 @@ class Form:
     def take(self) -> list[memoryview]:
         return self._file.take()
 
-    def finish(self) -> bytes:
-        """Return the `metadata` part of the whole body, JSON. Raises MalformedMultipart, UnsupportedDocument."""
+    def finish(self) -> dict[str, bytes]:
+        """Return the other parts of the whole body, by name. Raises MalformedMultipart, UnsupportedDocument."""
         if self._read != self._read_epilogue:
             raise MalformedMultipart("The body ends before its closing boundary.")
         if not self.filename:
             raise MalformedMultipart("There is no `file` part.")
         self._file.confirm()
-        return bytes(self._metadata or b"{}")
+        return {name: bytes(value) for name, value in self._fields.items()}
 
     def _read_data(self, data: bytes, start: int) -> int | None:
         """Read up to the end of the next delimiter, and return that position; or all but the start of a delimiter."""
@@ -139,16 +140,16 @@ class Form:
             raise MalformedMultipart("The headers of a part are malformed.")
         values = {line[1].lower(): line[2] for line in lines if line}
         kind, options = parse_options_header(values.get(b"content-disposition"))
-        name = options.get(b"name")
-        if kind != b"form-data" or name not in {b"file", b"metadata"}:
-            raise MalformedMultipart("Only the parts `file` and `metadata` are expected.")
-        self._part = name.decode()
-        if name == b"file":
+        name = options.get(b"name", b"").decode("latin-1")
+        if kind != b"form-data" or name not in ("file", *_FIELDS):
+            raise MalformedMultipart("Only the parts `file`, `metadata`, `process` and `process_params` are expected.")
+        self._part = name
+        if name == "file":
             self._begin_file(sent_name(values[b"content-disposition"], options.get(b"filename", b"")))
-        elif self._metadata is None:
-            self._metadata = bytearray()
+        elif name in self._fields:
+            raise MalformedMultipart(f"There is more than one `{name}` part.")
         else:
-            raise MalformedMultipart("There is more than one `metadata` part.")
+            self._fields[name] = bytearray()
 
     def _begin_file(self, sent: str) -> None:
         if self.filename:
@@ -161,8 +162,8 @@ class Form:
     def _add_data(self, data: memoryview) -> None:
         if self._part == "file":
             self._file.feed(data)
-        elif self._part == "metadata":
-            self._add_metadata(data)
+        elif self._part:
+            self._add_field_data(data)
         else:
             self._skip_preamble(data)
 
@@ -171,8 +172,7 @@ class Form:
         if self._preamble > MAX_HEADERS:
             raise MalformedMultipart("The body does not begin with its boundary.")
 
-    def _add_metadata(self, data: memoryview) -> None:
-        assert self._metadata is not None
-        self._metadata += data
-        if len(self._metadata) > MAX_METADATA:
-            raise PayloadTooLarge(f"The metadata may have at most {MAX_METADATA} bytes.")
+    def _add_field_data(self, data: memoryview) -> None:
+        self._fields[self._part] += data
+        if sum(map(len, self._fields.values())) > MAX_METADATA:
+            raise PayloadTooLarge(f"The metadata, and what is to be done, may have at most {MAX_METADATA} bytes.")

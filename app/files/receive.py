@@ -82,8 +82,8 @@ class Sent(Body, Protocol):
 
     filename: str
 
-    def finish(self) -> bytes:
-        """Return the metadata, JSON, once all is here. Raises what is wrong with the whole."""
+    def finish(self) -> dict[str, bytes]:
+        """Return what came beside the file, by name, once all is here. Raises what is wrong with the whole."""
 
 
 class Receiver:

@@ -19,6 +19,10 @@ def add(conn: Connection, file: File) -> None:
     _ADD.count(conn, asdict(file))
 
 
+class Overdue(Exception):
+    """The time is over for which a file was reserved: it may have been swept."""
+
+
 MARGIN = 60.0  # seconds; longer than a transaction that publishes a reserved file
 
 _RESERVE = insert(files).values(
@@ -41,10 +45,11 @@ def reserve(conn: Connection, new: Collection[UUID], seconds: float) -> None:
     conn.execute(_RESERVE, [{"id": each, "key": key_of(each), "kept": kept} for each in new])
 
 
-def publish(conn: Connection, file: File) -> bool:
-    """Record what a reserved file turned out to be: from now on something refers to it. False: it is too late."""
+def publish(conn: Connection, file: File) -> None:
+    """Record what a reserved file turned out to be: from now on something refers to it. Raises Overdue."""
     values = {"file": file.id, "kind": file.content_type, "bytes": file.size, "hash": file.sha256}
-    return _PUBLISH.count(conn, values) == 1
+    if _PUBLISH.count(conn, values) != 1:
+        raise Overdue
 
 
 def verify(conn: Connection, file: File) -> None:

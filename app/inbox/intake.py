@@ -38,10 +38,10 @@ class Dropped(FileBody):
         self.filename = name
         self._metadata = metadata
 
-    def finish(self) -> bytes:
-        """Return the metadata, JSON. Raises UnsupportedDocument."""
+    def finish(self) -> dict[str, bytes]:
+        """Return the metadata, JSON, as an upload form has it. Raises UnsupportedDocument."""
         self.confirm()
-        return json.dumps(self._metadata).encode()
+        return {"metadata": json.dumps(self._metadata).encode()}
 
 
 class Intake:

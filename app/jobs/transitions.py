@@ -85,6 +85,14 @@ def heartbeat(conn: Connection, job: Job, lease: float, progress: float) -> bool
     return _RENEW.count(conn, {"job": job.id, "claim": job.fence, "delay": lease, "done": progress}) == 1
 
 
+_PROGRESS = Prepared(_HELD_BY_CLAIM.values(progress=bindparam("done")))
+
+
+def note_progress(conn: Connection, job: Job, progress: float) -> bool:
+    """Record how far a held job is, in the transaction that records what was done. False: the lease is lost."""
+    return _PROGRESS.count(conn, {"job": job.id, "claim": job.fence, "done": progress}) == 1
+
+
 class Change(NamedTuple):
     """What a holder may do with a job: the parameters of the one statement that writes a held job."""
 

@@ -32,6 +32,7 @@ from app.jobs.watch import JobWatch
 from app.operators.schemas import MAX_BULK, BulkFilter, BulkResponse, CancelRequest, RerunRequest
 from app.processing.acceptance import Acceptance
 from app.processing.queues import KIND, queue_of
+from app.processing.stages.pipeline import AD_HOC
 from app.quotas import Quotas
 from app.telemetry import faults
 from app.web import pagination
@@ -120,7 +121,8 @@ class BulkJobs:
 
     def _accept(self, conn: Connection, job: Job) -> UUID:
         """Accept the work of a job anew. Raises what the owner would get to see."""
-        asked = ProcessorChoice.model_construct(processor=job.processor, params=job.args["params"])
+        pipeline = job.args["stages"] if job.processor == AD_HOC else None
+        asked = ProcessorChoice.model_construct(processor=job.processor, pipeline=pipeline, params=job.args["params"])
         wanted, new_id = self._acceptance.requested(asked), uuid7()
         assert job.document_id is not None, "a job of this kind has a document"
         document = documents.get(conn, job.owner_id, job.document_id)

@@ -25,9 +25,11 @@ from app.jobs.schemas import Job
 from app.jobs.turns import Turns
 from app.processing import results
 from app.processing.contract import content_types
-from app.processing.input import InputFile, Work
+from app.processing.input import InputFile
 from app.processing.queues import KIND, queue_of
-from app.processing.schemas import ProcessResponse
+from app.processing.schemas import Force, ProcessResponse
+from app.processing.stages.pipeline import AD_HOC, VERSION, Pipeline, UnusableStage, pipeline_of
+from app.processing.work import Work
 from app.processors.base import CombiningParams, MakingParams, Processor
 from app.quotas import Quotas
 from app.settings import Settings
@@ -37,8 +39,8 @@ from app.web.problems import invalid
 class RequestedWork(NamedTuple):
     """A processor's name and version, and its complete params: what a client asks for, whatever the document.
 
-    `place` is a JSON Pointer to where in the body it is asked for, `content_types` is what the processor reads, and
-    `others` are more documents that it reads. `deletes`: it may delete the document.
+    `place` is a JSON Pointer to where in the body it is named, `content_types` is what it reads, and `others` are more
+    documents that it reads. A pipeline has `stages`, as requests spell them. `deletes`: it may delete the document.
     """
 
     processor: str
@@ -46,22 +48,38 @@ class RequestedWork(NamedTuple):
     params: dict[str, Any]
     place: str
     content_types: list[ContentType]
+    stages: list[str]
     others: tuple[UUID, ...] = ()
     deletes: bool = False
 
+    @property
+    def queue(self) -> str:
+        """Where its jobs wait."""
+        return queue_of(self.processor, VERSION if self.stages else self.version)
+
+    @property
+    def work(self) -> tuple[Any, ...]:
+        """What running work has to equal, to be this very work."""
+        return self.processor, self.params, self.stages
+
 
 class Acceptance:
-    """Accepts work on documents. `wake` has somebody look for a job that was accepted; no answer need wait for it."""
+    """Accepts work on documents. `wake` has somebody look for a job that was accepted; no answer need wait for it.
+
+    `offered` are the processors and the pipelines by name, the default one first.
+    """
 
     def __init__(
         self,
         processors: Mapping[str, Processor],
+        pipelines: Mapping[str, Pipeline],
         wake: Callable[[UUID], Awaitable[None]],
         quotas: Quotas,
         turns: Turns,
         settings: Settings,
     ) -> None:
         self._processors = processors
+        self.offered: dict[str, Processor] = {**processors, **pipelines}
         self._quotas = quotas
         self._turns = turns
         self._settings = settings
@@ -79,11 +97,8 @@ class Acceptance:
 
         Raises UnknownProcessor, ValidationFailed.
         """
-        here = "".join(f"/{step}" for step in place)
-        processor = self._processors.get(asked.processor or next(iter(self._processors)))
-        if processor is None:
-            known = ", ".join(sorted(self._processors))
-            raise errors.UnknownProcessor(f"The processors are: {known}.", pointer=f"{here}/processor")
+        here = _pointer(*place)
+        processor = self._chosen(asked, here)
         try:
             params = processor.params.model_validate(asked.params)
         except ValidationError as error:
@@ -92,8 +107,10 @@ class Acceptance:
             raise errors.ValidationFailed(
                 "Text must not contain NUL.", errors=[{"detail": "contains NUL", "pointer": f"{here}/params"}]
             )
-        complete = params.model_dump(mode="json", by_alias=True)
-        wanted = RequestedWork(processor.name, processor.version, complete, here, content_types(processor))
+        complete, named = params.model_dump(mode="json", by_alias=True), "pipeline" if asked.pipeline else "processor"
+        stages = processor.spelled if isinstance(processor, Pipeline) else []
+        reads, named_at = content_types(processor), f"{here}/{named}"
+        wanted = RequestedWork(processor.name, processor.version, complete, named_at, reads, stages)
         return self._making(wanted, params, *place) if isinstance(params, MakingParams) else wanted
 
     def _making(self, wanted: RequestedWork, params: MakingParams, *place: str) -> RequestedWork:
@@ -106,14 +123,30 @@ class Acceptance:
         if then.params.get("then") or then.others:
             raise errors.ValidationFailed(
                 "What is done with documents that are made can make no more.",
-                errors=[{"detail": "makes documents that are processed, or reads others", "pointer": then.place}],
+                errors=[{"detail": "makes documents that are processed, or reads others", "pointer": _pointer(*here)}],
             )
         follow_up = {"processor": then.processor, "params": then.params}
         complete = wanted.params | {"then": follow_up}
         return wanted._replace(params=complete, others=others, deletes=params.delete_original or then.deletes)
 
+    def _chosen(self, asked: ProcessorChoice, here: str) -> Processor:
+        """Raises UnknownProcessor, ValidationFailed."""
+        if asked.pipeline:
+            try:
+                return pipeline_of(AD_HOC, asked.pipeline, self._processors)
+            except UnusableStage as error:
+                detail, pointer = f"{error}."[:1].upper() + f"{error}."[1:], f"{here}/pipeline/{error.number}"
+                if error.unknown:
+                    raise errors.UnknownProcessor(detail, pointer=pointer) from None
+                raise errors.ValidationFailed(errors=[{"detail": detail, "pointer": pointer}]) from None
+        processor = self.offered.get(asked.processor or next(iter(self.offered)))
+        if processor is None:
+            known = ", ".join(sorted(self.offered))
+            raise errors.UnknownProcessor(f"The processors are: {known}.", pointer=f"{here}/processor")
+        return processor
+
     def accept(
-        self, conn: Connection, document: Document, wanted: RequestedWork, job_id: UUID, *, force: bool = False
+        self, conn: Connection, document: Document, wanted: RequestedWork, job_id: UUID, *, force: Force = False
     ) -> ProcessResponse:
         """Move the document on and create its job, unless the work is under way or done. A refusal changes nothing.
 
@@ -123,8 +156,8 @@ class Acceptance:
         if document.content_type not in wanted.content_types:
             reads = ", ".join(wanted.content_types)
             detail = f"The processor {wanted.processor} reads only {reads}."
-            raise errors.UnsupportedContentType(detail, pointer=f"{wanted.place}/processor")
-        if current := _current(conn, document, wanted, force=force):
+            raise errors.UnsupportedContentType(detail, pointer=wanted.place)
+        if current := _current(conn, document, wanted, force=bool(force)):
             return current
         self._quotas.check_jobs(conn, document.owner_id)
         work = Work(
@@ -135,6 +168,8 @@ class Acceptance:
             metadata=document.model_dump(include=set(Metadata.model_fields)),
             file=InputFile.model_validate(documents.file_of(conn, document.id)),
             others=[_other(conn, document.owner_id, each, wanted) for each in wanted.others],
+            stages=wanted.stages,
+            force=force,
         )
         moved = documents.move(conn, document.id, document.status, Status.PROCESSING, job_id=job_id)
         if moved is None:
@@ -142,8 +177,8 @@ class Acceptance:
         new = NewJob(
             id=job_id,
             kind=KIND,
-            queue=queue_of(wanted.processor, wanted.version),
-            args=work.model_dump(),
+            queue=wanted.queue,
+            args=_args(work),
             owner_id=document.owner_id,
             max_tries=self._settings.job_max_tries,
             key=f"document:{document.id}",
@@ -170,7 +205,7 @@ class Acceptance:
 
 def _other(conn: Connection, owner_id: UUID, document_id: UUID, wanted: RequestedWork) -> InputFile:
     """Return the file of another document that is to be read. Raises ValidationFailed, UnsupportedContentType."""
-    pointer = f"{wanted.place}/params/with/{wanted.others.index(document_id)}"
+    pointer = f"{wanted.place.rpartition('/')[0]}/params/with/{wanted.others.index(document_id)}"
     document = documents.get(conn, owner_id, document_id)
     if document is None or document.status is Status.INITIATED:
         detail = "There is no such document, or its upload is not complete."
@@ -178,6 +213,15 @@ def _other(conn: Connection, owner_id: UUID, document_id: UUID, wanted: Requeste
     if document.content_type not in wanted.content_types:
         raise errors.UnsupportedContentType(f"The processor {wanted.processor} does not read it.", pointer=pointer)
     return InputFile.model_validate(documents.file_of(conn, document_id))
+
+
+def _args(work: Work) -> dict[str, Any]:
+    """The args of a job. Those of a processor alone are as they were before there were pipelines."""
+    return work.model_dump(exclude=None if work.stages else {"stages", "force"})
+
+
+def _pointer(*place: str) -> str:
+    return "".join(f"/{step}" for step in place)
 
 
 def _current(conn: Connection, document: Document, wanted: RequestedWork, *, force: bool) -> ProcessResponse | None:
@@ -190,7 +234,7 @@ def _current(conn: Connection, document: Document, wanted: RequestedWork, *, for
     if document.status is Status.PROCESSING and document.job_id is not None:
         job = jobs.get(conn, document.job_id)
         assert job is not None
-        if (job.args["processor"], job.args["params"]) != (wanted.processor, wanted.params):
+        if (job.args["processor"], job.args["params"], job.args.get("stages", [])) != wanted.work:
             raise errors.JobInProgress
         return ProcessResponse(document=document, job=Job.of(job), started=False)
     if document.status is not Status.COMPLETED or force:

@@ -21,7 +21,7 @@ from app.documents.service import owned
 from app.errors import AppError, TooBusy
 from app.idempotency import StoredResponse
 from app.processing.acceptance import Acceptance, RequestedWork
-from app.processing.schemas import MAX_BATCH, BatchAccepted, BatchRequest, BatchResponse, BatchSkipped
+from app.processing.schemas import MAX_BATCH, BatchAccepted, BatchRequest, BatchResponse, BatchSkipped, Force
 from app.quotas import Quotas
 from app.settings import Settings
 from app.telemetry import faults
@@ -114,7 +114,7 @@ class Batches:
         return _Chosen(ids=[each.id for each in found], next_cursor=end)
 
     def _accept(
-        self, owner_id: UUID, ids: list[UUID], wanted: RequestedWork, conn: Connection, *, force: bool
+        self, owner_id: UUID, ids: list[UUID], wanted: RequestedWork, conn: Connection, *, force: Force
     ) -> StoredResponse:
         response = BatchResponse(accepted=[], skipped=[], next_cursor=None)
         for each in ids:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from inspect import iscoroutinefunction, signature
+from math import inf
 from typing import Any
 
 from pydantic import BaseModel
@@ -44,10 +45,19 @@ def _violations(processor: Any) -> Iterator[str]:
         yield "its description is no text"
     if processor.at_once is not None and not (isinstance(processor.at_once, int) and processor.at_once > 0):
         yield "its at_once is neither None nor a number from 1 on"
+    weight = getattr(processor, "weight", 1)
+    if not isinstance(weight, int | float) or not 0 < weight < inf:
+        yield "its weight is no number above 0"
+    if not iscoroutinefunction(getattr(processor, "needed", _needed)):
+        yield "its needed is no `async def`"
     if unknown := sorted(set(_stated_types(processor)) - set(ContentType)):
         yield f"there are no documents of its content type {unknown[0]!r:.100}"
     yield from _of_run(processor.run)
     yield from _of_models(processor.params, processor.result)
+
+
+async def _needed() -> None:
+    """In the place of a `needed` that a processor does not have."""
 
 
 def _of_run(run: Callable[..., Any]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """What an attempt works on: the document, its file, and results that others made of it."""
 
 import gzip
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from app.database import Database
 from app.documents.schemas import Metadata
+from app.files.models import File
 from app.jobs.models import Job
 from app.limiter import Threads
 from app.processing import results
@@ -37,24 +39,6 @@ class InputDocument(BaseModel):
     file: InputFile
 
 
-class Work(InputDocument):
-    """The args of a job: a processor's name and version, its complete params, and the document to read.
-
-    `others` are files of more documents. A newer version may have put more into the args, which is passed over; what an
-    older one lacks needs a default.
-    """
-
-    processor: str
-    version: str
-    params: dict[str, Any]
-    others: list[InputFile] = []
-
-    @property
-    def files(self) -> list[InputFile]:
-        """All that is to be read, the document's own first."""
-        return [self.file, *self.others]
-
-
 class Inputs:
     """Finds what processors ask for."""
 
@@ -62,6 +46,10 @@ class Inputs:
         self._db = db
         self._storage = storage
         self._threads = Threads(1, "inputs")
+
+    def copy(self, file: InputFile | File) -> AbstractAsyncContextManager[Path]:
+        """Yield where the file can be read on this machine, inside the block. Raises NotFound, StorageUnavailable."""
+        return self._storage.local_copy(file.key)
 
     def source(self, job: Job, document: InputDocument, path: Path, *others: Path) -> Source:
         """Return what a processor is given for an attempt at the job, whose documents' files are at the paths."""
@@ -87,13 +75,17 @@ class Inputs:
         found = await self._db.read(partial(results.of_processor, document_id=document_id, processor=processor))
         if found is None:
             return None
-        if found.file is None:
-            return await self._threads.run(orjson.loads, found.data or b"{}")
-        async with self._storage.local_copy(found.file.key) as path:
-            return await self._threads.run(_data_in, path)
+        data = await self.data(found.data or b"{}", found.file)
+        return data["data"] if found.file else data
+
+    async def data(self, json: str | bytes | None, file: File | None) -> dict[str, Any]:
+        """Return what JSON says, or what a file of it says, compressed. Raises NotFound, StorageUnavailable."""
+        if file is None:
+            return await self._threads.run(orjson.loads, json or b"{}")
+        async with self._storage.local_copy(file.key) as path:
+            return await self._threads.run(_in_file, path)
 
 
-def _data_in(path: Path) -> dict[str, Any]:
-    """Return the data in the file of a stored answer."""
-    data: dict[str, Any] = orjson.loads(gzip.decompress(path.read_bytes()))["data"]
-    return data
+def _in_file(path: Path) -> dict[str, Any]:
+    said: dict[str, Any] = orjson.loads(gzip.decompress(path.read_bytes()))
+    return said

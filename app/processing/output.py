@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from pydantic import BaseModel
@@ -21,7 +21,7 @@ from app.limiter import Threads
 from app.processing.encoding import MAX_DEPTH, compress, encode, encode_short, is_deep, limited
 from app.processing.fitting import fitting, require_fit
 from app.processing.schemas import Provenance
-from app.processors.base import Permanent
+from app.processors.base import Permanent, Processor
 from app.storage.base import Storage
 from app.telemetry import faults
 
@@ -58,22 +58,40 @@ class ResultWriter:
 
         Raises as `short_json` and `long_json` do, StorageUnavailable, StorageFull.
         """
+        json = await self.encoded(data, model, max_bytes)
+        return json if isinstance(json, str) else await self.answer(Provenance.of(job), json)
+
+    async def encoded(self, data: object, model: type[BaseModel], max_bytes: int) -> str | Iterator[bytes]:
+        """Return the JSON of `data`, in pieces if it is longer than INLINE.
+
+        Raises as `short_json` and `long_json` do; the latter also while the pieces are taken.
+        """
         short = short_json(data, model, max_bytes)
         if short is not None:
             return short
         pieces = long_json(data, model, max_bytes)
         begun, is_all = await self._threads.run(_beginning, pieces)
-        return begun.decode() if is_all else await self._store(job, chain([begun], pieces))
+        return begun.decode() if is_all else chain([begun], pieces)
 
-    async def discard(self, answer: str | Answer) -> None:
+    async def discard(self, *answers: str | Answer) -> None:
         """Remove what is not going to be published. Where that fails, it is swept as an orphan."""
-        if isinstance(answer, Answer):
-            await self._removal.unrecorded(answer.file.key)
+        for answer in answers:
+            if isinstance(answer, Answer):
+                await self._removal.unrecorded(answer.file.key)
 
-    async def _store(self, job: Job, json: Iterator[bytes]) -> Answer:
-        created_at = await self._db.read(_now)
-        head, tail = Provenance.of(job).around(created_at)
-        file_id, counted = uuid7(), _Counted(chain([head], json, [tail]))
+    async def answer(self, provenance: Provenance, json: Iterator[bytes], created_at: datetime | None = None) -> Answer:
+        """Store an answer: the JSON of data in its frame. Raises StorageUnavailable, StorageFull."""
+        created_at = created_at or await self.moment()
+        head, tail = provenance.around(created_at)
+        return await self.store(chain([head], json, [tail]), created_at)
+
+    async def moment(self) -> datetime:
+        """The time by the database's clock."""
+        return await self._db.read(_now)
+
+    async def store(self, json: Iterator[bytes], created_at: datetime) -> Answer:
+        """Store JSON as it is. Raises StorageUnavailable, StorageFull, and what its pieces raise."""
+        file_id, counted = uuid7(), _Counted(json)
         compressed = compress(counted)
         async with self._storage.create(key_of(file_id)) as staged:
             while (piece := await self._threads.run(next, compressed, None)) is not None:
@@ -95,6 +113,18 @@ class _Counted(Iterator[bytes]):
         piece = next(self._pieces)
         self.size += len(piece)
         return piece
+
+
+class Limits(NamedTuple):
+    """Bytes of a result, and seconds after which a file that nothing refers to may be swept."""
+
+    max_result_bytes: int
+    orphan_grace: float
+
+    def bytes_of(self, processor: Processor) -> int:
+        """Bytes of a result of this processor."""
+        own: int | None = getattr(processor, "max_result_bytes", None)
+        return min(own or self.max_result_bytes, self.max_result_bytes)
 
 
 def short_json(data: object, model: type[BaseModel], max_bytes: int) -> str | None:

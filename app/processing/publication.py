@@ -1,6 +1,6 @@
 """Publishing what an attempt has made: in one transaction its result, the files of that, and documents."""
 
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -17,8 +17,8 @@ from app.jobs.kinds import Failed, Refused, Retryable
 from app.jobs.models import Job
 from app.processing import result_files, results
 from app.processing.acceptance import Acceptance
-from app.processing.output import Answer
-from app.processing.sink import Made
+from app.processing.results import Made
+from app.processing.sink import OutputFile
 from app.processors.base import MakingParams, Params, Then
 from app.quotas import Quotas
 from app.telemetry import faults
@@ -28,22 +28,22 @@ _OVERDUE = Failure(code="output-overdue", detail="What was made waited for so lo
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """All that an attempt has made. `then`: what is to be done with each of its documents.
+    """All that an attempt has made: results, and files. `then`: what is to be done with each of its documents.
 
     `deleted`: the keys of files that are to be removed once it is published.
     """
 
-    answer: str | Answer
-    made: list[Made]
-    then: Then | None
-    delete_original: bool
+    results: Sequence[Made]
+    files: Sequence[OutputFile] = ()
+    then: Then | None = None
+    delete_original: bool = False
     deleted: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, answer: str | Answer, made: list[Made], params: Params) -> Self:
+    def of(cls, made: Sequence[Made], stored: Sequence[OutputFile], params: Params) -> Self:
         """What an attempt with these params has made."""
         making = params if isinstance(params, MakingParams) else MakingParams()
-        return cls(answer, made, making.then, making.delete_original)
+        return cls(made, stored, making.then, making.delete_original)
 
 
 class Publication:
@@ -60,19 +60,19 @@ class Publication:
     def publish(self, conn: Connection, job: Job, product: Product) -> None:
         """Put a product in the place of its processor's last one. Raises Refused."""
         faults.hit("outputs.before_publish")
-        # If the process was paused, or its clock jumped, files may have been swept as orphans.
-        answer = product.answer
-        if isinstance(answer, Answer) and time.time() - answer.stored_at > self._grace / 2:
-            raise Refused(Retryable(_OVERDUE))
-        results.publish(conn, job, answer)
-        if not all(files.publish(conn, each.file) for each in product.made):
-            raise Refused(Retryable(_OVERDUE))
-        result_files.add(conn, job, [each for each in product.made if each.metadata is None])
-        children = [_child(conn, job, each) for each in product.made if each.metadata is not None]
+        try:
+            for each in product.results:
+                results.publish(conn, each, self._grace)
+            for made in product.files:
+                files.publish(conn, made.file)
+        except (results.Overdue, files.Overdue):
+            raise Refused(Retryable(_OVERDUE)) from None
+        result_files.add(conn, job, [each for each in product.files if each.metadata is None])
+        children = [_child(conn, job, each) for each in product.files if each.metadata is not None]
         try:
             if children:
                 self._follow(conn, job, children, product.then)
-            if product.made:
+            if product.files:
                 self._quotas.check(conn, job.owner_id)
         except Forbidden as error:
             raise Refused(Failed(_failure(error))) from None
@@ -82,7 +82,7 @@ class Publication:
     def delete_original(self, conn: Connection, job: Job, product: Product) -> None:
         """Delete the document that others were made of, if that is wanted. It is no longer PROCESSING."""
         assert job.document_id is not None
-        if product.delete_original and any(each.metadata is not None for each in product.made):
+        if product.delete_original and any(each.metadata is not None for each in product.files):
             more = results.keys(conn, job.document_id)
             key = documents.remove(conn, job.owner_id, job.document_id)
             assert key is not None, "nobody else has seen it as it is now"
@@ -98,7 +98,7 @@ class Publication:
                 self._acceptance.accept(conn, child, wanted, uuid7())
 
 
-def _child(conn: Connection, job: Job, made: Made) -> Document:
+def _child(conn: Connection, job: Job, made: OutputFile) -> Document:
     assert made.metadata is not None
     origin = documents.Origin(job.document_id, job.id)
     return documents.add_child(conn, job.owner_id, origin, made.name, made.metadata, made.file)

@@ -9,7 +9,7 @@ from app.database import Prepared
 from app.files.models import files
 from app.jobs.models import Job
 from app.processing.models import ResultFile, result_files
-from app.processing.sink import Made
+from app.processing.sink import OutputFile
 
 _ADD = Prepared(insert(result_files))
 _OF_RESULT = (
@@ -24,7 +24,7 @@ _ALL = Prepared(_OF_RESULT.order_by(result_files.c.number))
 _ONE = Prepared(_OF_RESULT.where(result_files.c.name == bindparam("named")))
 
 
-def add(conn: Connection, job: Job, made: Sequence[Made]) -> None:
+def add(conn: Connection, job: Job, made: Sequence[OutputFile]) -> None:
     """Add the files of a result that was published just now. Those of the one before have gone with it."""
     for number, each in enumerate(made):
         of_result = {"document_id": job.document_id, "processor": job.processor, "owner_id": job.owner_id}

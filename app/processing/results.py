@@ -1,7 +1,9 @@
 """SQL over results: the last good one of each processor. Every function runs inside the caller's transaction."""
 
 import json
+import time
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
 
@@ -11,11 +13,26 @@ from app.database import Prepared, UTCDateTime, as_json, insert_or_replace, json
 from app.documents.models import documents
 from app.files import repository as files_repository
 from app.files.models import File, files
-from app.jobs.models import Job
 from app.jobs.schemas import result_url
 from app.processing.models import result_files, results
 from app.processing.output import INLINE, Answer
 from app.processing.schemas import Provenance
+
+
+class Overdue(Exception):
+    """What was made waited so long to be published that it may have been swept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A result that is to be published: what it was made by, and the JSON of its data or a stored answer.
+
+    `created_at`: None, when it is published, or as a stored answer says.
+    """
+
+    provenance: Provenance
+    output: str | Answer
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +136,23 @@ _PUBLISH = insert_or_replace(
 )
 
 
-def publish(conn: Connection, job: Job, output: str | Answer) -> None:
-    """Put the result of a job, the JSON of its data or a stored answer, in the place of its processor's last one."""
-    values = Provenance.values(job) | {"json": "{}", "answered_at": None, "file_id": None, "size": None}
+def publish(conn: Connection, made: Made, grace: float) -> None:
+    """Put a result in the place of its processor's last one.
+
+    `grace`: seconds after which a file that nothing refers to may be swept. Raises Overdue.
+    """
+    output = made.output
+    values = dict(made.provenance) | {"json": "{}", "answered_at": made.created_at, "file_id": None, "size": None}
     if isinstance(output, Answer):
+        require_kept(output, grace)
         files_repository.add(conn, output.file)
         values |= {"answered_at": output.created_at, "file_id": output.file.id, "size": output.size}
     else:
         values["json"] = output
     _PUBLISH[conn.dialect.name].count(conn, values)
+
+
+def require_kept(stored: Answer, grace: float) -> None:
+    """Raise Overdue if the file may have been swept as an orphan: the process was paused, or its clock jumped."""
+    if time.time() - stored.stored_at > grace / 2:
+        raise Overdue

@@ -2,10 +2,11 @@
 
 from collections.abc import Collection, Iterable
 from datetime import datetime
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, WithJsonSchema, model_validator
+from typing_extensions import TypeAliasType
 
 from app.documents.schemas import Document, ProcessorChoice, Selection
 from app.files.models import ContentType
@@ -21,6 +22,15 @@ from app.web.pagination import CountedPage
 
 MAX_BATCH = 1000  # documents
 
+# As a union of both, a value that is neither would be pointed at once for each.
+Force = TypeAliasType(
+    "Force",
+    Annotated[
+        Literal[True, False, "last"],
+        WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "string", "const": "last"}]}),
+    ],
+)
+
 
 class ProcessRequest(ProcessorChoice):
     """Which work to do. An empty body means the defaults."""
@@ -29,7 +39,11 @@ class ProcessRequest(ProcessorChoice):
         json_schema_extra={"example": {"processor": "simulated", "params": {"seconds": 2}, "force": False}},
     )
 
-    force: bool = Field(False, strict=True, description="Run again although there is a current result.")
+    force: Force = Field(
+        False,
+        description="Run again although there is a current result; `last`: of a pipeline only its last stage, whatever "
+        "results the others have. To a processor alone that is the same as `true`.",
+    )
 
 
 class Offered(BaseModel):
@@ -43,6 +57,7 @@ class Offered(BaseModel):
     at_once: int | None = Field(description="Jobs that one process has it do at once; `null`: as many as of all kinds.")
     params: dict[str, Any] = Field(description="JSON Schema of its params, all of which have defaults.")
     result: dict[str, Any] = Field(description="JSON Schema of the `data` of its results.")
+    stages: list[str] | None = Field(None, description="Those of a pipeline, as a request would spell them.")
     paused: bool = Field(False, description="An operator has paused it: jobs are accepted, and wait.")
 
 
@@ -64,6 +79,7 @@ class ProcessorList(BaseModel):
                 at_once=each.at_once,
                 params=each.params.model_json_schema(),
                 result=each.result.model_json_schema(mode="serialization"),
+                stages=getattr(each, "spelled", None),
             )
             for number, each in enumerate(processors)
         ]
@@ -126,7 +142,7 @@ class BatchRequest(ProcessRequest):
         return "filter" in self.model_fields_set
 
     @model_validator(mode="after")
-    def _has_one_of_both(self) -> Self:
+    def _has_ids_or_filter(self) -> Self:
         if len(self.model_fields_set & {"document_ids", "filter"}) != 1:
             raise ValueError("Either document_ids or filter is needed")
         if self.cursor and not self.by_filter:

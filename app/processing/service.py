@@ -1,7 +1,7 @@
 """Accepting work, and what its owner can see and do of it."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 from uuid import UUID
@@ -30,7 +30,6 @@ from app.processing.models import ResultFile
 from app.processing.queues import KIND, queue_of
 from app.processing.results import StoredResult
 from app.processing.schemas import JobFilters, JobPage, ProcessorList, ProcessRequest, ProcessResponse
-from app.processors.base import Processor
 from app.quotas import Quotas
 from app.settings import Settings
 from app.telemetry import faults
@@ -46,7 +45,6 @@ class ProcessingService:
         self,
         db: Database,
         kinds: Kinds,
-        processors: Mapping[str, Processor],
         acceptance: Acceptance,
         watch: JobWatch,
         *,
@@ -61,7 +59,7 @@ class ProcessingService:
         self._quotas = quotas
         self._settings = settings
         self.wake = acceptance.wake
-        self._offered = ProcessorList.of(processors.values())
+        self._offered = ProcessorList.of(acceptance.offered.values())
         self._pauses = pauses
 
     @property

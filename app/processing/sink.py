@@ -38,7 +38,7 @@ _MAX_MEDIA_TYPE = 100  # characters
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class OutputFile:
     """A file that is stored: one of the result's, or with `metadata` a document to be."""
 
     file: File
@@ -73,7 +73,7 @@ class Sink(Outputs):
     """Stores the files of one attempt, one after the other. `made` are those that are stored."""
 
     def __init__(self, of: Sinks, job: Job, document: InputDocument) -> None:
-        self.made: list[Made] = []
+        self.made: list[OutputFile] = []
         self._of = of
         self._job = job
         self._document = document
@@ -112,7 +112,7 @@ class Sink(Outputs):
 
     def _add(self, file: File, name: str, metadata: Metadata | None) -> MadeFile:
         assert file.sha256 is not None, "it is stored"
-        self.made.append(Made(file, name, metadata))
+        self.made.append(OutputFile(file, name, metadata))
         faults.hit("output.after_store")
         return MadeFile(file.id, name, file.content_type, file.size, file.sha256)
 

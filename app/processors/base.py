@@ -89,6 +89,7 @@ class Source:
     async def result(self, processor: str) -> dict[str, Any] | None:
         """Return the `data` of the last good result that a processor of this name made of this document, or None.
 
+        In a pipeline, that is what the stage of this name made before; None if it was skipped.
         All of it is in memory then. An error of the database or the storage may be raised: it has the attempt retried.
         """
         return await self.find_result(processor)
@@ -186,6 +187,11 @@ class Processor(Protocol):
     `version` changes whenever the format or the meaning of the output changes. A processor may also state
     `max_result_bytes`, a lower limit than MAX_RESULT_BYTES, and `content_types`, the media types of the documents that
     it reads; without them, it reads all.
+
+    In a pipeline it is a stage. What it makes is kept there and used again, for the same owner, as long as its version,
+    its params, the bytes of the document and the stages before it are the same: whatever the document's name, metadata
+    and id. It may state its `weight`, a number above 0 (default 1): its part of the progress. Only one that has
+    `async def needed(source) -> bool`, which tells whether a document needs it at all, can be conditional (`?`).
 
     A processor that PROCESSORS names is made without arguments, once in each process, and some that never run a job:
     what takes long to load is best loaded by the first `run`.

@@ -4,7 +4,8 @@ exploited."""
 import asyncio
 import json
 from asyncio.subprocess import Process
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,20 +18,26 @@ from app.processors.base import LongText, Permanent, ProcessingError, Report, Tr
 from app.processors.confined import ROOT, Confined, end
 
 MAX_LINES = 1000  # lines of output besides those of text; a child reports progress at most a hundred times
+MAX_FILES = 1000  # that a child hands over
 MAX_TASK = 64 * 1024  # characters; the system takes 128 KiB
 MAX_RETURNED = 16 * 1024**2  # bytes of JSON that a function returns
-_PIECE = 32 * 1024  # characters that a line of text has at least, but for the last
+_PIECE = 32 * 1024  # characters that a line of text has at least, but for the last; bytes that one of a file has
 
 log = structlog.get_logger()
 
 R = TypeVar("R", bound=BaseModel)
 
+OnFile = Callable[[dict[str, Any], AsyncIterator[bytes]], Awaitable[None]]
+"""Takes what a child tells of a file, and its bytes. Raises ValidationError if that is not what it should tell."""
 
-class _Line(BaseModel, Generic[R], extra="forbid", strict=True):
+
+class _Line(BaseModel, Generic[R], extra="forbid", strict=True, val_json_bytes="base64"):
     """One line of a child's output. Anything else is refused, because a document may have exploited the child."""
 
     progress: float | None = Field(None, ge=0, le=1)
     text: str = Field("", pattern=r"^[^\x00]*$")
+    file: dict[str, Any] | None = None
+    data: bytes | None = None
     error: str | None = None
     result: R | None = None
 
@@ -41,9 +48,11 @@ class ConfinedChild(Confined, Generic[R]):
 
     The document is its standard input. Its output is JSON lines: `{"progress": 0.5}` now and then, `{"text": "…"}` for
     each piece of a long text, and at the end `{"result": {…}}`, of the model `result`, or `{"error": code}`, a code of
-    `failures` or `out-of-memory`. Of code it reads what is installed and the package that the module is in. Installed
-    are the packages of this Python; PYTHONPATH does not count. The module, and what it imports, is imported in that
-    process only.
+    `failures` or `out-of-memory`. A file that it makes is a line `{"file": {…}}` with what it tells of it, then
+    `{"data": "…"}` for each piece of it in Base64, and one with an empty piece at its end.
+
+    Of code it reads what is installed and the package that the module is in. Installed are the packages of this Python;
+    PYTHONPATH does not count. The module, and what it imports, is imported in that process only.
 
     With a `function`, that is called in the place of `main`, and prints nothing itself: see `call`. It has one thread,
     unless a task is run with `threads`.
@@ -61,58 +70,93 @@ class ConfinedChild(Confined, Generic[R]):
         *,
         max_line: int,
         text: LongText | None = None,
+        on_file: OnFile | None = None,
         threads: bool = False,
+        others: tuple[Path, ...] = (),
     ) -> R:
         """Return the result of a task, which JSON can represent, for a document. A line has at most `max_line` bytes.
-        `text` collects the pieces of text, of some 32,000 to 64,000 characters each. `threads`: the child may start
-        some, which are confined as it is.
+        `text` collects the pieces of text, of some 32,000 to 64,000 characters each. `on_file` is called for each file,
+        of up to MAX_FILES; the child waits until it has read it to its end. `threads`: the child may start some, which
+        are confined as it is. `others` are more files that it may read in this run.
 
         Raises Permanent with a code of `failures` or with `<name>-out-of-memory`, `-timeout`, `-crashed` or
         `-too-large`. Raises Transient `<name>-unavailable` if the child cannot be started or was killed from outside.
         Nothing of the child is left when this returns, raises or is cancelled.
         """
-        child = await self._start(document, task, max_line, threads=threads)
+        child = await self._start(document, task, max_line, threads=threads, others=others)
         try:
             async with asyncio.timeout(self.seconds):
-                return await self._listen(child, report, text or LongText(0))
+                return await self._listen(child, report, text or LongText(0), on_file)
         except TimeoutError:
             raise self.permanent("timeout") from None
         finally:
             await end(child)
 
-    async def _start(self, document: Path, task: Mapping[str, Any], max_line: int, *, threads: bool) -> Process:
+    async def _start(
+        self, document: Path, task: Mapping[str, Any], max_line: int, *, threads: bool, others: tuple[Path, ...]
+    ) -> Process:
         launch = {
             "module": self.module,
             "function": self.function,
             "root": str(_root(self.module)),
             "threads": threads,
+            "readable": [str(path) for path in (*self.readable, *others)],
             "task": task,
         }
         return await self.start(launch, document, max_line)
 
-    async def _listen(self, child: Process, report: Report, text: LongText) -> R:
+    async def _listen(self, child: Process, report: Report, text: LongText, on_file: OnFile | None) -> R:
         """Read the child's output up to its result. Raises Permanent or Transient for what it reports or died of."""
-        assert child.stdout is not None
-        for _ in range(MAX_LINES + text.limit // _PIECE):
-            try:
-                output = await child.stdout.readline()
-            except ValueError:
-                raise self.permanent("too-large") from None
-            if not output.endswith(b"\n"):
-                raise self.died(await child.wait())
-            try:
-                line = await asyncio.to_thread(self._parse, output, text)
-            except ValidationError:
-                break
-            if text.characters > text.limit:
-                raise self.permanent("too-large")
-            if line.error is not None:
-                raise self.permanent(line.error)
+        files = MAX_FILES if on_file else 0
+        for _ in range(MAX_LINES + text.limit // _PIECE + files):
+            line = await self._next(child, text)
             if line.result is not None:
                 return line.result
             if line.progress is not None:
                 report(line.progress)
+            if line.file is not None and on_file and files:
+                files -= 1
+                await self._hand_over(line.file, child, on_file)
+            elif line.file is not None or line.data is not None:
+                break
         raise self.permanent("crashed")
+
+    async def _hand_over(self, told: dict[str, Any], child: Process, on_file: OnFile) -> None:
+        async with aclosing(self._pieces(child)) as pieces:
+            try:
+                await on_file(told, pieces)
+            except ValidationError:
+                raise self.permanent("crashed") from None
+
+    async def _pieces(self, child: Process) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of a file. Raises as `_listen` does."""
+        is_last = False
+        while data := (await self._next(child, LongText(0))).data:
+            if is_last:
+                raise self.permanent("crashed")
+            is_last = len(data) < _PIECE
+            yield data
+        if data is None:
+            raise self.permanent("crashed")
+
+    async def _next(self, child: Process, text: LongText) -> _Line[R]:
+        """Return the next line of the child's output. Raises as `_listen` does."""
+        assert child.stdout is not None
+        try:
+            output = await child.stdout.readline()
+        except ValueError:
+            raise self.permanent("too-large") from None
+        if not output.endswith(b"\n"):
+            raise self.died(await child.wait())
+        try:
+            line = await asyncio.to_thread(self._parse, output, text)
+        except ValidationError:
+            raise self.permanent("crashed") from None
+        if text.characters > text.limit:
+            raise self.permanent("too-large")
+        if line.error is not None:
+            raise self.permanent(line.error)
+        return line
 
     def _parse(self, output: bytes, text: LongText) -> _Line[R]:
         """Validate a line, and add its text. Raises ValidationError."""

@@ -30,6 +30,7 @@ from app.telemetry import faults
 MIN_SECRET_BYTES = 32
 _RATE = r"^(0|[1-9]\d{0,8}/(second|minute|hour|day))$"
 _PROCESSOR = r"([a-z0-9-]+|[\w.]+:\w+)"
+_PIPELINE = r"[a-z0-9-]{1,50}\s*=\s*[a-z0-9-]+\??(\s*,\s*[a-z0-9-]+\??)*"
 _SECRETS_DIR = Path("/run/secrets")
 
 
@@ -210,6 +211,18 @@ class Settings(BaseSettings):
         description="Names of the processors to offer, the default one first: of the service (`text`, `ocr`, "
         "`convert`, `simulated`), of an installed package, or `module:Class`. Empty: all of the service, and "
         "`simulated` is the default.",
+    )
+    pipelines: str = Field(
+        "",
+        pattern=rf"^({_PIPELINE}(\s*;\s*{_PIPELINE})*)?$",
+        description="Pipelines to offer by names of their own: `scan=ocr?,text,keywords;quick=text,keywords`. A stage "
+        "with a `?` runs only on documents that need it.",
+    )
+    stage_cache_ttl: float = Field(
+        7 * 86400, ge=0, description="What a stage of a pipeline has made is kept until it was of no use for this long."
+    )
+    stage_cache_bytes: int = Field(
+        1024**3, ge=0, description="Bytes of such results that are kept for all accounts; the latest used ones are."
     )
     lease_seconds: float = Field(30, gt=0, description="A job whose worker is silent for this long is taken over.")
     job_max_tries: int = Field(5, ge=1, le=100, description="Attempts before a job is a dead letter.")

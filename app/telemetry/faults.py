@@ -23,6 +23,8 @@ Point = Literal[
     "result.after_store",
     "output.after_store",
     "outputs.before_publish",
+    "stage.after_run",
+    "stage.after_commit",
     "finish.before_commit",
     "finish.after_commit",
     "fail.after_last_try",

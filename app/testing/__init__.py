@@ -6,6 +6,7 @@ def test_it_keeps_the_contract():
 """
 
 from app.testing.checks import Finding, check
+from app.testing.outputs import Collected, CollectingOutputs
 from app.testing.sources import source
 
-__all__ = ["Finding", "check", "source"]
+__all__ = ["Collected", "CollectingOutputs", "Finding", "check", "source"]

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from app.processing.contract import content_types, violation
+from app.processing.contract import content_types, makes_files, violation
 from app.processing.output import long_json, short_json
-from app.processors.base import Params, Permanent, ProcessingError, Processor, Source
+from app.processors.base import Params, Permanent, ProcessingError, Processor, Report, Source
+from app.testing.outputs import CollectingOutputs
 from app.testing.sources import source
 
 T = TypeVar("T")
@@ -108,6 +109,12 @@ def _complete(work: Coroutine[Any, Any, T]) -> T:
         loop.close()
 
 
+def _begun(processor: Processor, given: Source, params: Params, report: Report) -> Coroutine[Any, Any, dict[str, Any]]:
+    """A run, with Outputs if the processor takes them."""
+    taken = (CollectingOutputs(),) if makes_files(processor) else ()
+    return processor.run(given, params, report, *taken)
+
+
 async def _run(processor: Processor, given: Source, params: Params) -> _Run:
     progress, lag = list[float](), [0.0]
     data, error = None, None
@@ -116,7 +123,7 @@ async def _run(processor: Processor, given: Source, params: Params) -> _Run:
     began = time.monotonic()
     try:
         async with asyncio.timeout(MAX_SECONDS):
-            data = await processor.run(given, params, progress.append)
+            data = await _begun(processor, given, params, progress.append)
     except Exception as caught:  # noqa: BLE001 - it may raise anything
         error = caught
     seconds = time.monotonic() - began
@@ -156,7 +163,7 @@ def _fault_of_progress(run: _Run) -> str | None:
 
 async def _fault_of_cancelling(processor: Processor, given: Source, params: Params, *, after: float) -> str | None:
     before = children()
-    work = asyncio.create_task(processor.run(given, params, lambda _: None))
+    work = asyncio.create_task(_begun(processor, given, params, lambda _: None))
     await asyncio.wait([work], timeout=after)
     work.cancel()
     done, _ = await asyncio.wait([work], timeout=MAX_STOP)

@@ -51,12 +51,13 @@ def install(
     app: FastAPI,
     models: Iterable[type[BaseModel]],
     processors: Collection[Processor],
+    ad_hoc: "AdHoc",
     webhooks: Mapping[str, Any],
 ) -> None:
     """Complete the OpenAPI with the `models` that routes parse themselves or that are sent to `webhooks`, and the
     processors with their params.
 
-    The first processor is the default.
+    The first processor is the default; `ad_hoc` is what a request can put together of them.
     """
     generate = app.openapi
 
@@ -68,7 +69,7 @@ def install(
             for model in models:
                 schemas |= _named(model)
             _add_problems(schemas)
-            _add_processors(schemas, processors)
+            _add_processors(schemas, processors, ad_hoc)
             _tell_defaults(schemas)
             operations = [operation for path in described["paths"].values() for operation in path.values()]
             for operation in operations:
@@ -152,7 +153,7 @@ def _add_problems(schemas: dict[str, Any]) -> None:
         schemas.pop(unused, None)
 
 
-def _add_processors(schemas: dict[str, Any], processors: Collection[Processor]) -> None:
+def _add_processors(schemas: dict[str, Any], processors: Collection[Processor], ad_hoc: "AdHoc") -> None:
     """Describe what names a processor with an alternative for each, because each has params of its own.
 
     The fields are stated once more for all of them, which generators need that do not know alternatives.
@@ -164,6 +165,9 @@ def _add_processors(schemas: dict[str, Any], processors: Collection[Processor]) 
         _alternative(each): _request_of(each, models[each.name].params, is_default=each.name == default)
         for each in processors
     }
+    models[ad_hoc.name] = _Models(ad_hoc.params.__name__, ad_hoc.result.__name__)
+    schemas |= _named(ad_hoc.params) | _named(ad_hoc.result, mode="serialization")
+    alternatives[f"Process{ad_hoc.name.title()}"] = _request_of_ad_hoc(schemas, ad_hoc)
     schemas |= alternatives
     for request in (schemas[name] for name in ("ProcessRequest", "ProcessorChoice", "BatchRequest")):
         fields = request["properties"]
@@ -172,12 +176,23 @@ def _add_processors(schemas: dict[str, Any], processors: Collection[Processor]) 
         for key in ("type", "additionalProperties"):
             fields["params"].pop(key, None)
         request["allOf"] = [{"anyOf": [_ref(name) for name in alternatives]}]
+    if "Then" in schemas:
+        schemas["Then"]["properties"]["processor"] = _ref("ProcessorName")
     for name in ("Result", "ListedResult"):
         data = schemas[name]["properties"]["data"]
         others = [each for each in data.pop("anyOf", []) if each == _NULL]
         for key in ("type", "additionalProperties", "title", "examples"):
             data.pop(key, None)
         data["anyOf"] = [_ref(each.result) for each in models.values()] + others
+
+
+class AdHoc(NamedTuple):
+    """What a request asks for by a field of this name, in the place of a processor: the models of its params and of
+    its result."""
+
+    name: str
+    params: type[BaseModel]
+    result: type[BaseModel]
 
 
 class _Models(NamedTuple):
@@ -213,4 +228,18 @@ def _request_of(processor: Processor, params: str, *, is_default: bool) -> dict[
             "params": _ref(params),
         },
         "required": [] if is_default else ["processor"],
+    }
+
+
+def _request_of_ad_hoc(schemas: dict[str, Any], ad_hoc: AdHoc) -> dict[str, Any]:
+    """The alternative that names no processor."""
+    return {
+        "type": "object",
+        "title": f"Process{ad_hoc.name.title()}",
+        "description": "Several processors, one after the other.",
+        "properties": {
+            ad_hoc.name: dict(schemas["ProcessRequest"]["properties"][ad_hoc.name]),
+            "params": _ref(ad_hoc.params.__name__),
+        },
+        "required": [ad_hoc.name],
     }

@@ -49,12 +49,8 @@ from app.processing import results
 from app.processing.acceptance import Acceptance
 from app.processing.answers import Answers
 from app.processing.batch import Batches
-from app.processing.input import Inputs
-from app.processing.kind import ProcessKind
-from app.processing.output import ResultWriter
-from app.processing.publication import Publication
 from app.processing.service import ProcessingService
-from app.processing.sink import Sinks
+from app.processing.stages import kept
 from app.processors import sandbox
 from app.quotas import Quotas
 from app.quotas.reserve import Reserve
@@ -72,6 +68,7 @@ from app.wiring.encryption import encryption, key_missing
 from app.wiring.inbox import watcher
 from app.wiring.operators import operators
 from app.wiring.process import prepare_process
+from app.wiring.processing import process_kind
 from app.wiring.webhooks import webhooks
 
 
@@ -239,6 +236,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     db = adapters.database(settings)
     storage = adapters.storage(settings)
     processors = adapters.offered(settings)
+    pipelines = adapters.pipelines(settings, processors)
     reserve = adapters.reserve(settings)
     receiver = Receiver(storage, reserve, settings)
     downloads = Downloads(settings.download_slots)
@@ -260,24 +258,17 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     async def wake(job_id: UUID) -> None:  # the runner, which runs the kind that accepts what follows from a job
         await dispatcher.send(job_id)
 
-    acceptance = Acceptance(processors, wake, quotas, turns, settings)
-    process = ProcessKind(
+    acceptance = Acceptance(processors, pipelines, wake, quotas, turns, settings)
+    process = process_kind(
+        db,
         storage,
-        processors,
-        Inputs(db, storage),
-        ResultWriter(db, storage, removal),
-        Sinks(
-            db,
-            storage,
-            receiver,
-            removal,
-            quotas,
-            max_bytes=settings.max_upload_bytes,
-            longest=settings.job_timeout + lease,
-        ),
-        Publication(acceptance, quotas, grace=settings.orphan_grace_seconds),
-        timeout=settings.job_timeout,
-        max_result_bytes=settings.max_result_bytes,
+        receiver,
+        acceptance,
+        processors=processors,
+        pipelines=pipelines,
+        removal=removal,
+        quotas=quotas,
+        settings=settings,
     )
     outbound, secrets_kept = Outbound(settings), encryption(settings)
     telling = webhooks(db, outbound, secrets_kept, watch, reserve, settings)
@@ -294,14 +285,12 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         downloads,
         quotas=quotas,
         settings=settings,
-        more_files=results.keys,
+        more_files=lambda conn, document_id: [*results.keys(conn, document_id), *kept.keys(conn, document_id)],
         job_for=acceptance.job_for,
     )
     inbox = watcher(db, documents, acceptance, settings)
     upkeep = Upkeep(db, chores(db, storage, claim, orphans, uses=keys.uses, inbox=inbox, settings=settings))
-    processing = ProcessingService(
-        db, kinds, processors, acceptance, watch, pauses=runner.pauses, quotas=quotas, settings=settings
-    )
+    processing = ProcessingService(db, kinds, acceptance, watch, pauses=runner.pauses, quotas=quotas, settings=settings)
     return Services(
         settings=settings,
         db=db,

@@ -1,7 +1,7 @@
 """The adapters and processors that the settings ask for. No other module names one."""
 
 import hmac
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -16,13 +16,18 @@ from app.jobs.dispatch.base import Dispatcher, Puller
 from app.jobs.dispatch.broker import BrokerDispatcher
 from app.jobs.dispatch.in_process import InProcessDispatcher
 from app.outbound.resolver import Resolver
+from app.processing.stages.pipeline import AD_HOC, Pipeline, named_pipelines
 from app.processors.base import Processor
 from app.processors.convert import ConvertProcessor
 from app.processors.ocr import tesseract
 from app.processors.ocr.processor import OcrProcessor
 from app.processors.ocr.tesseract import TesseractMissing
+from app.processors.pdf.merge import MergeProcessor
+from app.processors.pdf.split import SplitProcessor
 from app.processors.simulated import SimulatedProcessor
 from app.processors.text.processor import TextProcessor
+from app.processors.words.keywords import KeywordsProcessor
+from app.processors.words.language import LanguageProcessor
 from app.quotas.reserve import Reserve
 from app.settings import Settings, secrets_in
 from app.settings.generated import generated
@@ -37,7 +42,15 @@ from app.wiring.plugins import Offer
 def available(settings: Settings) -> tuple[Processor, ...]:
     """The processors that are part of the service, and can work here."""
     characters, seconds = settings.text_max_characters, settings.job_timeout
-    own: list[Processor] = [SimulatedProcessor(), TextProcessor(max_characters=characters)]
+    text = TextProcessor(max_characters=characters)
+    own: list[Processor] = [
+        SimulatedProcessor(),
+        text,
+        LanguageProcessor(),
+        KeywordsProcessor(),
+        SplitProcessor(),
+        MergeProcessor(),
+    ]
     with suppress(TesseractMissing):
         own.append(OcrProcessor(tesseract.found(), max_characters=characters, seconds=seconds))
     if settings.conversion_url:
@@ -71,7 +84,18 @@ def chosen(settings: Settings, *names: str) -> list[Offer]:
 
 def offered(settings: Settings) -> dict[str, Processor]:
     """The processors that PROCESSORS names, by name, the default one first. Raises ConfigurationError."""
-    return {each.processor.name: each.processor for each in chosen(settings)}
+    found = {each.processor.name: each.processor for each in chosen(settings)}
+    if AD_HOC in found:
+        raise ConfigurationError(f"PROCESSORS: {AD_HOC}: the name is taken")
+    return found
+
+
+def pipelines(settings: Settings, processors: Mapping[str, Processor]) -> dict[str, Pipeline]:
+    """The pipelines of PIPELINES by name, made of these processors. Raises ConfigurationError."""
+    try:
+        return named_pipelines(settings.pipelines, processors)
+    except ValueError as error:
+        raise ConfigurationError(f"PIPELINES: {error}") from None
 
 
 def simulated(settings: Settings) -> str | None:

@@ -16,6 +16,7 @@ from app.files import repository as files
 from app.files.claim import REFRESH, Claim
 from app.files.orphans import Orphans
 from app.inbox.watcher import Watcher
+from app.processing.stages import retention
 from app.settings import Settings
 from app.storage.base import Storage
 from app.upkeep import Chore
@@ -51,6 +52,12 @@ def chores(
         Chore("audit-seals", MINUTE, partial(seals.seal, db, anchoring(storage)), shared=True),
         Chore("discarded-files", grace, partial(files.forget_discarded, db, grace), shared=True),
         Chore("webhook-log", HOUR, partial(webhooks.forget, db, settings.webhook_log_ttl), shared=True),
+        Chore(
+            "stage-results",
+            min(HOUR, grace),
+            partial(retention.sweep, db, settings.stage_cache_ttl, settings.stage_cache_bytes),
+            shared=True,
+        ),
         Chore("orphan-files", grace, orphans.sweep, shared=True),
     ]
     if settings.events_ttl:

@@ -11,6 +11,7 @@ from app.operators.jobs import AllJobs
 from app.operators.processors import PausedProcessors
 from app.processing.acceptance import Acceptance
 from app.processing.service import ProcessingService
+from app.processing.stages.pipeline import AD_HOC
 from app.quotas import Quotas
 from app.settings import Settings
 from app.wiring import adapters
@@ -27,9 +28,10 @@ def operators(
     quotas: Quotas,
     settings: Settings,
 ) -> Operators:
+    processors = adapters.offered(settings)
     return Operators(
         documents=AllDocuments(db, documents, processing, settings),
         jobs=AllJobs(db, processing),
         bulk=BulkJobs(db, kinds, acceptance, watch, quotas),
-        processors=PausedProcessors(db, adapters.offered(settings)),
+        processors=PausedProcessors(db, [*processors, *adapters.pipelines(settings, processors), AD_HOC]),
     )

@@ -20,6 +20,8 @@ from app.events.catalogue import CATALOGUE, Failure
 from app.jobs.kinds import Released, Retryable, Succeeded
 from app.jobs.models import Job
 from app.processing.publication import Product
+from app.processing.results import Made
+from app.processing.schemas import Provenance
 from app.storage.local import LocalStorage
 from app.upkeep import Skipped
 from tests.support import databases
@@ -116,16 +118,16 @@ def live(life: Life, data_dir: Path) -> None:
     """Have everything happen that the catalogue knows."""
     life.process.work(life.start())
     life.process.work(life.start(fail="permanent"))
-    making = {"processor": "maker", "params": {"documents": 1}}
-    life.process.work(UUID(life.post(f"/documents/{life.upload()}/process", json=making)["job"]["id"]))
+    make(life)
     life.post(f"/jobs/{life.start()}/cancel")
     life.start()
     life.process.settle(life.claim(), Retryable(FAILURE))
     life.start()
     released = life.claim()
     life.process.settle(released, Released())
-    life.process.settle(life.claim(), Succeeded(Product("{}", [], then=None, delete_original=False)))
-    life.process.settle(released, Succeeded(Product("{}", [], then=None, delete_original=False)))
+    made = Succeeded(Product([Made(Provenance.of(released), "{}")]))
+    life.process.settle(life.claim(), made)
+    life.process.settle(released, made)
     life.start()
     for _ in range(2):  # its tries
         life.claim(lease=-1)
@@ -161,6 +163,15 @@ def live(life: Life, data_dir: Path) -> None:
     asyncio.run(LocalStorage(data_dir / "files").write_mark(f"{10**6} {uuid4()}"))
     with pytest.raises(Skipped):
         life.process.tick()
+
+
+def make(life: Life) -> None:
+    """Have documents made, and stages run."""
+    params: list[Any] = [{"seconds": 0}, {"seconds": 0, "fail": "permanent"}]
+    stages = [{"pipeline": ["simulated"], "params": {"simulated": each}} for each in params]
+    for each in ({"processor": "maker", "params": {"documents": 1}}, *stages):
+        job = life.post(f"/documents/{life.upload()}/process", json=each)["job"]
+        life.process.work(UUID(job["id"]))
 
 
 def run_the_service(life: Life) -> None:

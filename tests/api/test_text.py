@@ -33,13 +33,22 @@ JOBS = {
     "created_after": "2026-01-01T00:00:00Z",
     "created_before": "2026-01-01T00:00:00Z",
 }
-# Params of other processors than `simulated`, whose the bodies have.
-OF_OTHERS: dict[str | int, tuple[str, Any]] = {
-    "format": ("text", "markdown"),
-    "languages": ("ocr", ["eng"]),
-    "pages": ("ocr", "all"),
-}
 METADATA = {"description": "d", "folder": "f", "tags": ["t"]}
+FILE_MAP = [{"pages": [0], "name": "n", "metadata": METADATA}]
+# Params of other processors than `simulated`, whose params the bodies have.
+OF_OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "format": ("text", {"format": "markdown"}),
+    "languages": ("ocr", {"languages": ["eng"]}),
+    "pages": ("ocr", {"pages": "all"}),
+    "file_map": ("split", {"file_map": FILE_MAP}),
+    "split_params": ("split", {"split_params": {"file_map": FILE_MAP}}),
+    "ranges": ("split", {"ranges": "1"}),
+    "prefix": ("split", {"prefix": "p"}),
+    "suffix": ("split", {"suffix": "s"}),
+    "then": ("split", {"then": {"processor": "text"}}),
+    "with": ("merge", {"with": ["00000000-0000-0000-0000-000000000000"]}),
+    "filename": ("merge", {"filename": "f"}),
+}
 BODIES: dict[str, Any] = {
     "register": {"email": "somebody@example.com", "password": PASSWORD},
     "login": {"email": "somebody@example.com", "password": PASSWORD},
@@ -60,7 +69,7 @@ BODIES: dict[str, Any] = {
     "createWebhook": {"url": "http://127.0.0.1:1024", "event_types": ["job.dead"], "description": "d"},
     "editWebhook": {"url": "http://127.0.0.1:1024", "event_types": ["job.dead"], "description": "d", "state": "PAUSED"},
     "recoverWebhook": {"since": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z"},
-    "processDocument": {"processor": "simulated", "params": {"fail": "permanent"}},
+    "processDocument": {"processor": "simulated", "params": {"fail": "permanent"}, "force": "last"},
     "processBatch": {
         "filter": {
             "status": "UPLOADED",
@@ -77,6 +86,7 @@ BODIES: dict[str, Any] = {
         "cursor": "x",
         "processor": "simulated",
         "params": {"fail": "permanent"},
+        "force": "last",
     },
     "changeAccount": {"role": "user"},
     "rerunJobs": {"filter": JOBS, "cursor": "x"},
@@ -178,6 +188,8 @@ def sent(user: User, ids: dict[str, str], place: Place, hostile: str) -> httpx2.
         case "header":
             headers[name] = b'"a' + raw + b'"'
         case _:
+            if place.names == ("process",):
+                body = {"process": "simulated"}  # the metadata has another
             append(body, place.names, hostile)
             if place.operation == "processBatch":  # which has either
                 for other in ("filter", "cursor") if name == "document_ids" else ("document_ids",):
@@ -197,8 +209,11 @@ def sent(user: User, ids: dict[str, str], place: Place, hostile: str) -> httpx2.
 def append(body: Any, names: tuple[str | int, ...], text: str) -> None:
     for name, inner in pairwise(names):
         if name == "params" and inner in OF_OTHERS:
-            processor, value = OF_OTHERS[inner]
-            body |= {"processor": processor, "params": {inner: deepcopy(value)}}
+            processor, params = OF_OTHERS[str(inner)]
+            body |= {"processor": processor, "params": deepcopy(params)}
+        if name == "pipeline":
+            body |= {"pipeline": ["text"], "params": {}}
+            del body["processor"]
         body = body[name]
     body[names[-1]] += text
 
@@ -209,8 +224,11 @@ def encoded(operation: str, body: Any) -> tuple[str, bytes]:
         fields = {name: quote_from_bytes(value.encode("utf-8", "surrogatepass")) for name, value in body.items()}
         return "application/x-www-form-urlencoded", "&".join(f"{name}={text}" for name, text in fields.items()).encode()
     if operation == "uploadDocument":
-        metadata, disposition = json.dumps(body["metadata"]).encode(), b'\r\nContent-Disposition: form-data; name="'
-        parts = (disposition + b'metadata"\r\n\r\n' + metadata, disposition + b'file"; filename="a"\r\n\r\n' + pdf())
+        disposition = b'\r\nContent-Disposition: form-data; name="'
+        parts = [disposition + b'file"; filename="a"\r\n\r\n' + pdf()]
+        for name, value in body.items():
+            sent = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else json.dumps(value).encode()
+            parts.append(disposition + name.encode() + b'"\r\n\r\n' + sent)
         return "multipart/form-data; boundary=x", b"--x" + b"\r\n--x".join(parts) + b"\r\n--x--\r\n"
     return "application/json", b"" if body is None else json.dumps(body).encode()
 

@@ -98,6 +98,7 @@ def test_takes_in_what_the_content_is(user, content, content_type, said):
         "content_type": content_type,
         "size": len(content),
         "job_id": None,
+        "parent_id": None,
         "error": None,
     }
     expected |= {"sha256": hashlib.sha256(content).hexdigest(), **told, "tags": ["b", "a"]}

@@ -1,8 +1,8 @@
 """Three servers on one data folder are killed, frozen and stopped at random while hundreds of jobs are sent in and run.
 
 Every client retries what got no answer, at whichever server is up, as the Idempotency-Key allows. Afterwards as many
-results as jobs, each published once, and half of the users were told of everything by webhooks. The seed fixes the plan
-of faults and of work; how they interleave is luck.
+results as jobs, each published once with the documents that it made, and half of the users were told of everything by
+webhooks. The seed fixes the plan of faults and of work; how they interleave is luck.
 """
 
 import random
@@ -21,11 +21,13 @@ import httpx2
 import pytest
 from sqlalchemy import select
 
+from app.documents.models import documents
 from app.events import events
 from app.jobs.models import jobs
 from app.processing.models import results
 from tests.support.factories import pdf
 from tests.support.invariants import Ledger
+from tests.support.maker import NAMED
 from tests.support.receiver import receiving
 from tests.support.server import Server
 from tests.support.torture import LONG
@@ -34,11 +36,13 @@ from tests.support.user import User
 JOBS = 300 if LONG else 120
 CLIENTS = 6
 SERVERS = 3
+MAKING, CHILDREN = 0.3, 2  # the share of jobs that make documents, and how many
 LEASE = 1.0
 SETTINGS = {
     "LEASE_SECONDS": str(LEASE),
     "ORPHAN_GRACE_SECONDS": "2",
     "DRAIN_SECONDS": "0.5",
+    "PROCESSORS": f"simulated,{NAMED}",
     "JOB_MAX_TRIES": "100",  # so that whatever is accepted must succeed
 }
 FAULTS = [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM]
@@ -61,13 +65,16 @@ class Client:
             key = uuid4().hex
             upload = self._insist(methodcaller("post_file", pdf(key), key=f"upload {key}"))
             params = {"seconds": self._chance.uniform(0, 0.8)}
-            answer = self._insist(methodcaller("process", upload.json()["id"], key=key, params=params))
-            self._accepted[key] = params, answer
+            wanted: dict[str, Any] = {"params": params}
+            if self._chance.random() < MAKING:
+                wanted = {"processor": "maker", "params": params | {"documents": CHILDREN}}
+            answer = self._insist(methodcaller("process", upload.json()["id"], key=key, **wanted))
+            self._accepted[key] = wanted, answer
 
     def replay(self) -> None:
         """Send every accepted request again: it gets its first answer."""
-        for key, (params, answer) in self._accepted.items():
-            again = self._insist(methodcaller("process", answer.json()["document"]["id"], key=key, params=params))
+        for key, (wanted, answer) in self._accepted.items():
+            again = self._insist(methodcaller("process", answer.json()["document"]["id"], key=key, **wanted))
             assert (again.status_code, again.content) == (202, answer.content)
 
     def _insist(self, call: Callable[[User], httpx2.Response]) -> httpx2.Response:
@@ -137,6 +144,9 @@ def test_nothing_is_lost_or_doubled(seed: int, tmp_path: Path, record_property: 
     published = [str(row.job_id) for row in ledger.rows(select(results))]
     accepted = set().union(*(client.job_ids for client in clients))
     assert len(accepted) == JOBS
+    making = {row.document_id for row in run if row.args["processor"] == "maker"}
+    made = Counter(row.parent_id for row in ledger.rows(select(documents)) if row.parent_id)
+    assert made == dict.fromkeys(making, CHILDREN)
     assert Counter(published) == Counter(accepted) == Counter(str(row.id) for row in run)
     told = Counter(row.event for row in ledger.rows(select(events)))
     assert told["job.lease_lost"]

@@ -103,7 +103,7 @@ def test_what_its_author_types(tmp_path: Path, installed: str) -> None:
     )
     assert typed("check", "bytes", *samples, "--params", '{"most": 0}').stderr.startswith("params: 1 validation error")
     done = typed("check", "letters", *samples)
-    told = "configuration: PROCESSORS: there is no processor letters; there are simulated, text, bytes\n"
+    told = "configuration: PROCESSORS: there is no processor letters; there are simulated, text, split, merge, bytes\n"
     assert (done.returncode, done.stderr) == (1, told)
 
 

@@ -102,8 +102,9 @@ RUNTIME = [
     # The first upload is the one to be deleted.
     f"{point}:{2 if point.startswith('upload') else 1}"
     for point in POINTS
-    # No result of this life is large, nothing is processed in a batch, and nobody is told of it: others test that.
-    if not point.startswith(("migration", "transfer", "batch", "bulk", "deliver", "inbox"))
+    # No result of this life is large, nothing is processed in a batch or in stages, nor makes files, and nobody is told
+    # of it: others test that.
+    if not point.startswith(("migration", "transfer", "batch", "bulk", "deliver", "inbox", "stage", "output"))
     and point not in {"rescue.midway", "result.after_store"}
 ] + ["finish.before_commit:2", "finish.after_commit:2"]  # a success comes first, then a retry
 

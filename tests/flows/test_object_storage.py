@@ -15,8 +15,10 @@ import pytest
 
 from app.settings.storage import PART
 from tests.flows.test_memory import PdfOf, download, peak_during, upload
+from tests.flows.test_outputs import expire
 from tests.flows.test_slow_clients import reader
 from tests.support.factories import docx_with, pdf
+from tests.support.maker import NAMED
 from tests.support.relay import Relay
 from tests.support.seaweed import BUCKET, KEY, READER, Prefix
 from tests.support.server import Server
@@ -215,3 +217,22 @@ def test_a_start_that_fails_lets_go_of_the_bucket(prefix: Prefix, tmp_path: Path
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert "file is not a database" in done.stderr + done.stdout
     assert "Unclosed" not in done.stderr + done.stdout
+
+
+def test_what_an_attempt_makes_is_published_or_swept(prefix: Prefix, tmp_path: Path) -> None:
+    settings = {"PROCESSORS": f"simulated,{NAMED}", "FAULT": "outputs.before_publish:1", "LEASE_SECONDS": "1"}
+    with on(prefix, tmp_path, **settings) as server:
+        user = server.register()
+        document_id = user.upload()["id"]
+        job_id = user.start(document_id, processor="maker", params={"documents": 2, "files": 1})["id"]
+        until(lambda: server.process is not None and server.process.poll() is not None)
+        assert len(prefix.objects()) == 4
+        user = server.restarted(user, FAULT="", ORPHAN_GRACE_SECONDS="1", UPLOAD_MAX_SECONDS="2")
+        assert user.finished(job_id)["attempt"] == 2
+        children = user.http.get(f"/documents/{document_id}/children").json()["items"]
+        file = user.http.get(f"/documents/{document_id}/results/maker/files").json()["items"][0]
+        expire(server)
+        until(lambda: len(prefix.objects()) == 4)
+        for path in (*(f"/documents/{each['id']}/content" for each in children), file["url"]):
+            assert user.http.get(path).status_code == 200
+        assert prefix.objects().keys() >= keys(*children)

@@ -221,7 +221,7 @@ def test_the_operator_chooses_the_processors_and_the_default(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("named", "reason"),
     [
-        ("ocr", "there is no processor ocr; there are simulated, text"),
+        ("scan", "there is no processor scan; there are simulated, text, language, keywords, split, merge"),
         ("acme.ocr:Ocr", "acme.ocr:Ocr: it cannot be imported: ModuleNotFoundError: No module named 'acme'"),
     ],
 )

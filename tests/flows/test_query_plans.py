@@ -117,6 +117,8 @@ SCANNED = {
         *("ix_jobs_held", "ix_jobs_due", "ix_jobs_queued", "a sort"),
         "unindexed_documents",  # one of which is enough
         "ix_audit_seals_kept",  # as above
+        # Once an hour, to add up the sizes, and for those that belong to no document.
+        *("ix_stage_results_last_used_at_size", "stage_results"),
         "events",  # from the end, for unsigned ones, until there is a seal
         *("idempotency_keys", "pk_idempotency_keys", "sqlite_autoindex_idempotency_keys_1"),
     },
@@ -142,6 +144,8 @@ INSERT INTO api_key_secrets (hash, key_id, last4, created_at)
     SELECT sha256(id::text::bytea), id, 'x', now() FROM api_keys;
 INSERT INTO audit_seals (id, from_seq, to_seq, count, unsigned_to, digest, previous, key_id, mac, sealed_at)
     SELECT n, n, n, 1, 0, '', '', '', '', now() FROM generate_series(1000000, 1020000) n;
+INSERT INTO stage_results (key, owner_id, input_sha256, data, size, length, created_at, last_used_at)
+    SELECT encode(sha256(id::text::bytea), 'hex'), id, 'x', '{}', 2, 2, now(), now() + '1 day' FROM users;
 INSERT INTO idempotency_keys (user_id, key, expires_at) SELECT id, 'key', now() + '1 day' FROM users;
 INSERT INTO webhook_endpoints (id, owner_id, url, state, secret, version, created_at, updated_at)
     SELECT gen_random_uuid(), id, 'x', 'ACTIVE', 'x', 1, now(), now() FROM users;
@@ -291,7 +295,13 @@ def live(driver: Driver) -> None:
     driver.cause = "the runner"
     assert driver.process.claim(1, lease=-1.0)
     driver.sweep()
-    driver.ask("DELETE", f"/documents/{document(driver, 'third')}")
+    third = document(driver, "third")
+    stages = {"pipeline": ["simulated"], "params": {"simulated": {"seconds": 0}}}
+    for force in ("last", True):
+        body = stages | {"force": force}
+        driver.work(driver.ask("POST", f"/documents/{third}/process", json=body)["job"]["id"])
+    driver.sweep()
+    driver.ask("DELETE", f"/documents/{third}")
     for chosen in ({"document_ids": [first, second]}, {"filter": {"folder": "f"}}):
         driver.ask("POST", "/documents/process-batch", json={"params": {"seconds": 0}} | chosen, key=str(chosen)[:40])
     make(driver, document(driver, "made into others"))

@@ -16,6 +16,7 @@ from app.events import events, signing
 from app.files import models
 from app.jobs.models import LIVE, jobs
 from app.processing.models import result_files, results
+from app.processing.stages.models import stage_results
 from app.quotas import usage
 from app.webhooks.models import deliveries, endpoints, messages
 from tests.support import databases
@@ -65,7 +66,8 @@ class Ledger:
         kept = {row.id: row for row in self.rows(select(models.files).where(models.files.c.discarded_at.is_(None)))}
         reserved = {row.key for row in self.rows(select(models.files).where(models.files.c.discarded_at.is_not(None)))}
         assert {row.key for row in kept.values()} | reserved >= {f"documents/{name}" for name in files}
-        of_results = [row.file_id for row in [*published, *attached] if row.file_id]
+        staged = self.rows(select(stage_results))
+        of_results = [row.file_id for row in [*published, *attached, *staged] if row.file_id]
         assert sorted([*(row.file_id for row in rows), *of_results]) == sorted(kept), "each file belongs to one"
         for row in rows:
             assert ((row.id, row.job_id) in current) == (row.status == "COMPLETED")
@@ -94,6 +96,13 @@ class Ledger:
                 expected[row.owner_id][position] += more
         for row in self.rows(select(result_files)):
             expected[row.owner_id][0] += row.size
+        of_large = (
+            select(documents.c.owner_id, models.files.c.size)
+            .join(results)
+            .join(models.files, models.files.c.id == results.c.file_id)
+        )
+        for owner_id, size in self.rows(of_large):
+            expected[owner_id][0] += size
         counted = {row.user_id: [row.bytes, row.documents, row.announced] for row in self.rows(select(usage))}
         assert {user_id: each for user_id, each in counted.items() if any(each)} == expected
 
@@ -146,7 +155,8 @@ def _check_job(row: Row[Any], story: list[Row[Any]]) -> None:
     assert fences == list(range(1, row.fence + 1)), "every claim raises the fence by one"
     assert row.tries <= row.max_tries
     if row.state == "SUCCEEDED":
-        own = [event for event in story if event.event.startswith("job.") and event.event != "job.fenced"]
+        within = ("job.fenced", "job.stage_finished")
+        own = [event for event in story if event.event.startswith("job.") and event.event not in within]
         claim, end = own[-2:]
         assert (claim.event, end.event) == ("job.started", "job.succeeded")
         assert claim.data["fence"] == end.data["fence"]

@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 import app
-from app.processors.base import LongList, Params, Permanent, Report, Source
-from app.testing import check, source
+from app.processors.base import LongList, Outputs, Params, Permanent, Report, Source
+from app.testing import CollectingOutputs, check, source
 from tests.unit.test_text_processor import linux_only
 
 SAMPLE = Path(app.__file__).parent / "samples" / "sample.pdf"
@@ -164,6 +164,31 @@ def test_files_that_it_does_not_read() -> None:
         content_types = ("application/pdf",)
 
     assert list(faults(OfPdf(), SAMPLE.with_suffix(".docx"))) == ["it reads such files"]
+
+
+class Making(Good):
+    async def run(self, source: Source, params: Params, report: Report, outputs: Outputs) -> dict[str, Any]:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b"%PDF"
+            await asyncio.sleep(0.1)
+            yield b"-1.7"
+
+        made = await outputs.add_document("a.pdf", chunks(), {"folder": "f"})
+        page = await outputs.add("page.png", "image/png", chunks())
+        return {"found": [{"size": made.size + page.size}]}
+
+
+def test_a_processor_that_makes_files_is_given_outputs() -> None:
+    assert faults(Making()) == {}
+
+
+async def test_outputs_for_tests() -> None:
+    outputs = CollectingOutputs()
+    await Making().run(source(SAMPLE), Params(), lambda _: None, outputs)
+    document, page = outputs.collected
+    assert (document.file.name, document.content, document.metadata) == ("a.pdf", b"%PDF-1.7", {"folder": "f"})
+    assert (page.file.content_type, page.file.size, page.metadata) == ("image/png", 8, None)
+    assert outputs.documents == [document]
 
 
 async def test_a_source_for_tests() -> None:

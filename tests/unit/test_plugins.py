@@ -15,6 +15,8 @@ from app.settings import Settings
 from app.wiring import adapters
 from tests.support.packages import PROCESSOR, package
 
+BUILT_IN = ["simulated", "text", "language", "keywords", "split", "merge"]
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -57,7 +59,7 @@ def test_a_class_is_named(folder: Path) -> None:
 
 def test_what_is_not_named_is_not_imported(folder: Path) -> None:
     module = package(folder, PROCESSOR)
-    assert offered("") == ["simulated", "text"]
+    assert offered("") == BUILT_IN
     assert offered("text") == ["text"]
     assert module not in sys.modules
 
@@ -81,7 +83,8 @@ def test_convert_needs_a_service() -> None:
 
 def test_a_name_that_nobody_offers(folder: Path) -> None:
     package(folder, "1 / 0", offers="broken")
-    assert refusal("scan") == "PROCESSORS: there is no processor scan; there are simulated, text, broken"
+    there = ", ".join([*BUILT_IN, "broken"])
+    assert refusal("scan") == f"PROCESSORS: there is no processor scan; there are {there}"
 
 
 def test_one_that_cannot_work_here_says_why_unless_a_package_offers_it(folder: Path) -> None:
@@ -94,7 +97,7 @@ def test_two_of_one_name(folder: Path) -> None:
     package(folder, PROCESSOR)
     module = package(folder, PROCESSOR, offers="own text")
     assert offered("simulated") == ["simulated"]
-    assert offered("") == ["simulated", "text"], "a stranger's package does not keep the service from its start"
+    assert offered("") == BUILT_IN, "a stranger's package does not keep the service from its start"
     assert refusal("own") == "PROCESSORS: own is offered more than once: own_n 2.0, own_n 2.0"
     assert refusal("text") == "PROCESSORS: text is offered more than once: built in, own_n 2.0"
     other = package(folder, PROCESSOR, offers="")

@@ -110,7 +110,7 @@ def test_a_file_of_what_looks_like_a_boundary_is_received_as_it_is(piece: int) -
     for at in range(0, len(body), piece):
         form.feed(body[at : at + piece])
         received += b"".join(form.take())
-    assert (received, form.finish()) == (b"%PDF-1.7\n" + tricky * 20, b'{"folder": "f"}')
+    assert (received, form.finish()) == (b"%PDF-1.7\n" + tricky * 20, {"metadata": b'{"folder": "f"}'})
 
 
 class Counting:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from math import sqrt
 from typing import Any
 
+from app.processors.sandbox.output import emit
 from app.processors.text.child import code_of
-from app.processors.text.output import emit
 
 DPI = 200
 POINTS = 72  # of an inch

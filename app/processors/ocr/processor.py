@@ -60,6 +60,11 @@ class OcrProcessor:
             name=self.name, module="app.processors.ocr.child", result=Image, failures=FAILURES, memory=memory
         )
 
+    async def needed(self, source: Source) -> bool:
+        """Whether a page has images, and next to no text. Raises as `run` does."""
+        extract, _ = await self._layer(source, self.params.model_validate({}))
+        return any(needs_ocr(*page) for page in extract.pages or [])
+
     async def run(self, source: Source, params: OcrParams, report: Report) -> dict[str, Any]:
         try:
             async with asyncio.timeout(self._seconds):
@@ -69,8 +74,8 @@ class OcrProcessor:
             raise Permanent(f"{self.name}-timeout", detail) from None
 
     async def _read(self, source: Source, params: OcrParams, report: Report) -> dict[str, Any]:
-        layer, needed = LongText(params.max_characters), params.pages == "needed"
-        extract = await self._reader.run(source.path, _reading(source, params), _ignore, max_line=_LINE, text=layer)
+        extract, layer = await self._layer(source, params)
+        needed = params.pages == "needed"
         pages, page_count = extract.pages or [], extract.page_count or 0
         if not needed:  # as if none had text
             pages = [(0, 1)] * min(page_count, params.max_pages)
@@ -95,6 +100,11 @@ class OcrProcessor:
             raise failure
         truncated = written.truncated or len(pages) < page_count or (needed and extract.truncated)
         return written.result(languages=params.languages, page_count=page_count, truncated=truncated)
+
+    async def _layer(self, source: Source, params: OcrParams) -> tuple[Extract, LongText]:
+        """Return what is known of the pages, and the text that the document has."""
+        layer, task = LongText(params.max_characters), _reading(source, params)
+        return await self._reader.run(source.path, task, _ignore, max_line=_LINE, text=layer), layer
 
     async def _recognised(self, document: Path, page: int, languages: Sequence[str]) -> Recognised:
         """Return what is on a page. Raises Permanent if it cannot be read."""

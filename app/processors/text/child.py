@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from app.processors.text.output import LIBXML2_NO_MEMORY, emit
+from app.processors.sandbox.output import emit
+from app.processors.text.output import LIBXML2_NO_MEMORY
 
 PDFIUM_PASSWORD, PDFIUM_SECURITY = 4, 5  # FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY
 _CODES = {PDFIUM_PASSWORD: "password-protected", PDFIUM_SECURITY: "unsupported-encryption"}

@@ -1,13 +1,12 @@
-"""What the child prints: JSON lines, as `ConfinedChild` reads them."""
+"""What the child prints of a document."""
 
 import io
-import json
 import re
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+
+from app.processors.sandbox.output import emit
 
 METADATA = ("title", "author", "subject", "keywords", "creator", "producer", "created", "modified")
 METADATA_CHARACTERS = 1000
@@ -19,12 +18,6 @@ _FIELD = 20  # … each of which counts for so many more
 _LANGUAGE = re.compile("[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,8}")
 _NEWLINE = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 _JUNK = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
-
-
-def emit(line: Mapping[str, Any]) -> None:
-    """Print one line of output."""
-    sys.stdout.buffer.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
-    sys.stdout.buffer.flush()
 
 
 class Text:

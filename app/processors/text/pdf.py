@@ -10,7 +10,8 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 import pypdfium2
 from pypdfium2 import raw
 
-from app.processors.text.output import Form, Text, clean, emit
+from app.processors.sandbox.output import emit
+from app.processors.text.output import Form, Text, clean
 from app.processors.text.pdf_metadata import language, metadata, text_of
 
 UNREADABLE = -1  # in the place of the number of images: the page is damaged

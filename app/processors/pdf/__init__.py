@@ -1,0 +1,1 @@
+"""Makes PDFs of the pages of others."""

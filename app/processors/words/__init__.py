@@ -1,0 +1,1 @@
+"""Processors of words: they read what `text` or `ocr` has read."""

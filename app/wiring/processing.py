@@ -1,0 +1,46 @@
+"""The kind of job that processes documents, built of what runs processors and pipelines."""
+
+from collections.abc import Mapping
+
+from app.database import Database
+from app.files.receive import Receiver
+from app.files.removal import Removal
+from app.processing.acceptance import Acceptance
+from app.processing.input import Inputs
+from app.processing.kind import ProcessKind
+from app.processing.output import Limits, ResultWriter
+from app.processing.publication import Publication
+from app.processing.run import ProcessorRunner
+from app.processing.sink import Sinks
+from app.processing.stages.pipeline import AD_HOC, Pipeline, least_at_once
+from app.processing.stages.run import PipelineRunner
+from app.processors.base import Processor
+from app.quotas import Quotas
+from app.settings import Settings
+from app.storage.base import Storage
+
+
+def process_kind(
+    db: Database,
+    storage: Storage,
+    receiver: Receiver,
+    acceptance: Acceptance,
+    *,
+    processors: Mapping[str, Processor],
+    pipelines: Mapping[str, Pipeline],
+    removal: Removal,
+    quotas: Quotas,
+    settings: Settings,
+) -> ProcessKind:
+    inputs, writer = Inputs(db, storage), ResultWriter(db, storage, removal)
+    limits = Limits(settings.max_result_bytes, settings.orphan_grace_seconds)
+    longest = settings.job_timeout + settings.lease_seconds
+    sinks = Sinks(db, storage, receiver, removal, quotas, max_bytes=settings.max_upload_bytes, longest=longest)
+    queues = {AD_HOC: least_at_once(processors.values())}
+    queues |= {name: pipeline.at_once for name, pipeline in pipelines.items()}
+    return ProcessKind(
+        ProcessorRunner(processors, inputs, writer, sinks, limits),
+        PipelineRunner(db, processors, inputs, writer, limits, queues=queues),
+        Publication(acceptance, quotas, grace=limits.orphan_grace),
+        timeout=settings.job_timeout,
+    )
