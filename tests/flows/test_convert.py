@@ -7,6 +7,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from app.processors.convert import ConvertProcessor
+from app.testing import check
 from tests.support.converter import HUGE, Converter, converting, missing
 from tests.support.factories import DOCX_TYPE, PDF_TYPE, docx
 from tests.support.invariants import Ledger
@@ -86,6 +88,18 @@ def test_the_pdf_is_processed_and_the_docx_goes(user: User) -> None:
     [child] = until(lambda: user.http.get("/documents", params={"parent_id": document_id}).json()["items"])
     assert user.finished(child["job_id"])["state"] == "SUCCEEDED"
     assert user.http.get(f"/documents/{document_id}").status_code == 404
+
+
+def test_it_keeps_the_contract(service: Converter, tmp_path: Path) -> None:
+    letter = tmp_path / "letter.docx"
+    letter.write_bytes(docx("Hello"))
+    assert [finding for finding in check(ConvertProcessor(service.url), letter) if finding.fault] == []
+
+
+def test_what_it_takes(user: User) -> None:
+    schemas = user.http.get("/openapi.json").json()["components"]["schemas"]
+    assert schemas["ArchivalPdf"]["enum"] == ["PDF/A-1b", "PDF/A-2b", "PDF/A-3b"]
+    assert schemas["ConvertResult"]["properties"]["children"]["items"] == {"$ref": "#/components/schemas/MadeDocument"}
 
 
 FAILURES = {
