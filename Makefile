@@ -80,6 +80,8 @@ lint: .venv/installed-tests ## Check style, formatting and types
 lock: $(UV) ## Pin what the *.in files ask for; ARGS=--upgrade takes newer releases
 	$(COMPILE) $(ARGS) requirements.in --output-file requirements.txt
 	$(COMPILE) $(ARGS) requirements-markdown.in --output-file requirements-markdown.txt
+	$(COMPILE) $(ARGS) --constraints requirements.txt examples/langgraph/pyproject.toml \
+		--output-file examples/langgraph/requirements.txt
 	$(COMPILE) $(ARGS) tests/requirements.in --output-file tests/requirements.txt
 	$(COMPILE) $(ARGS) tests/ministack.in --output-file tests/ministack.txt
 	$(COMPILE) $(ARGS) tests/benchmarks/requirements.in --output-file tests/benchmarks/requirements.txt
@@ -104,11 +106,13 @@ clean: ## Remove what the other targets made, but not var/: that is data
 	$(PIP_INSTALL) --requirement requirements.txt
 	@touch $@
 
-.venv/installed-tests: .venv/installed tests/requirements.txt tests/ministack.txt
+.venv/installed-tests: .venv/installed tests/requirements.txt tests/ministack.txt examples/langgraph/requirements.txt
 	$(PIP_INSTALL) --requirement tests/requirements.txt
 	$(PYTHON) -m venv --clear --without-pip .venv/ministack
 	.venv/bin/pip --python .venv/ministack/bin/python install --quiet --disable-pip-version-check \
 		--require-hashes --requirement tests/ministack.txt
+	rm -rf .venv/langgraph
+	$(PIP_INSTALL) --target .venv/langgraph --requirement examples/langgraph/requirements.txt
 	@touch $@
 
 .venv/installed-benchmarks: .venv/installed-tests tests/benchmarks/requirements.txt

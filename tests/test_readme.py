@@ -82,6 +82,11 @@ def test_what_the_author_of_a_processor_types(tmp_path: Path) -> None:
     assert all(line.startswith("ok: ") for line in checked)
 
 
+def test_the_code_that_an_answer_shows_is_that_of_the_example() -> None:
+    [shown] = re.findall(r"```python\n(.*?)```", (ROOT / "QUESTIONNAIRE.md").read_text(), re.DOTALL)
+    assert shown in (ROOT / "examples/langgraph/summary_graph.py").read_text()
+
+
 @pytest.mark.parametrize("heading", ["## Accounts", "## Operators"])
 def test_what_the_operator_types(tmp_path: Path, heading: str) -> None:
     [commands] = scripts(OPERATIONS, heading)

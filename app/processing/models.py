@@ -2,7 +2,18 @@
 
 from typing import Any, NamedTuple, Self
 
-from sqlalchemy import JSON, BigInteger, Column, ForeignKey, ForeignKeyConstraint, Integer, String, Table, Uuid
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Integer,
+    String,
+    Table,
+    UniqueConstraint,
+    Uuid,
+)
 
 from app.database import UTCDateTime, metadata
 from app.files.models import File
@@ -33,8 +44,8 @@ result_files = Table(
     metadata,
     Column("document_id", Uuid, primary_key=True),
     Column("processor", String(50), primary_key=True),
-    Column("name", String(100), primary_key=True),
-    Column("number", Integer, nullable=False),
+    Column("number", Integer, primary_key=True),
+    Column("name", String(100), nullable=False),
     Column("owner_id", Uuid, nullable=False),
     Column("file_id", Uuid, nullable=False),
     Column("size", BigInteger, nullable=False),
@@ -43,6 +54,7 @@ result_files = Table(
         ["document_results.document_id", "document_results.processor"],
         ondelete="CASCADE",
     ),
+    UniqueConstraint("document_id", "processor", "name"),
 )
 
 

@@ -55,6 +55,7 @@ class WebhookDocument(BaseModel):
     status: Status
     version: int = Field(description="Rises with every change: what has a lower one than you know is out of date.")
     folder: str | None
+    parent_id: UUID | None
     job_id: UUID | None
     error: Failure | None
     created_at: datetime

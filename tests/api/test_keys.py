@@ -390,7 +390,7 @@ def test_the_last_use_is_stored_now_and_then(alone: Owner) -> None:
     assert alone.seen(made)["last_used_at"] is None
     with counted() as found:
         alone.process.tick()
-    assert len([sql for sql in found if "last_used_at" in sql]) == 1
+    assert len([sql for sql in found if "last_used_ip" in sql]) == 1
     used = alone.seen(made)
     assert (used["last_used_ip"], used["last_used_at"] > made["created_at"]) == ("127.0.0.1", True)
     assert alone.seen(unused)["last_used_at"] is None

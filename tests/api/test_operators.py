@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from tests.support import databases
 from tests.support.factories import DOCX_TYPE, PDF_TYPE, pdf
 from tests.support.inprocess import Process
 from tests.support.invariants import Ledger
+from tests.support.processors import LISTED
 from tests.support.zygote import run
 
 FAILING = {"seconds": 0, "fail": "permanent"}
@@ -467,7 +467,7 @@ def test_a_paused_processor_begins_nothing_and_burns_no_try(tmp_path: Path) -> N
         texts, simulated = [ada.job(ada.upload(), "text") for _ in range(2)], ada.job(ada.upload())
         unknown = process.http("POST", "/admin/processors/scan/pause", token=operator.token, json={})
         assert unknown.status_code == 404
-        assert re.search(r"\. The processors are: simulated, text, split, merge(, ocr)?\.$", unknown.json()["detail"])
+        assert unknown.json()["detail"].endswith(f". The processors are: {LISTED}, pipeline.")
         paused = operator.post("/admin/processors/text/pause", reason="It fills the disk.")
         assert (paused["actor"], paused["reason"]) == (f"operator:{operator.id}", "It fills the disk.")
         assert operator.post("/admin/processors/text/pause", reason="Another.")["reason"] == "It fills the disk."

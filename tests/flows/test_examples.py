@@ -1,6 +1,7 @@
 """The examples do what they say."""
 
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from uuid_utils.compat import uuid7
 
 from app.webhooks.kind import shown, signed
 from tests.support import reaper
-from tests.support.factories import PDF_TYPE
+from tests.support.factories import PDF_TYPE, pdf
 from tests.support.packages import install
 from tests.support.relay import Relay
 from tests.support.server import Server, free_port
@@ -24,6 +25,7 @@ from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
+LANGGRAPH = Path(sys.prefix, "langgraph")
 
 
 def test_a_client_that_waits(server: Server) -> None:
@@ -103,8 +105,83 @@ def test_what_its_author_types(tmp_path: Path, installed: str) -> None:
     )
     assert typed("check", "bytes", *samples, "--params", '{"most": 0}').stderr.startswith("params: 1 validation error")
     done = typed("check", "letters", *samples)
-    told = "configuration: PROCESSORS: there is no processor letters; there are simulated, text, split, merge, bytes\n"
-    assert (done.returncode, done.stderr) == (1, told)
+    told, _, there_are = done.stderr.partition("; there are ")
+    assert (done.returncode, told) == (1, "configuration: PROCESSORS: there is no processor letters")
+    assert {"simulated", "text", "bytes"} <= set(there_are.rstrip().split(", "))
+
+
+@pytest.fixture(scope="module")
+def with_graph(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where the example of a LangGraph is installed, with what it needs."""
+    if not LANGGRAPH.exists():
+        pytest.skip("there is no LangGraph in .venv/langgraph")
+    return f"{install(EXAMPLES / 'langgraph', tmp_path_factory.mktemp('wheel'))}:{LANGGRAPH}"
+
+
+def test_a_graph_that_fails_or_is_killed_goes_on_after_the_last_node(tmp_path: Path, with_graph: str) -> None:
+    """And LangGraph reports nothing to anybody, even if its environment asks for it."""
+    checkpoints, tracer = tmp_path / "checkpoints", socket.create_server(("127.0.0.1", 0))
+    settings = {
+        "PROCESSORS": "text,summary",
+        "GRAPH_CHECKPOINTS": str(checkpoints),
+        "LEASE_SECONDS": "1.5",
+        "LANGSMITH_TRACING": "true",
+        "LANGSMITH_ENDPOINT": f"http://127.0.0.1:{tracer.getsockname()[1]}",
+        "LANGSMITH_API_KEY": "of-nobody",
+    }
+    run_by = ("env", f"PYTHONPATH={with_graph}")
+    with Server(tmp_path / "var", settings, module="tests.support.failing_model", prefix=run_by) as server:
+        user = server.register()
+
+        def summarised(text: str) -> str:
+            """The id of a job on a document that says so."""
+            document = user.upload(pdf(text, pages=2))
+            user.finished(user.start(document["id"], processor="text")["id"])
+            return str(user.start(document["id"], processor="summary")["id"])
+
+        def begun(job_id: str) -> list[tuple[int, str]]:
+            """Its attempts and their nodes."""
+            return [(line["attempt"], line["node"]) for line in server.logs("graph.node") if line["job_id"] == job_id]
+
+        refused = summarised("Refuse once. Page")
+        job = user.finished(refused)
+        assert (job["state"], job["attempt"]) == ("SUCCEEDED", 2)
+        assert begun(refused) == [(1, "split"), (1, "summarise"), (2, "summarise"), (2, "collect")]
+        assert user.http.get(job["result_url"]).json()["data"] == {
+            "text": "Refuse once.\n\nRefuse once.",
+            "sections": 2,
+        }
+
+        killed = summarised("Wait. Page")
+        until(lambda: begun(killed) == [(1, "split"), (1, "summarise")])
+        server.kill()
+        assert [path.name for path in checkpoints.glob("*.db")] == [f"{killed}.db"]
+        user = server.restarted(user, MODEL_ANSWERS="yes")
+        job = user.finished(killed)
+        assert (job["state"], job["attempt"]) == ("SUCCEEDED", 2)
+        assert begun(killed)[2:] == [(2, "summarise"), (2, "collect")]
+
+        document = user.upload()
+        job = user.finished(user.start(document["id"], processor="summary")["id"])
+        assert (job["attempt"], job["error"]["code"]) == (1, "text-needed")
+    assert list(checkpoints.iterdir()) == []
+    tracer.settimeout(0)
+    with tracer, pytest.raises(BlockingIOError):
+        tracer.accept()
+
+
+def test_a_graph_keeps_the_contract(tmp_path: Path, with_graph: str) -> None:
+    environment = {
+        "DATA_DIR": str(tmp_path / "var"),
+        "GRAPH_CHECKPOINTS": str(tmp_path / "checkpoints"),
+        "PYTHONPATH": with_graph,
+        "PROCESSORS": "summary",
+    }
+    run = [sys.executable, "-W", "error", "-m", "app", "processors", "check", "summary", "app/samples/sample.pdf"]
+    done = subprocess.run(run, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(line.startswith("ok: ") for line in done.stdout.splitlines())
+    assert "(it failed with text-needed)" in done.stdout
 
 
 @contextmanager

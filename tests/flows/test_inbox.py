@@ -16,6 +16,7 @@ from tests.flows.test_folder_upload import documents, environment, upload
 from tests.support.factories import docx, macro_docx, pdf
 from tests.support.invariants import Ledger
 from tests.support.metrics import metric
+from tests.support.processors import NAMES
 from tests.support.seaweed import BUCKET, KEY, Prefix
 from tests.support.server import Server
 from tests.support.user import User
@@ -443,7 +444,7 @@ REFUSED: list[tuple[dict[str, str], str]] = [
     ({"INBOX_URL": "{tmp}"}, "INBOX_URL must be apart from DATA_DIR, DATABASE_URL and STORAGE_URL"),
     ({"INBOX_URL": "ftp://a"}, "INBOX_URL: must be file:///path or s3://bucket/prefix"),
     ({"INBOX_URL": ""}, "INBOX_URL is required when another setting of the inbox is set"),
-    ({"INBOX_PROCESSOR": "ocr"}, "INBOX_PROCESSOR: The processors are: simulated, text."),
+    ({"INBOX_PROCESSOR": "scan"}, f"INBOX_PROCESSOR: The processors are: {', '.join(sorted(NAMES))}."),
     ({"INBOX_PROCESSOR": "text", "INBOX_PARAMS": '{"format": 1}'}, "INBOX_PARAMS/params/format: "),
     ({"INBOX_PROCESSOR": "text", "INBOX_PARAMS": "["}, "INBOX_PARAMS: must be a JSON object"),
     ({"INBOX_PARAMS": "{}"}, "INBOX_PROCESSOR is required when INBOX_PARAMS is set"),

@@ -13,6 +13,7 @@ import pytest
 from tests.support.factories import DOCX_TYPE, PDF_TYPE, docx
 from tests.support.metrics import metric
 from tests.support.other_processors import VARIABLE
+from tests.support.processors import LISTED
 from tests.support.server import Server, until
 from tests.support.user import User
 from tests.support.zygote import run
@@ -221,7 +222,7 @@ def test_the_operator_chooses_the_processors_and_the_default(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("named", "reason"),
     [
-        ("scan", "there is no processor scan; there are simulated, text, language, keywords, split, merge"),
+        ("scan", f"there is no processor scan; there are {LISTED}"),
         ("acme.ocr:Ocr", "acme.ocr:Ocr: it cannot be imported: ModuleNotFoundError: No module named 'acme'"),
     ],
 )

@@ -20,6 +20,9 @@ from app.events.catalogue import Failure
 from app.jobs import repository, transitions
 from app.jobs.kinds import Failed, Released, Succeeded, Waiting
 from app.jobs.models import jobs
+from app.processing.publication import Product
+from app.processing.results import Made
+from app.processing.schemas import Provenance
 from app.processors.simulated import SimulatedProcessor
 from tests.support import databases
 from tests.support.factories import pdf
@@ -117,10 +120,11 @@ def test_what_a_worker_writes_after_it_has_lost_its_job_to_another_counts_for_no
     (held,) = process.claim(1)
     assert (held.id, held.fence) == (lost.id, lost.fence + 1)
     assert not process.write(transitions.heartbeat, lost, 30.0, 0.5)
-    for outcome in (Succeeded('{"by":"the first"}'), Failed(Failure(code="x", detail="x")), Released(), Waiting(60)):
+    first, second = (Succeeded(Product([Made(Provenance.of(job), "{}")])) for job in (lost, held))
+    for outcome in (first, Failed(Failure(code="x", detail="x")), Released(), Waiting(60)):
         assert not process.settle(lost, outcome)
         assert process.write(repository.get, held.id) == held
-    assert process.settle(held, Succeeded('{"by":"the second"}'))
+    assert process.settle(held, second)
     assert process.write(repository.get, held.id).state == "SUCCEEDED"
 
 

@@ -15,6 +15,7 @@ from app.processing.stages.models import stage_results
 from tests.support import databases
 from tests.support.factories import DOCX_TYPE, docx, pdf
 from tests.support.invariants import Ledger
+from tests.support.processors import NAMES
 from tests.support.server import Server
 from tests.support.stages import Lines, needing
 from tests.support.user import User
@@ -511,7 +512,7 @@ def test_what_is_refused(server: Server, wanted: dict[str, Any], code: str, poin
 @pytest.mark.parametrize(
     ("pipelines", "reason"),
     [
-        ("scan=nobody", "scan: there is no processor nobody; there are keywords, language, simulated, text"),
+        ("scan=nobody", f"scan: there is no processor nobody; there are {', '.join(sorted(NAMES))}"),
         ("text=keywords", "text: the name is taken"),
         ("pipeline=text", "pipeline: the name is taken"),
         ("scan=text;scan=text", "scan: the name is taken"),

@@ -30,6 +30,9 @@ from app.events.catalogue import Failure
 from app.jobs import transitions
 from app.jobs.kinds import Failed, Outcome, Released, Retryable, Succeeded
 from app.processing import kind
+from app.processing.publication import Product
+from app.processing.results import Made
+from app.processing.schemas import Provenance
 from tests.support import databases
 from tests.support.factories import PDF_TYPE, pdf
 from tests.support.inprocess import Process, addresses
@@ -312,7 +315,7 @@ class DocumentLifecycle(RuleBasedStateMachine):
     @with_attempts
     @rule(attempt=attempts)
     def finish(self, attempt: Attempt) -> None:
-        self.settle(attempt, Succeeded(json.dumps(made_by(attempt))), held=self.model.finish(attempt))
+        self.settle(attempt, Succeeded(product_of(attempt)), held=self.model.finish(attempt))
 
     @with_attempts
     @rule(attempt=attempts, outcome=st.sampled_from([Failed(ERROR), Retryable(ERROR), Released()]))
@@ -384,6 +387,11 @@ class DocumentLifecycle(RuleBasedStateMachine):
 def made_by(attempt: Attempt) -> dict[str, Any]:
     """The data of its result."""
     return {"job": str(attempt.job.id), "fence": attempt.fence}
+
+
+def product_of(attempt: Attempt) -> Product:
+    """What its worker settles it with."""
+    return Product([Made(Provenance.of(attempt.claimed), json.dumps(made_by(attempt)))])
 
 
 def kept(answer: httpx2.Response) -> tuple[int, bytes, str]:

@@ -37,8 +37,8 @@ def _create_table() -> None:
         "result_files",
         sa.Column("document_id", sa.Uuid(), nullable=False),
         sa.Column("processor", sa.String(length=50), nullable=False),
-        sa.Column("name", sa.String(length=100), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(length=100), nullable=False),
         sa.Column("owner_id", sa.Uuid(), nullable=False),
         sa.Column("file_id", sa.Uuid(), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
@@ -48,7 +48,10 @@ def _create_table() -> None:
             name=op.f("fk_result_files_document_id_document_results"),
             ondelete="CASCADE",
         ),
-        sa.PrimaryKeyConstraint("document_id", "processor", "name", name=op.f("pk_result_files")),
+        sa.PrimaryKeyConstraint("document_id", "processor", "number", name=op.f("pk_result_files")),
+        sa.UniqueConstraint(
+            "document_id", "processor", "name", name=op.f("uq_result_files_document_id_processor_name")
+        ),
     )
 
 
