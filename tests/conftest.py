@@ -7,7 +7,7 @@ from functools import cache
 import httpcore2
 import pytest
 
-from tests.support import brokers, databases, scans, seaweed as seaweedfs
+from tests.support import brokers, converter, databases, scans, seaweed as seaweedfs
 from tests.support.brokers import Queue, Sqs
 from tests.support.seaweed import Prefix, Seaweed
 from tests.support.server import Server
@@ -21,8 +21,8 @@ ENGINE, OTHER = ("postgresql", "sqlite") if databases.POSTGRESQL else ("sqlite",
 
 def pytest_report_header() -> list[str]:
     database = f"database: {ENGINE}" if databases.POSTGRESQL else "database: sqlite (TEST_DATABASE_URL is not set)"
-    lacking = scans.missing()
-    return [database, f"NOT RUN: the tests of the processor ocr: {lacking}"] if lacking else [database]
+    lacking = {"of the processor ocr": scans.missing(), "with LibreOffice": converter.missing()}
+    return [database, *(f"NOT RUN: the tests {what}: {reason}" for what, reason in lacking.items() if reason)]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -142,6 +142,20 @@ class MadeFile:
     sha256: str
 
 
+class MadeDocument(BaseModel):
+    """A document that was made."""
+
+    id: UUID
+    filename: str
+    size: int = Field(description="Bytes.")
+    sha256: str = Field(description="In hex.")
+
+    @staticmethod
+    def of(made: MadeFile) -> dict[str, Any]:
+        """Return what a result says of it."""
+        return {"id": str(made.id), "filename": made.name, "size": made.size, "sha256": made.sha256}
+
+
 class Outputs(Protocol):
     """Takes the files that an attempt makes. They are published together with its result, or none of them is.
 

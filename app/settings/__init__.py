@@ -20,8 +20,9 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from sqlalchemy import URL
 
 from app.errors import ConfigurationError
-from app.settings import broker, database, inbox, storage
+from app.settings import broker, conversion, database, inbox, storage
 from app.settings.broker import BrokerConfig, SqsQueue
+from app.settings.conversion import ConversionService
 from app.settings.outbound import LOOPBACK, Networks, networks
 from app.settings.storage import MAX_FILE, MAX_PUT, Bucket
 from app.telemetry import faults
@@ -208,8 +209,8 @@ class Settings(BaseSettings):
         "",
         pattern=rf"^({_PROCESSOR}(\s*,\s*{_PROCESSOR})*)?$",
         description="Names of the processors to offer, the default one first: of the service (`text`, `ocr`, "
-        "`simulated`), of an installed package, or `module:Class`. Empty: all of the service, and `simulated` is the "
-        "default.",
+        "`convert`, `simulated`), of an installed package, or `module:Class`. Empty: all of the service, and "
+        "`simulated` is the default.",
     )
     pipelines: str = Field(
         "",
@@ -233,6 +234,11 @@ class Settings(BaseSettings):
     max_result_bytes: int = Field(50 * 1024**2, ge=1, description="Largest result of a processor, as JSON.")
     text_max_characters: int = Field(
         1_000_000, ge=1, description="Most characters that the processors `text` and `ocr` can be asked for."
+    )
+    conversion_url: Annotated[ConversionService | None, NoDecode, _parsed(conversion.parse)] = Field(
+        None,
+        description="`http://host:port` of a Gotenberg, with which the processor `convert` makes PDF of DOCX (below). "
+        "Empty: there is none.",
     )
     drain_seconds: float = Field(20, ge=0, description="On SIGTERM, running jobs get this long to finish.")
     shutdown_delay_seconds: float = Field(

@@ -2,7 +2,7 @@
 
 import hmac
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from secrets import token_urlsafe
@@ -15,8 +15,10 @@ from app.inbox.folder import FolderInbox
 from app.jobs.dispatch.base import Dispatcher, Puller
 from app.jobs.dispatch.broker import BrokerDispatcher
 from app.jobs.dispatch.in_process import InProcessDispatcher
+from app.outbound.resolver import Resolver
 from app.processing.stages.pipeline import AD_HOC, Pipeline, named_pipelines
 from app.processors.base import Processor
+from app.processors.convert import ConvertProcessor
 from app.processors.ocr import tesseract
 from app.processors.ocr.processor import OcrProcessor
 from app.processors.ocr.tesseract import TesseractMissing
@@ -39,23 +41,31 @@ from app.wiring.plugins import Offer
 
 def available(settings: Settings) -> tuple[Processor, ...]:
     """The processors that are part of the service, and can work here."""
-    characters = settings.text_max_characters
+    characters, seconds = settings.text_max_characters, settings.job_timeout
     text = TextProcessor(max_characters=characters)
-    own = (SimulatedProcessor(), text, LanguageProcessor(), KeywordsProcessor(), SplitProcessor(), MergeProcessor())
-    try:
-        found = tesseract.found()
-    except TesseractMissing:
-        return own
-    return (*own, OcrProcessor(found, max_characters=characters, seconds=settings.job_timeout))
+    own: list[Processor] = [
+        SimulatedProcessor(),
+        text,
+        LanguageProcessor(),
+        KeywordsProcessor(),
+        SplitProcessor(),
+        MergeProcessor(),
+    ]
+    with suppress(TesseractMissing):
+        own.append(OcrProcessor(tesseract.found(), max_characters=characters, seconds=seconds))
+    if settings.conversion_url:
+        own.append(ConvertProcessor(settings.conversion_url.url, resolver=Resolver, seconds=seconds))
+    return tuple(own)
 
 
-def lacking() -> dict[str, str]:
+def lacking(settings: Settings) -> dict[str, str]:
     """What the processors of the service need that cannot work here."""
+    found = {} if settings.conversion_url else {ConvertProcessor.name: "it needs CONVERSION_URL"}
     try:
         tesseract.found()
     except TesseractMissing as error:
-        return {OcrProcessor.name: str(error)}
-    return {}
+        found[OcrProcessor.name] = str(error)
+    return found
 
 
 def chosen(settings: Settings, *names: str) -> list[Offer]:
@@ -65,7 +75,11 @@ def chosen(settings: Settings, *names: str) -> list[Offer]:
     """
     built_in = [plugins.checked(each.name, each) for each in available(settings)]
     named = names or tuple(name.strip() for name in settings.processors.split(",") if name)
-    return plugins.choose(built_in, named, lacking()) if named else [Offer(each, plugins.BUILT_IN) for each in built_in]
+    return (
+        plugins.choose(built_in, named, lacking(settings))
+        if named
+        else [Offer(each, plugins.BUILT_IN) for each in built_in]
+    )
 
 
 def offered(settings: Settings) -> dict[str, Processor]:

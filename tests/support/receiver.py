@@ -2,7 +2,6 @@
 the standard offers."""
 
 import asyncio
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any
 from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from tests.support.stranger import serving
 from tests.support.user import User
 
 NOBODY = "http://127.0.0.1:1024"
@@ -92,28 +92,7 @@ def _verifies(secret: str, content: bytes, headers: dict[str, str]) -> bool:
 
 @contextmanager
 def receiving(**options: Any) -> Iterator[Receiver]:
-    receiver, ready = Receiver(**options), threading.Event()
-    loop = asyncio.new_event_loop()
-
-    async def serve() -> None:
-        app = web.Application()
-        app.router.add_post("/{path:.*}", receiver.take)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hooks"
-        stop = asyncio.Event()
-        receiver.stop = lambda: loop.call_soon_threadsafe(stop.set)  # type: ignore[attr-defined]
-        ready.set()
-        await stop.wait()
-        await runner.cleanup()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    ready.wait()
-    try:
+    receiver = Receiver(**options)
+    with serving(receiver.take) as url:
+        receiver.url = f"{url}/hooks"
         yield receiver
-    finally:
-        receiver.stop()  # type: ignore[attr-defined]
-        thread.join()
-        loop.close()

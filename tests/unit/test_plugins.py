@@ -77,6 +77,10 @@ def test_where_each_comes_from(folder: Path) -> None:
     assert [each.origin for each in chosen] == ["built in", f"{module} 2.0", f"{other}:Processor"]
 
 
+def test_convert_needs_a_service() -> None:
+    assert refusal("text,convert") == "PROCESSORS: convert: it needs CONVERSION_URL"
+
+
 def test_a_name_that_nobody_offers(folder: Path) -> None:
     package(folder, "1 / 0", offers="broken")
     there = ", ".join([*BUILT_IN, "broken"])

@@ -52,6 +52,12 @@ REFUSED = [
     ({"BROKER_URL": "redis://user:s3cret@:6379", **POSTGRESQL}, "BROKER_URL"),
     ({"BROKER_URL": "sqs://jobs", "AWS_ACCESS_KEY_ID": "a", **POSTGRESQL}, "AWS_SECRET_ACCESS_KEY"),
     ({"REGISTRATION": "maybe"}, "REGISTRATION"),
+    ({"CONVERSION_URL": "ftp://user:s3cret@host"}, "CONVERSION_URL"),
+    ({"CONVERSION_URL": "http://user:s3cret@"}, "CONVERSION_URL"),
+    ({"CONVERSION_URL": "http://user:s3cret@host:99999"}, "CONVERSION_URL"),
+    ({"CONVERSION_URL": "http://host/?key=s3cret"}, "CONVERSION_URL"),
+    ({"CONVERSION_URL": "http://user:s3?ret@host"}, "CONVERSION_URL"),
+    ({"CONVERSION_URL": "http://host name"}, "CONVERSION_URL"),
     ({"WEBHOOK_ALLOW_NETS": "10.0.0.1/8"}, "WEBHOOK_ALLOW_NETS"),
     ({"WEBHOOK_PROXY_URL": "socks5://user:s3cret@host"}, "WEBHOOK_PROXY_URL"),
     ({"WEBHOOK_USER_AGENT": "a\r\nb: c"}, "WEBHOOK_USER_AGENT"),
@@ -203,6 +209,7 @@ def test_a_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JWT_SECRET", "s3cret" * 10)
     monkeypatch.setenv("DATABASE_URL", "postgresql+asyncpg://user:s3cret@host/name")
     monkeypatch.setenv("BROKER_URL", "redis://user:s3cret@host")
+    monkeypatch.setenv("CONVERSION_URL", "https://user:s3cret@host/path")
     assert "s3cret" not in repr(load().broker_url)
     assert "s3cret" not in repr(load())
 

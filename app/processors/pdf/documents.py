@@ -2,12 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
-from uuid import UUID
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, Field
 
-from app.processors.base import MadeFile
 from app.processors.child import ConfinedChild
 from app.processors.text.processor import FAILURES
 
@@ -30,15 +28,6 @@ class Told(BaseModel, extra="forbid", strict=True):
     of: Count
 
 
-class MadeDocument(BaseModel):
-    """A document that was made."""
-
-    id: UUID
-    filename: str
-    size: int = Field(description="Bytes.")
-    sha256: str = Field(description="In hex.")
-
-
 def confined(name: str, result: type[R], memory: int) -> ConfinedChild[R]:
     """Return the child of a processor. It may take long, because files are stored meanwhile."""
     return ConfinedChild(
@@ -51,11 +40,6 @@ def confined(name: str, result: type[R], memory: int) -> ConfinedChild[R]:
         seconds=540,
         readable=(Path("/dev/urandom"),),  # or qpdf opens nothing that is encrypted
     )
-
-
-def described(made: MadeFile) -> dict[str, Any]:
-    """Return a document that was made as MadeDocument has it."""
-    return {"id": str(made.id), "filename": made.name, "size": made.size, "sha256": made.sha256}
 
 
 def joined(stem: str, *, before: str = "", after: str = "") -> str:

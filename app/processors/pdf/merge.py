@@ -7,17 +7,15 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from app.processors.base import CombiningParams, Outputs, Permanent, Report, Source
+from app.processors.base import CombiningParams, MadeDocument, Outputs, Permanent, Report, Source
 from app.processors.pdf.documents import (
     AT_ONCE,
     CONTENT_TYPES,
     MAX_FILENAME,
     Count,
-    MadeDocument,
     NamePart,
     Told,
     confined,
-    described,
     joined,
 )
 from app.processors.sandbox.output import MAX_LINE
@@ -89,7 +87,7 @@ class MergeProcessor:
         async def on_file(told: dict[str, Any], chunks: AsyncIterator[bytes]) -> None:
             Told.model_validate(told)
             name = params.filename or joined(PurePosixPath(source.filename).stem, after="merged")
-            children.append(described(await outputs.add_document(name, chunks)))
+            children.append(MadeDocument.of(await outputs.add_document(name, chunks)))
 
         task = {"work": "merge", "arguments": [[str(path) for path in source.others]]}
         merged = await self._child.run(

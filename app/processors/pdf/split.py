@@ -7,18 +7,16 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.processors.base import MakingParams, Outputs, Permanent, Report, Source
+from app.processors.base import MadeDocument, MakingParams, Outputs, Permanent, Report, Source
 from app.processors.child import MAX_FILES
 from app.processors.pdf.documents import (
     AT_ONCE,
     CONTENT_TYPES,
     MAX_FILENAME,
     Count,
-    MadeDocument,
     NamePart,
     Told,
     confined,
-    described,
     joined,
 )
 from app.processors.sandbox.output import MAX_LINE
@@ -171,7 +169,9 @@ class SplitProcessor:
             known, part = Told.model_validate(told), parts.get(len(children))
             name = (part and part.name) or _name(source.filename, params, len(children) + 1, known.of)
             metadata = part.metadata.model_dump(exclude_none=True) if part and part.metadata else None
-            children.append(described(await outputs.add_document(name, chunks, metadata)) | {"pages": known.pages})
+            children.append(
+                MadeDocument.of(await outputs.add_document(name, chunks, metadata)) | {"pages": known.pages}
+            )
 
         listed = [part.pages for part in params.file_map] if params.file_map else None
         task = {"work": "split", "arguments": [listed, params.parsed_ranges(), params.every or 1, MAX_FILES]}
