@@ -194,7 +194,13 @@ def test_a_service_that_nobody_has_heard_of(tmp_path: Path) -> None:
         assert error["detail"] == "The conversion service cannot be reached: its name cannot be resolved."
 
 
-@pytest.mark.parametrize("point", ["output.after_store:1", "outputs.before_publish:1", "finish.after_commit:1"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        "outputs.before_publish:1",
+        *(pytest.param(each, marks=pytest.mark.long) for each in ("output.after_store:1", "finish.after_commit:1")),
+    ],
+)
 def test_killed_at_any_point_there_is_one_pdf(tmp_path: Path, point: str) -> None:
     with converting() as service:
         settings = {"CONVERSION_URL": service.url, "FAULT": point, "LEASE_SECONDS": "1.5"}

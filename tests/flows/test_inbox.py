@@ -302,12 +302,18 @@ def test_nothing_is_moved_through_a_link(folder: Folder, tmp_path: Path) -> None
         assert not [*outside.iterdir()]
 
 
-@pytest.mark.parametrize("fault", ["upload.after_temp", "upload.after_rename", "upload.after_commit"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *(pytest.param(f"upload.after_{each}", marks=pytest.mark.long) for each in ("temp", "rename")),
+        "upload.after_commit",
+    ],
+)
 def test_killed_before_the_move(inbox: Inbox, fault: str, tmp_path: Path) -> None:
     killed(inbox, f"{fault}:2", tmp_path)
 
 
-@pytest.mark.parametrize("fault", ["inbox.after_copy:1", "inbox.after_copy:4"])
+@pytest.mark.parametrize("fault", ["inbox.after_copy:1", pytest.param("inbox.after_copy:4", marks=pytest.mark.long)])
 def test_killed_within_the_move(prefix: Prefix, fault: str, tmp_path: Path) -> None:
     killed(InBucket(prefix), fault, tmp_path)
 

@@ -301,7 +301,12 @@ def test_to_delete_the_original_takes_the_right_to_delete(user: User) -> None:
 
 
 WORK = {"documents": 3, "files": 2, "then": {"processor": "simulated", "params": {"seconds": 0}}}
-POINTS = ["output.after_store:1", "output.after_store:4", "outputs.before_publish:1", "finish.before_commit:1"]
+POINTS = [
+    pytest.param("output.after_store:1", marks=pytest.mark.long),
+    "output.after_store:4",
+    "outputs.before_publish:1",
+    "finish.before_commit:1",
+]
 
 
 @pytest.mark.parametrize("point", [*POINTS, "finish.after_commit:1"])

@@ -73,7 +73,7 @@ KILLS = {
 }
 
 
-@pytest.mark.parametrize("size", ["small", "large"])
+@pytest.mark.parametrize("size", ["small", pytest.param("large", marks=pytest.mark.long)])
 @pytest.mark.parametrize("fault", KILLS)
 def test_killed_in_a_gap(fault: str, size: str, tmp_path: Path) -> None:
     lines, ledger = Lines(tmp_path / "var", **LEASE), Ledger(tmp_path / "var")
@@ -115,7 +115,7 @@ def test_killed_within_a_stage(tmp_path: Path) -> None:
         assert "stage_failed" not in user.story(document_id)
 
 
-@pytest.mark.parametrize("size", ["small", "large"])
+@pytest.mark.parametrize("size", ["small", pytest.param("large", marks=pytest.mark.long)])
 def test_a_frozen_runner_keeps_nothing(size: str, tmp_path: Path) -> None:
     """Another takes over after its lease; when it wakes, what its stage made is refused."""
     lines, ledger = Lines(tmp_path / "var", **LEASE), Ledger(tmp_path / "var")
