@@ -60,8 +60,8 @@ class ProcessorRunner:
         return Succeeded(product, partial(self._settled, product, sink), alone=bool(sink.made))
 
     async def _settled(self, product: Product, sink: Sink, published: bool) -> None:  # noqa: FBT001 - of a callback
-        if published:
+        if product.deleted and published:
             await self._sinks.removal.discarded(product.deleted)
-        else:
+        elif not published:
             await self._writer.discard(*(each.output for each in product.results))
             await sink.discard()
