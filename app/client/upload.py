@@ -39,6 +39,11 @@ class Wanted:
         given = {"folder": folder, "tags": self.tags, "process": self.processing}
         return {name: value for name, value in given.items() if value}
 
+    @property
+    def deletes_original(self) -> bool:
+        """Whether a document is deleted when it is processed."""
+        return bool(self.processing and self.processing["params"].get("delete_original"))
+
 
 class Upload:
     """Uploads files, `at_once` at a time, and passes each to `done` when nothing more will be known of it.
@@ -52,7 +57,7 @@ class Upload:
         self._wanted = wanted
         self._at_once = at_once
         self._done = done
-        self._watch = Watch(api, done)
+        self._watch = Watch(api, done, deleting=wanted.deletes_original)
 
     async def run(self, files: Iterator[Found]) -> None:
         """Upload the files, and wait for their jobs if that is wanted. Raises Stopped."""

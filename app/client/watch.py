@@ -18,11 +18,13 @@ class Watch:
     """Follows jobs to their end, and passes each file to `ended` when its job is finished.
 
     The oldest job is waited for, as it is due first; then the list of jobs, newest first, tells of the others.
+    `deleting`: a job that succeeds deletes its document, and itself with it.
     """
 
-    def __init__(self, api: Api, ended: Callable[[FileReport], None]) -> None:
+    def __init__(self, api: Api, ended: Callable[[FileReport], None], *, deleting: bool) -> None:
         self._api = api
         self._ended = ended
+        self._deleting = deleting
         self._pending: dict[str, FileReport] = {}  # by the job's id; oldest first
         self._more = asyncio.Event()
         self._complete = False
@@ -65,9 +67,7 @@ class Watch:
         except Problem as problem:
             if problem.status != 404:
                 raise
-            file = self._pending.pop(job_id)  # the document was deleted meanwhile, and the job with it
-            file.job_state, file.code, file.detail = "DELETED", problem.code, problem.detail
-            self._ended(file)
+            self._note_gone(job_id)
 
     async def _look_at_all(self) -> None:
         unseen, query = set(self._pending), dict[str, str | int](limit=_PAGE)
@@ -77,8 +77,19 @@ class Watch:
                 unseen.discard(job["id"])
                 self._note(job)
             if not page["next_cursor"]:
-                return
+                break
             query["cursor"] = page["next_cursor"]
+        for job_id in unseen:
+            self._note_gone(job_id)
+
+    def _note_gone(self, job_id: str) -> None:
+        """The document of a job was deleted meanwhile, and the job with it."""
+        file = self._pending.pop(job_id)
+        if self._deleting:
+            file.job_state = "SUCCEEDED"
+        else:
+            file.job_state, file.code, file.detail = "DELETED", "not-found", "Its document was deleted."
+        self._ended(file)
 
     def _note(self, job: dict[str, Any]) -> None:
         if (file := self._pending.get(job["id"])) is None:

@@ -10,7 +10,7 @@ from uuid_utils.compat import uuid7
 from app import events
 from app.documents import repository as documents
 from app.documents.schemas import Document, ProcessorChoice
-from app.errors import AppError, Forbidden
+from app.errors import AppError, Forbidden, UnsupportedContentType
 from app.events.catalogue import DocumentChildrenPublished, Failure
 from app.files import repository as files
 from app.jobs.kinds import Failed, Refused, Retryable
@@ -74,7 +74,7 @@ class Publication:
                 self._follow(conn, job, children, product.then)
             if product.files:
                 self._quotas.check(conn, job.owner_id)
-        except Forbidden as error:
+        except (Forbidden, UnsupportedContentType) as error:  # another attempt would make the same
             raise Refused(Failed(_failure(error))) from None
         except AppError as error:
             raise Refused(Retryable(_failure(error))) from None

@@ -3,6 +3,7 @@
 add ──> reserve a row, as a discarded file ──> stage, examine, commit ──> made ──> published with the result, or swept
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -79,17 +80,21 @@ class Sink(Outputs):
         self._document = document
         self._bytes = 0
         self._reserved: list[UUID] = []
+        self._storing = asyncio.Lock()  # processors may add several at once
 
     async def add(self, name: str, content_type: str, chunks: AsyncIterable[bytes]) -> MadeFile:
-        if not _NAME.fullmatch(name) or any(each.name == name for each in self.made if each.metadata is None):
-            raise ValueError(f"{name!r:.120} is taken, or no name for a file of a result")
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r:.120} is no name for a file of a result")
         if not _MEDIA_TYPE.fullmatch(content_type) or len(content_type) > _MAX_MEDIA_TYPE:
             raise ValueError(f"{content_type!r:.120} is no media type")
 
         async def stated(_: Staged) -> str:
             return content_type
 
-        return self._add(await self._store(chunks, stated), name, None)
+        async with self._storing:
+            if any(each.name == name for each in self.made if each.metadata is None):
+                raise ValueError(f"{name!r:.120} is taken")
+            return self._add(await self._store(chunks, stated), name, None)
 
     async def add_document(
         self, filename: str, chunks: AsyncIterable[bytes], metadata: Mapping[str, Any] | None = None
@@ -102,8 +107,9 @@ class Sink(Outputs):
         except ValidationError as error:
             reason = error.errors(include_url=False, include_input=False)[0]
             raise Permanent("invalid-metadata", f"The metadata of a document: {reason['msg']}.") from None
-        file = await self._store(chunks, partial(self._of.receiver.examined, self._job.owner_id))
-        return self._add(file, with_extension(name, file.content_type), stated)
+        async with self._storing:
+            file = await self._store(chunks, partial(self._of.receiver.examined, self._job.owner_id))
+            return self._add(file, with_extension(name, file.content_type), stated)
 
     async def discard(self) -> None:
         """Remove what is not going to be published. Where that fails, it is swept."""

@@ -246,6 +246,14 @@ def test_a_document_that_is_deleted_meanwhile(user: User, tmp_path: Path) -> Non
     assert re.search(r"Jobs: 1 (deleted|cancelled)$", (tmp_path / "out").read_text(), re.MULTILINE)
 
 
+def test_jobs_that_delete_their_documents_have_succeeded(user: User, tmp_path: Path) -> None:
+    options = ("--process", "split", "--params", '{"delete_original": true}', "--wait")
+    key = key_of(user, (*ALL, "documents:delete"))
+    done = upload(filled(tmp_path / "d", 3), *options, **environment(user) | {"DOCUMENT_API_KEY": key})
+    assert (done.returncode, counted(done.stdout, "succeeded")) == (0, 3)
+    assert [each["parent_id"] is None for each in documents(user)] == [False] * 3
+
+
 def test_a_rate_that_is_limited_is_kept(tmp_path: Path) -> None:
     with Server(tmp_path / "var", {"RATE_LIMIT": "15/second"}) as server:
         user, folder = server.register(), filled(tmp_path / "d", 40)

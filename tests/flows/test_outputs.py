@@ -263,6 +263,16 @@ def test_what_cannot_be_done_then_is_refused_at_once(user: User, then: Any, code
     assert pointer in (problem.get("pointer"), *(each["pointer"] for each in problem.get("errors", [])))
 
 
+def test_what_does_not_read_what_is_made_fails_at_once(tmp_path: Path) -> None:
+    convert = {"PROCESSORS": f"{PROCESSORS['PROCESSORS']},convert", "CONVERSION_URL": "http://127.0.0.1:9"}
+    with Server(tmp_path / "var", convert) as server:
+        user = server.register()
+        document_id = user.upload(CONTENT)["id"]
+        job = made_of(user, document_id, documents=2, then={"processor": "convert"})
+        assert (job["state"], job["attempt"], job["error"]["code"]) == ("FAILED", 1, "unsupported-content-type")
+        assert (children(user, document_id), used(user)) == ([], (len(CONTENT), 1))
+
+
 def test_jobs_of_children_beyond_the_quota_are_tried_again(tmp_path: Path) -> None:
     with Server(tmp_path / "var", PROCESSORS | {"QUOTA_JOBS": "2", "JOB_MAX_TRIES": "2"}) as server:
         user = server.register()

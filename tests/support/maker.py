@@ -65,8 +65,8 @@ class Maker:
                 await outputs.add_document("no.pdf", _of(b"nothing that could be uploaded"))
             case "name":
                 await outputs.add("../name", "image/png", _of(b""))
-            case "twice":
-                await outputs.add("0.bin", "image/png", _of(b""))
+            case "twice":  # at the same time
+                await asyncio.gather(*(outputs.add("same.bin", "image/png", like_it(0)) for _ in range(2)))
             case "media-type":
                 await outputs.add("a", "image", _of(b""))
             case "metadata":

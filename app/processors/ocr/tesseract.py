@@ -61,17 +61,14 @@ class Tesseract:
 
     async def recognise(self, image: bytes, languages: Sequence[str], *, name: str) -> Recognised:
         """Return the text of an image, if need be turned. Raises as `read` does."""
-        found = await asyncio.to_thread(text_in, await self.read(image, languages, UPRIGHT, "tsv", name=name))
+        found = await asyncio.to_thread(text_in, await self.read(image, languages, UPRIGHT, name=name))
         if not self.turns or found.confidence is None or found.confidence >= UNSURE:
             return found
-        turned = await asyncio.to_thread(text_in, await self.read(image, languages, TURNED, "tsv", name=name))
+        turned = await asyncio.to_thread(text_in, await self.read(image, languages, TURNED, name=name))
         return max(found, turned, key=lambda each: each.confidence or 0)
 
-    async def read(self, image: bytes, languages: Sequence[str], mode: str, output: str, *, name: str) -> bytes:
-        """Return what it makes of an image: `output` is `tsv`, or another of the formats that it has.
-
-        Raises as a ConfinedProgram of this name does.
-        """
+    async def read(self, image: bytes, languages: Sequence[str], mode: str, *, name: str) -> bytes:
+        """Return the words of an image, as TSV. Raises as a ConfinedProgram of this name does."""
         program = ConfinedProgram(
             name=name,
             path=self.path,
@@ -82,7 +79,7 @@ class Tesseract:
             seconds=240,
         )
         data = ["--tessdata-dir", str(self.tessdata), "-l", "+".join(languages)]
-        arguments = ["stdin", "stdout", *data, "--psm", mode, "-c", f"tessedit_create_{output}=1"]
+        arguments = ["stdin", "stdout", *data, "--psm", mode, "-c", "tessedit_create_tsv=1"]
         return await program.run(arguments, image, max_output=MAX_OUTPUT)
 
 
