@@ -1,6 +1,6 @@
 """Accepting work: what is asked for becomes a job, in one transaction with the document that it is about."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -153,13 +153,24 @@ class Acceptance:
         Raises UnsupportedContentType, ValidationFailed, UploadIncomplete, JobInProgress, TooManyJobs; Retry when
         another transaction moved the document first.
         """
-        if document.content_type not in wanted.content_types:
-            reads = ", ".join(wanted.content_types)
-            detail = f"The processor {wanted.processor} reads only {reads}."
-            raise errors.UnsupportedContentType(detail, pointer=wanted.place)
+        _require_readable(document, wanted)
         if current := _current(conn, document, wanted, force=bool(force)):
             return current
         self._quotas.check_jobs(conn, document.owner_id)
+        return self._begin(conn, document, wanted, job_id, force=force)
+
+    def accept_new(self, conn: Connection, owner_id: UUID, added: Sequence[Document], wanted: RequestedWork) -> None:
+        """Do the same for documents that the transaction has added. Raises UnsupportedContentType, ValidationFailed,
+        TooManyJobs."""
+        self._quotas.check_jobs(conn, owner_id, len(added))
+        for document in added:
+            _require_readable(document, wanted)
+            self._begin(conn, document, wanted, uuid7())
+
+    def _begin(
+        self, conn: Connection, document: Document, wanted: RequestedWork, job_id: UUID, *, force: Force = False
+    ) -> ProcessResponse:
+        """Move the document on and create its job. Raises ValidationFailed, and Retry as `accept` does."""
         work = Work(
             processor=wanted.processor,
             version=wanted.version,
@@ -201,6 +212,14 @@ class Acceptance:
             return UploadedDocument(**dict(accepted.document), job=accepted.job)
 
         return UploadJob(wanted.processor, accept, partial(self.wake, job_id))
+
+
+def _require_readable(document: Document, wanted: RequestedWork) -> None:
+    """Raise UnsupportedContentType unless the processor reads such documents."""
+    if document.content_type not in wanted.content_types:
+        reads = ", ".join(wanted.content_types)
+        detail = f"The processor {wanted.processor} reads only {reads}."
+        raise errors.UnsupportedContentType(detail, pointer=wanted.place)
 
 
 def _other(conn: Connection, owner_id: UUID, document_id: UUID, wanted: RequestedWork) -> InputFile:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from sqlalchemy import Connection
-from uuid_utils.compat import uuid7
 
 from app import events
 from app.documents import repository as documents
@@ -94,8 +93,7 @@ class Publication:
         events.append(conn, event, user_id=job.owner_id, document_id=job.document_id, job_id=job.id)
         if then:
             wanted = self._acceptance.requested(ProcessorChoice(processor=then.processor, params=then.params))
-            for child in children:
-                self._acceptance.accept(conn, child, wanted, uuid7())
+            self._acceptance.accept_new(conn, job.owner_id, children, wanted)
 
 
 def _child(conn: Connection, job: Job, made: OutputFile) -> Document:

@@ -129,10 +129,10 @@ class Quotas:
         if _exceeds(used["announced"], quota["announced"]):
             raise TooManyUploads(f"This account may have {quota['announced']} announced uploads.")
 
-    def check_jobs(self, conn: Connection, user_id: UUID) -> None:
-        """Before a job is added: raise TooManyJobs if the account may have no more."""
+    def check_jobs(self, conn: Connection, user_id: UUID, more: int = 1) -> None:
+        """Before jobs are added: raise TooManyJobs if the account may not have so many more."""
         limit = self._read(conn, user_id).quota["jobs"]
-        if limit is not None and self._live_jobs(conn, user_id, limit) >= limit:
+        if limit is not None and self._live_jobs(conn, user_id, limit) + more > limit:
             raise TooManyJobs(f"This account may have {limit} unfinished jobs.")
 
     def of(self, conn: Connection, user_id: UUID) -> tuple[Usage, Quota]:

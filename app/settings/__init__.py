@@ -208,8 +208,8 @@ class Settings(BaseSettings):
     processors: str = Field(
         "",
         pattern=rf"^({_PROCESSOR}(\s*,\s*{_PROCESSOR})*)?$",
-        description="Names of the processors to offer, the default one first: of the service, of an installed package, or "
-        "`module:Class`. Empty: all of the service, and `simulated` is the default. `python -m app processors list` "
+        description="Names of the processors to offer, the default one first: of the service, of an installed package, "
+        "or `module:Class`. Empty: all of the service, and `simulated` is the default. `python -m app processors list` "
         "shows them.",
     )
     pipelines: str = Field(
