@@ -36,6 +36,9 @@ from app.settings import Settings
 from app.web.problems import invalid
 
 
+_THEN = "then"  # the param that asks for what is done with documents that are made
+
+
 class RequestedWork(NamedTuple):
     """A processor's name and version, and its complete params: what a client asks for, whatever the document.
 
@@ -103,10 +106,8 @@ class Acceptance:
             params = processor.params.model_validate(asked.params)
         except ValidationError as error:
             raise invalid(error, *place, "params") from None
-        if b"\\u0000" in orjson.dumps(asked.params):
-            raise errors.ValidationFailed(
-                "Text must not contain NUL.", errors=[{"detail": "contains NUL", "pointer": f"{here}/params"}]
-            )
+        if reason := _unstorable(asked.params):
+            raise errors.ValidationFailed(errors=[{"detail": reason, "pointer": f"{here}/params"}])
         complete, named = params.model_dump(mode="json", by_alias=True), "pipeline" if asked.pipeline else "processor"
         stages = processor.spelled if isinstance(processor, Pipeline) else []
         reads, named_at = content_types(processor), f"{here}/{named}"
@@ -116,15 +117,14 @@ class Acceptance:
     def _making(self, wanted: RequestedWork, params: MakingParams, *place: str) -> RequestedWork:
         """Check what is to be done with the documents that the work makes. Raises as `requested` does."""
         others = params.others if isinstance(params, CombiningParams) else ()
-        if params.then is None:
-            return wanted._replace(others=others, deletes=params.delete_original)
-        here = (*place, "params", "then")
-        then = self.requested(ProcessorChoice(**params.then.model_dump()), *here)
-        if then.params.get("then") or then.others:
+        if place[-1:] == (_THEN,) and (params.then or others):
             raise errors.ValidationFailed(
                 "What is done with documents that are made can make no more.",
-                errors=[{"detail": "makes documents that are processed, or reads others", "pointer": _pointer(*here)}],
+                errors=[{"detail": "makes documents that are processed, or reads others", "pointer": _pointer(*place)}],
             )
+        if params.then is None:
+            return wanted._replace(others=others, deletes=params.delete_original)
+        then = self.requested(ProcessorChoice(**params.then.model_dump()), *place, "params", _THEN)
         follow_up = {"processor": then.processor, "params": then.params}
         complete = wanted.params | {"then": follow_up}
         return wanted._replace(params=complete, others=others, deletes=params.delete_original or then.deletes)
@@ -218,6 +218,14 @@ def _other(conn: Connection, owner_id: UUID, document_id: UUID, wanted: Requeste
 def _args(work: Work) -> dict[str, Any]:
     """The args of a job. Those of a processor alone are as they were before there were pipelines."""
     return work.model_dump(exclude=None if work.stages else {"stages", "force"})
+
+
+def _unstorable(params: dict[str, Any]) -> str | None:
+    """Why not every database and client could hold the params; None: they can."""
+    try:
+        return "contains NUL" if b"\\u0000" in orjson.dumps(params) else None
+    except TypeError:
+        return "has a number of more than 64 bits, or too many levels"
 
 
 def _pointer(*place: str) -> str:

@@ -96,7 +96,7 @@ class Sink(Outputs):
     ) -> MadeFile:
         name = display_name(filename)
         if name is None:
-            raise ValueError(f"{filename!r:.120} is no filename")
+            raise Permanent("invalid-filename", "Nothing of the filename of a document that was made can be shown.")
         try:
             stated = Metadata.model_validate({**self._document.metadata, **(metadata or {})})
         except ValidationError as error:

@@ -80,6 +80,7 @@ def test_the_one_call_that_uploads_and_splits(server: Server, user: User, tmp_pa
         ({"process": "x" * 51}, "/process"),
         ({"process": "nobody"}, "/metadata/process/processor"),
         ({"process": "split", "process_params": '{"every": 0}'}, "/metadata/process/params/every"),
+        ({"process": "split", "process_params": f'{{"every": {10**400}}}'}, "/metadata/process/params"),
     ],
     ids=str,
 )
@@ -130,6 +131,22 @@ def test_the_original_is_deleted_when_its_children_are_there(user: User) -> None
     listed = user.http.get("/documents").json()["items"]
     assert sorted(each["filename"] for each in listed) == ["report_1.pdf", "report_2.pdf"]
     assert {each["parent_id"] for each in listed} == {document_id}
+
+
+@pytest.mark.parametrize("levels", [2, 60, 200])
+def test_what_is_made_is_not_split_on_and_on(user: User, levels: int) -> None:
+    asked: dict[str, Any] = {"processor": "split"}
+    for _ in range(levels):
+        asked = {"processor": "split", "params": {"split_params": {"then": asked}}}
+    refused = user.process(user.upload(pdf())["id"], **asked)
+    assert (refused.status_code, refused.json()["code"]) == (422, "validation-failed")
+
+
+@pytest.mark.parametrize("name", ["..", " ", "\u200b", "\u202e."], ids=ascii)
+def test_a_child_has_a_name_that_can_be_shown(user: User, name: str) -> None:
+    document_id = user.upload(pdf())["id"]
+    assert failed(user, document_id, file_map=[{"pages": [0], "name": name}])["code"] == "invalid-filename"
+    assert failed(user, document_id, "merge", filename=name)["code"] == "invalid-filename"
 
 
 def test_metadata_of_each_child(user: User) -> None:
