@@ -35,7 +35,6 @@ from app.quotas import Quotas
 from app.settings import Settings
 from app.web.problems import invalid
 
-
 _THEN = "then"  # the param that asks for what is done with documents that are made
 
 

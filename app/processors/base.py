@@ -176,8 +176,8 @@ class Outputs(Protocol):
     ) -> MadeFile:
         """Store a PDF or DOCX that becomes a document of its own: a child of this one, whose owner and metadata it has.
 
-        `metadata` takes the place of parts of those. Raises Permanent as `add` does, `invalid-filename`, of which nothing
-        could be shown, `invalid-metadata`, and `output-not-accepted` for what could not be uploaded either.
+        `metadata` takes the place of parts of those. Raises Permanent as `add` does, `invalid-filename` if nothing of
+        that can be shown, `invalid-metadata`, and `output-not-accepted` for what could not be uploaded either.
         """
 
 
