@@ -36,6 +36,7 @@ from app.settings import Settings
 from app.web.problems import invalid
 
 _THEN = "then"  # the param that asks for what is done with documents that are made
+_MAX_SHARED = 4096  # bytes of JSON of params that a whole batch has: each job has them, and others wait for the writing
 
 
 class RequestedWork(NamedTuple):
@@ -87,15 +88,18 @@ class Acceptance:
         self._settings = settings
         self.wake = wake
 
-    def permitted(self, principal: Principal, asked: ProcessorChoice, *place: str) -> RequestedWork:
+    def permitted(
+        self, principal: Principal, asked: ProcessorChoice, *place: str, for_many: bool = False
+    ) -> RequestedWork:
         """As `requested`, by somebody. Raises InsufficientScope, too."""
-        wanted = self.requested(asked, *place)
+        wanted = self.requested(asked, *place, for_many=for_many)
         if wanted.deletes:
             principal.require(Scope.DOCUMENTS_DELETE)
         return wanted
 
-    def requested(self, asked: ProcessorChoice, *place: str) -> RequestedWork:
+    def requested(self, asked: ProcessorChoice, *place: str, for_many: bool = False) -> RequestedWork:
         """Check what is asked for at a place in the body, and fill in its defaults, so that equal work compares equal.
+        Params `for_many` documents have at most 4 KiB.
 
         Raises UnknownProcessor, ValidationFailed.
         """
@@ -105,7 +109,7 @@ class Acceptance:
             params = processor.params.model_validate(asked.params)
         except ValidationError as error:
             raise invalid(error, *place, "params") from None
-        if reason := _unstorable(asked.params):
+        if reason := _unstorable(asked.params, _MAX_SHARED if for_many else None):
             raise errors.ValidationFailed(errors=[{"detail": reason, "pointer": f"{here}/params"}])
         complete, named = params.model_dump(mode="json", by_alias=True), "pipeline" if asked.pipeline else "processor"
         stages = processor.spelled if isinstance(processor, Pipeline) else []
@@ -123,7 +127,7 @@ class Acceptance:
             )
         if params.then is None:
             return wanted._replace(others=others, deletes=params.delete_original)
-        then = self.requested(ProcessorChoice(**params.then.model_dump()), *place, "params", _THEN)
+        then = self.requested(ProcessorChoice(**params.then.model_dump()), *place, "params", _THEN, for_many=True)
         follow_up = {"processor": then.processor, "params": then.params}
         complete = wanted.params | {"then": follow_up}
         return wanted._replace(params=complete, others=others, deletes=params.delete_original or then.deletes)
@@ -219,12 +223,15 @@ def _args(work: Work) -> dict[str, Any]:
     return work.model_dump(exclude=None if work.stages else {"stages", "force"})
 
 
-def _unstorable(params: dict[str, Any]) -> str | None:
+def _unstorable(params: dict[str, Any], max_bytes: int | None) -> str | None:
     """Why not every database and client could hold the params; None: they can."""
     try:
-        return "contains NUL" if b"\\u0000" in orjson.dumps(params) else None
+        said = orjson.dumps(params)
     except TypeError:
         return "has a number of more than 64 bits, or too many levels"
+    if max_bytes and len(said) > max_bytes:
+        return f"has more than {max_bytes} bytes, which each of many jobs would have"
+    return "contains NUL" if b"\\u0000" in said else None
 
 
 def _pointer(*place: str) -> str:
