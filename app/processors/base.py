@@ -24,7 +24,9 @@ class Then(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     processor: str = Field(min_length=1, max_length=50)
-    params: dict[str, Any] = Field({}, description="The processor's own; those left out take its defaults.")
+    params: dict[str, Any] = Field(
+        {}, description="The processor's own, of at most 4 KiB; those left out take its defaults."
+    )
 
 
 class MakingParams(Params):
