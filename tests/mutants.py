@@ -91,7 +91,7 @@ MUTANTS = (
     ),
     Mutant(
         "the content types that a processor reads",
-        "app.processing.acceptance:Acceptance.accept",
+        "app.processing.acceptance:_require_readable",
         "document.content_type not in wanted.content_types",
         "False",
         ("tests/flows/test_processors_of_others.py",),

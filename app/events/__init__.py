@@ -5,7 +5,7 @@ event, and a change that did not happen has none. `catalogue.py` says what can h
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -123,11 +123,19 @@ def log_only(
 def append_each(conn: Connection, event: Event, documents: Iterable[tuple[UUID, UUID]]) -> None:
     """Append the same event for each of many documents in one round trip. `documents`: pairs of user id and document
     id."""
-    rows = [_row(conn, event, *document) for document in documents]
+    append_all(conn, [(event, *document, None) for document in documents])
+
+
+def append_all(conn: Connection, happened: Iterable[tuple[Event, UUID, UUID, UUID | None]]) -> None:
+    """Append events in one round trip, each with a user id, a document id, and the id of a job or None."""
+    rows = [(event, _row(conn, event, *about)) for event, *about in happened]
     if rows:
-        conn.execute(_APPEND_EACH, rows)
-    hearing = _hearing(conn, event)
-    for row in rows:
+        conn.execute(_APPEND_EACH, [row for _, row in rows])
+    concerned = cache(lambda concern, user_id: bool(concern.ask.all(conn, {"user_id": user_id})))
+    for event, row in rows:
+        hearing = [
+            each for each in _hearing(conn, event) if each.concern is None or concerned(each.concern, row["user_id"])
+        ]
         _announce(conn, event, row, hearing)
         _log(conn, event, row, {})
 

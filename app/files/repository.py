@@ -28,7 +28,7 @@ MARGIN = 60.0  # seconds; longer than a transaction that publishes a reserved fi
 _RESERVE = insert(files).values(
     created_at=now(), discarded_at=now(bindparam("kept", type_=Float)), content_type="", size=0
 )
-_PUBLISH = Prepared(
+_PUBLISH = (
     update(files)
     .where(files.c.id == bindparam("file"), files.c.discarded_at > now(MARGIN))
     .values(content_type=bindparam("kind"), size=bindparam("bytes"), sha256=bindparam("hash"), discarded_at=None)
@@ -45,10 +45,14 @@ def reserve(conn: Connection, new: Collection[UUID], seconds: float) -> None:
     conn.execute(_RESERVE, [{"id": each, "key": key_of(each), "kept": kept} for each in new])
 
 
-def publish(conn: Connection, file: File) -> None:
-    """Record what a reserved file turned out to be: from now on something refers to it. Raises Overdue."""
-    values = {"file": file.id, "kind": file.content_type, "bytes": file.size, "hash": file.sha256}
-    if _PUBLISH.count(conn, values) != 1:
+def publish(conn: Connection, stored: Collection[File]) -> None:
+    """Record what reserved files turned out to be: from now on something refers to them. Raises Overdue."""
+    if not stored:
+        return
+    about = [{"file": file.id, "kind": file.content_type, "bytes": file.size, "hash": file.sha256} for file in stored]
+    conn.execute(_PUBLISH, about)
+    published = (files.c.id.in_([file.id for file in stored]), files.c.discarded_at.is_(None))
+    if conn.scalar(select(func.count()).where(*published)) != len(stored):
         raise Overdue
 
 

@@ -1,5 +1,6 @@
 """The port of the inbox: a place where others leave files."""
 
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,6 +12,10 @@ class Changed(Exception):
 
 class Unusable(Exception):
     """The place, or a file in it, cannot be read or changed. The message is one line for the operator."""
+
+    def __init__(self, reason: str) -> None:
+        # It may name a file, and bytes of names need not be text.
+        super().__init__(os.fsencode(reason).decode("utf-8", "replace"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from app.documents.lifecycle import Status
 from app.documents.schemas import Document, Metadata, ProcessorChoice, UploadedDocument
 from app.documents.service import UploadJob
 from app.events.catalogue import JobQueued
-from app.files.models import ContentType
+from app.files.models import ContentType, File
 from app.jobs import repository as jobs
 from app.jobs.repository import NewJob
 from app.jobs.schemas import Job
@@ -34,6 +34,9 @@ from app.processors.base import CombiningParams, MakingParams, Processor
 from app.quotas import Quotas
 from app.settings import Settings
 from app.web.problems import invalid
+
+_THEN = "then"  # the param that asks for what is done with documents that are made
+_MAX_SHARED = 4096  # bytes of JSON of params that a whole batch has: each job has them, and others wait for the writing
 
 
 class RequestedWork(NamedTuple):
@@ -85,15 +88,18 @@ class Acceptance:
         self._settings = settings
         self.wake = wake
 
-    def permitted(self, principal: Principal, asked: ProcessorChoice, *place: str) -> RequestedWork:
+    def permitted(
+        self, principal: Principal, asked: ProcessorChoice, *place: str, for_many: bool = False
+    ) -> RequestedWork:
         """As `requested`, by somebody. Raises InsufficientScope, too."""
-        wanted = self.requested(asked, *place)
+        wanted = self.requested(asked, *place, for_many=for_many)
         if wanted.deletes:
             principal.require(Scope.DOCUMENTS_DELETE)
         return wanted
 
-    def requested(self, asked: ProcessorChoice, *place: str) -> RequestedWork:
+    def requested(self, asked: ProcessorChoice, *place: str, for_many: bool = False) -> RequestedWork:
         """Check what is asked for at a place in the body, and fill in its defaults, so that equal work compares equal.
+        Params `for_many` documents have at most 4 KiB.
 
         Raises UnknownProcessor, ValidationFailed.
         """
@@ -103,10 +109,8 @@ class Acceptance:
             params = processor.params.model_validate(asked.params)
         except ValidationError as error:
             raise invalid(error, *place, "params") from None
-        if b"\\u0000" in orjson.dumps(asked.params):
-            raise errors.ValidationFailed(
-                "Text must not contain NUL.", errors=[{"detail": "contains NUL", "pointer": f"{here}/params"}]
-            )
+        if reason := _unstorable(asked.params, _MAX_SHARED if for_many else None):
+            raise errors.ValidationFailed(errors=[{"detail": reason, "pointer": f"{here}/params"}])
         complete, named = params.model_dump(mode="json", by_alias=True), "pipeline" if asked.pipeline else "processor"
         stages = processor.spelled if isinstance(processor, Pipeline) else []
         reads, named_at = content_types(processor), f"{here}/{named}"
@@ -116,15 +120,14 @@ class Acceptance:
     def _making(self, wanted: RequestedWork, params: MakingParams, *place: str) -> RequestedWork:
         """Check what is to be done with the documents that the work makes. Raises as `requested` does."""
         others = params.others if isinstance(params, CombiningParams) else ()
-        if params.then is None:
-            return wanted._replace(others=others, deletes=params.delete_original)
-        here = (*place, "params", "then")
-        then = self.requested(ProcessorChoice(**params.then.model_dump()), *here)
-        if then.params.get("then") or then.others:
+        if place[-1:] == (_THEN,) and (params.then or others):
             raise errors.ValidationFailed(
                 "What is done with documents that are made can make no more.",
-                errors=[{"detail": "makes documents that are processed, or reads others", "pointer": _pointer(*here)}],
+                errors=[{"detail": "makes documents that are processed, or reads others", "pointer": _pointer(*place)}],
             )
+        if params.then is None:
+            return wanted._replace(others=others, deletes=params.delete_original)
+        then = self.requested(ProcessorChoice(**params.then.model_dump()), *place, "params", _THEN, for_many=True)
         follow_up = {"processor": then.processor, "params": then.params}
         complete = wanted.params | {"then": follow_up}
         return wanted._replace(params=complete, others=others, deletes=params.delete_original or then.deletes)
@@ -157,18 +160,28 @@ class Acceptance:
         if current := _current(conn, document, wanted, force=bool(force)):
             return current
         self._quotas.check_jobs(conn, document.owner_id)
-        return self._begin(conn, document, wanted, job_id, force=force)
+        file = documents.file_of(conn, document.id)
+        return self._begin(conn, document, file, wanted, job_id, force=force)
 
-    def accept_new(self, conn: Connection, owner_id: UUID, added: Sequence[Document], wanted: RequestedWork) -> None:
+    def accept_new(
+        self, conn: Connection, owner_id: UUID, added: Sequence[tuple[Document, File]], wanted: RequestedWork
+    ) -> None:
         """Do the same for documents that the transaction has added. Raises UnsupportedContentType, ValidationFailed,
         TooManyJobs."""
         self._quotas.check_jobs(conn, owner_id, len(added))
-        for document in added:
+        for document, file in added:
             _require_readable(document, wanted)
-            self._begin(conn, document, wanted, uuid7())
+            self._begin(conn, document, file, wanted, uuid7())
 
     def _begin(
-        self, conn: Connection, document: Document, wanted: RequestedWork, job_id: UUID, *, force: Force = False
+        self,
+        conn: Connection,
+        document: Document,
+        file: File,
+        wanted: RequestedWork,
+        job_id: UUID,
+        *,
+        force: Force = False,
     ) -> ProcessResponse:
         """Move the document on and create its job. Raises ValidationFailed, and Retry as `accept` does."""
         work = Work(
@@ -177,7 +190,7 @@ class Acceptance:
             params=wanted.params,
             filename=document.filename,
             metadata=document.model_dump(include=set(Metadata.model_fields)),
-            file=InputFile.model_validate(documents.file_of(conn, document.id)),
+            file=InputFile.model_validate(file),
             others=[_other(conn, document.owner_id, each, wanted) for each in wanted.others],
             stages=wanted.stages,
             force=force,
@@ -237,6 +250,17 @@ def _other(conn: Connection, owner_id: UUID, document_id: UUID, wanted: Requeste
 def _args(work: Work) -> dict[str, Any]:
     """The args of a job. Those of a processor alone are as they were before there were pipelines."""
     return work.model_dump(exclude=None if work.stages else {"stages", "force"})
+
+
+def _unstorable(params: dict[str, Any], max_bytes: int | None) -> str | None:
+    """Why not every database and client could hold the params; None: they can."""
+    try:
+        said = orjson.dumps(params)
+    except TypeError:
+        return "has a number of more than 64 bits, or too many levels"
+    if max_bytes and len(said) > max_bytes:
+        return f"has more than {max_bytes} bytes, which each of many jobs would have"
+    return "contains NUL" if b"\\u0000" in said else None
 
 
 def _pointer(*place: str) -> str:

@@ -66,7 +66,7 @@ class Batches:
         IdempotencyKeyReused, SearchTooBroad, TooBusy.
         """
         self._quotas.reserve.require()
-        wanted = self._acceptance.permitted(principal, request)
+        wanted = self._acceptance.permitted(principal, request, for_many=True)
         body = request.model_copy(update={"processor": wanted.processor}).model_dump(mode="json")
 
         async def once(number: int, work: idempotency.Work) -> StoredResponse:

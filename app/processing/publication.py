@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from app import events
 from app.documents import repository as documents
+from app.documents.repository import Child
 from app.documents.schemas import Document, ProcessorChoice
 from app.errors import AppError, Forbidden, UnsupportedContentType
 from app.events.catalogue import DocumentChildrenPublished, Failure
@@ -62,15 +63,15 @@ class Publication:
         try:
             for each in product.results:
                 results.publish(conn, each, self._grace)
-            for made in product.files:
-                files.publish(conn, made.file)
+            files.publish(conn, [each.file for each in product.files])
         except (results.Overdue, files.Overdue):
             raise Refused(Retryable(_OVERDUE)) from None
         result_files.add(conn, job, [each for each in product.files if each.metadata is None])
-        children = [_child(conn, job, each) for each in product.files if each.metadata is not None]
+        made = [Child(each.name, each.metadata, each.file) for each in product.files if each.metadata is not None]
         try:
-            if children:
-                self._follow(conn, job, children, product.then)
+            if made:
+                children = documents.add_children(conn, job.owner_id, job.document_id, job.id, made)
+                self._follow(conn, job, children, product)
             if product.files:
                 self._quotas.check(conn, job.owner_id)
         except (Forbidden, UnsupportedContentType) as error:  # another attempt would make the same
@@ -87,19 +88,15 @@ class Publication:
             assert key is not None, "nobody else has seen it as it is now"
             product.deleted[:] = [key, *more]
 
-    def _follow(self, conn: Connection, job: Job, children: list[Document], then: Then | None) -> None:
+    def _follow(self, conn: Connection, job: Job, children: list[Document], product: Product) -> None:
         """Tell of documents that were made, and accept what is to be done with them. Raises as `accept` does."""
         event = DocumentChildrenPublished(processor=job.processor, children=len(children))
         events.append(conn, event, user_id=job.owner_id, document_id=job.document_id, job_id=job.id)
-        if then:
+        if then := product.then:
             wanted = self._acceptance.requested(ProcessorChoice(processor=then.processor, params=then.params))
-            self._acceptance.accept_new(conn, job.owner_id, children, wanted)
-
-
-def _child(conn: Connection, job: Job, made: OutputFile) -> Document:
-    assert made.metadata is not None
-    origin = documents.Origin(job.document_id, job.id)
-    return documents.add_child(conn, job.owner_id, origin, made.name, made.metadata, made.file)
+            stored = {each.file.id: each.file for each in product.files}
+            added = [(child, stored[child.id]) for child in children]
+            self._acceptance.accept_new(conn, job.owner_id, added, wanted)
 
 
 def _failure(error: AppError) -> Failure:

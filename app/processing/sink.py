@@ -79,6 +79,7 @@ class Sink(Outputs):
         self._job = job
         self._document = document
         self._bytes = 0
+        self._checked = 0  # bytes, when the quota was looked at
         self._reserved: list[UUID] = []
         self._storing = asyncio.Lock()  # processors may add several at once
 
@@ -101,7 +102,7 @@ class Sink(Outputs):
     ) -> MadeFile:
         name = display_name(filename)
         if name is None:
-            raise ValueError(f"{filename!r:.120} is no filename")
+            raise Permanent("invalid-filename", "Nothing of the filename of a document that was made can be shown.")
         try:
             stated = Metadata.model_validate({**self._document.metadata, **(metadata or {})})
         except ValidationError as error:
@@ -148,18 +149,22 @@ class Sink(Outputs):
         self._of.quotas.reserve.require()
         if len(self.made) >= MAX_FILES:
             raise Permanent("too-many-outputs", f"More than {MAX_FILES} files were made of one document.")
+        new: list[UUID] = []
         if not self._reserved:
             # The first is the only one of most attempts.
             number = min(_RESERVED if self.made else 1, MAX_FILES - len(self.made))
-            self._reserved = [uuid7() for _ in range(number)][::-1]
+            self._reserved = new = [uuid7() for _ in range(number)][::-1]
+        if new or self._bytes - self._checked > self._of.max_bytes:
             try:
-                await self._of.db.write(self._reserve)
+                await self._of.db.write(partial(self._reserve, new))
             except Forbidden as error:
                 raise Permanent(error.code, error.detail) from None
+            self._checked = self._bytes
         return self._reserved.pop()
 
-    def _reserve(self, conn: Connection) -> None:
+    def _reserve(self, new: list[UUID], conn: Connection) -> None:
         """Raises StorageQuotaExceeded or DocumentQuotaExceeded if what is stored is too much already."""
         more = 1 + sum(each.metadata is not None for each in self.made)
         self._of.quotas.check(conn, self._job.owner_id, more_bytes=self._bytes, more_documents=more)
-        files.reserve(conn, self._reserved, self._of.longest)
+        if new:
+            files.reserve(conn, new, self._of.longest)

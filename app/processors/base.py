@@ -24,7 +24,9 @@ class Then(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     processor: str = Field(min_length=1, max_length=50)
-    params: dict[str, Any] = Field({}, description="The processor's own; those left out take its defaults.")
+    params: dict[str, Any] = Field(
+        {}, description="The processor's own, of at most 4 KiB; those left out take its defaults."
+    )
 
 
 class MakingParams(Params):
@@ -176,8 +178,8 @@ class Outputs(Protocol):
     ) -> MadeFile:
         """Store a PDF or DOCX that becomes a document of its own: a child of this one, whose owner and metadata it has.
 
-        `metadata` takes the place of parts of those. Raises Permanent as `add` does, and `output-not-accepted` for what
-        could not be uploaded either.
+        `metadata` takes the place of parts of those. Raises Permanent as `add` does, `invalid-filename` if nothing of
+        that can be shown, `invalid-metadata`, and `output-not-accepted` for what could not be uploaded either.
         """
 
 

@@ -4,6 +4,7 @@ Every line of a request has its request_id, and the keys that were bound with st
 document_id, job_id. A job's attempt binds those of the job, including the id of the request that created it.
 """
 
+import json
 import logging
 import sys
 from contextlib import suppress
@@ -20,14 +21,19 @@ _SILENT = ("aio_pika", "aiormq")  # they log each attempt to reach a broker; `br
 
 
 class _Stream:
-    """A standard stream without errors: a full disk or a closed pipe must not fail the operation that is logged."""
+    """A standard stream without errors: a full disk, a closed pipe or a file's name that is no text must not fail the
+    operation that is logged."""
 
     def __init__(self, name: Literal["stdout", "stderr"]) -> None:
         self._name = name
 
     def write(self, text: str) -> None:
+        stream = getattr(sys, self._name)
         with suppress(OSError):
-            getattr(sys, self._name).write(text)
+            try:
+                stream.write(text)
+            except UnicodeEncodeError:
+                stream.write(text.encode("ascii", "backslashreplace").decode())
 
     def flush(self) -> None:
         with suppress(OSError):
@@ -35,7 +41,10 @@ class _Stream:
 
 
 def _dumps(event: EventDict, **_: Any) -> str:
-    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # a lone surrogate, as in a file's name that is no text
+        return json.dumps(event, default=str)
 
 
 def _add_request_id(_logger: Any, _method: str, event: EventDict) -> EventDict:

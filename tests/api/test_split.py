@@ -80,6 +80,7 @@ def test_the_one_call_that_uploads_and_splits(server: Server, user: User, tmp_pa
         ({"process": "x" * 51}, "/process"),
         ({"process": "nobody"}, "/metadata/process/processor"),
         ({"process": "split", "process_params": '{"every": 0}'}, "/metadata/process/params/every"),
+        ({"process": "split", "process_params": f'{{"every": {10**400}}}'}, "/metadata/process/params"),
     ],
     ids=str,
 )
@@ -130,6 +131,33 @@ def test_the_original_is_deleted_when_its_children_are_there(user: User) -> None
     listed = user.http.get("/documents").json()["items"]
     assert sorted(each["filename"] for each in listed) == ["report_1.pdf", "report_2.pdf"]
     assert {each["parent_id"] for each in listed} == {document_id}
+
+
+@pytest.mark.parametrize("levels", [2, 60, 200])
+def test_what_is_made_is_not_split_on_and_on(user: User, levels: int) -> None:
+    asked: dict[str, Any] = {"processor": "split"}
+    for _ in range(levels):
+        asked = {"processor": "split", "params": {"split_params": {"then": asked}}}
+    refused = user.process(user.upload(pdf())["id"], **asked)
+    assert (refused.status_code, refused.json()["code"]) == (422, "validation-failed")
+
+
+def test_params_that_many_jobs_would_have_are_short(user: User) -> None:
+    long = {"file_map": [{"pages": [0] * 2500}]}
+    document_id = user.upload(pdf())["id"]
+    refused = user.process(document_id, processor="split", params={"then": {"processor": "split", "params": long}})
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/params/then/params")
+    batch = {"document_ids": [document_id], "processor": "split", "params": long}
+    refused = user.http.post("/documents/process-batch", json=batch)
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/params")
+    assert user.process(document_id, processor="split", params=long).status_code == 202
+
+
+@pytest.mark.parametrize("name", ["..", " ", "\u200b", "\u202e."], ids=ascii)
+def test_a_child_has_a_name_that_can_be_shown(user: User, name: str) -> None:
+    document_id = user.upload(pdf())["id"]
+    assert failed(user, document_id, file_map=[{"pages": [0], "name": name}])["code"] == "invalid-filename"
+    assert failed(user, document_id, "merge", filename=name)["code"] == "invalid-filename"
 
 
 def test_metadata_of_each_child(user: User) -> None:
@@ -191,6 +219,16 @@ def test_a_quota_that_is_reached_publishes_nothing(tmp_path: Path) -> None:
     with Server(tmp_path / "few", {"QUOTA_DOCUMENTS": "10"}) as server:
         user = server.register()
         assert failed(user, user.upload(whole)["id"])["code"] == "document-quota-exceeded"
+
+
+def test_a_quota_is_looked_at_before_much_is_stored(tmp_path: Path) -> None:
+    """The server would be killed after the twentieth file."""
+    whole = shared(20)
+    limits = {"QUOTA_BYTES": str(len(whole) * 5), "MAX_UPLOAD_BYTES": str(len(whole) * 3 // 2)}
+    with Server(tmp_path / "var", limits | {"FAULT": "output.after_store:20"}) as server:
+        user = server.register()
+        document_id = user.upload(whole)["id"]
+        assert failed(user, document_id, file_map=[{"pages": [*range(20)]}] * 40)["code"] == "storage-quota-exceeded"
 
 
 def test_a_merge_is_a_document_of_all_pages(user: User, stranger: User) -> None:

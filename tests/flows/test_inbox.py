@@ -302,6 +302,24 @@ def test_nothing_is_moved_through_a_link(folder: Folder, tmp_path: Path) -> None
         assert not [*outside.iterdir()]
 
 
+def test_names_that_are_no_text(folder: Folder, tmp_path: Path) -> None:
+    """Neither the look at all others, nor what tells operators, fails for bytes that are none."""
+    done, below = folder.path / "done", os.fsdecode(b"d\xff")
+    done.mkdir()
+    (done / below).symlink_to(tmp_path)
+    with watched(tmp_path, folder, LOG_FORMAT="json") as (server, user):
+        folder.drop(os.fsdecode(b"b\xfe.txt"), b"This is no PDF.")
+        folder.drop(os.fsdecode(b"c\xfd.pdf"), pdf("c"))
+        worked_off(folder)
+        folder.drop(f"{below}/a.pdf", pdf("a"))
+        until(lambda: alarm(server) == "inbox: d\N{REPLACEMENT CHARACTER}: Not a directory")
+        (done / below).unlink()
+        worked_off(folder)
+        assert len(documents(user)) == 2
+        assert len(server.logs("inbox.refused")) == 1
+        assert not server.logs("upkeep.failed")
+
+
 @pytest.mark.parametrize(
     "fault",
     [
