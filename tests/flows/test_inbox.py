@@ -93,7 +93,7 @@ def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path / "inbox")
 
 
-@pytest.fixture(params=["folder", "bucket"])
+@pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.long)])
 def inbox(request: pytest.FixtureRequest) -> Inbox:
     if request.param == "folder":
         found: Folder = request.getfixturevalue("folder")

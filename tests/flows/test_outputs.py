@@ -325,7 +325,7 @@ POINTS = [
 ]
 
 
-@pytest.mark.parametrize("point", [*POINTS, "finish.after_commit:1"])
+@pytest.mark.parametrize("point", [*POINTS, pytest.param("finish.after_commit:1", marks=pytest.mark.long)])
 def test_killed_at_any_point_there_are_all_or_none(tmp_path: Path, point: str) -> None:
     settings = PROCESSORS | {"FAULT": point, "LEASE_SECONDS": "1.5", "ORPHAN_GRACE_SECONDS": "1"}
     with Server(tmp_path / "var", settings, module="tests.support.impatient") as server:

@@ -146,6 +146,12 @@ INSERT INTO audit_seals (id, from_seq, to_seq, count, unsigned_to, digest, previ
     SELECT n, n, n, 1, 0, '', '', '', '', now() FROM generate_series(1000000, 1020000) n;
 INSERT INTO stage_results (key, owner_id, input_sha256, data, size, length, created_at, last_used_at)
     SELECT encode(sha256(id::text::bytea), 'hex'), id, 'x', '{}', 2, 2, now(), now() + '1 day' FROM users;
+INSERT INTO documents (id, owner_id, filename, content_type, size, status, version, tags, created_at, updated_at)
+    SELECT id, id, 'x', 'x', 1, 'UPLOADED', 1, '[]', now(), now() FROM users;
+INSERT INTO document_results (document_id, processor, job_id, processor_version, params, input_sha256, data, created_at)
+    SELECT id, 'x', id, 'x', '{}', 'x', '{}', now() FROM users;
+INSERT INTO result_files (document_id, processor, number, name, owner_id, file_id, size)
+    SELECT id, 'x', 1, 'x', id, id, 1 FROM users;
 INSERT INTO idempotency_keys (user_id, key, expires_at) SELECT id, 'key', now() + '1 day' FROM users;
 INSERT INTO webhook_endpoints (id, owner_id, url, state, secret, version, created_at, updated_at)
     SELECT gen_random_uuid(), id, 'x', 'ACTIVE', 'x', 1, now(), now() FROM users;

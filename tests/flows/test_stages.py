@@ -74,7 +74,9 @@ KILLS = {
 
 
 @pytest.mark.parametrize("size", ["small", pytest.param("large", marks=pytest.mark.long)])
-@pytest.mark.parametrize("fault", KILLS)
+@pytest.mark.parametrize(
+    "fault", [pytest.param(each, marks=[pytest.mark.long] if "after_commit" in each else []) for each in KILLS]
+)
 def test_killed_in_a_gap(fault: str, size: str, tmp_path: Path) -> None:
     lines, ledger = Lines(tmp_path / "var", **LEASE), Ledger(tmp_path / "var")
     params = dict.fromkeys(ALL, LARGE) if size == "large" else {}
