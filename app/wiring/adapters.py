@@ -73,7 +73,7 @@ def chosen(settings: Settings, *names: str) -> list[Offer]:
 
     Raises ConfigurationError.
     """
-    built_in = [plugins.checked(each.name, each) for each in available(settings)]
+    built_in = available(settings)
     named = names or tuple(name.strip() for name in settings.processors.split(",") if name)
     return (
         plugins.choose(built_in, named, lacking(settings))

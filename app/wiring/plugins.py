@@ -72,11 +72,6 @@ def _made(name: str, point: EntryPoint) -> Processor:
         processor: Processor = kind()
     except (Exception, SystemExit) as error:
         raise _refusal(name, f"it cannot be made without arguments: {_in_words(error)}") from error
-    return checked(name, processor)
-
-
-def checked(name: str, processor: Processor) -> Processor:
-    """Return the processor. Raises ConfigurationError for one on which every job would fail."""
     if reason := violation(processor):
         raise _refusal(name, reason)
     return processor

@@ -9,6 +9,7 @@ import pytest
 
 from app.errors import ConfigurationError
 from app.main import create_app
+from app.processing.contract import violation
 from app.processors.ocr import tesseract
 from app.processors.ocr.tesseract import TesseractMissing
 from app.settings import Settings
@@ -169,3 +170,10 @@ def test_what_could_not_work_is_refused_in_one_line(folder: Path, old: str, new:
 def test_an_extra_that_may_be_missing_is_named(folder: Path) -> None:
     package(folder, "import nowhere", extra="[gpu]")
     assert refusal("own").endswith("No module named 'nowhere'; its package may need the extra gpu")
+
+
+def test_those_of_the_service_keep_the_contract() -> None:
+    settings = Settings(_env_file=None, conversion_url="http://127.0.0.1:3000")
+    found = adapters.available(settings)
+    assert {"text", "split", "merge", "convert", "language", "keywords"} <= {each.name for each in found}
+    assert [violation(each) for each in found] == [None] * len(found)
