@@ -9,22 +9,15 @@ from sqlalchemy import Connection, Float, bindparam, false, func, insert, select
 from app.database import Database, Prepared, delete_expired, now
 from app.files.models import File, files, key_of
 
+MARGIN = 60.0  # seconds; longer than a transaction that publishes a reserved file
 KEPT_SECONDS = 30 * 86400.0  # that a discarded file is remembered: a presigned URL may bring it back for up to a week
-
-_ADD = Prepared(insert(files).values(created_at=now()))
-
-
-def add(conn: Connection, file: File) -> None:
-    """Insert a file that is stored, or announced."""
-    _ADD.count(conn, asdict(file))
 
 
 class Overdue(Exception):
-    """The time is over for which a file was reserved: it may have been swept."""
+    """A file waited so long to be published that it may have been swept."""
 
 
-MARGIN = 60.0  # seconds; longer than a transaction that publishes a reserved file
-
+_ADD = Prepared(insert(files).values(created_at=now()))
 _RESERVE = insert(files).values(
     created_at=now(), discarded_at=now(bindparam("kept", type_=Float)), content_type="", size=0
 )
@@ -33,6 +26,11 @@ _PUBLISH = (
     .where(files.c.id == bindparam("file"), files.c.discarded_at > now(MARGIN))
     .values(content_type=bindparam("kind"), size=bindparam("bytes"), sha256=bindparam("hash"), discarded_at=None)
 )
+
+
+def add(conn: Connection, file: File) -> None:
+    """Insert a file that is stored, or announced."""
+    _ADD.count(conn, asdict(file))
 
 
 def reserve(conn: Connection, new: Collection[UUID], seconds: float) -> None:

@@ -64,7 +64,7 @@ class Publication:
             for each in product.results:
                 results.publish(conn, each, self._grace)
             files.publish(conn, [each.file for each in product.files])
-        except (results.Overdue, files.Overdue):
+        except files.Overdue:
             raise Refused(Retryable(_OVERDUE)) from None
         result_files.add(conn, job, [each for each in product.files if each.metadata is None])
         made = [Child(each.name, each.metadata, each.file) for each in product.files if each.metadata is not None]

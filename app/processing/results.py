@@ -19,10 +19,6 @@ from app.processing.output import INLINE, Answer
 from app.processing.schemas import Provenance
 
 
-class Overdue(Exception):
-    """What was made waited so long to be published that it may have been swept."""
-
-
 @dataclass(frozen=True, slots=True)
 class Made:
     """A result that is to be published: what it was made by, and the JSON of its data or a stored answer.
@@ -157,4 +153,4 @@ def publish(conn: Connection, made: Made, grace: float) -> None:
 def require_kept(stored: Answer, grace: float) -> None:
     """Raise Overdue if the file may have been swept as an orphan: the process was paused, or its clock jumped."""
     if time.time() - stored.stored_at > grace / 2:
-        raise Overdue
+        raise files_repository.Overdue

@@ -1,6 +1,6 @@
 """The files that an attempt makes, stored under ids of its own until they are published.
 
-add ──> reserve a row, as a discarded file ──> stage, examine, commit ──> made ──> published with the result, or swept
+add ──> reserve a row, for a while ──> stage, examine, commit ──> made ──> published with the result, or swept
 """
 
 import asyncio
