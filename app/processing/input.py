@@ -56,7 +56,7 @@ class Inputs:
         assert job.document_id is not None, "a job of this kind has a document"
         file = document.file
         return Source(
-            path,
+            path.absolute(),  # DATA_DIR may be relative, and a confined child is elsewhere
             file.content_type,
             file.size,
             file.sha256,
@@ -67,7 +67,7 @@ class Inputs:
             filename=document.filename,
             metadata=document.metadata,
             find_result=partial(self._result, job.document_id),
-            others=others,
+            others=tuple(each.absolute() for each in others),
         )
 
     async def _result(self, document_id: UUID, processor: str) -> dict[str, Any] | None:

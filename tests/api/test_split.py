@@ -4,10 +4,12 @@ import json
 import subprocess
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
-from tests.support.factories import DOCX_TYPE, docx, encrypted_pdf, pdf
+from tests.support.factories import DOCX_TYPE, PDF_TYPE, docx, encrypted_pdf, pdf
+from tests.support.inprocess import Process
 from tests.support.invariants import Ledger
 from tests.support.pages import encrypted, shared, texts
 from tests.support.server import Server
@@ -240,3 +242,18 @@ def test_a_merge_is_a_document_of_all_pages(user: User, stranger: User) -> None:
     assert (data["page_count"], data["documents"]) == (6, 3)
     theirs = user.process(ids[1], processor="merge", params={"with": [stranger.upload()["id"]]})
     assert (theirs.status_code, theirs.json()["errors"][0]["pointer"]) == (422, "/params/with/0")
+
+
+def test_a_merge_where_the_data_folder_is_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is by default."""
+    monkeypatch.chdir(tmp_path)
+    process = Process(Path("var"))
+    _, token = process.enter("ada@example.com")
+    files = [{"file": ("a.pdf", pdf(text), PDF_TYPE)} for text in ("one", "two")]
+    first, second = (process.http("POST", "/documents", token=token, files=each).json()["id"] for each in files)
+    wanted = {"processor": "merge", "params": {"with": [second]}}
+    job = process.http("POST", f"/documents/{first}/process", token=token, json=wanted).json()["job"]
+    process.work(UUID(job["id"]))
+    answer = process.http("GET", f"/documents/{first}/result", token=token).json()
+    process.kill()
+    assert answer["data"]["page_count"] == 2
