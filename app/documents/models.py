@@ -1,8 +1,9 @@
-"""The tables of documents, of their tags, and of the index of their texts."""
+"""The tables of documents, of the files that they had before, of their tags, and of the index of their texts."""
 
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     ForeignKey,
@@ -12,6 +13,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    false,
     text,
 )
 
@@ -21,6 +23,8 @@ from app.documents.lifecycle import Status
 _STATUSES = ", ".join(f"'{status}'" for status in Status)
 _INITIATED = text("status = 'INITIATED'")
 _WITH_PARENT = text("parent_id IS NOT NULL")
+_TRASHED = text("deleted_at IS NOT NULL")
+_EXPIRING = text("expires_at IS NOT NULL AND deleted_at IS NULL")
 
 documents = Table(
     "documents",
@@ -47,6 +51,19 @@ documents = Table(
     Column("error", JSON(none_as_null=True)),
     Column("created_at", UTCDateTime, nullable=False),
     Column("updated_at", UTCDateTime, nullable=False),
+    # Since when it is in the trash. NULL: it is not.
+    Column("deleted_at", UTCDateTime),
+    # When upkeep moves it to the trash.
+    Column("expires_at", UTCDateTime),
+    # Why it must not be removed. A trigger (revision 0023) refuses to delete the row while this is set.
+    Column("hold", String(200)),
+    # The file that the document has now; `filename`, `content_type`, `size` and `sha256` are of it, too.
+    Column("file_number", Integer, nullable=False, server_default="1"),
+    Column("file_label", String(100)),
+    Column("file_keep", Boolean, nullable=False, server_default=false()),
+    # NULL: it is the first one, stored with the document.
+    Column("file_stored_at", UTCDateTime),
+    Column("file_stored_by", String(100)),
     CheckConstraint(f"status IN ({_STATUSES})", name="status"),
     # One index for each sort order, and one for each filter that may match few documents.
     Index(None, "owner_id", "created_at", "id"),
@@ -67,7 +84,32 @@ documents = Table(
     Index(None, "status"),
     # For operators, who see the documents of all.
     Index(None, "created_at", "id"),
+    Index("ix_documents_trash", "owner_id", "deleted_at", "id", sqlite_where=_TRASHED, postgresql_where=_TRASHED),
+    Index("ix_documents_trashed", "deleted_at", sqlite_where=_TRASHED, postgresql_where=_TRASHED),
+    Index("ix_documents_expiring", "expires_at", sqlite_where=_EXPIRING, postgresql_where=_EXPIRING),
     Index("ix_documents_initiated", "upload_expires_at", sqlite_where=_INITIATED, postgresql_where=_INITIATED),
+)
+
+# The files that documents had before. Triggers (revision 0023) count them as their owner's, and discard the file of a
+# row that goes.
+previous_files = Table(
+    "previous_files",
+    metadata,
+    Column("document_id", Uuid, ForeignKey("documents.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("owner_id", Uuid, nullable=False),
+    Column("file_id", Uuid, nullable=False),
+    Column("filename", binary_text(255), nullable=False),
+    Column("content_type", String(100), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("label", String(100)),
+    # Never removed for its age, or because there are many.
+    Column("keep", Boolean, nullable=False),
+    Column("stored_at", UTCDateTime, nullable=False),
+    Column("stored_by", String(100)),
+    Column("replaced_at", UTCDateTime, nullable=False),
+    Index(None, "replaced_at"),
 )
 
 # Finds the documents with a tag. What clients see is `documents.tags`.
