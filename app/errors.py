@@ -182,6 +182,14 @@ class DocumentProcessing(Conflict, title="Document is being processed", headers=
     """The document is being processed and cannot be deleted until its job ends. Cancel the job to end it now."""
 
 
+class OnHold(Conflict, title="Document on hold"):
+    """An operator has forbidden to remove this document, or anything that belongs to it, until the hold ends."""
+
+
+class CurrentFile(Conflict, title="The document's current file"):
+    """This is the file that the document has now. Only previous files can be removed; replace it first."""
+
+
 class ResultNotReady(Conflict):
     """The document has no current result: it was not processed yet, or its job has not finished."""
 
@@ -205,6 +213,18 @@ class TooManyWebhooks(Conflict):
 
 class WebhookInactive(Conflict, title="Webhook is disabled"):
     """The webhook is disabled, and is told nothing until its state is set to `ACTIVE`."""
+
+
+class Gone(AppError, status=410):
+    """What was here is gone for good."""
+
+
+class DocumentPurged(Gone):
+    """The document was deleted for good. It cannot be restored."""
+
+
+class ResultExpired(Gone):
+    """The results of this document were deleted for their age. Process the document again."""
 
 
 class PreconditionFailed(AppError, status=412, title="The document has changed"):
@@ -326,6 +346,10 @@ class UploadMissing(ValidationFailed, title="File not uploaded"):
 class UploadRejected(ValidationFailed):
     """The uploaded file differs from its announcement or is not acceptable; `error` says why. It was removed: announce
     another."""
+
+
+class PreconditionRequired(AppError, status=428):
+    """`If-Match` must name the version that is to be changed, so that no change of somebody else is overwritten."""
 
 
 class TooManyRequests(AppError, status=429, headers={"Retry-After": "5"}):

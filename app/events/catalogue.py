@@ -121,14 +121,78 @@ class DocumentContentRead(TimelineEvent):
     length: int
 
 
-class DocumentDeleted(Event):
-    """The document was deleted, with its jobs and results. Its file is removed soon.
+class DocumentDeleted(TimelineEvent):
+    """The document was moved to the trash, or deleted for good: `document.purged` tells them apart.
 
-    `version` is one more than its last; it is missing if the operator erased the account.
+    `version` is the one that it has since then; it is missing if the operator erased the account.
     """
 
     name = "document.deleted"
     version: int | SkipJsonSchema[None] = None
+    reason: Annotated[Literal["expired"] | SkipJsonSchema[None], Field(description="Missing: somebody did it.")] = None
+
+
+class DocumentRestored(TimelineEvent):
+    """The document was taken out of the trash."""
+
+    name = "document.restored"
+    version: int
+
+
+class DocumentPurged(Event):
+    """The document is gone for good, with its jobs, results and previous files. What was stored is removed soon."""
+
+    name = "document.purged"
+    version: int | SkipJsonSchema[None] = None
+
+
+class DocumentHeld(TimelineEvent):
+    """An operator has forbidden to remove the document."""
+
+    name = "document.held"
+    version: int
+    reason: str
+
+
+class DocumentReleased(TimelineEvent):
+    """The document may be removed again."""
+
+    name = "document.released"
+    version: int
+
+
+class DocumentFileReplaced(TimelineEvent):
+    """The document has another file from now on. `restored`: it is a copy of the previous one of this number."""
+
+    name = "document.file_replaced"
+    number: int
+    size: int
+    sha256: str
+    content_type: str
+    restored: int | SkipJsonSchema[None] = None
+
+
+class DocumentFileEdited(TimelineEvent):
+    """What is stated about one of the document's files was changed: these fields of it."""
+
+    name = "document.file_edited"
+    number: int
+    fields: list[str]
+
+
+class DocumentFileRemoved(TimelineEvent):
+    """A previous file of the document was deleted, with its results: by somebody, for its age, or for their number."""
+
+    name = "document.file_removed"
+    number: int
+    reason: Literal["deleted", "expired", "too-many"]
+
+
+class DocumentResultsExpired(TimelineEvent):
+    """Results of the document were deleted for their age."""
+
+    name = "document.results_expired"
+    processors: list[str]
 
 
 class DocumentUploadExpired(Event):

@@ -23,6 +23,7 @@ from app.errors import ConfigurationError
 from app.settings import broker, conversion, database, inbox, storage
 from app.settings.broker import BrokerConfig, SqsQueue
 from app.settings.conversion import ConversionService
+from app.settings.keeping import Keeping
 from app.settings.outbound import LOOPBACK, Networks, networks
 from app.settings.storage import MAX_FILE, MAX_PUT, Bucket
 from app.telemetry import faults
@@ -70,7 +71,7 @@ def _parsed(parse: Callable[[str], object]) -> PlainValidator:
     return PlainValidator(lambda url: parse(url) if url else None)
 
 
-class Settings(BaseSettings):
+class Settings(Keeping, BaseSettings):
     """All settings of a process. Durations are seconds and may be fractions; sizes are bytes."""
 
     model_config = SettingsConfigDict(
@@ -218,12 +219,6 @@ class Settings(BaseSettings):
         description="Pipelines to offer by names of their own: `scan=ocr?,text,keywords;quick=text,keywords`. A stage "
         "with a `?` runs only on documents that need it.",
     )
-    stage_cache_ttl: float = Field(
-        7 * 86400, ge=0, description="What a stage of a pipeline has made is kept until it was of no use for this long."
-    )
-    stage_cache_bytes: int = Field(
-        1024**3, ge=0, description="Bytes of such results that are kept for all accounts; the latest used ones are."
-    )
     lease_seconds: float = Field(30, gt=0, description="A job whose worker is silent for this long is taken over.")
     job_max_tries: int = Field(5, ge=1, le=100, description="Attempts before a job is a dead letter.")
     job_timeout: float = Field(600, gt=0, description="Hard limit of one attempt.")
@@ -243,17 +238,6 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(20, ge=0, description="On SIGTERM, running jobs get this long to finish.")
     shutdown_delay_seconds: float = Field(
         0, ge=0, description="On SIGTERM, requests are served for at least this long: a load balancer has to notice."
-    )
-    orphan_grace_seconds: float = Field(
-        3600,
-        gt=0,
-        description="Files that belong to no document are removed after this long. So are direct uploads that were "
-        "not completed, counted from the expiry of their URL.",
-    )
-    idempotency_ttl: float = Field(
-        86400,
-        gt=0,
-        description="How long an Idempotency-Key is remembered; that of a direct upload only while its URL is valid.",
     )
 
     quota_bytes: int = Field(
@@ -280,9 +264,6 @@ class Settings(BaseSettings):
     )
     webhook_disable_after: float = Field(
         5 * 86400, gt=0, description="A webhook that fails for this long, without one success, is disabled."
-    )
-    webhook_log_ttl: float = Field(
-        30 * 86400, gt=0, description="Deliveries that are over, and their attempts, are deleted after this long."
     )
     webhook_timeout: float = Field(
         15, ge=0.1, le=30, description="A webhook must be answered within this, from its name's look-up on; 0.1 to 30."
@@ -324,12 +305,6 @@ class Settings(BaseSettings):
         ge=0,
         description="While less is free on the disk of the database or the files, nothing can be added; 0: off. "
         "Empty: 5 % of the disk, at most 1 GiB.",
-    )
-
-    events_ttl: float = Field(
-        400 * 86400,
-        ge=0,
-        description="Events, which are the timelines and the audit trail, are deleted after this long; 0: kept.",
     )
 
     fault: str = Field(

@@ -4,6 +4,7 @@ import sys
 import textwrap
 
 from app.settings import Settings
+from app.settings.keeping import Keeping
 
 HEAD = """\
 # Settings of the Document Lifecycle API. Copy this file to `.env` and remove the `#` before what you change.
@@ -14,7 +15,7 @@ HEAD = """\
 def text() -> str:
     """The file."""
     paragraphs = [HEAD]
-    for name, field in Settings.model_fields.items():
+    for name, field in sorted(Settings.model_fields.items(), key=lambda each: each[0] in Keeping.model_fields):
         default = "" if field.default is None else field.default
         about = "\n".join(
             textwrap.wrap(

@@ -5,6 +5,8 @@ go: processes of the revision before delete documents, and know nothing of such 
 more trigger refuses to delete a document that is on hold.
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -14,7 +16,7 @@ revision = "0023"
 down_revision = "0022"
 
 _MOMENT = sa.DateTime(timezone=True)
-_COLUMNS = (
+_COLUMNS: tuple[sa.Column[Any], ...] = (
     sa.Column("deleted_at", _MOMENT, nullable=True),
     sa.Column("expires_at", _MOMENT, nullable=True),
     sa.Column("hold", sa.String(length=200), nullable=True),
@@ -158,7 +160,7 @@ _SQLITE = (
     """,
 )
 
-_ADD_COLUMNS = (
+_ADD_COLUMNS: tuple[sa.Column[Any], ...] = (
     *(
         f"ALTER TABLE documents ADD COLUMN IF NOT EXISTS {definition}"
         for definition in (
