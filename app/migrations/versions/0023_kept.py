@@ -160,7 +160,7 @@ _SQLITE = (
     """,
 )
 
-_ADD_COLUMNS: tuple[sa.Column[Any], ...] = (
+_ADD_COLUMNS = (
     *(
         f"ALTER TABLE documents ADD COLUMN IF NOT EXISTS {definition}"
         for definition in (
