@@ -18,8 +18,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from app import VERSION, demo as demo_module, events, wiring
+from app.backup import BackupError
 from app.client.commands import client
 from app.commands.audit import audit
+from app.commands.backup import backup, restore
 from app.commands.documents import documents
 from app.commands.jobs import jobs
 from app.commands.processors import processors
@@ -54,7 +56,8 @@ for name, commands in (
     ("client", client),
 ):
     cli.add_typer(commands, name=name)
-cli.command()(status)
+for command in (status, backup, restore):
+    cli.command()(command)
 
 _PORT_TIMEOUT = 1.0  # seconds that a port may be taken at the start
 _STARTUP_TIMEOUT = 15  # seconds for a server process to start, and then to answer each check of its supervisor
@@ -93,6 +96,8 @@ def main() -> None:
         sys.exit(f"configuration: {error}")
     except TransferError as error:
         sys.exit(f"transfer: {error}")
+    except BackupError as error:
+        sys.exit(f"{sys.argv[1]}: {error}")
     except DemoError as error:
         sys.exit(f"demo: {error}")
     except Skipped as error:

@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -30,6 +30,10 @@ class Skipped(Exception):
     """A chore could not, or must not, be done now. The message is one line for the operator."""
 
 
+class Postponed(Skipped):
+    """As Skipped, but all is well: it will be done later."""
+
+
 @dataclass(frozen=True, slots=True)
 class Chore:
     """A piece of maintenance that is run every `every` seconds, first that long after the start.
@@ -50,6 +54,7 @@ class Upkeep:
         self._db = db
         self._chores = chores
         self._skipped: dict[str, str] = {}
+        self._postponed: dict[str, str] = {}
 
     @property
     def shared(self) -> dict[str, float]:
@@ -57,8 +62,8 @@ class Upkeep:
         return {chore.name: chore.every for chore in self._chores if chore.shared}
 
     def alarm(self) -> str | None:
-        """The chores whose latest run was skipped, and why; None if there are none."""
-        return "; ".join(f"{name}: {reason}" for name, reason in self._skipped.items()) or None
+        """The chores whose latest run was skipped, and why; None if there are none, but for what was postponed."""
+        return _told(self._skipped)
 
     async def run(self) -> None:
         """Run every chore again and again, until cancelled."""
@@ -72,7 +77,7 @@ class Upkeep:
         """Run every chore now, also those that another process may be at. Raises Skipped when one was skipped."""
         for chore in self._chores:
             await self._guarded(chore.name, partial(_do, chore))
-        if reason := self.alarm():
+        if reason := _told(self._skipped | self._postponed):
             raise Skipped(reason)
 
     async def _repeat(self, chore: Chore) -> None:
@@ -82,8 +87,14 @@ class Upkeep:
             await self._guarded(chore.name, run)
 
     async def _guarded(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        self._postponed.pop(name, None)
         try:
             await run()
+        except Postponed as error:
+            log.info("upkeep.postponed", chore=name, reason=str(error))
+            metrics.upkeep_succeeded.labels(name).set_to_current_time()  # or an alert would take it for stuck
+            self._postponed[name] = str(error)
+            self._skipped.pop(name, None)
         except (AppError, Skipped) as error:
             reason = error.code if isinstance(error, AppError) else str(error)
             if reason != self._skipped.get(name):  # some chores are tried every second
@@ -118,6 +129,10 @@ class Upkeep:
                 await self._db.write(lambda conn: conn.execute(holding))
             except AppError as error:
                 log.warning("upkeep.not_held", chore=chore.name, reason=error.code)
+
+
+def _told(reasons: Mapping[str, str]) -> str | None:
+    return "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or None
 
 
 async def _do(chore: Chore) -> None:

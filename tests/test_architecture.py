@@ -24,7 +24,7 @@ LEVELS: list[set[str]] = [
     {"encryption", "events", "idempotency", "quotas", "upkeep"},
     {"auth", "files", "jobs"},
     {"documents"},
-    {"audit", "processing", "transfer"},
+    {"audit", "backup", "processing", "transfer"},
     {"inbox", "webhooks"},  # the inbox uploads, and what it uploads may be processed
     {"accounts", "operators", "testing"},
     {"wiring"},

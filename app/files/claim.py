@@ -22,10 +22,10 @@ from app.database import Database
 from app.errors import AppError, ConfigurationError, StorageUnavailable
 from app.events import Reference, seals
 from app.events.catalogue import Event, StorageClaimed, StorageDisputed
-from app.files import repository
+from app.files import backups, repository
 from app.storage.base import Storage
 from app.telemetry import context
-from app.upkeep import Skipped
+from app.upkeep import Postponed, Skipped
 
 log = structlog.get_logger()
 
@@ -39,6 +39,7 @@ FOREIGN = "the files there belong to another database, or to a newer state of th
 DISPUTED = "two databases claim the files there"
 UNREADABLE = "the mark there is not this service's"
 NO_DOCUMENT = "there are files, and not one of the first {} has a document in this database"
+BACKUP = "a backup is being made, and no file is removed meanwhile"
 REMEDY = "if this database is the right one, run: python -m app adopt"
 
 _EVENT = "([0-9]+) ([0-9a-f-]{36})"
@@ -122,11 +123,12 @@ class Claim:
         """Before the file of a deleted document is removed: have the mark name the deletion, or a later event.
 
         Waits until this process has run for so long that another database, of which this one is a copy, would have
-        objected. Raises Skipped while the files are not this database's.
+        objected. Raises Skipped while the files are not this database's, Postponed while a backup is made.
         """
         if self._begun_at is not None:
             await asyncio.sleep(max(0.0, self._begun_at + SETTLED - time.monotonic()))
         await self.refresh(last=True)
+        await self._require_no_backup()
 
     async def forget_events(self, ttl: float) -> None:
         """Delete events older than `ttl` seconds, once the mark names the latest, which is kept. Without the event that
@@ -135,8 +137,10 @@ class Claim:
         await seals.forget(self._db, ttl)
 
     async def confirm(self) -> None:
-        """Before files are removed. Raises Skipped if they are not this database's, as far as can be seen now."""
+        """Before files are removed. Raises Skipped if they are not this database's, as far as can be seen now, and
+        Postponed while a backup is made."""
         await self._confirmed()
+        await self._require_no_backup()
 
     async def adopt(self) -> Adopted:
         """Declare that the files are this database's, whatever the mark says. Every other one will object."""
@@ -144,6 +148,10 @@ class Claim:
         await self._storage.write_mark(_text(claimed))
         keys = await self._storage.sample()
         return Adopted(len(keys), await self._with_document(keys))
+
+    async def _require_no_backup(self) -> None:
+        if await self._db.read(backups.under_way):
+            raise Postponed(BACKUP)
 
     async def _confirmed(self) -> _Found:
         async with self._one_at_a_time:

@@ -1,7 +1,8 @@
 """Files on a local disk: received in a staging folder, synced, then linked under their key.
 
 Layout: `<root>/staging/<random>.part` while a file is received, `<root>/<folder>/<xx>/<name>` once committed. xx is the
-last two characters of the name, the random end of a UUIDv7, which keeps the folders small. `<root>/mark` has the mark.
+last two characters of the name, the random end of a UUIDv7, which keeps the folders small; a key with two folders needs
+no more. `<root>/mark` has the mark.
 """
 
 import asyncio
@@ -109,8 +110,8 @@ class LocalStorage:
             _require_disk(self._staging)
 
     def _path(self, key: str) -> Path:
-        folder, name = key.split("/")
-        return self._root / folder / name[-2:] / name
+        *folders, name = key.split("/")
+        return self._root.joinpath(*folders, name[-2:] if len(folders) == 1 else "", name)
 
     def _files(self) -> Iterator[Path]:
         _require_disk(self._staging)

@@ -37,6 +37,10 @@ Point = Literal[
     "deliver.after_send",
     "transfer.after_batch",
     "transfer.after_file",
+    "backup.after_database",
+    "backup.after_file",
+    "restore.after_file",
+    "restore.after_database",
     "inbox.after_reason",
     "inbox.after_copy",
 ]

@@ -7,6 +7,9 @@ from functools import partial
 from pathlib import Path
 from secrets import token_urlsafe
 
+from app.backup.snapshots import Source
+from app.backup.sqlite import SqliteSource
+from app.backup.target import FolderTarget, Target
 from app.database import Database
 from app.database.sqlite import SqliteDatabase
 from app.errors import ConfigurationError
@@ -129,6 +132,27 @@ def storage(settings: Settings) -> Storage:
     from app.storage.s3 import S3Storage  # noqa: PLC0415 - the SDK takes half a second to import
 
     return S3Storage(settings.storage, copies=settings.data_dir / "copies", longest=settings.upload_max_seconds)
+
+
+def target(settings: Settings, place: Path | Bucket) -> Target:
+    """Where backups are kept."""
+    if isinstance(place, Path):
+        with _writable("TARGET"):
+            return FolderTarget(place, LocalStorage(place))
+    from app.backup.bucket import BucketTarget  # noqa: PLC0415 - as above
+    from app.storage.s3 import S3Storage  # noqa: PLC0415
+
+    copies = settings.data_dir / "copies"
+    return BucketTarget(place, S3Storage(place, copies=copies, longest=float("inf"), setting="TARGET"))
+
+
+def source(settings: Settings) -> Source:
+    """What backups are made of, and restored into."""
+    if isinstance(settings.database, Path):
+        return SqliteSource(settings.database, settings.data_dir / "backup")
+    from app.backup.postgresql import PostgresqlSource  # noqa: PLC0415 - as above
+
+    return PostgresqlSource(settings.database)
 
 
 def inbox(place: Path | Bucket) -> Inbox:

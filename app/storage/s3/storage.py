@@ -33,18 +33,20 @@ _NOTES_AT_ONCE = 16
 
 
 class S3Storage:
-    """Files in one bucket. `copies`: a folder for local copies. `longest`: seconds that receiving a file may take.
+    """Files in one bucket, which a `setting` names. `copies`: a folder for local copies. `longest`: seconds that
+    receiving a file may take.
 
     S3 dates an object made of parts by the beginning of its upload, not by its completion. So that a slow upload is
     never taken for an orphan, objects of parts count as `longest` seconds younger, and an upload that took longer than
     that is not committed.
     """
 
-    def __init__(self, bucket: Bucket, *, copies: Path, longest: float) -> None:
+    def __init__(self, bucket: Bucket, *, copies: Path, longest: float, setting: str = "STORAGE_URL") -> None:
         self._bucket = bucket
         self._objects = Objects(bucket)
         self._copies = copies
         self._longest = longest
+        self._setting = setting
         self._threads = Threads()
 
     async def open(self) -> None:
@@ -54,7 +56,7 @@ class S3Storage:
             await self._objects.probe(REQUEST_TIMEOUT, writing=True)
         except Refused as error:
             await self.close()
-            raise ConfigurationError(f"STORAGE_URL: bucket {self._bucket.name}: {error.reason}") from None
+            raise ConfigurationError(f"{self._setting}: bucket {self._bucket.name}: {error.reason}") from None
         except Unreachable as error:
             log.warning("storage.away", reason=error.reason)
 

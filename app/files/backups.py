@@ -1,0 +1,33 @@
+"""While a backup is made, no process removes the bytes of a file: the snapshot of the database may refer to it.
+
+Whoever removes a file has marked it as discarded before, and asks then. Whoever makes a backup says so before the
+snapshot. So either the remover sees the backup, or the snapshot sees that the file is discarded.
+"""
+
+from sqlalchemy import Connection, exists, select
+
+from app.database import insert_or_replace, now
+from app.upkeep import chores
+
+LEASE = 60.0  # seconds after which a backup whose process died holds nobody up
+
+_PREFIX = "backup:"
+_IS_BACKUP = chores.c.name.startswith(_PREFIX, autoescape=True)
+_SET = insert_or_replace(chores, until=now(LEASE))
+_UNDER_WAY = select(exists().where(_IS_BACKUP, chores.c.until > now()))
+
+
+def announce(conn: Connection, backup_id: str) -> None:
+    """Have files kept from now on, for LEASE. Forgets the backups of processes that died."""
+    conn.execute(chores.delete().where(_IS_BACKUP, chores.c.until <= now()))
+    _SET[conn.dialect.name].count(conn, {"name": _PREFIX + backup_id})
+
+
+def end(conn: Connection, backup_id: str) -> None:
+    """Have files removed again, unless another backup is made."""
+    conn.execute(chores.delete().where(chores.c.name == _PREFIX + backup_id))
+
+
+def under_way(conn: Connection) -> bool:
+    """Whether a backup is being made."""
+    return bool(conn.scalar(_UNDER_WAY))

@@ -1,0 +1,86 @@
+"""From settings, and the target that a command names, to backups and restores."""
+
+from functools import partial
+from pathlib import Path
+
+from app.backup.make import Backup
+from app.backup.restore import Restore
+from app.backup.verify import Verification
+from app.errors import ConfigurationError
+from app.settings import Settings, load
+from app.settings.storage import Bucket
+from app.wiring import adapters
+from app.wiring.encryption import ENCRYPTED
+from app.wiring.process import prepare_process
+
+
+def build_backup(settings: Settings, target: str, *, keep: int) -> Backup:
+    """Raises ConfigurationError when there is nothing to back up, or when the target cannot be one."""
+    place = _place(settings, target)
+    prepare_process(settings)
+    for variable, path in (("DATABASE_URL", settings.database), ("STORAGE_URL", settings.storage)):
+        if isinstance(path, Path) and not path.exists():
+            raise ConfigurationError(f"{variable}: there is nothing to back up at {path}")
+    return Backup(
+        db=adapters.database(settings),
+        source=adapters.source(settings),
+        storage=adapters.storage(settings),
+        target=adapters.target(settings, place),
+        secrets=[each.key.table for each in ENCRYPTED],
+        keep=keep,
+    )
+
+
+def build_verification(settings: Settings, target: str) -> Verification:
+    """Raises ConfigurationError when there is no such target."""
+    place = _place(settings, target, existing=True)
+    prepare_process(settings)
+    return Verification(adapters.target(settings, place))
+
+
+def build_restore(settings: Settings, target: str) -> Restore:
+    """Raises ConfigurationError when there is no such target."""
+    place = _place(settings, target, existing=True)
+    prepare_process(settings)
+    return Restore(
+        target=adapters.target(settings, place),
+        source=adapters.source(settings),
+        storage=adapters.storage(settings),
+        connect=partial(adapters.database, settings),
+    )
+
+
+def secrets_beside(settings: Settings, *, encrypted: bool) -> str:
+    """Where the secrets are that a service made of a backup needs, and that are not in it."""
+    folder = settings.data_dir
+    keys = _named("ENCRYPTION_KEYS", settings.encryption_keys, folder / "encryption-keys")
+    if encrypted:
+        keys += " (the database holds secrets that are encrypted with these)"
+    tokens = _named("JWT_SECRET", settings.jwt_secrets, folder / "jwt-secret")
+    return ", ".join([tokens, keys, _named("AUDIT_KEY", settings.audit_key, folder / "audit-key")])
+
+
+def _named(variable: str, value: object, file: Path) -> str:
+    """The variable that has a secret, and the file that a server without the variable has made."""
+    found = [variable] * bool(value) + [str(file)] * file.exists()
+    return " and ".join(found) or variable
+
+
+def _place(settings: Settings, target: str, *, existing: bool = False) -> Path | Bucket:
+    try:
+        place = load(storage_url=target).storage if "://" in target else Path(target).absolute()
+    except ConfigurationError as error:
+        raise ConfigurationError(str(error).replace("STORAGE_URL", "TARGET", 1)) from None
+    if _same(place, settings.storage):
+        raise ConfigurationError("TARGET: the service keeps its own files there")
+    if existing and isinstance(place, Path) and not place.is_dir():
+        raise ConfigurationError(f"TARGET: there is no folder {place}")
+    return place
+
+
+def _same(one: Path | Bucket, other: Path | Bucket) -> bool:
+    if isinstance(one, Path) and isinstance(other, Path):
+        return one.resolve() == other.resolve()
+    if isinstance(one, Bucket) and isinstance(other, Bucket):
+        return (one.name, one.prefix, one.endpoint) == (other.name, other.prefix, other.endpoint)
+    return False
