@@ -1,7 +1,7 @@
 """Copies of a service's database and files while it runs, and a service made of such a copy.
 
 A target has `files/<sha256>`, each file once however many backups name it, and `backups/<id>/` with `database.dump`,
-`files.ndjson` (key, SHA-256 and size of each) and `manifest.json`, which is written last: without it there is no backup.
+`files.ndjson` (key, SHA-256 and size of each) and `manifest.json`. That is written last: without it there is no backup.
 """
 
 from collections.abc import Callable

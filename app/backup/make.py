@@ -94,9 +94,8 @@ class Backup:
                 **facts,
             ).seal()
         confirm()
-        await store(
-            self.target.storage, manifest.key(backup_id, manifest.MANIFEST), _once(made.model_dump_json().encode())
-        )
+        text = made.model_dump_json(indent=1).encode()
+        await store(self.target.storage, manifest.key(backup_id, manifest.MANIFEST), _once(text))
         return made
 
     async def _database(self, backup_id: str, plan: Plan, report: Report) -> _Facts:

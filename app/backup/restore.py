@@ -38,8 +38,8 @@ class Restore:
     connect: Callable[[], Database]
 
     async def run(self, backup_id: str, report: Report) -> tuple[Manifest, bool]:
-        """Restore a backup, or the `latest`, and close everything. Returns what it was, and whether all of its files are
-        there; each that is not was reported.
+        """Restore a backup, or the `latest`, and close everything. Returns what it was, and whether all of its files
+        are there; each that is not was reported.
 
         A restore that was killed may be started again. Raises BackupError, ConfigurationError, and what the databases
         and storages raise.

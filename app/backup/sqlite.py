@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from urllib.parse import quote
 
 from sqlalchemy import Connection, NullPool, create_engine
 
@@ -61,11 +62,15 @@ class SqliteSnapshot:
 
     def __init__(self, file: Path, mode: str = "ro&immutable=1") -> None:
         self._file = file
-        self._engine = create_engine(f"sqlite:///file:{file}?mode={mode}&uri=true", poolclass=NullPool)
+        self._address = f"file:{quote(str(file))}?mode={mode}"
+        self._engine = create_engine("sqlite://", creator=self._connect, poolclass=NullPool)
 
     async def read(self, unit: Callable[[Connection], T]) -> T:
         with self._engine.connect() as conn:
             return unit(conn)
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._address, uri=True)
 
     async def dump(self) -> AsyncIterator[bytes]:
         with self._file.open("rb") as file:
