@@ -23,6 +23,7 @@ from app.backup.target import FILES, Target, chosen, copy
 from app.backup.verify import compare, load_list
 from app.database import Database
 from app.errors import NotFound
+from app.files import backups
 from app.files.claim import Claim
 from app.storage.base import Storage
 from app.telemetry import faults
@@ -141,6 +142,7 @@ class Restore:
         db = self.connect()
         try:
             await asyncio.to_thread(db.migrate)
+            await db.write(backups.forget)
             await Claim(db, self.storage).adopt()
         finally:
             await db.close()

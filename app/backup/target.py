@@ -73,11 +73,11 @@ class FolderTarget:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise BackupError(BUSY) from None
-            await self._threads.run(self._clear)
+            await self._threads.run(clear, self._root / "staging", 0)
             yield lambda: None
+            await self._threads.run(self._remove_empty)
 
-    def _clear(self) -> None:
-        clear(self._root / "staging", 0)
+    def _remove_empty(self) -> None:
         for folder in (self._root / manifest.FOLDER).glob("*"):
             with suppress(OSError):  # it is not empty
                 folder.rmdir()

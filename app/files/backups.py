@@ -28,6 +28,11 @@ def end(conn: Connection, backup_id: str) -> None:
     conn.execute(chores.delete().where(chores.c.name == _PREFIX + backup_id))
 
 
+def forget(conn: Connection) -> None:
+    """In a database that was restored: forget the backup that it was copied by."""
+    conn.execute(chores.delete().where(_IS_BACKUP))
+
+
 def under_way(conn: Connection) -> bool:
     """Whether a backup is being made."""
     return bool(conn.scalar(_UNDER_WAY))

@@ -1,0 +1,556 @@
+"""Backups of a service that runs, and services made of them: nothing that was accepted before is missing."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import delete, insert, make_url, select, update
+from uuid_utils.compat import uuid7
+
+from app import migrations, wiring
+from app.backup.make import Backup
+from app.backup.manifest import Manifest
+from app.backup.postgresql import PostgresqlSource
+from app.backup.snapshots import Source
+from app.backup.sqlite import SqliteSource
+from app.backup.target import FolderTarget
+from app.database import now
+from app.documents.models import documents, previous_files
+from app.files.backups import LEASE
+from app.files.models import files, key_of
+from app.jobs.models import jobs
+from app.processing.models import results
+from app.storage.local import LocalStorage
+from app.upkeep import chores
+from tests.flows.test_large_results import read, word
+from tests.flows.test_object_storage import ENVIRONMENT
+from tests.support import databases
+from tests.support.direct_uploads import announce, complete, put, sha256
+from tests.support.factories import PDF_TYPE, pdf
+from tests.support.invariants import Ledger
+from tests.support.maker import NAMED
+from tests.support.seaweed import Prefix
+from tests.support.server import Server
+from tests.support.user import User
+from tests.support.waiting import until
+from tests.support.zygote import run
+
+assert wiring  # imports every module that defines a table
+
+SETTINGS = {"PROCESSORS": f"simulated,text,{NAMED}", "LEASE_SECONDS": "1", "ORPHAN_GRACE_SECONDS": "1"}
+SECRETS = ("jwt-secret", "audit-key", "encryption-keys")
+LONG_WORK = {"params": {"seconds": 2}}
+LATER = {"params": {"seconds": 0, "flaky": 1}}
+
+
+def command(name: str, data_dir: Path, *options: object, **settings: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(data_dir), **databases.settings(data_dir), **settings}
+    return run(name, *map(str, options), **environment)
+
+
+def told(name: str, data_dir: Path, *options: object, **settings: str) -> str:
+    done = command(name, data_dir, *options, **settings)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    return done.stdout
+
+
+def refused(name: str, data_dir: Path, *options: object, **settings: str) -> str:
+    """The one line that says why."""
+    done = command(name, data_dir, *options, **settings)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1
+    return line
+
+
+def with_secrets(old: Path, new: Path) -> Path:
+    """A new data folder that has what is in no backup."""
+    new.mkdir()
+    for name in SECRETS:
+        if (old / name).exists():
+            shutil.copy(old / name, new)
+    return new
+
+
+@contextmanager
+def uploading(user: User) -> Iterator[dict[str, bytes]]:
+    """Somebody uploads and processes all the time. Gives what was accepted so far, by the id of its document."""
+    accepted: dict[str, bytes] = {}
+    stopping = threading.Event()
+
+    def go_on() -> None:
+        while not stopping.is_set():
+            content = pdf(str(uuid7()))
+            document = user.upload(content)
+            user.start(document["id"], params={"seconds": 0.1})
+            accepted[document["id"]] = content
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    try:
+        yield accepted
+    finally:
+        stopping.set()
+        thread.join()
+
+
+class Life:
+    """All that a service may hold."""
+
+    def __init__(self, server: Server) -> None:
+        self.user = user = server.register("ada@example.com")
+        self.data_dir = server.data_dir
+        noise = "".join(f"{uuid7()} é😀 ”\\/ " for _ in range(12_000))
+        self.large = read(user, word(noise))
+        self.maker = user.upload()["id"]
+        user.finished(user.start(self.maker, processor="maker", params={"files": 2, "documents": 1})["id"])
+        self.old, self.new = pdf("old"), pdf("new")
+        self.replaced = user.upload(self.new)["id"]
+        self.previous = self._insert_previous()
+        self.trashed = user.upload(pdf("in the trash"))["id"]
+        user.finished(user.start(self.trashed)["id"])
+        self.unsent, self.sent = (announce(user, pdf("announced")) for _ in range(2))
+        assert put(self.sent, pdf("announced")) == 200
+        with databases.engine(self.data_dir).begin() as conn:
+            conn.execute(update(documents).where(documents.c.id == UUID(self.trashed)).values(deleted_at=now()))
+        gone = user.upload(pdf("gone"))["id"]
+        assert user.http.delete(f"/documents/{gone}").status_code == 204
+        running, waiting = user.upload()["id"], user.upload()["id"]
+        self.unfinished = [user.start(running, **LONG_WORK)["id"], user.start(waiting, **LATER)["id"]]
+        until(lambda: user.job(self.unfinished[0])["state"] == "RUNNING")
+        self.seen = self.look(user)
+
+    def _insert_previous(self) -> UUID:
+        """The file that a document had before. Returns its id."""
+        file_id, content = uuid7(), {"content_type": PDF_TYPE, "size": len(self.old), "sha256": sha256(self.old)}
+        path = self.data_dir / "files/documents" / str(file_id)[-2:] / str(file_id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(self.old)
+        with databases.engine(self.data_dir).begin() as conn:
+            owner = conn.scalar(select(documents.c.owner_id).where(documents.c.id == UUID(self.replaced)))
+            conn.execute(insert(files).values(id=file_id, key=key_of(file_id), created_at=now(), **content))
+            row = {
+                "document_id": UUID(self.replaced),
+                "number": 1,
+                "owner_id": owner,
+                "file_id": file_id,
+                "keep": False,
+            }
+            times = {"stored_at": now(), "replaced_at": now()}
+            conn.execute(insert(previous_files).values(filename="old.pdf", **row, **times, **content))
+        return file_id
+
+    def look(self, user: User) -> list[bytes]:
+        made = user.http.get("/documents", params={"parent_id": self.maker}).json()["items"]
+        paths = [
+            *(f"/documents/{each}" for each in (self.large, self.maker, self.replaced)),
+            *(f"/documents/{each}/content" for each in (self.large, self.maker, self.replaced, made[0]["id"])),
+            *(f"/documents/{each}/timeline" for each in (self.large, self.maker)),
+            f"/documents/{self.large}/result",
+            f"/documents/{self.maker}/results/maker/files",
+            *(f"/documents/{self.maker}/results/maker/files/{number}.bin" for number in range(2)),
+        ]
+        answers = [user.http.get(path) for path in paths]
+        assert {answer.status_code for answer in answers} == {200}, answers
+        return [answer.content for answer in answers]
+
+    def goes_on(self, server: Server, accepted: dict[str, bytes]) -> None:
+        """In a service that was restored: all that was accepted is there, and each job ends exactly once."""
+        user, ledger = server.log_in(self.user.email), Ledger(server.data_dir)
+        assert self.look(user) == self.seen
+        for document_id, content in accepted.items():
+            assert user.http.get(f"/documents/{document_id}/content").content == content
+        assert ledger.files()[self.previous].read_bytes() == self.old
+        for job_id in self.unfinished:
+            assert user.finished(job_id)["state"] == "SUCCEEDED"
+        # What was not completed is not in the backup: it can be sent again.
+        for upload in (self.unsent, self.sent):
+            assert complete(user, upload).json()["code"] == "upload-missing"
+            again = upload | {"upload_url": f"{server.url}/{upload['upload_url'].split('/', 3)[3]}"}
+            assert put(again, pdf("announced")) == 200
+            assert complete(user, upload).status_code == 200
+        user.finished(user.start(user.upload()["id"])["id"])
+        with databases.engine(server.data_dir).begin() as conn:
+            assert conn.scalar(select(documents.c.deleted_at).where(documents.c.id == UUID(self.trashed)))
+            conn.execute(delete(previous_files))  # the ledger does not know those
+        ledger.settle()
+        ledger.check()
+        ledger.check_trail()
+        published = Counter(row.job_id for row in ledger.rows(select(results)))
+        succeeded = {row.id for row in ledger.rows(select(jobs).where(jobs.c.state == "SUCCEEDED"))}
+        assert published == Counter(succeeded)
+
+
+def test_a_service_is_backed_up_as_it_runs_and_lives_on_elsewhere(tmp_path: Path) -> None:
+    old, target = tmp_path / "old", tmp_path / "target"
+    with Server(old, SETTINGS) as server:
+        life = Life(server)
+        with uploading(server.register()) as accepted:
+            until(lambda: len(accepted) > 3)
+            before = dict(accepted)
+            said = told("backup", old, target)
+            until(lambda: len(accepted) > len(before) + 2)
+        server.kill()
+    assert " 0 missing or damaged" in said
+    assert f"keep it elsewhere: {old}/jwt-secret, {old}/encryption-keys, {old}/audit-key" in said
+    assert "0 objects are missing or damaged" in told("backup", old, target, "--verify")
+    new = with_secrets(old, tmp_path / "new")
+    shutil.rmtree(old)
+    assert " 0 missing or damaged" in told("restore", new, target)
+    with Server(new, SETTINGS) as server:
+        life.goes_on(server, {})
+        others = server.log_in(_email_of(new, next(iter(before))))
+        for document_id, content in before.items():
+            assert others.http.get(f"/documents/{document_id}/content").content == content
+    assert refused("restore", new, target) == "restore: the database of DATABASE_URL is not empty: name an empty one"
+
+
+def _email_of(data_dir: Path, document_id: str) -> str:
+    from app.auth.models import users
+
+    (row,) = Ledger(data_dir).rows(
+        select(users.c.email)
+        .join(documents, documents.c.owner_id == users.c.id)
+        .where(documents.c.id == UUID(document_id))
+    )
+    return str(row.email)
+
+
+def simple(server: Server, count: int = 4) -> dict[str, bytes]:
+    """Documents of a new user, all different."""
+    user = server.register("ada@example.com")
+    contents = [pdf(f"{number} of {count}") for number in range(count)]
+    return {user.upload(content)["id"]: content for content in contents}
+
+
+def there(server: Server) -> dict[str, bytes]:
+    """The documents of that user, in a service that was restored."""
+    user = server.log_in("ada@example.com")
+    ids = [each["id"] for each in user.http.get("/documents").json()["items"]]
+    return {each: user.http.get(f"/documents/{each}/content").content for each in ids}
+
+
+def test_what_the_target_has_is_not_copied_again_and_what_is_old_goes(tmp_path: Path) -> None:
+    var, target = tmp_path / "var", tmp_path / "target"
+    with Server(var, {"TRASH_SECONDS": "0"}) as server:
+        kept = simple(server)
+        assert "files: 4 copied, 0 held before, 0 missing or damaged" in told("backup", var, target)
+        user = server.log_in("ada@example.com")
+        same = next(iter(kept.values()))
+        for content in (same, pdf("a fifth one")):
+            kept[user.upload(content)["id"]] = content
+        assert "files: 1 copied, 5 held before, 0 missing or damaged" in told("backup", var, target)
+        assert len([*target.glob("files/??/*")]) == 5
+        gone = [each for each in kept if kept[each] != same][0]
+        assert user.http.delete(f"/documents/{gone}").status_code == 204
+        del kept[gone]
+        said = told("backup", var, target, "--keep", 1)
+    assert "files: 0 copied, 5 held before" in said
+    assert "kept: 1 backups; 2 removed, and 1 files that only they had" in said
+    assert len([*target.glob("files/??/*")]) == 4
+    assert "verified: 1 backups, 4 files, 0 objects" in told("backup", var, target, "--verify")
+    new = tmp_path / "new"
+    told("restore", new, target)
+    with Server(new) as server:
+        assert there(server) == kept
+
+
+def manifest_in(target: Path) -> Path:
+    (path,) = target.glob("backups/*/manifest.json")
+    return path
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_flipped_byte_is_named(tmp_path: Path) -> None:
+    var, target = tmp_path / "var", tmp_path / "target"
+    with Server(var) as server:
+        kept = simple(server)
+        told("backup", var, target)
+    damaged, missing = sorted(target.glob("files/??/*"))[:2]
+    names = {sha256(content): f"documents/{document_id}" for document_id, content in kept.items()}
+    flip(damaged)
+    missing.rename(tmp_path / "away")
+    expected = {
+        f"files/{damaged.name}, which is {names[damaged.name]}, is damaged",
+        f"files/{missing.name}, which is {names[missing.name]}, is missing",
+    }
+    for name, option in (("backup", "--verify"), ("restore", "--check")):
+        done = command(name, var, target, option)
+        assert done.returncode == 1
+        assert expected < set(done.stdout.splitlines())
+        assert "verified: 1 backups, 2 files, 2 objects are missing or damaged" in done.stdout
+    done = command("restore", tmp_path / "new", target)
+    assert done.returncode == 1
+    assert expected < set(done.stdout.splitlines())
+    assert "files: 2 copied, 0 found there, 2 missing or damaged" in done.stdout
+    with Server(tmp_path / "new") as server:
+        user = server.log_in("ada@example.com")
+        assert len(user.http.get("/documents").json()["items"]) == 4
+    for number, path in enumerate(sorted(manifest_in(target).parent.iterdir())):
+        flip(path)
+        line = refused("restore", tmp_path / f"new-{number}", target)
+        assert f"{path.relative_to(target)} is damaged" in line
+        assert not [*(tmp_path / f"new-{number}").glob("files/documents/*")]
+        flip(path)
+
+
+def test_what_is_missing_at_the_source_does_not_keep_the_rest_back(tmp_path: Path) -> None:
+    var, target = tmp_path / "var", tmp_path / "target"
+    with Server(var) as server:
+        kept = simple(server)
+        missing, damaged = sorted(Ledger(var).files().items())[:2]
+        missing[1].unlink()
+        flip(damaged[1])
+        done = command("backup", var, target)
+        assert done.returncode == 1
+        assert f"documents/{missing[0]} is missing in the storage" in done.stdout
+        assert f"documents/{damaged[0]} is damaged in the storage" in done.stdout
+    assert "0 objects are missing" in told("backup", var, target, "--verify")
+    done = command("restore", tmp_path / "new", target)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "2 files were missing or damaged when the backup was made" in done.stdout
+    with Server(tmp_path / "new") as server:
+        user = server.log_in("ada@example.com")
+        for document_id in kept.keys() - {str(missing[0]), str(damaged[0])}:
+            assert user.http.get(f"/documents/{document_id}/content").content == kept[document_id]
+
+
+def killed(name: str, data_dir: Path, target: object, fault: str, **settings: str) -> bool:
+    return command(name, data_dir, target, FAULT=fault, **settings).returncode == -signal.SIGKILL
+
+
+def test_killed_anywhere_and_started_again(tmp_path: Path) -> None:
+    var, target, new = tmp_path / "var", tmp_path / "target", tmp_path / "new"
+    with Server(var) as server:
+        kept = simple(server)
+        assert killed("backup", var, target, "backup.after_database:1")
+        assert killed("backup", var, target, "backup.after_file:2")
+        assert refused("restore", new, target) == "restore: there is no complete backup in the target"
+        copied = len([*target.glob("files/??/*")])
+        assert copied >= 2
+        said = told("backup", var, target)
+    assert f"files: {4 - copied} copied, {copied} held before" in said
+    assert len([*target.glob("backups/*")]) == 1
+    assert not [*target.glob("staging/*")]
+    assert killed("restore", new, target, "restore.after_file:2")
+    done = command("serve", new, "--port", 0)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "STORAGE_URL, or DATABASE_URL: the mark there is not this service's" in done.stderr
+    _drop_tables(new)
+    assert killed("restore", new, target, "restore.after_database:1")
+    said = told("restore", new, target)
+    assert "files: 0 copied, 4 found there, 0 missing or damaged" in said
+    with Server(new) as server:
+        assert there(server) == kept
+
+
+def _drop_tables(data_dir: Path) -> None:
+    """Undo that a server was started too early."""
+    if not databases.POSTGRESQL:
+        for path in data_dir.glob("app.db*"):
+            path.unlink()
+        return
+    with databases.engine(data_dir).begin() as conn:
+        conn.exec_driver_sql("DROP SCHEMA public CASCADE")
+        conn.exec_driver_sql("CREATE SCHEMA public")
+
+
+def source_of(data_dir: Path) -> Source:
+    if databases.POSTGRESQL:
+        return PostgresqlSource(make_url(databases.url(data_dir)))
+    return SqliteSource(data_dir / "app.db", data_dir / "backup")
+
+
+def backing_up(data_dir: Path, target: Path) -> Backup:
+    """In this process."""
+    return Backup(
+        db=databases.database(data_dir),
+        source=source_of(data_dir),
+        storage=LocalStorage(data_dir / "files"),
+        target=FolderTarget(target, LocalStorage(target)),
+        secrets=[],
+    )
+
+
+def test_what_is_deleted_meanwhile_is_in_the_backup_and_goes_afterwards(tmp_path: Path) -> None:
+    var, target = tmp_path / "var", tmp_path / "target"
+    with Server(var, {"ORPHAN_GRACE_SECONDS": "1", "TRASH_SECONDS": "0"}) as server:
+        kept = simple(server)
+        user, ledger = server.log_in("ada@example.com"), Ledger(var)
+        sweeps: list[int] = []
+
+        def report(line: str) -> None:
+            if not line.startswith("database: "):
+                return
+            for document_id in kept:
+                assert user.http.delete(f"/documents/{document_id}").status_code == 204
+            until(lambda: server.logs("upkeep.postponed"))
+            sweeps.append(len(ledger.files()))
+
+        made = asyncio.run(backing_up(var, target).run(report))
+        assert sweeps == [4]
+        assert (made.files, made.missing) == (4, 0)
+        until(lambda: not ledger.files())
+        assert not server.logs("upkeep.skipped")
+    told("restore", tmp_path / "new", target)
+    with Server(tmp_path / "new") as server:
+        assert there(server) == kept
+
+
+def test_a_backup_that_was_killed_holds_nobody_up_for_long(tmp_path: Path) -> None:
+    var, target = tmp_path / "var", tmp_path / "target"
+    with Server(var, {"ORPHAN_GRACE_SECONDS": "1", "TRASH_SECONDS": "0"}) as server:
+        kept = simple(server)
+        assert killed("backup", var, target, "backup.after_database:1")
+        done = command("sweep", var)
+        assert (done.returncode, done.stderr.splitlines()[-1].split(":")[0]) == (1, "skipped")
+        assert "a backup is being made, and no file is removed meanwhile" in done.stderr
+        user, ledger = server.log_in("ada@example.com"), Ledger(var)
+        for document_id in kept:
+            assert user.http.delete(f"/documents/{document_id}").status_code == 204
+        with databases.engine(var).begin() as conn:
+            later = update(chores).where(chores.c.name.startswith("backup:"), chores.c.until <= now(LEASE))
+            assert conn.execute(later.values(until=now(-1))).rowcount == 1
+        until(lambda: not ledger.files())
+        told("backup", var, target)
+        assert not ledger.rows(select(chores).where(chores.c.name.startswith("backup:")))
+
+
+def test_one_backup_at_a_time(tmp_path: Path) -> None:
+    var, target = tmp_path / "var", tmp_path / "target"
+    with Server(var):
+        pass
+
+    async def scenario() -> None:
+        async with FolderTarget(target, LocalStorage(target)).alone():
+            assert refused("backup", var, target) == "backup: another backup to this target is running"
+
+    asyncio.run(scenario())
+    told("backup", var, target)
+
+
+def resealed(path: Path, **changes: Any) -> None:
+    changed = Manifest.model_validate_json(path.read_bytes()).model_copy(update=changes)
+    path.write_text(changed.seal().model_dump_json())
+
+
+def test_what_cannot_be_meant_is_refused_in_one_line(tmp_path: Path) -> None:
+    var, target, new = tmp_path / "var", tmp_path / "target", tmp_path / "new"
+    assert "there is nothing to back up" in refused("backup", var, target)
+    assert refused("restore", new, target) == f"configuration: TARGET: there is no folder {target}"
+    with Server(var) as server:
+        simple(server, 1)
+        told("backup", var, target)
+    assert refused("backup", var, var / "files") == "configuration: TARGET: the service keeps its own files there"
+    assert refused("backup", var, "ftp://x/y").startswith("configuration: TARGET: must be file:///path or s3://")
+    assert refused("restore", new, target, "--backup", "x") == "restore: there is no complete backup x"
+    other = {"STORAGE_URL": f"file://{var}/files"}
+    assert "the storage of STORAGE_URL is not empty" in refused("restore", new, target, **other)
+    path = manifest_in(target)
+    kind, another = ("postgresql", "sqlite") if databases.POSTGRESQL else ("sqlite", "postgresql")
+    resealed(path, kind=another)
+    line = refused("restore", new, target)
+    assert line == (
+        f"restore: the backup is of {another} and DATABASE_URL names {kind}: restore it on {another}, "
+        "then move that with: python -m app transfer"
+    )
+    resealed(path, kind=kind, revision="9999")
+    assert f"is at revision 9999 and this version knows {migrations.HEAD}" in refused("restore", new, target)
+    resealed(path, format=2)
+    assert "was made by a newer version" in refused("restore", new, target)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"documents": 7}))
+    assert "manifest.json is damaged" in refused("restore", new, target)
+    assert not [*new.glob("files/documents/*")]
+
+
+@pytest.mark.sqlite
+def test_the_log_of_a_database_that_is_gone_is_not_applied_to_another(tmp_path: Path) -> None:
+    var, target, new = tmp_path / "var", tmp_path / "target", tmp_path / "new"
+    with Server(var) as server:
+        kept = simple(server, 1)
+        told("backup", var, target)
+    new.mkdir()
+    (new / "app.db-wal").write_bytes(b"of another")
+    assert "app.db-wal belongs to a database that is gone: remove it first" in refused("restore", new, target)
+    (new / "app.db-wal").unlink()
+    told("restore", new, target)
+    with Server(new) as server:
+        assert there(server) == kept
+
+
+@pytest.mark.postgresql
+def test_the_tools_of_postgresql_are_needed(tmp_path: Path) -> None:
+    var, target, programs = tmp_path / "var", tmp_path / "target", tmp_path / "bin"
+    with Server(var) as server:
+        simple(server, 1)
+        programs.mkdir()
+        line = refused("backup", var, target, PATH=str(programs))
+        assert line == "configuration: pg_dump is not in PATH: install the client programs of PostgreSQL"
+        tool = programs / "pg_dump"
+        tool.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 9.6'\n")
+        tool.chmod(0o700)
+        line = refused("backup", var, target, PATH=f"{programs}:{os.environ['PATH']}")
+        assert line.startswith("configuration: pg_dump is of version 9 and the server of ")
+        tool.write_text("#!/bin/sh\n[ $1 = --version ] && echo 99 && exit\necho 'it broke' >&2; exit 1\n")
+        line = refused("backup", var, target, PATH=f"{programs}:{os.environ['PATH']}")
+        assert line == "backup: pg_dump failed: it broke"
+        assert not [*target.glob("backups/*/manifest.json")]
+
+
+def test_by_way_of_a_bucket(tmp_path: Path, prefix: Prefix) -> None:
+    var, new, target = tmp_path / "var", tmp_path / "new", prefix.url()
+    head, tail = pdf("large").split(b"\n", 1)
+    content = b"%b\n%%%b\n%b" % (head, os.urandom(3_000_000).hex().encode(), tail)  # sent in parts
+    with Server(var) as server:
+        kept = simple(server)
+        kept[server.log_in("ada@example.com").upload(content)["id"]] = content
+        assert killed("backup", var, target, "backup.after_file:3", **ENVIRONMENT)
+        line = refused("backup", var, target, **ENVIRONMENT)
+        assert line == "backup: another backup to this target is running", "for a minute, it may be"
+        _release(prefix)
+        prefix.begin("files/0")
+        told("backup", var, target, **ENVIRONMENT)
+        assert not prefix.uploads()
+        assert "files: 0 copied, 5 held before" in told("backup", var, target, "--keep", 1, **ENVIRONMENT)
+    assert Counter(key.split("/")[0] for key in prefix.objects()) == {"files": 5, "backups": 3}
+    assert "0 objects are missing or damaged" in told("backup", var, target, "--verify", **ENVIRONMENT)
+    assert killed("restore", new, target, "restore.after_file:2", **ENVIRONMENT)
+    told("restore", new, target, **ENVIRONMENT)
+    with Server(new) as server:
+        assert there(server) == kept
+    (damaged, _) = next((key, size) for key, size in prefix.objects().items() if key.startswith("files/"))
+    prefix.put(damaged, b"something else")
+    assert f"{damaged}, which is documents/" in command("restore", new, target, "--check", **ENVIRONMENT).stdout
+
+
+def _release(prefix: Prefix) -> None:
+    """As if the lease of what was killed had ended."""
+    for key in prefix.objects():
+        if key.startswith("lock/"):
+            prefix.seaweed.client.delete_object(Bucket="documents-test", Key=f"{prefix.name}/{key}")
+
+
+def test_a_service_on_a_bucket(tmp_path: Path, prefix: Prefix) -> None:
+    var, new, target = tmp_path / "var", tmp_path / "new", tmp_path / "target"
+    old, restored = ({"STORAGE_URL": Prefix(prefix.seaweed).url(), **ENVIRONMENT} for _ in range(2))
+    with Server(var, old) as server:
+        kept = simple(server)
+        told("backup", var, target, **old)
+    told("restore", new, target, **restored)
+    with Server(new, restored) as server:
+        assert there(server) == kept
