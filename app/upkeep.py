@@ -87,11 +87,12 @@ class Upkeep:
             await self._guarded(chore.name, run)
 
     async def _guarded(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
-        self._postponed.pop(name, None)
+        postponed = self._postponed.pop(name, None)
         try:
             await run()
         except Postponed as error:
-            log.info("upkeep.postponed", chore=name, reason=str(error))
+            if postponed is None:
+                log.info("upkeep.postponed", chore=name, reason=str(error))
             metrics.upkeep_succeeded.labels(name).set_to_current_time()  # or an alert would take it for stuck
             self._postponed[name] = str(error)
             self._skipped.pop(name, None)

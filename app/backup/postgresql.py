@@ -93,8 +93,9 @@ class PostgresqlSnapshot:
 
 def environment(url: URL) -> dict[str, str]:
     """The URL in the variables of libpq."""
-    named = url.query.get("host") or url.host or ""
-    hosts = [each.rpartition(":") if ":" in each else (each, "", "") for each in _tuple(named)]
+    named = url.query.get("host", ())
+    hosts = [each.partition(":") for each in ((named,) if isinstance(named, str) else named)]
+    hosts = hosts or [(url.host or "", "", "")]  # which may have colons of its own
     found = {
         "PGHOST": ",".join(host for host, _, _ in hosts),
         "PGPORT": ",".join(port or str(url.port or 5432) for _, _, port in hosts),
@@ -105,10 +106,6 @@ def environment(url: URL) -> dict[str, str]:
         "PGTARGETSESSIONATTRS": "read-write" if len(hosts) > 1 else None,
     }
     return os.environ | {name: str(value) for name, value in found.items() if value}
-
-
-def _tuple(value: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else value
 
 
 def _engine(url: URL) -> AsyncEngine:

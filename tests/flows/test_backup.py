@@ -21,7 +21,7 @@ from uuid_utils.compat import uuid7
 from app import migrations, wiring
 from app.backup.make import Backup
 from app.backup.manifest import Manifest
-from app.backup.postgresql import PostgresqlSource
+from app.backup.postgresql import PostgresqlSource, environment
 from app.backup.snapshots import Source
 from app.backup.sqlite import SqliteSource
 from app.backup.target import FolderTarget
@@ -35,6 +35,7 @@ from app.storage.local import LocalStorage
 from app.upkeep import chores
 from tests.flows.test_large_results import read, word
 from tests.flows.test_object_storage import ENVIRONMENT
+from tests.flows.test_revision_before import Before
 from tests.support import databases
 from tests.support.direct_uploads import announce, complete, put, sha256
 from tests.support.factories import PDF_TYPE, pdf
@@ -139,15 +140,9 @@ class Life:
         with databases.engine(self.data_dir).begin() as conn:
             owner = conn.scalar(select(documents.c.owner_id).where(documents.c.id == UUID(self.replaced)))
             conn.execute(insert(files).values(id=file_id, key=key_of(file_id), created_at=now(), **content))
-            row = {
-                "document_id": UUID(self.replaced),
-                "number": 1,
-                "owner_id": owner,
-                "file_id": file_id,
-                "keep": False,
-            }
+            row = {"document_id": UUID(self.replaced), "owner_id": owner, "file_id": file_id, **content}
             times = {"stored_at": now(), "replaced_at": now()}
-            conn.execute(insert(previous_files).values(filename="old.pdf", **row, **times, **content))
+            conn.execute(insert(previous_files).values(filename="old.pdf", number=1, keep=False, **row, **times))
         return file_id
 
     def look(self, user: User) -> list[bytes]:
@@ -164,12 +159,10 @@ class Life:
         assert {answer.status_code for answer in answers} == {200}, answers
         return [answer.content for answer in answers]
 
-    def goes_on(self, server: Server, accepted: dict[str, bytes]) -> None:
-        """In a service that was restored: all that was accepted is there, and each job ends exactly once."""
+    def goes_on(self, server: Server) -> None:
+        """In a service that was restored: all is there, and each job ends exactly once."""
         user, ledger = server.log_in(self.user.email), Ledger(server.data_dir)
         assert self.look(user) == self.seen
-        for document_id, content in accepted.items():
-            assert user.http.get(f"/documents/{document_id}/content").content == content
         assert ledger.files()[self.previous].read_bytes() == self.old
         for job_id in self.unfinished:
             assert user.finished(job_id)["state"] == "SUCCEEDED"
@@ -195,7 +188,8 @@ def test_a_service_is_backed_up_as_it_runs_and_lives_on_elsewhere(tmp_path: Path
     old, target = tmp_path / "old", tmp_path / "target"
     with Server(old, SETTINGS) as server:
         life = Life(server)
-        with uploading(server.register()) as accepted:
+        other = server.register()
+        with uploading(other) as accepted:
             until(lambda: len(accepted) > 3)
             before = dict(accepted)
             said = told("backup", old, target)
@@ -208,22 +202,11 @@ def test_a_service_is_backed_up_as_it_runs_and_lives_on_elsewhere(tmp_path: Path
     shutil.rmtree(old)
     assert " 0 missing or damaged" in told("restore", new, target)
     with Server(new, SETTINGS) as server:
-        life.goes_on(server, {})
-        others = server.log_in(_email_of(new, next(iter(before))))
+        life.goes_on(server)
+        user = server.log_in(other.email)
         for document_id, content in before.items():
-            assert others.http.get(f"/documents/{document_id}/content").content == content
+            assert user.http.get(f"/documents/{document_id}/content").content == content
     assert refused("restore", new, target) == "restore: the database of DATABASE_URL is not empty: name an empty one"
-
-
-def _email_of(data_dir: Path, document_id: str) -> str:
-    from app.auth.models import users
-
-    (row,) = Ledger(data_dir).rows(
-        select(users.c.email)
-        .join(documents, documents.c.owner_id == users.c.id)
-        .where(documents.c.id == UUID(document_id))
-    )
-    return str(row.email)
 
 
 def simple(server: Server, count: int = 4) -> dict[str, bytes]:
@@ -251,7 +234,7 @@ def test_what_the_target_has_is_not_copied_again_and_what_is_old_goes(tmp_path: 
             kept[user.upload(content)["id"]] = content
         assert "files: 1 copied, 5 held before, 0 missing or damaged" in told("backup", var, target)
         assert len([*target.glob("files/??/*")]) == 5
-        gone = [each for each in kept if kept[each] != same][0]
+        gone = next(each for each in kept if kept[each] != same)
         assert user.http.delete(f"/documents/{gone}").status_code == 204
         del kept[gone]
         said = told("backup", var, target, "--keep", 1)
@@ -510,6 +493,40 @@ def test_the_tools_of_postgresql_are_needed(tmp_path: Path) -> None:
         line = refused("backup", var, target, PATH=f"{programs}:{os.environ['PATH']}")
         assert line == "backup: pg_dump failed: it broke"
         assert not [*target.glob("backups/*/manifest.json")]
+
+
+@pytest.mark.parametrize(
+    ("url", "variables"),
+    [
+        (
+            "postgresql+asyncpg://api@db.internal/docs",
+            {"PGHOST": "db.internal", "PGPORT": "5432", "PGDATABASE": "docs"},
+        ),
+        ("postgresql+asyncpg://a:p%40ss@[::1]:6432/docs?ssl=require", {"PGHOST": "::1", "PGPORT": "6432"}),
+        ("postgresql+asyncpg://a:p%40ss@db/docs?ssl=require", {"PGPASSWORD": "p@ss", "PGSSLMODE": "require"}),
+        ("postgresql+asyncpg:///docs?host=/run/postgresql", {"PGHOST": "/run/postgresql", "PGPORT": "5432"}),
+        (
+            "postgresql+asyncpg://api@/docs?host=a:5433&host=b",
+            {"PGHOST": "a,b", "PGPORT": "5433,5432", "PGTARGETSESSIONATTRS": "read-write"},
+        ),
+    ],
+)
+def test_the_tools_get_the_url_in_their_environment(url: str, variables: dict[str, str]) -> None:
+    assert variables.items() <= environment(make_url(url)).items()
+
+
+def test_an_older_schema_is_migrated(tmp_path: Path) -> None:
+    var, target, new = tmp_path / "var", tmp_path / "target", tmp_path / "new"
+    Before(var, "0022").migrate()
+    (var / "files").mkdir()
+    assert "at revision 0022" in told("backup", var, target)
+    told("restore", new, target)
+    with databases.engine(new).connect() as conn:
+        assert migrations.revision(conn) == migrations.HEAD
+    Before(tmp_path / "old", "0006").migrate()
+    (tmp_path / "old/files").mkdir()
+    line = refused("backup", tmp_path / "old", target)
+    assert line == "configuration: DATABASE_URL: the database is at revision 0006: migrate it first"
 
 
 def test_by_way_of_a_bucket(tmp_path: Path, prefix: Prefix) -> None:

@@ -25,7 +25,7 @@ from app.files import repository as files_repository
 from app.files.models import File, files, key_of
 from app.settings import Settings
 from app.telemetry import context
-from app.upkeep import Chore, Skipped, Upkeep
+from app.upkeep import Chore, Postponed, Skipped, Upkeep
 from app.wiring.chores import chores
 from tests.support import databases
 from tests.support.databases import database
@@ -100,6 +100,19 @@ async def test_a_chore_that_fails_stops_no_other_and_is_seen_until_it_has_run(db
         ("warning", "bad", "too many"),
         ("warning", "bad", "storage-unavailable"),
     ]
+
+
+async def test_what_is_postponed_raises_no_alarm_and_is_logged_once(db: Database) -> None:
+    errors: list[Exception] = [Postponed("later")] * 3
+    with captured(upkeep_module) as logs:
+        async with running(db, Chore("kept", 0.01, failing(errors))) as upkeep:
+            await until(lambda: not errors or upkeep.alarm())
+            assert upkeep.alarm() is None
+    told = [(line["event"], line["log_level"], line["reason"]) for line in logs]
+    assert told == [("upkeep.postponed", "info", "later")]
+    once = Upkeep(db, [Chore("kept", 1, failing([Postponed("later")]))])
+    with pytest.raises(Skipped, match="kept: later"):
+        await once.once()
 
 
 async def test_chores_run_once_all_of_them_and_the_skipped_are_raised(db: Database) -> None:
