@@ -14,7 +14,6 @@ from sqlalchemy import make_url
 
 from app.settings import Settings
 from tests.support import databases, env_example, packages
-from tests.support.invariants import Ledger
 from tests.support.server import Server
 from tests.support.user import User
 from tests.support.zygote import run
@@ -133,66 +132,38 @@ class Saved:
         return [answer.content for answer in answers]
 
 
-@pytest.mark.sqlite
-@pytest.mark.skipif(not shutil.which("sqlite3"), reason="the page has it done with sqlite3")
-def test_backup_and_restore(tmp_path: Path) -> None:
-    backup, restore = scripts(OPERATIONS, "### SQLite and a disk")
-    with Server(tmp_path / "var") as server:
-        user = server.register()
-        saved = Saved(user)
-        typed(backup, tmp_path)
-        later = user.upload()["id"]
-        assert user.http.delete(saved.path).status_code == 204
-        server.kill()  # it leaves a write-ahead log
-        typed(restore, tmp_path)
-        user = server.restarted(user)
-        assert saved.look(user) == saved.seen
-        assert user.http.get(f"/documents/{later}").status_code == 404
-        user.finished(user.start(user.upload()["id"])["id"])
-        Ledger(tmp_path / "var").settle()
-        Ledger(tmp_path / "var").check()
-
-
-def dump_is_too_old() -> bool:
+def lacks_tools() -> bool:
     """pg_dump does not know servers that are newer than itself."""
-    if not databases.POSTGRESQL or not shutil.which("pg_dump"):
+    if not databases.POSTGRESQL:
+        return False
+    if not shutil.which("pg_dump"):
         return True
     with databases.past(make_url(databases.SERVER)).connect() as conn:
         server = int(conn.exec_driver_sql("SHOW server_version_num").scalar_one()) // 10000
     return int(re.findall(r"\d+", typed("pg_dump --version", ROOT))[0]) < server
 
 
-@pytest.mark.postgresql
-@pytest.mark.skipif(dump_is_too_old(), reason="there is no pg_dump for this server")
-def test_backup_and_restore_on_postgresql(tmp_path: Path) -> None:
-    old = make_url(databases.url(tmp_path / "var"))
-    new = old.set(database=f"{old.database}_restored")
-    names = {
-        "postgresql+asyncpg://api@db.internal/documents_restored": new,
-        "postgresql://api@db.internal/documents_restored": new.set(drivername="postgresql"),
-        "postgresql://api@db.internal/documents": old.set(drivername="postgresql"),
-        "--host=db.internal --username=api": f"--host={old.host} --port={old.port or 5432} --username={old.username}",
-        "documents_restored": new.database,
-    }
-    # The files of this server are on a disk.
+@pytest.mark.skipif(lacks_tools(), reason="there is no pg_dump for this server")
+def test_backup_and_restore(tmp_path: Path) -> None:
     backup, restore = (
-        "".join(re.findall(r"^(?!aws|export STORAGE_URL).*\n", each, re.MULTILINE))
-        for each in scripts(OPERATIONS, "### PostgreSQL and S3")
+        each.replace("/mnt/", f"{tmp_path}/mnt/") for each in scripts(OPERATIONS, "## Backup and restore")
     )
-    for name, own in names.items():
-        real = own if isinstance(own, str) else own.render_as_string(hide_password=False)
-        backup, restore = backup.replace(name, real), restore.replace(name, real)
+    secrets = tmp_path / "mnt/secrets"
+    secrets.mkdir(parents=True)
     with Server(tmp_path / "var") as server:
         user = server.register()
         saved = Saved(user)
-        typed(backup, tmp_path, PGPASSWORD=old.password or "")
+        typed(backup, tmp_path, **databases.settings(tmp_path / "var"))
         later = user.upload()["id"]
-        assert server.stop() == 0
-        try:
-            typed(restore, tmp_path, PGPASSWORD=old.password or "")
-            user = server.restarted(user, DATABASE_URL=new.render_as_string(hide_password=False))
-            assert saved.look(user) == saved.seen
-            assert user.http.get(f"/documents/{later}").status_code == 404
-            user.finished(user.start(user.upload()["id"])["id"])
-        finally:
-            databases.drop(new.database)
+        assert user.http.delete(saved.path).status_code == 204
+        server.kill()
+        for name in ("jwt-secret", "audit-key", "encryption-keys"):
+            shutil.copy(tmp_path / "var" / name, secrets)
+        shutil.move(tmp_path / "var", tmp_path / "lost")
+        new = databases.settings(tmp_path / "new")  # on PostgreSQL, an empty database
+        typed(restore, tmp_path, **new)
+        server.settings |= new
+        user = server.restarted(user)
+        assert saved.look(user) == saved.seen
+        assert user.http.get(f"/documents/{later}").status_code == 404
+        user.finished(user.start(user.upload()["id"])["id"])

@@ -152,8 +152,8 @@ class Backup:
             outcomes[outcome] += 1
             if outcome in ("missing", "damaged"):
                 report(f"{file.key} is {outcome} in the storage")
-            if outcomes.total() % PROGRESS == 0:
-                report(f"files: {outcomes.total()} so far")
+            if outcome == "copied" and outcomes[outcome] % PROGRESS == 0:
+                report(f"files: {outcomes[outcome]} copied so far")
 
     async def _copy(self, file: Listed, plan: Plan) -> str:
         if plan.holds(file.sha256, file.size):

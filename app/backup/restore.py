@@ -122,8 +122,8 @@ class Restore:
             outcomes[outcome] += 1
             if outcome in ("missing", "damaged"):
                 report(f"{FILES}/{file.sha256}, which is {file.key}, is {outcome}")
-            if outcomes.total() % PROGRESS == 0:
-                report(f"files: {outcomes.total()} so far")
+            if outcome == "copied" and outcomes[outcome] % PROGRESS == 0:
+                report(f"files: {outcomes[outcome]} copied so far")
 
     async def _copy(self, file: Listed, *, again: bool) -> str:
         if again and await compare(self.storage, file.key, Content.of(file.content)) == "right":

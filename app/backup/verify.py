@@ -68,10 +68,11 @@ class Verification:
             verified.hold([(file.sha256, file.size)])
             key = f"{FILES}/{file.sha256}"
             outcome = await compare(self.target.storage, key, Content.of(file.content))
-            outcomes["right"] += outcome == "right"
             _count(outcome, f"{key}, which is {file.key},", outcomes, report)
-            if outcomes["right"] % PROGRESS == 0:
-                report(f"files: {outcomes['right']} so far")
+            if outcome == "right":
+                outcomes[outcome] += 1
+                if outcomes[outcome] % PROGRESS == 0:
+                    report(f"files: {outcomes[outcome]} so far")
 
 
 def _count(outcome: Outcome, name: str, outcomes: Counter[str], report: Report) -> None:
