@@ -68,6 +68,7 @@ _RETRY_AFTER = {"Retry-After": header("Seconds; only while the job is unfinished
             errors.NotFound,
             errors.JobInProgress,
             errors.UploadIncomplete,
+            errors.OnHold,
             errors.UnknownProcessor,
             errors.UnsupportedContentType,
             errors.TooManyJobs,

@@ -9,6 +9,7 @@ from app.auth.keys import repository as api_keys
 from app.auth.keys.uses import INTERVAL as USES_INTERVAL, Uses
 from app.auth.sessions import forget_expired as forget_expired_sessions
 from app.database import Database
+from app.documents.deletion import Deletion
 from app.documents.search import INDEX_INTERVAL, index_documents
 from app.documents.uploads import expire_uploads
 from app.events import seals
@@ -32,6 +33,7 @@ def chores(
     storage: Storage,
     claim: Claim,
     orphans: Orphans,
+    deletion: Deletion,
     *,
     uses: Uses,
     inbox: Watcher | None,
@@ -58,6 +60,8 @@ def chores(
             partial(retention.sweep, db, settings.stage_cache_ttl, settings.stage_cache_bytes),
             shared=True,
         ),
+        Chore("expired-documents", often, deletion.expire, shared=True),
+        Chore("trash", often, deletion.purge_overdue, shared=True),
         Chore("orphan-files", grace, orphans.sweep, shared=True),
     ]
     if settings.events_ttl:
