@@ -25,7 +25,7 @@ class DocumentsFilters(Selection):
     """Query parameters of the list of all documents."""
 
     owner_id: UUID | None = Field(None, description="Only this account's.")
-    trashed: bool = Field(False, description="`true`: those in the trash, instead of the others.")
+    trashed: bool | None = Field(None, description="`true`: those in the trash, instead of the others.")
 
     @property
     def newest_first(self) -> Filters:

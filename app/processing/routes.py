@@ -100,7 +100,12 @@ async def process(
     responses={
         **describe.RESULT,
         **raises(
-            errors.ValidationFailed, errors.NotFound, errors.ResultNotReady, errors.ProcessingFailed, *describe.SENDING
+            errors.ValidationFailed,
+            errors.NotFound,
+            errors.ResultNotReady,
+            errors.ProcessingFailed,
+            errors.ResultExpired,
+            *describe.SENDING,
         ),
     },
     openapi_extra=accepts(**describe.RESULT_REQUEST),

@@ -107,10 +107,12 @@ class ProcessingService:
         return answer, job_id if started else None
 
     async def result(self, principal: Principal, document_id: UUID) -> StoredResult:
-        """The current result. Raises NotFound, ResultNotReady, ProcessingFailed."""
+        """The current result. Raises NotFound, ResultNotReady, ProcessingFailed, ResultExpired."""
         document, result = await self._read(principal, document_id, results.latest)
         if document.status is Status.FAILED and document.error:
             raise errors.ProcessingFailed(document.error.detail, error=document.error.model_dump())
+        if document.status is Status.COMPLETED and result is None:
+            raise errors.ResultExpired
         if document.status is not Status.COMPLETED or result is None:
             raise errors.ResultNotReady(headers=RETRY_AFTER if document.status is Status.PROCESSING else None)
         return result

@@ -17,6 +17,7 @@ from app.files import repository as files
 from app.files.claim import REFRESH, Claim
 from app.files.orphans import Orphans
 from app.inbox.watcher import Watcher
+from app.processing.retention import expire_results
 from app.processing.stages import retention
 from app.settings import Settings
 from app.storage.base import Storage
@@ -64,6 +65,9 @@ def chores(
         Chore("trash", often, deletion.purge_overdue, shared=True),
         Chore("orphan-files", grace, orphans.sweep, shared=True),
     ]
+    if settings.result_ttl:
+        run = partial(expire_results, db, settings.result_ttl)
+        found.append(Chore("results", min(HOUR, settings.result_ttl), run, shared=True))
     if settings.events_ttl:
         found.append(Chore("events", grace, partial(claim.forget_events, settings.events_ttl), shared=True))
     if inbox:
