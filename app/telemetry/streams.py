@@ -77,7 +77,7 @@ class LogFile:
 
     def _has_the_name(self, fd: int) -> bool:
         try:
-            return os.path.samestat(os.stat(self._path), os.fstat(fd))
+            return os.path.samestat(self._path.stat(), os.fstat(fd))
         except FileNotFoundError:
             return False
 
