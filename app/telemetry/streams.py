@@ -12,7 +12,7 @@ from typing import Literal
 
 LOOK_SECONDS = 1.0  # after which it is looked whether the file is still the one of that name
 NOTICE_SECONDS = 60.0  # after which it is said again that the file takes no lines
-_MODE = 0o640  # lines tell who did what, and from where
+_MODE = 0o640  # of a new file: its lines tell who did what, and from where
 
 
 class Standard:
@@ -109,4 +109,10 @@ class LogFile:
 
 def open_log(path: Path) -> int:
     """Open a file for lines at its end, and create it if need be; returns its descriptor. Raises OSError."""
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _MODE)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        fd = os.open(path, flags | os.O_CREAT, 0o600)
+        os.fchmod(fd, _MODE)  # whatever the umask is, which a process tightens once it serves
+        return fd

@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections import Counter
@@ -192,6 +193,14 @@ def test_a_folder_that_goes_and_comes_back(tmp_path: Path) -> None:
         fails(server, path, lambda: shutil.rmtree(path.parent), "No such file or directory")
         path.parent.mkdir()
         works_again(server, path)
+
+
+def test_a_server_process_starts_though_the_file_takes_nothing(tmp_path: Path) -> None:
+    with served(tmp_path, WORKERS="2") as (server, path):
+        shutil.rmtree(path.parent)
+        server.signal(signal.SIGHUP)
+        until(lambda: len(server.logs("server.started")) == 2)
+        ask(server)
 
 
 def test_a_file_that_takes_nothing(tmp_path: Path) -> None:

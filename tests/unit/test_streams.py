@@ -1,5 +1,6 @@
 """Files of log lines: whole lines from any number of processes, whatever becomes of the file."""
 
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -72,9 +73,18 @@ def test_text_that_is_no_text(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_bytes() == "a\\udcffö\n".encode()
 
 
-def test_nobody_else_reads_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mask", [0, 0o077])
+def test_the_group_reads_every_new_file_and_nobody_else(mask: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
     LogFile(tmp_path / "log", str).write("1\n")
-    assert (tmp_path / "log").stat().st_mode & 0o027 == 0
+    os.umask(before)
+    assert (tmp_path / "log").stat().st_mode & 0o777 == 0o640
+
+
+def test_what_somebody_else_made_keeps_its_mode(tmp_path: Path) -> None:
+    (tmp_path / "log").touch(0o600)
+    LogFile(tmp_path / "log", str).write("1\n")
+    assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_line_that_does_not_fit_leaves_no_part(tmp_path: Path) -> None:
