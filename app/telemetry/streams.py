@@ -69,7 +69,8 @@ class LogFile:
         if self._fd is not None and now >= self._look_at:
             self._look_at = now + LOOK_SECONDS
             if not self._has_the_name(self._fd):
-                self._close()
+                fd, self._fd = self._fd, None
+                os.close(fd)
         if self._fd is None:
             self._fd = open_log(self._path)
             self._look_at = now + LOOK_SECONDS
@@ -78,7 +79,7 @@ class LogFile:
     def _has_the_name(self, fd: int) -> bool:
         try:
             return os.path.samestat(self._path.stat(), os.fstat(fd))
-        except FileNotFoundError:
+        except OSError:
             return False
 
     def _append(self, fd: int, line: bytes) -> None:
@@ -92,19 +93,12 @@ class LogFile:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _write_instead(self, text: str, error: OSError) -> None:
-        self._close()  # the next line opens it afresh
         now = time.monotonic()
         if now >= self._notice_at:
             self._notice_at = now + NOTICE_SECONDS
             self._instead.write(self._notice(error))
         self._instead.write(text)
         self._instead.flush()
-
-    def _close(self) -> None:
-        if self._fd is not None:
-            fd, self._fd = self._fd, None
-            with suppress(OSError):
-                os.close(fd)
 
 
 def open_log(path: Path) -> int:
