@@ -183,6 +183,8 @@ def fails(server: Server, path: Path, break_it: Callable[[], None], reason: str)
 
 
 def works_again(server: Server, path: Path) -> None:
+    """The file gets lines again, and standard error none."""
+    until(lambda: ask(server) and path.exists() and requests(path))
     asked = ask(server)
     until(lambda: requests(path)[asked] == 1)
     assert asked not in requests(server.log_file)
@@ -205,8 +207,9 @@ def test_a_server_process_starts_though_the_file_takes_nothing(tmp_path: Path) -
 
 def test_a_file_that_takes_nothing(tmp_path: Path) -> None:
     def exchange() -> None:
-        path.unlink()
-        path.symlink_to("/dev/full")
+        full = path.with_suffix(".full")
+        full.symlink_to("/dev/full")
+        full.rename(path)
 
     with served(tmp_path) as (server, path):
         fails(server, path, exchange, "No space left on device")
@@ -225,5 +228,6 @@ def test_a_disk_that_is_full_for_a_while(tmp_path: Path) -> None:
             while not server.logs("log.file_failed"):  # its last page is filled
                 before.append(ask(server))
             during = fails(server, path, lambda: None, "No space left on device")
-        works_again(server, seen)
-        assert_once([*before, *during], seen, server.log_file)
+        last = ask(server)
+        until(lambda: requests(seen)[last] == 1)
+        assert_once([*before, last, *during], seen, server.log_file)
