@@ -60,7 +60,7 @@ ROUTERS = (
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the application. Raises ConfigurationError for settings that do not allow this process to run."""
     settings = settings or load()
-    logs.configure(settings.log_level, as_json=settings.logs_as_json)
+    logs.configure(settings.log_level, as_json=settings.logs_as_json, file=settings.log_file)
     app = FastAPI(
         **openapi.DESCRIPTION,
         docs_url=None,
