@@ -27,22 +27,22 @@ from app.commands.jobs import jobs
 from app.commands.processors import processors
 from app.commands.services import with_services
 from app.commands.status import status
+from app.commands.transfer import transfer
 from app.commands.users import users
 from app.demo import DemoError
 from app.encryption import Rotated, rotate
 from app.errors import AppError, ConfigurationError
 from app.events.catalogue import SecretsRotated
-from app.server import worker as worker_module
+from app.server import logs as server_logs, worker as worker_module
 from app.server.lifespan import EXIT_SECONDS
 from app.server.protocol import BoundedHttp
 from app.server.signals import exiting_at_once
 from app.settings import Settings, load, misspelt
-from app.telemetry import context, logs, metrics
+from app.telemetry import context, metrics
 from app.transfer import TransferError
 from app.upkeep import Skipped
 from app.wiring import Services
 from app.wiring.encryption import ENCRYPTED
-from app.wiring.transfers import build_transfer
 
 log = structlog.get_logger()
 
@@ -56,15 +56,12 @@ for name, commands in (
     ("client", client),
 ):
     cli.add_typer(commands, name=name)
-for command in (status, backup, restore):
+for command in (status, backup, restore, transfer):
     cli.command()(command)
 
 _PORT_TIMEOUT = 1.0  # seconds that a port may be taken at the start
 _STARTUP_TIMEOUT = 15  # seconds for a server process to start, and then to answer each check of its supervisor
 
-_FromDataDir = Annotated[Path | None, typer.Option(help="DATA_DIR of a service that keeps database and files there.")]
-_FromDatabaseUrl = Annotated[str, typer.Option(envvar="FROM_DATABASE_URL", help="DATABASE_URL of the rows to copy.")]
-_FromStorageUrl = Annotated[str, typer.Option(envvar="FROM_STORAGE_URL", help="STORAGE_URL of the files to copy.")]
 _Host = Annotated[str | None, typer.Option(help="Address to listen on; default: HOST.")]
 _Port = Annotated[int | None, typer.Option(help="Port to listen on; default: PORT.")]
 _Workers = Annotated[int | None, typer.Option(help="Server processes; default: WORKERS.")]
@@ -118,7 +115,7 @@ def serve(
     """Migrate the database, then serve."""
     _choose(host=host, port=port, workers=workers, data_dir=data_dir, log_level=log_level)
     settings = load()
-    logs.configure(settings.log_level, as_json=settings.logs_as_json)
+    server_logs.configure(settings)
     _require_free_port(settings)
     asyncio.run(wiring.preflight(settings))
     _warn_of_misspelt_settings()
@@ -215,34 +212,6 @@ def rotate_secrets() -> None:
             f"ENCRYPTION_KEYS: {done.unreadable}"
         )
     typer.echo(f"All secrets are encrypted with the newest key. Of them, {done.changed} were not before.")
-
-
-@cli.command()
-def transfer(
-    from_data_dir: _FromDataDir = None, from_database_url: _FromDatabaseUrl = "", from_storage_url: _FromStorageUrl = ""
-) -> None:
-    """Copy a stopped service's rows and files into the database and storage of this environment.
-
-    Only what is named is copied, and the source is not changed. A transfer that was interrupted continues when it is
-    started again. Every row and every SHA-256 is verified at the target. Exit code 1: the copy is incomplete, or
-    something was written meanwhile.
-    """
-    rows, files = (bool(from_data_dir or url) for url in (from_database_url, from_storage_url))
-    if not rows and not files:
-        sys.exit("transfer: say what to copy: --from-data-dir, --from-database-url or --from-storage-url")
-    target = load()
-    source = load(
-        data_dir=from_data_dir or target.data_dir,
-        database_url=from_database_url,
-        storage_url=from_storage_url,
-        broker_url="",
-    )
-    logs.configure("WARNING", as_json=target.logs_as_json)
-
-    async def run() -> bool:
-        return await build_transfer(source, target, rows=rows, files=files).run(typer.echo)
-
-    sys.exit(0 if asyncio.run(run()) else 1)
 
 
 @cli.command()

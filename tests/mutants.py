@@ -468,6 +468,41 @@ MUTANTS = (
         "None",
         ("tests/flows/test_transfer.py",),
     ),
+    Mutant(
+        "the files that a backup is going to copy, from their removal",
+        "app.files.claim:Claim._require_no_backup",
+        "raise Postponed(BACKUP)",
+        "pass",
+        ("tests/flows/test_backup.py",),
+    ),
+    Mutant(
+        "the hash of what is copied into and out of a backup",
+        "app.backup.target:copy",
+        "await staged.received() != expected",
+        "False",
+        ("tests/flows/test_backup.py",),
+    ),
+    Mutant(
+        "a storage that a backup is to be restored into, if it is not empty",
+        "app.backup.restore:Restore._begin",
+        "current is not None or await self.storage.sample()",
+        "False",
+        ("tests/flows/test_backup.py",),
+    ),
+    Mutant(
+        "a database that a backup is to be restored into, if it is not empty",
+        "app.backup.restore:Restore._begin",
+        "await self.source.revision() is not None",
+        "False",
+        ("tests/flows/test_backup.py",),
+    ),
+    Mutant(
+        "what was backed up that the restored service would take for a backup under way",
+        "app.backup.restore:Restore._adopt",
+        "await db.write(backups.forget)",
+        "None",
+        ("tests/flows/test_backup.py",),
+    ),
 )
 
 

@@ -26,7 +26,7 @@ from app.jobs import transitions
 from app.jobs.models import jobs
 from app.webhooks import repository, service
 from app.webhooks.models import attempts, deliveries, endpoints, messages
-from app.webhooks.payloads import EventType
+from app.webhooks.payloads import EventType, WebhookDocument
 from app.wiring.encryption import ENCRYPTED
 from tests.support.factories import pdf
 from tests.support.inprocess import Process
@@ -126,9 +126,7 @@ def test_the_life_of_a_document_is_told(owner: Owner) -> None:
     assert all(each.verified for each in owner.receiver.received)
     *_, completed, _, failed, deleted = told
     assert deleted["data"] == {"document": {"id": document_id, "version": 6}}
-    assert failed["data"]["document"] == {
-        name: value for name, value in document.items() if name not in {"description", "tags"}
-    }
+    assert failed["data"]["document"] == {name: document[name] for name in WebhookDocument.model_fields}
     assert (failed["data"]["job"]["state"], failed["data"]["result_url"]) == ("FAILED", None)
     assert completed["data"]["result_url"] == f"/documents/{document_id}/results/simulated"
     moments = [datetime.fromisoformat(body["timestamp"]) for body in told]

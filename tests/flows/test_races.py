@@ -191,7 +191,8 @@ def test_deleting_while_processing_leaves_no_orphan(user: User, both: tuple[Serv
     for n in range(40):
         document_id = user.upload()["id"]
         process = methodcaller("process", document_id, params={"seconds": 1})
-        delete: Call[httpx2.Response] = lambda each, id_=document_id: each.http.delete(f"/documents/{id_}")  # noqa: E731
+        path = f"/documents/{document_id}?permanent=true"
+        delete: Call[httpx2.Response] = lambda each, path=path: each.http.delete(path)  # noqa: E731
         order = 1 if n % 2 else -1
         processed, deleted = crowd.at_once([process, delete][::order])[::order]
         outcomes[processed.status_code, deleted.status_code] += 1
