@@ -3,13 +3,15 @@
 import asyncio
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -33,6 +35,8 @@ from app.jobs.models import jobs
 from app.processing.models import results
 from app.storage.local import LocalStorage
 from app.upkeep import chores
+from tests.flows import test_chaos
+from tests.flows.test_chaos import Client, fork, torment
 from tests.flows.test_large_results import read, word
 from tests.flows.test_object_storage import ENVIRONMENT
 from tests.flows.test_revision_before import Before
@@ -571,3 +575,40 @@ def test_a_service_on_a_bucket(tmp_path: Path, prefix: Prefix) -> None:
     told("restore", new, target, **restored)
     with Server(new, restored) as server:
         assert there(server) == kept
+
+
+@pytest.mark.long
+def test_a_backup_during_chaos_lives_on_elsewhere(tmp_path: Path) -> None:
+    """Servers are killed, frozen and stopped while work is sent in, backed up again and again. Each backup has all that
+    was accepted before it began, and each of its jobs ends exactly once."""
+    var, target, chance = tmp_path / "var", tmp_path / "target", random.Random(0)  # noqa: S311 - to be repeated
+    known: dict[str, set[str]] = {}
+    with ExitStack() as stack, ThreadPoolExecutor(9) as threads:
+        servers = [stack.enter_context(Server(var, test_chaos.SETTINGS)) for _ in range(3)]
+        clients = [Client(servers[0].register(), servers, fork(chance)) for _ in range(6)]
+        sending = [threads.submit(client.send, 20) for client in clients]
+
+        def all_sent() -> bool:
+            return all(each.done() for each in sending)
+
+        tormented = [threads.submit(torment, server, fork(chance), all_sent) for server in servers]
+        while not all_sent():
+            before = set().union(*(client.job_ids for client in clients))
+            assert " 0 missing or damaged" in told("backup", var, target)
+            known[max(path.name for path in target.glob("backups/*"))] = before
+        for each in [*sending, *tormented]:
+            each.result(180)
+    assert len(known) > 2
+    assert " 0 objects are missing or damaged" in told("backup", var, target, "--verify")
+    for number, (backup_id, accepted) in enumerate([*known.items()][:: max(1, len(known) // 4)]):
+        new = with_secrets(var, tmp_path / f"new-{number}")
+        told("restore", new, target, "--backup", backup_id)
+        ledger = Ledger(new)
+        with Server(new, test_chaos.SETTINGS):
+            ledger.settle(60)
+        ledger.check()
+        ledger.check_trail()
+        run = {str(row.id): row.state for row in ledger.rows(select(jobs))}
+        assert accepted <= run.keys()
+        assert set(run.values()) <= {"SUCCEEDED"}
+        assert Counter(str(row.job_id) for row in ledger.rows(select(results))) == Counter([*run])

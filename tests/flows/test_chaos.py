@@ -58,7 +58,7 @@ class Client:
 
     @property
     def job_ids(self) -> set[str]:
-        return {answer.json()["job"]["id"] for _, answer in self._accepted.values()}
+        return {answer.json()["job"]["id"] for _, answer in [*self._accepted.values()]}  # while others are sent
 
     def send(self, jobs: int) -> None:
         for _ in range(jobs):
