@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Table
 
 from app import VERSION
-from app.backup import CONCURRENCY, PROGRESS, Report, manifest
+from app.backup import PROGRESS, Report, in_parallel, manifest
 from app.backup.manifest import Content, Manifest
 from app.backup.plan import Listed, Plan, lines
 from app.backup.prune import prune, remove_unfinished
@@ -58,6 +58,7 @@ class Backup:
         ConfigurationError, and what the databases and storages raise.
         """
         try:
+            require_known(await self.source.revision())
             await self.storage.open()
             await self.target.open()
             await Claim(self.db, self.storage).check()
@@ -167,13 +168,6 @@ class Backup:
         plan.hold([(file.sha256, file.size)])
         faults.hit("backup.after_file")
         return "copied"
-
-
-async def in_parallel(work: Callable[[], Any]) -> None:
-    """Run a piece of work CONCURRENCY times at once. After a failure the others end before it is raised."""
-    for error in await asyncio.gather(*(work() for _ in range(CONCURRENCY)), return_exceptions=True):
-        if error is not None:
-            raise error
 
 
 async def _once(chunk: bytes) -> AsyncIterator[bytes]:

@@ -9,7 +9,7 @@ import re
 import shutil
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import asyncpg
@@ -62,14 +62,14 @@ class PostgresqlSource:
     async def _connected(self) -> AsyncIterator[AsyncConnection]:
         """Yield a connection in one transaction, which may be idle for as long as a dump takes."""
         engine = _engine(self._url)
-        try:
-            async with engine.connect() as conn:
-                yield conn
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, DBAPIError) as error:
-            reason = " ".join(str(getattr(error, "orig", error)).split()) or "no answer"
-            raise BackupError(f"DATABASE_URL: {self._url.render_as_string()}: {reason}") from error
-        finally:
-            await engine.dispose()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(engine.dispose)
+            try:
+                conn = await stack.enter_async_context(engine.connect())
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, DBAPIError) as error:
+                reason = " ".join(str(getattr(error, "orig", error)).split()) or "no answer"
+                raise BackupError(f"DATABASE_URL: {self._url.render_as_string()}: {reason}") from error
+            yield conn
 
 
 class PostgresqlSnapshot:

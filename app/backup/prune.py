@@ -3,8 +3,9 @@
 from contextlib import closing
 
 from app.backup import Report, manifest
-from app.backup.plan import Plan, parsed
+from app.backup.plan import Plan
 from app.backup.target import FILES, Target, backup_ids
+from app.backup.verify import load_list
 
 _NAMES = (manifest.MANIFEST, manifest.DATABASE, manifest.LIST)  # without the manifest, there is no backup
 
@@ -25,9 +26,7 @@ async def prune(target: Target, keep: int, report: Report) -> None:
     with closing(Plan()) as named:
         for backup_id in ids[-keep:]:
             found = await manifest.read(target.storage, backup_id)
-            key = manifest.key(backup_id, manifest.LIST)
-            async for batch in parsed(target.storage.read(key, 0, found.listing.size)):
-                named.hold((each.sha256, each.size) for each in batch)
+            await load_list(target, found, lambda batch: named.hold((each.sha256, each.size) for each in batch))
         for backup_id in old:
             await _remove(target, backup_id)
         removed = await _remove_files(target, named)

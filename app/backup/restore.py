@@ -14,8 +14,7 @@ from hashlib import file_digest
 from pathlib import Path
 
 from app import migrations
-from app.backup import PROGRESS, BackupError, Report, manifest
-from app.backup.make import in_parallel
+from app.backup import PROGRESS, BackupError, Report, in_parallel, manifest
 from app.backup.manifest import Content, Manifest
 from app.backup.plan import Listed, Plan
 from app.backup.snapshots import Source, happened
@@ -57,7 +56,7 @@ class Restore:
 
     async def _run(self, found: Manifest, report: Report) -> bool:
         with closing(Plan()) as plan:
-            await load_list(self.target, found, plan)
+            await load_list(self.target, found, plan.add)
             async with self._verified_dump(found) as dump:
                 again = await self._begin(found)
                 complete = await self._files(plan, report, again=again)

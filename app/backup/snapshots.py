@@ -5,11 +5,12 @@ The adapters are of the databases that the service runs on: a snapshot goes back
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
-from sqlalchemy import Connection, Table, func, inspect, select
+from sqlalchemy import Connection, Select, Table, func, inspect, select
 
 from app import events, migrations
 from app.backup.plan import Listed
@@ -100,6 +101,10 @@ async def listed(snapshot: Snapshot) -> AsyncIterator[list[Listed]]:
     wanted = (files.c.discarded_at.is_(None), files.c.sha256.is_not(None))
     first = select(files.c.key, files.c.sha256, files.c.size).where(*wanted).order_by(files.c.key).limit(_BATCH)
     query = first
-    while batch := await snapshot.read(lambda conn, query=query: [Listed(*row) for row in conn.execute(query)]):  # type: ignore[misc]
+    while batch := await snapshot.read(partial(_listed, query=query)):
         yield batch
         query = first.where(files.c.key > batch[-1].key)
+
+
+def _listed(conn: Connection, query: Select[Any]) -> list[Listed]:
+    return [Listed(*row) for row in conn.execute(query)]

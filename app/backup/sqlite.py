@@ -7,6 +7,7 @@ several steps, each write of another process would let it begin anew.
 import asyncio
 import fcntl
 import os
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
@@ -16,6 +17,7 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection, NullPool, create_engine
 
+from app.backup import BackupError
 from app.backup.snapshots import revision_of
 from app.database.base import T
 from app.errors import ConfigurationError
@@ -79,19 +81,24 @@ class SqliteSnapshot:
 
 
 def _copy(source: Path, target: Path) -> None:
-    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
-        new.execute("PRAGMA synchronous=OFF")  # it is read at once, and then removed
-        old.backup(new, pages=-1)
+    try:
+        with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
+            new.execute("PRAGMA synchronous=OFF")  # it is read at once, and then removed
+            old.backup(new, pages=-1)
+    except sqlite3.Error as error:
+        raise BackupError(f"{source} cannot be copied to {target.parent}: {error}") from error
 
 
 def _place(dump: Path, file: Path) -> None:
     """Copy the file, and give the copy its name when it is on the disk."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_name(f"{file.name}.restored")
-    with dump.open("rb") as old, draft.open("wb") as new:
-        while chunk := old.read(CHUNK):
-            new.write(chunk)
-        new.flush()
-        os.fsync(new.fileno())
-    draft.rename(file)
-    sync(file.parent)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with dump.open("rb") as old, draft.open("wb") as new:
+            shutil.copyfileobj(old, new, CHUNK)
+            new.flush()
+            os.fsync(new.fileno())
+        draft.rename(file)
+        sync(file.parent)
+    except OSError as error:
+        raise BackupError(f"{file} cannot be written: {error.strerror}") from error

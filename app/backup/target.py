@@ -68,7 +68,7 @@ class FolderTarget:
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[Callable[[], None]]:
-        with (self._root / "lock").open("w") as lock:
+        with await self._threads.run((self._root / "lock").open, "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -1,15 +1,14 @@
 """Reads backups back, and says what is not as it was written."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from typing import Literal
 
-from app.backup import PROGRESS, BackupError, Report, manifest
-from app.backup.make import in_parallel
+from app.backup import PROGRESS, BackupError, Report, in_parallel, manifest
 from app.backup.manifest import Content, Manifest
 from app.backup.plan import Listed, Plan, parsed
 from app.backup.target import FILES, Target, backup_ids, chosen
@@ -50,7 +49,7 @@ class Verification:
         with closing(Plan()) as plan:
             try:
                 found = await manifest.read(self.target.storage, backup_id)
-                await load_list(self.target, found, plan)
+                await load_list(self.target, found, plan.add)
             except BackupError as error:
                 outcomes["damaged"] += 1
                 report(str(error))
@@ -101,13 +100,14 @@ class _Reading:
         return Content(size=self._size, sha256=self._sha256.hexdigest()) == self._expected
 
 
-async def load_list(target: Target, of: Manifest, plan: Plan) -> None:
-    """Add the files of a backup to the plan. Raises BackupError if their list is missing or damaged."""
+async def load_list(target: Target, of: Manifest, add: Callable[[list[Listed]], None]) -> None:
+    """Add the files of a backup, batch by batch. Raises BackupError, at the end perhaps, if their list is missing or
+    damaged."""
     key = manifest.key(of.id, manifest.LIST)
     reading = _Reading(target.storage, key, of.listing)
     try:
         async for batch in parsed(aiter(reading)):
-            plan.add(batch)
+            add(batch)
     except NotFound:
         raise BackupError(f"{key} is missing") from None
     except ValueError:

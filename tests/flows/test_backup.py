@@ -440,6 +440,10 @@ def test_what_cannot_be_meant_is_refused_in_one_line(tmp_path: Path) -> None:
     var, target, new = tmp_path / "var", tmp_path / "target", tmp_path / "new"
     assert "there is nothing to back up" in refused("backup", var, target)
     assert refused("restore", new, target) == f"configuration: TARGET: there is no folder {target}"
+    (tmp_path / "empty/files").mkdir(parents=True)
+    (tmp_path / "empty/app.db").touch()
+    line = refused("backup", tmp_path / "empty", target)
+    assert line == "configuration: DATABASE_URL: there is nothing to back up: the database is empty"
     with Server(var) as server:
         simple(server, 1)
         told("backup", var, target)
