@@ -207,6 +207,25 @@ def test_deleting_while_processing_leaves_no_orphan(user: User, both: tuple[Serv
     assert len(user.http.get("/jobs?limit=100").json()["items"]) == len(at_work)
 
 
+def test_a_document_is_restored_or_purged(user: User, both: tuple[Server, Server]) -> None:
+    crowd, content = Crowd(user, both, 4), pdf("taken back")
+    outcomes = Counter[int]()
+    for _ in range(25):
+        document_id = user.upload(content)["id"]
+        assert user.http.delete(f"/documents/{document_id}").status_code == 204
+        path = f"/documents/{document_id}/restore"
+        restore: Call[httpx2.Response] = lambda each, path=path: each.http.post(path)  # noqa: E731
+        empty: Call[httpx2.Response] = lambda each: each.http.delete("/trash")  # noqa: E731
+        first, emptied, second, also = crowd.at_once([restore, empty, restore, empty])
+        assert (emptied.status_code, also.status_code) == (204, 204)
+        assert first.status_code == second.status_code in {200, 410}
+        outcomes[first.status_code] += 1
+        answer = user.http.get(f"/documents/{document_id}/content")
+        assert (answer.status_code, answer.content == content) == ((200, True) if first.is_success else (404, False))
+    Ledger(both[0].data_dir).check_usage()
+    assert user.http.get("/documents?trashed=true").json()["items"] == []
+
+
 def test_one_upload_sent_thirty_times_is_stored_once(user: User, both: tuple[Server, Server]) -> None:
     content = pdf("once", pages=400)
     crowd = Crowd(user, both, 30)
