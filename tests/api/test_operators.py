@@ -508,7 +508,7 @@ def test_the_same_on_the_command_line(tmp_path: Path) -> None:
         assert {name for name, _ in reads} <= {each["operationId"] for each in operations}, "by the names of the API"
         assert "is on hold" in typed("documents", "hold", waiting, "--reason", "Case 117")
         assert "is not on hold" in typed("documents", "release", waiting)
-        assert [("document.held", "operator"), ("document.released", "operator")] == ada.story(waiting)[-2:]
+        assert ada.story(waiting)[-2:] == [("document.held", "operator"), ("document.released", "operator")]
         assert waiting not in typed("documents", "list", "--trashed")
         declined = run("jobs", "rerun", stdin="n\n", **environment)
         assert (declined.returncode, "Run 1 jobs again?" in declined.stdout) == (1, True)

@@ -21,6 +21,8 @@ from sqlalchemy import delete, insert, make_url, select, update
 from uuid_utils.compat import uuid7
 
 from app import migrations, wiring
+from app.backup import BackupError, bucket
+from app.backup.bucket import BucketTarget
 from app.backup.make import Backup
 from app.backup.manifest import Manifest
 from app.backup.postgresql import PostgresqlSource, environment
@@ -33,7 +35,9 @@ from app.files.backups import LEASE
 from app.files.models import files, key_of
 from app.jobs.models import jobs
 from app.processing.models import results
+from app.settings.storage import Bucket, parse
 from app.storage.local import LocalStorage
+from app.storage.s3 import S3Storage
 from app.upkeep import chores
 from tests.flows import test_chaos
 from tests.flows.test_chaos import Client, fork, torment
@@ -407,6 +411,8 @@ def test_a_backup_that_was_killed_holds_nobody_up_for_long(tmp_path: Path) -> No
         done = command("sweep", var)
         assert (done.returncode, done.stderr.splitlines()[-1].split(":")[0]) == (1, "skipped")
         assert "a backup is being made, and no file is removed meanwhile" in done.stderr
+        done = command("users", var, "erase", "ada@example.com", "--yes")
+        assert done.stderr.splitlines()[-1] == "skipped: a backup is being made, and no file is removed meanwhile"
         user, ledger = server.log_in("ada@example.com"), Ledger(var)
         for document_id in kept:
             assert user.http.delete(f"/documents/{document_id}").status_code == 204
@@ -568,6 +574,43 @@ def _release(prefix: Prefix) -> None:
     for key in prefix.objects():
         if key.startswith("lock/"):
             prefix.seaweed.client.delete_object(Bucket="documents-test", Key=f"{prefix.name}/{key}")
+
+
+def test_the_lock_of_a_dead_process_in_a_bucket_ends(
+    tmp_path: Path, prefix: Prefix, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(bucket, "LEASE", 2.0)
+    place = parse(prefix.url())
+    assert isinstance(place, Bucket)
+
+    async def scenario() -> None:
+        target = BucketTarget(place, S3Storage(place, copies=tmp_path, longest=60))
+        await target.open()
+        async with target.alone() as confirm:
+            with pytest.raises(BackupError, match="another backup to this target is running"):
+                async with target.alone():
+                    pass
+            await asyncio.sleep(3)  # it is renewed meanwhile
+            with pytest.raises(BackupError, match="another backup"):
+                async with target.alone():
+                    pass
+            confirm()
+        prefix.put("lock/of-a-dead-process", b"")
+        refusals = 0
+        while "lock/of-a-dead-process" in prefix.objects():
+            try:
+                async with target.alone():
+                    pass
+            except BackupError:
+                refusals += 1
+                await asyncio.sleep(0.1)
+        assert refusals
+        await target.close()
+
+    asyncio.run(scenario())
+    assert not prefix.objects()
 
 
 def test_a_service_on_a_bucket(tmp_path: Path, prefix: Prefix) -> None:
