@@ -104,7 +104,9 @@ RUNTIME = [
     for point in POINTS
     # No result of this life is large, nothing is processed in a batch or in stages, nor makes files, and nobody is told
     # of it: others test that.
-    if not point.startswith(("migration", "transfer", "batch", "bulk", "deliver", "inbox", "stage", "output"))
+    if not point.startswith(
+        ("migration", "transfer", "backup", "restore", "batch", "bulk", "deliver", "inbox", "stage", "output")
+    )
     and point not in {"rescue.midway", "result.after_store"}
 ] + ["finish.before_commit:2", "finish.after_commit:2"]  # a success comes first, then a retry
 
