@@ -20,6 +20,7 @@ from fastapi import FastAPI
 from app import VERSION, demo as demo_module, events, wiring
 from app.client.commands import client
 from app.commands.audit import audit
+from app.commands.check import check
 from app.commands.documents import documents
 from app.commands.jobs import jobs
 from app.commands.processors import processors
@@ -55,6 +56,7 @@ for name, commands in (
 ):
     cli.add_typer(commands, name=name)
 cli.command()(status)
+cli.command()(check)
 
 _PORT_TIMEOUT = 1.0  # seconds that a port may be taken at the start
 _STARTUP_TIMEOUT = 15  # seconds for a server process to start, and then to answer each check of its supervisor
