@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import Select, select
 
-from app.check.findings import Finding, walk
+from app.check.findings import Finding, rows_of, walk
 from app.check.references import Reference, References
 from app.database import Database, now
 from app.errors import NotFound, StorageUnavailable
@@ -37,6 +38,14 @@ class Row(NamedTuple):
     def stored(self) -> bool:
         """Whether its object must be there."""
         return self.discarded is None and self.sha256 is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A row, and what refers to it."""
+
+    row: Row
+    reference: Reference | None
 
 
 class Suspect(NamedTuple):
@@ -69,8 +78,8 @@ class FileCheck:
     async def run(self) -> AsyncIterator[Finding]:
         """Yield what is lost, left behind, or of another size. Raises StorageUnavailable, DatabaseUnavailable."""
         suspects = list[Suspect]()
-        async for row, reference, listed in self._pairs():
-            if suspect := self._judge(row, reference, listed):
+        async for known, listed in self._pairs():
+            if suspect := self._judge(known, listed):
                 suspects.append(suspect)
             if len(suspects) >= _SUSPECTS:
                 for finding in await self._confirmed(suspects):
@@ -81,13 +90,12 @@ class FileCheck:
         async for finding in self._unreferenced_still():
             yield finding
 
-    def _judge(self, row: Row | None, reference: Reference | None, listed: Listed | None) -> Suspect | None:
-        if row is None:
+    def _judge(self, known: Known | None, listed: Listed | None) -> Suspect | None:
+        if known is None:
             assert listed
-            unknown = Finding(
-                "file-unknown", "it is stored, and the database knows nothing of it", file=listed.key
-            )
+            unknown = Finding("file-unknown", "it is stored, and the database knows nothing of it", file=listed.key)
             return Suspect(unknown, None, "there") if listed.age > self.grace else None
+        row, reference = known.row, known.reference
         if row.discarded is None and reference is None:
             self._unreferenced.append(row.id)
             return None
@@ -103,29 +111,28 @@ class FileCheck:
             return Suspect(discarded, row, "there")
         return None
 
-    async def _pairs(self) -> AsyncIterator[tuple[Row | None, Reference | None, Listed | None]]:
+    async def _pairs(self) -> AsyncIterator[tuple[Known | None, Listed | None]]:
         """Rows and objects by the same key, or one of them alone."""
         rows, listing = self._rows(), self._listing()
-        (row, reference), listed = await anext(rows, (None, None)), await anext(listing, None)
-        while row or listed:
-            if listed is None or (row and row.key < listed.key):
-                yield row, reference, None
-                row, reference = await anext(rows, (None, None))
-            elif row is None or listed.key < row.key:
-                yield None, None, listed
+        known, listed = await anext(rows, None), await anext(listing, None)
+        while known or listed:
+            if listed is None or (known and known.row.key < listed.key):
+                yield known, None
+                known = await anext(rows, None)
+            elif known is None or listed.key < known.row.key:
+                yield None, listed
                 listed = await anext(listing, None)
             else:
-                yield row, reference, listed
-                (row, reference), listed = await anext(rows, (None, None)), await anext(listing, None)
+                yield known, listed
+                known, listed = await anext(rows, None), await anext(listing, None)
 
-    async def _rows(self) -> AsyncIterator[tuple[Row, Reference | None]]:
+    async def _rows(self) -> AsyncIterator[Known]:
         """In the order of their ids, of which the keys are made."""
-        overdue = files.c.discarded_at <= now(-_SWEEPS * self.grace)
-        async for _, page in walk(self.db, _query(overdue), [files.c.id]):
+        async for _, page in walk(self.db, self._query, [files.c.id]):
             self.rows += len(page)
             references = self.references.of(row.id for row in page)
             for row in page:
-                yield Row._make(row), references.get(row.id)
+                yield Known(Row._make(row), references.get(row.id))
 
     async def _listing(self) -> AsyncIterator[Listed]:
         last = ""
@@ -144,13 +151,22 @@ class FileCheck:
         Whoever removes a file has discarded its row before, and whoever adds a row has stored its file before.
         """
         still = [each for each in await _still_there(self.storage, suspects) if each]
-        rows = {row.key: row async for row in self._by_key(each.key for each in still)}
+        rows = {row.key: row for row in await self._by_key(each.key for each in still)}
         return [each.finding for each in still if _same(each.row, rows.get(each.key))]
 
-    async def _by_key(self, keys: Iterable[str]) -> AsyncIterator[Row]:
-        query = _query(files.c.discarded_at <= now(-_SWEEPS * self.grace)).where(files.c.key.in_(list(keys)))
-        for row in await self.db.read(lambda conn: conn.execute(query).all()):
-            yield Row._make(row)
+    async def _by_key(self, keys: Iterable[str]) -> list[Row]:
+        query = self._query.where(files.c.key.in_(list(keys)))
+        return [Row._make(row) for row in await self.db.read(partial(rows_of, query=query))]
+
+    @property
+    def _query(self) -> Select[Any]:
+        """Rows as they are read."""
+        flags = {
+            "discarded": files.c.discarded_at <= now(),
+            "overdue": files.c.discarded_at <= now(-_SWEEPS * self.grace),
+        }
+        columns = (files.c.id, files.c.key, files.c.size, files.c.sha256)
+        return select(*columns, *(value.label(name) for name, value in flags.items()))
 
     async def _unreferenced_still(self) -> AsyncIterator[Finding]:
         """Files that nothing referred to, and that nothing refers to in a second reading of all references."""
@@ -161,17 +177,9 @@ class FileCheck:
         for start in range(0, len(self._unreferenced), _SUSPECTS):
             some = self._unreferenced[start : start + _SUSPECTS]
             referred = self.references.of(some)
-            left = [key_of(each) for each in some if each not in referred]
-            async for row in self._by_key(left):
+            for row in await self._by_key(key_of(each) for each in some if each not in referred):
                 if row.discarded is None:
                     yield Finding(UNREFERENCED, "it is stored, and nothing refers to it", file=row.key)
-
-
-def _query(overdue: ColumnElement[bool]) -> Select[Any]:
-    discarded = files.c.discarded_at <= now()
-    return select(
-        files.c.id, files.c.key, files.c.size, files.c.sha256, discarded.label("discarded"), overdue.label("overdue")
-    )
 
 
 def _same(before: Row | None, after: Row | None) -> bool:

@@ -2,9 +2,8 @@
 
 import json
 import os
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +11,13 @@ from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import insert, select, update
 from uuid_utils.compat import uuid7
 
-from app.auth.models import users
-from app.check import findings as findings_module
 from app.database import now
 from app.documents.models import documents, previous_files
-from app.events import events
 from app.files.models import files, key_of
-from app.jobs.models import jobs
-from app.processing.models import previous_result_files, previous_results, result_files, results
-from app.quotas import usage
+from app.processing.models import previous_result_files, previous_results
 from tests.flows.test_object_storage import ENVIRONMENT
 from tests.support import databases
 from tests.support.direct_uploads import announce, complete, put, sha256
@@ -32,7 +26,6 @@ from tests.support.maker import NAMED
 from tests.support.seaweed import BUCKET, Prefix
 from tests.support.server import Server
 from tests.support.user import User
-from tests.support.waiting import until
 from tests.support.zygote import run
 
 GRACE = {"ORPHAN_GRACE_SECONDS": "5"}
@@ -104,6 +97,7 @@ class World:
     def check(self, *options: str, code: int | None = None) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """The findings, and the summary."""
         done = run("check", "--json", *options, **self.server.environment)
+        assert done.stdout, done.stderr
         lines = [json.loads(line) for line in done.stdout.splitlines()]
         summary = lines.pop()["summary"]
         assert summary["findings"] == len([line for line in lines if "repaired" not in line])
