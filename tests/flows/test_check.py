@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +12,17 @@ from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from uuid_utils.compat import uuid7
 
+from app.auth.models import users
 from app.database import now
 from app.documents.models import documents, previous_files
+from app.events import events
 from app.files.models import files, key_of
-from app.processing.models import previous_result_files, previous_results
+from app.jobs.models import jobs
+from app.processing.models import previous_result_files, previous_results, results
+from app.quotas import usage
 from tests.flows.test_object_storage import ENVIRONMENT
 from tests.support import databases
 from tests.support.direct_uploads import announce, complete, put, sha256
@@ -233,3 +238,225 @@ def test_a_service_in_order_and_what_goes_wrong_with_its_files(there: World) -> 
     deep, summary = there.check("--deep", "--rate", "0")
     assert sorted(map(about, deep), key=str) == sorted(expected, key=str)
     assert summary["bytes"] > 0
+
+
+def test_states_that_contradict_each_other(on_disk: World) -> None:
+    world, user = on_disk, on_disk.user
+    stuck, stray, lost, expired, numbered, rowless, overdue, late, fine = (world.processed() for _ in range(9))
+    binned, waiting = user.upload()["id"], user.upload()["id"]
+    world.processed()
+    assert world.codes() == []
+    world.server.stop()
+
+    def document(document_id: str, **values: Any) -> Any:
+        return update(documents).where(documents.c.id == UUID(document_id)).values(**values)
+
+    def job_of(document_id: str) -> Any:
+        return jobs.c.document_id == UUID(document_id)
+
+    def revived(document_id: str, **values: Any) -> Any:
+        values = {"state": "QUEUED", "finished_at": None, "locked_until": None, **values}
+        return update(jobs).where(job_of(document_id)).values(**values)
+
+    owner = world.value(select(documents.c.owner_id))
+    of = {"event": "document.results_expired", "at": now(), "actor": "worker:x", "data": {"processors": []}}
+    event = insert(events).values(id=uuid4(), user_id=owner, document_id=UUID(expired), **of)
+    previous = {"filename": "a", "content_type": PDF_TYPE, "size": 5, "sha256": "0" * 64, "keep": False}
+    world.sql(
+        document(stuck, status="PROCESSING"),
+        revived(stray),
+        delete(results).where(results.c.document_id.in_([UUID(lost), UUID(expired)])),
+        event,
+        insert(previous_files).values(
+            document_id=UUID(numbered),
+            number=1,
+            owner_id=owner,
+            file_id=new_file(world, b"five!"),
+            stored_at=now(),
+            replaced_at=now(),
+            **previous,
+        ),
+        document(rowless, file_id=uuid4()),
+        document(overdue, deleted_at=now(-40 * 86400)),
+        document(late, expires_at=now(-2 * 86400)),
+        document(fine, deleted_at=now(-40 * 86400), hold="a lawsuit"),
+        document(binned, deleted_at=now(-60)),
+        document(waiting, status="PROCESSING", job_id=uuid4()),
+    )
+    found = [each for each in world.codes() if each[0] != "audit-trail"]
+    assert found == sorted(
+        [
+            ("processing-without-job", stuck),
+            ("processing-without-job", waiting),
+            ("job-without-processing", stray),
+            ("result-missing", lost),
+            ("file-number-wrong", numbered),
+            ("file-row-missing", rowless),
+            ("file-unreferenced", None),
+            ("trash-overdue", overdue),
+            ("expiry-overdue", late),
+        ],
+        key=str,
+    )
+
+
+def test_a_lease_that_nobody_rescues(on_disk: World) -> None:
+    document_id = on_disk.processed()
+    on_disk.server.stop()
+    held = {"state": "RUNNING", "finished_at": None, "locked_by": "worker:x", "locked_at": now(-3600)}
+    of = jobs.c.document_id == UUID(document_id)
+    in_process = update(documents).values(status="PROCESSING")
+    on_disk.sql(in_process, update(jobs).where(of).values(**held, locked_until=now(-200)))
+    assert on_disk.codes() == []
+    on_disk.sql(update(jobs).where(of).values(locked_until=now(-3600)))
+    assert on_disk.codes() == [("lease-overdue", document_id)]
+
+
+def test_usage_that_was_counted_wrongly_is_counted_anew(there: World) -> None:
+    live(there)
+    other = there.server.register()
+    other.upload()
+    assert there.codes() == []
+    owner = there.value(select(users.c.id).where(users.c.email == there.user.email))
+    right = there.user.http.get("/auth/me").json()["usage"]
+    there.sql(update(usage).where(usage.c.user_id == owner).values(bytes=1, announced=usage.c.announced + 1))
+    found, _ = there.check()
+    (finding,) = found
+    assert (finding["code"], finding["owner_id"]) == ("usage-differs", str(owner))
+    assert f"{right['bytes']} bytes" in finding["detail"]
+    assert there.codes() == [("usage-differs", None)], "nothing was repaired"
+    lines, summary = there.check("--repair")
+    assert [line.get("repaired") for line in lines] == [None, True]
+    assert summary["repaired"] == 1
+    assert there.user.http.get("/auth/me").json()["usage"] == right
+    assert there.codes() == []
+    recounted = there.value(select(events.c.data).where(events.c.event == "usage.recounted"))
+    assert recounted["after"]["bytes"] == right["bytes"]
+    there.sql(delete(usage).where(usage.c.user_id == owner))
+    assert there.codes("--repair") == [("usage-differs", None), ("usage-differs", None)]
+    assert there.user.http.get("/auth/me").json()["usage"] == right
+
+
+def test_what_is_repaired_loses_nothing(on_disk: World) -> None:
+    world, user = on_disk, on_disk.user
+    stuck, waiting, done = user.upload()["id"], user.upload()["id"], world.processed()
+    keys = [world.key(each) for each in (stuck, waiting, done)]
+    world.sql(
+        update(documents).where(documents.c.id == UUID(stuck)).values(status="PROCESSING", job_id=uuid4()),
+    )
+    for each in (waiting, done):
+        world.objects.delete(world.key(each))
+    rows = world.value(select(func.count()).select_from(files))
+    expected = sorted([("file-missing", done), ("file-missing", waiting), ("processing-without-job", stuck)])
+    lines, summary = world.check("--repair")
+    assert sorted((each["code"], each["document_id"]) for each in lines if "repaired" not in each) == expected
+    assert {each["document_id"]: each["repaired"] for each in lines if "repaired" in each} == {
+        stuck: True,
+        waiting: True,
+        done: False,
+    }
+    assert summary["repaired"] == 2
+    for document_id, code in ((stuck, "job-lost"), (waiting, "file-missing")):
+        document = user.document(document_id)
+        assert (document["status"], document["error"]["code"]) == ("FAILED", code)
+        story = [each for each in user.events(document_id) if each["event"] == "document.status_changed"]
+        assert (story[-1]["data"]["new"], story[-1]["actor"]) == ("FAILED", "operator")
+        assert user.http.get(f"/documents/{document_id}/result").json()["code"] == "processing-failed"
+    assert user.document(done)["status"] == "COMPLETED"
+    assert user.http.get(f"/documents/{done}/result").status_code == 200
+    assert world.value(select(func.count()).select_from(files)) == rows
+    assert user.finished(user.start(stuck, **QUICK)["id"])["state"] == "SUCCEEDED"
+    world.objects.write(keys[1], b"")
+    assert [each["repaired"] for each in world.check("--repair")[0] if "repaired" in each] == [False]
+
+
+def test_of_very_many_missing_files_no_document_is_marked(on_disk: World) -> None:
+    uploaded = [on_disk.user.upload()["id"] for _ in range(12)]
+    for document_id in uploaded[1:]:
+        on_disk.objects.delete(on_disk.key(document_id))
+    lines, summary = on_disk.check("--repair")
+    assert (summary["codes"], summary["repaired"]) == ({"file-missing": 11}, 0)
+    assert "look at the storage first" in lines[-1]["detail"]
+    assert {on_disk.user.document(each)["status"] for each in uploaded} == {"UPLOADED"}
+
+
+def test_what_cannot_be_checked_is_not_called_right_or_wrong(on_disk: World, tmp_path: Path) -> None:
+    on_disk.user.upload()
+    on_disk.server.stop()
+    environment = on_disk.server.environment
+
+    def refused(**other: str) -> str:
+        done = run("check", "--json", **environment | other)
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        (line,) = done.stderr.splitlines()[-1:]
+        assert line.startswith("check: it could not be checked: ")
+        return line
+
+    with world_of_another(tmp_path) as other:
+        assert "belong to another database" in refused(STORAGE_URL=f"file://{other}/files")
+    assert "there is no mark" in refused(STORAGE_URL=f"file://{tmp_path}/empty")
+    refused(STORAGE_URL="s3://bucket?endpoint=http://127.0.0.1:1", **ENVIRONMENT)
+    refused(DATABASE_URL="postgresql+asyncpg://nobody@127.0.0.1:1/none")
+    assert "RETENTION_SECONDS" in refused(RETENTION_SECONDS="a year")
+
+
+@contextmanager
+def world_of_another(tmp_path: Path) -> Iterator[Path]:
+    with Server(tmp_path / "other") as server:
+        server.register().upload()
+        server.stop()
+        yield server.data_dir
+
+
+def test_what_is_changed_past_the_service_shows_in_its_trail(on_disk: World) -> None:
+    on_disk.user.upload()
+    on_disk.sql(update(events).where(events.c.event == "document.uploaded").values(actor="user:nobody"))
+    ((code, about),) = on_disk.codes()
+    assert (code, about) == ("audit-trail", None)
+
+
+def test_people_read_lines(on_disk: World) -> None:
+    document_id = on_disk.user.upload()["id"]
+    done = run("check", **on_disk.server.environment)
+    assert (done.returncode, done.stdout.startswith("Nothing is wrong. ")) == (0, True)
+    key = on_disk.key(document_id)
+    on_disk.objects.write(key, b"short")
+    done = run("check", **on_disk.server.environment)
+    first, last = done.stdout.splitlines()
+    assert first.startswith(f"size-differs: document {document_id}, {key}: the document's file has 5 bytes")
+    assert (done.returncode, last.startswith("findings: 1, ")) == (1, True)
+
+
+def test_nothing_under_way_is_called_wrong(there: World) -> None:
+    """While files are uploaded, processed and deleted, one check after the other finds nothing."""
+    stop = threading.Event()
+    failures: list[BaseException] = []
+
+    def live_on(user: User) -> None:
+        try:
+            while not stop.is_set():
+                kept = user.upload()["id"]
+                user.finished(user.start(kept, processor="maker", params={"documents": 1, "files": 1})["id"])
+                user.http.delete(f"/documents/{user.upload()['id']}")
+                user.http.delete(f"/documents/{kept}")
+                upload = announce(user, pdf("sent"))
+                put(upload, pdf("sent"))
+                complete(user, upload)
+                user.start(upload["document_id"], **QUICK)
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    people = [threading.Thread(target=live_on, args=(there.server.register(),)) for _ in range(3)]
+    for each in people:
+        each.start()
+    try:
+        for _ in range(4):
+            found, summary = there.check("--deep", "--rate", "0")
+            assert found == []
+        assert summary["files"] > 10
+    finally:
+        stop.set()
+        for each in people:
+            each.join()
+    assert not failures
