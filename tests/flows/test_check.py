@@ -1,5 +1,6 @@
 """`python -m app check`: what is lost, damaged or contradicts itself is named, and nothing else, on either storage."""
 
+import asyncio
 import json
 import os
 import threading
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from unittest.mock import AsyncMock
 from uuid import UUID, uuid4
 
 import pytest
@@ -16,6 +18,9 @@ from sqlalchemy import delete, func, insert, select, update
 from uuid_utils.compat import uuid7
 
 from app.auth.models import users
+from app.check import scrubber as scrubber_module
+from app.check.content import Rate, Reader
+from app.check.scrubber import ROUND, Scrubber, scrubs
 from app.database import now
 from app.documents.models import documents, previous_files
 from app.events import events
@@ -23,14 +28,17 @@ from app.files.models import files, key_of
 from app.jobs.models import jobs
 from app.processing.models import previous_result_files, previous_results, results
 from app.quotas import usage
+from app.storage.local import LocalStorage
 from tests.flows.test_object_storage import ENVIRONMENT
 from tests.support import databases
 from tests.support.direct_uploads import announce, complete, put, sha256
 from tests.support.factories import PDF_TYPE, pdf
 from tests.support.maker import NAMED
+from tests.support.metrics import metric
 from tests.support.seaweed import BUCKET, Prefix
 from tests.support.server import Server
 from tests.support.user import User
+from tests.support.waiting import until
 from tests.support.zygote import run
 
 GRACE = {"ORPHAN_GRACE_SECONDS": "5"}
@@ -460,3 +468,86 @@ def test_nothing_under_way_is_called_wrong(there: World) -> None:
         for each in people:
             each.join()
     assert not failures
+
+
+def scrub_again(world: World) -> None:
+    """Have a day pass since the last round."""
+    world.sql(update(scrubs).values(began_at=now(-2 * ROUND), completed_at=now(-2 * ROUND)))
+
+
+def test_the_scrubber_finds_what_rots_and_says_so(there: World) -> None:
+    def alarm() -> str:
+        alarms: dict[str, str] = there.user.http.get("/readyz").json()["alarms"]
+        return alarms.get("scrub", "")
+
+    def rounds() -> int:
+        return len(there.server.logs("storage.scrubbed"))
+
+    made, plain, *_ = live(there)
+    assert metric(there.server, "storage_scrub_last_complete_timestamp_seconds") == 0
+    there.server.stop()
+    there.user = there.server.restarted(there.user, SCRUB_BYTES_PER_SECOND="10000000", ORPHAN_GRACE_SECONDS="1")
+    until(lambda: rounds() == 1)
+    until(lambda: metric(there.server, "storage_scrub_last_complete_timestamp_seconds") > time.time() - 60)
+    assert alarm() == ""
+    key, other = there.key(plain), there.key(made)
+    was = there.objects.read(key)
+    there.objects.write(key, was[:-1] + bytes([was[-1] ^ 1]))
+    there.objects.delete(other)
+    scrub_again(there)
+    until(lambda: rounds() == 2)
+    until(alarm)
+    assert alarm().startswith("stored files that are missing or damaged: 2; ")
+    told = {(each["kind"], each["file"], each["document_id"]) for each in there.server.logs("storage.mismatch")}
+    assert told == {("content", key, plain), ("missing", other, made)}
+    assert all(each["level"] == "warning" for each in there.server.logs("storage.mismatch"))
+    assert there.value(select(func.count()).where(events.c.event == "storage.mismatch")) == 2
+    for kind in ("content", "missing"):
+        until(lambda kind=kind: metric(there.server, "storage_mismatches_total", kind=kind) == 1)
+    there.objects.write(key, was)
+    there.user.http.delete(f"/documents/{made}")
+    there.server.kill()
+    there.user = there.server.restarted(there.user)
+    until(alarm)
+    scrub_again(there)
+    until(lambda: rounds() == 3)
+    until(lambda: not alarm())
+
+
+async def test_a_round_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One file a slice, by two processes in turn: each file is read once."""
+    read: list[str] = []
+    monkeypatch.setattr(scrubber_module, "SLICE", 0.0)
+    db, storage = databases.database(tmp_path / "var"), LocalStorage(tmp_path / "files")
+    await asyncio.to_thread(db.migrate)
+    claim: Any = AsyncMock()
+    rows = []
+    for number in range(5):
+        file_id, content = uuid7(), b"%d" % number
+        async with storage.create(key_of(file_id)) as staged:
+            await staged.write([content])
+            await staged.commit()
+        about = {"content_type": PDF_TYPE, "created_at": now(), "size": 1, "sha256": sha256(content)}
+        rows.append({"id": file_id, "key": key_of(file_id), **about})
+    await db.write(lambda conn: [conn.execute(insert(files).values(row)) for row in rows])
+    compared = Reader.wrong_with
+
+    async def noted(self: Reader, file: Any) -> Any:
+        read.append(file.key)
+        return await compared(self, file)
+
+    monkeypatch.setattr(Reader, "wrong_with", noted)
+    one, other = (Scrubber(db, storage, claim, 10**9) for _ in range(2))
+    for each in (one, other) * 4:
+        await each.scrub()
+    assert read == [row["key"] for row in rows]
+    assert await db.read(scrubber_module.last_complete) == pytest.approx(time.time(), abs=60)
+    await storage.close()
+    await db.close()
+
+
+async def test_no_more_bytes_are_read_than_the_rate_allows() -> None:
+    rate, began = Rate(1_000_000), time.monotonic()
+    for _ in range(4):
+        await rate.passed(100_000)
+    assert 0.39 < time.monotonic() - began < 2
