@@ -134,7 +134,7 @@ def _begun(conn: Connection) -> Row[Any] | None:
 def _note(conn: Connection, before: UUID | None, file: Stored, kind: Kind | None) -> None:
     """Note that a file was read, and what is wrong with it. Raises _Taken."""
     here = (_OURS, scrubs.c.position.is_not_distinct_from(before))
-    values = {"position": file.id, "mismatches": scrubs.c.mismatches + (kind is not None)}
+    values = {"position": file.id, "mismatches": scrubs.c.mismatches + int(kind is not None)}
     if conn.execute(update(scrubs).where(*here).values(values)).rowcount == 0:
         raise _Taken
     if kind:
