@@ -5,12 +5,13 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+import tracemalloc
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-from unittest.mock import AsyncMock
+from typing import Any, Protocol, cast
+from unittest.mock import AsyncMock, Mock
 from uuid import UUID, uuid4
 
 import pytest
@@ -18,17 +19,23 @@ from sqlalchemy import delete, func, insert, select, update
 from uuid_utils.compat import uuid7
 
 from app.auth.models import users
-from app.check import scrubber as scrubber_module
+from app.check import findings as findings_module, scrubber as scrubber_module
 from app.check.content import Rate, Reader
+from app.check.references import References
 from app.check.scrubber import ROUND, Scrubber, scrubs
+from app.check.service import Check
 from app.database import now
 from app.documents.models import documents, previous_files
+from app.errors import StorageUnavailable
 from app.events import events
 from app.files.models import files, key_of
 from app.jobs.models import jobs
 from app.processing.models import previous_result_files, previous_results, results
 from app.quotas import usage
+from app.settings import load
+from app.storage.base import Listed, Storage
 from app.storage.local import LocalStorage
+from tests.benchmarks.check import Bucket, fill
 from tests.flows.test_object_storage import ENVIRONMENT
 from tests.support import databases
 from tests.support.direct_uploads import announce, complete, put, sha256
@@ -425,6 +432,9 @@ def test_what_is_changed_past_the_service_shows_in_its_trail(on_disk: World) -> 
 
 def test_people_read_lines(on_disk: World) -> None:
     document_id = on_disk.user.upload()["id"]
+    young = on_disk.server.data_dir / "files" / "documents" / "00" / f"{str(uuid7())[:-2]}00"
+    young.parent.mkdir(exist_ok=True)
+    young.write_bytes(b"an upload whose row is not committed yet")
     done = run("check", **on_disk.server.environment)
     assert (done.returncode, done.stdout.startswith("Nothing is wrong. ")) == (0, True)
     key = on_disk.key(document_id)
@@ -543,6 +553,90 @@ async def test_a_round_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypa
     assert read == [row["key"] for row in rows]
     assert await db.read(scrubber_module.last_complete) == pytest.approx(time.time(), abs=60)
     await storage.close()
+    await db.close()
+
+
+async def test_what_changes_between_two_looks_is_not_called_wrong(
+    on_disk: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows have been read when the storage is listed; and what refers to files, before both."""
+    world, user = on_disk, on_disk.user
+    deleted, left_out, moved, stuck = (user.upload()["id"] for _ in range(4))
+    keys = {each: world.key(each) for each in (deleted, left_out, moved, stuck)}
+    db, storage = databases.database(world.server.data_dir), LocalStorage(world.server.data_dir / "files")
+    added: list[UUID] = []
+    asleep, read = asyncio.sleep, References.read
+
+    async def listing() -> AsyncIterator[list[Listed]]:
+        world.sql(
+            delete(documents).where(documents.c.id == UUID(deleted)),
+            update(files).where(files.c.key == keys[deleted]).values(discarded_at=now()),
+        )
+        world.objects.delete(keys[deleted])
+        new_file(world, b"stored just now", discarded_at=now(600))
+        world.sql(
+            update(documents).where(documents.c.id == UUID(stuck)).values(status="PROCESSING", job_id=uuid4()),
+        )
+        async for page in LocalStorage.listing(storage):
+            yield [each for each in page if each.key != keys[left_out]]
+
+    async def reading(self: References, db: Any) -> AsyncIterator[Any]:
+        async for finding in read(self, db):
+            yield finding
+        if not added:
+            added.append(new_file(world, b"published"))
+            world.sql(
+                update(documents).where(documents.c.id == UUID(moved)).values(file_id=added[0]),
+                update(files).where(files.c.key == keys[moved]).values(discarded_at=now()),
+            )
+
+    async def restored(seconds: float) -> None:
+        world.sql(update(documents).where(documents.c.id == UUID(stuck)).values(status="UPLOADED", job_id=None))
+        await asleep(seconds)
+
+    monkeypatch.setattr(storage, "listing", listing)
+    monkeypatch.setattr(References, "read", reading)
+    monkeypatch.setattr(findings_module, "asyncio", Mock(sleep=restored))
+    settings = load(orphan_grace_seconds=5)
+    found = [each async for each in Check(db, storage, AsyncMock(), settings).run()]
+    assert [each for each in found if each.code != "audit-trail"] == []
+    await storage.close()
+    await db.close()
+
+
+async def test_memory_does_not_grow_with_what_is_checked(tmp_path: Path) -> None:
+    """A million files take as much: see tests/benchmarks/check.py."""
+
+    async def peak(count: int) -> int:
+        data_dir = tmp_path / str(count)
+        databases.prepare(data_dir)
+        fill(databases.engine(data_dir), count)
+        db, bucket = databases.database(data_dir), Bucket(count)
+        checked = Check(db, cast("Storage", bucket), AsyncMock(), load())
+        tracemalloc.start()
+        try:
+            assert [finding async for finding in checked.run()] == []
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+            await db.close()
+
+    await peak(100)  # statements are compiled once
+    assert await peak(8000) - await peak(2000) < 500_000
+
+
+async def test_a_storage_that_lists_its_files_in_another_order_is_not_checked(tmp_path: Path) -> None:
+    data_dir = tmp_path / "var"
+    databases.prepare(data_dir)
+    db, bucket = databases.database(data_dir), Mock(wraps=Bucket(3))
+
+    async def listing() -> AsyncIterator[list[Listed]]:
+        async for page in Bucket(3).listing():
+            yield page[::-1]
+
+    bucket.listing = listing
+    with pytest.raises(StorageUnavailable, match="order"):
+        [each async for each in Check(db, bucket, AsyncMock(), load()).run()]
     await db.close()
 
 
