@@ -6,7 +6,7 @@ from functools import partial
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from app.check import usage
 from app.check.files import MISSING
@@ -15,6 +15,7 @@ from app.check.states import PROCESSING_WITHOUT_JOB
 from app.database import Database
 from app.documents import repository as documents
 from app.documents.lifecycle import SOURCES, Status
+from app.documents.models import documents as table
 from app.events.catalogue import Failure
 from app.files.orphans import Found
 from app.jobs import repository as jobs
@@ -69,5 +70,12 @@ def _fail(conn: Connection, document_id: UUID, finding: Finding) -> bool:
         job = jobs.get(conn, job_id) if job_id else None
         still = document.status is Status.PROCESSING and not (job and job.state.live)
     else:
-        still = document.status is not Status.PROCESSING and documents.file_of(conn, document_id).key == finding.file
+        here = _is_live(conn, document_id) and documents.file_of(conn, document_id).key == finding.file
+        still = document.status is not Status.PROCESSING and here
     return still and bool(documents.move(conn, document_id, document.status, Status.FAILED, job_id=job_id, error=error))
+
+
+def _is_live(conn: Connection, document_id: UUID) -> bool:
+    """Whether a document is not in the trash, where it stays as it was."""
+    live = (table.c.id == document_id, table.c.deleted_at.is_(None))
+    return conn.execute(select(table.c.id).where(*live)).one_or_none() is not None

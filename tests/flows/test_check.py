@@ -354,21 +354,24 @@ def test_usage_that_was_counted_wrongly_is_counted_anew(there: World) -> None:
 
 def test_what_is_repaired_loses_nothing(on_disk: World) -> None:
     world, user = on_disk, on_disk.user
-    stuck, waiting, done = user.upload()["id"], user.upload()["id"], world.processed()
+    stuck, waiting, done, binned = user.upload()["id"], user.upload()["id"], world.processed(), user.upload()["id"]
     keys = [world.key(each) for each in (stuck, waiting, done)]
     world.sql(
         update(documents).where(documents.c.id == UUID(stuck)).values(status="PROCESSING", job_id=uuid4()),
+        update(documents).where(documents.c.id == UUID(binned)).values(deleted_at=now()),
     )
-    for each in (waiting, done):
+    for each in (waiting, done, binned):
         world.objects.delete(world.key(each))
     rows = world.value(select(func.count()).select_from(files))
-    expected = sorted([("file-missing", done), ("file-missing", waiting), ("processing-without-job", stuck)])
+    missing = [("file-missing", each) for each in (done, waiting, binned)]
+    expected = sorted([*missing, ("processing-without-job", stuck)])
     lines, summary = world.check("--repair")
     assert sorted((each["code"], each["document_id"]) for each in lines if "repaired" not in each) == expected
     assert {each["document_id"]: each["repaired"] for each in lines if "repaired" in each} == {
         stuck: True,
         waiting: True,
         done: False,
+        binned: False,
     }
     assert summary["repaired"] == 2
     for document_id, code in ((stuck, "job-lost"), (waiting, "file-missing")):
@@ -382,7 +385,7 @@ def test_what_is_repaired_loses_nothing(on_disk: World) -> None:
     assert world.value(select(func.count()).select_from(files)) == rows
     assert user.finished(user.start(stuck, **QUICK)["id"])["state"] == "SUCCEEDED"
     world.objects.write(keys[1], b"")
-    assert [each["repaired"] for each in world.check("--repair")[0] if "repaired" in each] == [False]
+    assert [each["repaired"] for each in world.check("--repair")[0] if "repaired" in each] == [False, False]
 
 
 def test_of_very_many_missing_files_no_document_is_marked(on_disk: World) -> None:
