@@ -31,7 +31,7 @@ from app.demo import DemoError
 from app.encryption import Rotated, rotate
 from app.errors import AppError, ConfigurationError
 from app.events.catalogue import SecretsRotated
-from app.server import worker as worker_module
+from app.server import logs as server_logs, worker as worker_module
 from app.server.lifespan import EXIT_SECONDS
 from app.server.protocol import BoundedHttp
 from app.server.signals import exiting_at_once
@@ -115,7 +115,7 @@ def serve(
     """Migrate the database, then serve."""
     _choose(host=host, port=port, workers=workers, data_dir=data_dir, log_level=log_level)
     settings = load()
-    logs.configure(settings.log_level, as_json=settings.logs_as_json)
+    server_logs.configure(settings)
     _require_free_port(settings)
     asyncio.run(wiring.preflight(settings))
     _warn_of_misspelt_settings()

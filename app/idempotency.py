@@ -6,7 +6,7 @@ when the work was done. Only successful responses are stored: a refused request 
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from functools import partial
@@ -28,6 +28,7 @@ from sqlalchemy import (
     Table,
     Uuid,
     bindparam,
+    delete,
     func,
     or_,
     select,
@@ -196,6 +197,11 @@ def forget_user(conn: Connection, user_id: UUID) -> bool:
 async def forget_expired(db: Database) -> None:
     """Delete what has expired, however much it is."""
     await delete_expired(db, records.c.expires_at)
+
+
+def forget_documents(conn: Connection, document_ids: Collection[UUID]) -> None:
+    """Delete the records of responses about documents that are not to be seen any more."""
+    conn.execute(delete(records).where(records.c.document_id.in_(document_ids)))
 
 
 async def forget_beyond_limit(db: Database, limit: int) -> None:

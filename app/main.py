@@ -11,10 +11,10 @@ from app.audit import routes as audit
 from app.auth import routes as auth
 from app.auth.keys import routes as keys
 from app.auth.schemas import Credentials, TokenForm
-from app.documents import feed_routes as feed, routes as documents, upload_routes as uploads
+from app.documents import feed_routes as feed, routes as documents, trash_routes as trash, upload_routes as uploads
 from app.documents.schemas import UploadForm
 from app.events import DocumentEvent
-from app.operators import job_routes as all_jobs, routes as operators
+from app.operators import hold_routes as holds, job_routes as all_jobs, routes as operators
 from app.processing import batch_routes as batches, file_routes as result_files, routes as processing
 from app.processing.stages.pipeline import AD_HOC
 from app.processing.stages.schemas import PipelineParams, PipelineResult
@@ -37,7 +37,8 @@ ROUTERS = (
     result_files.reading,
     documents.writing,
     processing.processing,
-    documents.deleting,
+    trash.writing,
+    trash.deleting,
     feed.router,
     webhooks.router,
     auth.router,
@@ -51,6 +52,7 @@ ROUTERS = (
     accounts.router,
     all_jobs.router,
     operators.router,
+    holds.router,
     health.router,
 )
 
@@ -58,7 +60,7 @@ ROUTERS = (
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the application. Raises ConfigurationError for settings that do not allow this process to run."""
     settings = settings or load()
-    logs.configure(settings.log_level, as_json=settings.logs_as_json)
+    logs.configure(settings.log_level, as_json=settings.logs_as_json, file=settings.log_file)
     app = FastAPI(
         **openapi.DESCRIPTION,
         docs_url=None,

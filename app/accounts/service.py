@@ -19,7 +19,7 @@ from app.auth.principal import Principal, Role
 from app.auth.schemas import User
 from app.auth.service import AuthService, end_sessions
 from app.database import Database
-from app.documents import repository as documents
+from app.documents import repository as documents, trash
 from app.documents.search import index_documents
 from app.events import catalogue
 from app.files.orphans import Orphans
@@ -169,7 +169,7 @@ class Accounts:
         more = await self._db.read(partial(results.keys_of_owner, owner_id=user_id))
         more += await self._db.read(partial(kept.keys_of_owner, owner_id=user_id))
         erased = 0
-        while keys := await self._db.write(partial(documents.remove_of_owner, owner_id=user_id)):
+        while keys := await self._db.write(partial(trash.purge_of_owner, owner_id=user_id)):
             await self._orphans.claim.confirm_deletion()
             await self._orphans.remove(keys)
             erased += len(keys)

@@ -1,4 +1,4 @@
-"""python -m app documents: list | show | timeline."""
+"""python -m app documents: list | show | hold | release | timeline."""
 
 from functools import partial
 from typing import Annotated
@@ -11,11 +11,11 @@ from app.commands.fields import model
 from app.commands.lists import PAGE, Most, Owner, of_owner, pages
 from app.commands.services import with_services
 from app.documents.schemas import Document
-from app.operators.schemas import DocumentsFilters
+from app.operators.schemas import DocumentsFilters, HoldRequest
 from app.web.pagination import Page
 from app.wiring import Services
 
-documents = typer.Typer(help="See what is known about the documents of all accounts.", no_args_is_help=True)
+documents = typer.Typer(help="See what is known about the documents of all accounts; hold them.", no_args_is_help=True)
 
 _Status = Annotated[str | None, typer.Option(help="Only those in this status, such as FAILED.")]
 _Type = Annotated[str | None, typer.Option("--content-type", help="Only those of this format.")]
@@ -31,7 +31,7 @@ _AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on each l
 
 @documents.callback()
 def group() -> None:
-    """See what is known about the documents of all accounts."""
+    """See what is known about the documents of all accounts; hold them."""
 
 
 @documents.command("list")
@@ -47,11 +47,12 @@ def list_all(
     after: _After = None,
     before: _Before = None,
     most: Most = PAGE,
+    trashed: Annotated[bool, typer.Option("--trashed", help="Those in the trash, instead of the others.")] = False,
     as_json: _AsJson = False,
 ) -> None:
     """List documents, newest first."""
     given = {"status": status, "content_type": content_type, "folder": folder, "tag": tag, "q": part, "sha256": sha256}
-    filters = model(DocumentsFilters, **given, created_after=after, created_before=before)
+    filters = model(DocumentsFilters, **given, created_after=after, created_before=before, trashed=trashed)
 
     async def work(services: Services) -> None:
         wanted = await of_owner(services, filters, owner)
@@ -76,6 +77,21 @@ def show(document_id: _Id) -> None:
         typer.echo(document.model_dump_json(indent=2))
 
     with_services(work)
+
+
+@documents.command("hold")
+def hold(document_id: _Id, *, reason: Annotated[str, typer.Option(help="Why. The owner sees it.")]) -> None:
+    """Have nobody remove a document, whoever owns it, until it is released."""
+    asked = model(HoldRequest, reason=reason)
+    with_services(lambda services: services.operators.documents.hold(document_id, asked.reason))
+    typer.echo(f"{document_id} is on hold.")
+
+
+@documents.command("release")
+def release(document_id: _Id) -> None:
+    """End the hold of a document."""
+    with_services(lambda services: services.operators.documents.release(document_id))
+    typer.echo(f"{document_id} is not on hold.")
 
 
 @documents.command("timeline")

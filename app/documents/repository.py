@@ -1,6 +1,8 @@
 """All SQL on documents. Functions run inside the caller's transaction; reads for a user are filtered by owner."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -8,13 +10,11 @@ from uuid import UUID
 from sqlalchemy import (
     Connection,
     Float,
-    String,
     bindparam,
     delete,
     exists,
     func,
     insert,
-    literal,
     null,
     select,
     update,
@@ -22,18 +22,16 @@ from sqlalchemy import (
 
 from app import events
 from app.auth.models import users
-from app.database import Prepared, delete_batch, now, usual
+from app.database import Prepared, UTCDateTime, now, time_of
 from app.documents.lifecycle import SOURCES, Status
 from app.documents.models import document_tags, documents
-from app.documents.schemas import Document, Metadata
+from app.documents.schemas import Document, Metadata, NewMetadata
 from app.errors import NotFound
 from app.events.catalogue import (
-    DocumentDeleted,
     DocumentEdited,
     DocumentInitiated,
     DocumentStatusChanged,
     DocumentUploaded,
-    DocumentUploadExpired,
     DocumentUploadRejected,
     Event,
     Failure,
@@ -42,22 +40,24 @@ from app.files import repository as files_repository
 from app.files.models import File, files
 from app.files.names import with_extension
 
-EXPIRY_BATCH = 500  # documents deleted in one statement
-REMOVAL_BATCH = 100  # the same, with their results, each of which may have megabytes
+TRASHED = "TRASHED"  # in the place of a status, where documents are counted
+IS_LIVE = documents.c.deleted_at.is_(None)
+"""The condition that a document is not in the trash."""
 
 _BY_ID = Prepared(
-    select(documents).where(documents.c.id == bindparam("id"), documents.c.owner_id == bindparam("owner"))
+    select(documents).where(documents.c.id == bindparam("id"), documents.c.owner_id == bindparam("owner"), IS_LIVE)
 )
 
 
 def get(conn: Connection, owner_id: UUID, document_id: UUID) -> Document | None:
-    """Return the owner's document, or None."""
+    """Return the owner's document, or None; None also for one in the trash."""
     row = _BY_ID.one(conn, {"id": document_id, "owner": owner_id})
     return Document.model_validate(row) if row else None
 
 
 def of_any(conn: Connection, document_id: UUID, *, locked: bool = False) -> Document | None:
-    """Return the document, whoever owns it, or None. For operators; `locked`, an event of it may follow."""
+    """Return the document, whoever owns it and wherever it is, or None. For operators; `locked`, an event of it may
+    follow."""
     query = select(documents).where(documents.c.id == document_id)
     row = conn.execute(query.with_for_update() if locked else query).one_or_none()
     return Document.model_validate(row) if row else None
@@ -84,12 +84,12 @@ def announced(conn: Connection, document_id: UUID) -> tuple[Document, File] | No
 
 
 _ADD_EACH = insert(documents).values(version=1, created_at=now(), updated_at=now())
-_NEW = _ADD_EACH.returning(documents)
+_NEW = _ADD_EACH.values(expires_at=bindparam("expiry", type_=UTCDateTime)).returning(documents)
 _ADD = Prepared(_NEW)
 _ANNOUNCE = Prepared(_NEW.values(upload_expires_at=now(bindparam("expires_in", type_=Float))))
 
 
-def add(conn: Connection, owner_id: UUID, filename: str, metadata: Metadata, file: File) -> Document:
+def add(conn: Connection, owner_id: UUID, filename: str, metadata: NewMetadata, file: File) -> Document:
     """Insert an UPLOADED document with its stored file, and append `document.uploaded`."""
     values = {"status": Status.UPLOADED, "sha256": file.sha256, "parent_id": None}
     document = _insert(conn, _ADD, owner_id, filename, metadata, file, **values)
@@ -128,7 +128,7 @@ def announce(
     conn: Connection,
     owner_id: UUID,
     filename: str,
-    metadata: Metadata,
+    metadata: NewMetadata,
     file: File,
     *,
     sha256: str | None,
@@ -150,12 +150,13 @@ def _insert(
     statement: Prepared,
     owner_id: UUID,
     filename: str,
-    metadata: Metadata,
+    metadata: NewMetadata,
     file: File,
     **values: Any,
 ) -> Document:
     files_repository.add(conn, file)
-    row = statement.one(conn, values | _values(owner_id, filename, metadata, file))
+    expiry = time_of(conn) + timedelta(seconds=metadata.expires_in) if metadata.expires_in else None
+    row = statement.one(conn, values | _values(owner_id, filename, metadata, file) | {"expiry": expiry})
     document = Document.model_validate(row)
     _index_tags(conn, document.id, document.tags)
     return document
@@ -172,7 +173,7 @@ def _values(owner_id: UUID, filename: str, metadata: Metadata, file: File) -> di
 
 _SWAP = (
     update(documents)
-    .where(documents.c.id == bindparam("document"), documents.c.status == bindparam("old"))
+    .where(documents.c.id == bindparam("document"), documents.c.status == bindparam("old"), IS_LIVE)
     .values(status=bindparam("new"), version=documents.c.version + 1, updated_at=now())
     .returning(documents)
 )
@@ -240,25 +241,11 @@ def reject(conn: Connection, document: Document, error: Failure) -> bool:
     return rejected
 
 
-def expire(conn: Connection, grace: float) -> list[str]:
-    """Delete documents whose upload was not completed within `grace` seconds after its URL expired, up to EXPIRY_BATCH
-    of them, and discard their files. Returns the files' keys; none: no more documents are left."""
-    # Not a parameter: of those it is not known that the index of such documents has them.
-    initiated = documents.c.status == literal(Status.INITIATED, String, literal_execute=True)
-    late = (usual(initiated), documents.c.upload_expires_at <= now(-grace))
-    about = (documents.c.id, documents.c.owner_id, documents.c.file_id)
-    rows = delete_batch(
-        conn, documents, *late, oldest=documents.c.upload_expires_at, returning=about, limit=EXPIRY_BATCH
-    )
-    events.append_each(conn, DocumentUploadExpired(), ((row.owner_id, row.id) for row in rows))
-    return files_repository.discard(conn, [row.file_id for row in rows])
-
-
 def edit(
     conn: Connection, owner_id: UUID, document_id: UUID, versions: frozenset[int] | None, changes: dict[str, Any]
 ) -> bool:
     """Change metadata if the document still has one of these `versions` (any if None), and return whether it had."""
-    at = [documents.c.id == document_id, documents.c.owner_id == owner_id]
+    at = [documents.c.id == document_id, documents.c.owner_id == owner_id, IS_LIVE]
     if versions is not None:
         at.append(documents.c.version.in_(versions))
     if not changes:
@@ -273,33 +260,6 @@ def edit(
     return True
 
 
-def remove(conn: Connection, owner_id: UUID, document_id: UUID, versions: frozenset[int] | None = None) -> str | None:
-    """Delete a document with its jobs and results unless it is PROCESSING, and discard its file.
-
-    Only if it has one of these `versions` (any if None). Returns the file's key, or None if nothing was deleted.
-    """
-    at = [documents.c.id == document_id, documents.c.owner_id == owner_id, documents.c.status != Status.PROCESSING]
-    if versions is not None:
-        at.append(documents.c.version.in_(versions))
-    about = (documents.c.file_id, documents.c.version)
-    row = conn.execute(delete(documents).where(*at).returning(*about)).one_or_none()
-    if row is None:
-        return None
-    events.append(conn, DocumentDeleted(version=row.version + 1), user_id=owner_id, document_id=document_id)
-    [key] = files_repository.discard(conn, [row.file_id])
-    return key
-
-
-def remove_of_owner(conn: Connection, owner_id: UUID) -> list[str]:
-    """Delete documents of an owner as `remove` does, up to REMOVAL_BATCH. Returns the keys of their files; none: no
-    more are left."""
-    theirs = (documents.c.owner_id == owner_id, documents.c.status != Status.PROCESSING)
-    about = (documents.c.id, documents.c.file_id)
-    rows = delete_batch(conn, documents, *theirs, oldest=documents.c.created_at, returning=about, limit=REMOVAL_BATCH)
-    events.append_each(conn, DocumentDeleted(), ((owner_id, row.id) for row in rows))
-    return files_repository.discard(conn, [row.file_id for row in rows])
-
-
 def same(conn: Connection, owner_id: UUID, filename: str, folder: str | None, file: File) -> Document | None:
     """Return the first document that the owner has sent of this name, in this folder, with the bytes of this file; or
     None."""
@@ -310,20 +270,26 @@ def same(conn: Connection, owner_id: UUID, filename: str, folder: str | None, fi
         documents.c.folder == folder,
         documents.c.status != Status.INITIATED,
         documents.c.parent_id.is_(None),
+        IS_LIVE,
     )
     row = conn.execute(query.order_by(documents.c.created_at, documents.c.id).limit(1)).one_or_none()
     return Document.model_validate(row) if row else None
 
 
 def owns_any(conn: Connection, owner_id: UUID) -> bool:
-    """Return whether the owner has a document, in whatever status."""
+    """Return whether the owner has a document, in whatever status, or in the trash."""
     return bool(conn.scalar(select(exists().where(documents.c.owner_id == owner_id))))
 
 
 def counts(conn: Connection) -> dict[str, int]:
-    """Return the number of documents in each status."""
+    """Return the number of documents in each status, and in the trash under TRASHED.
+
+    All are counted in an index, and of the few in the trash what they would count as.
+    """
     query = select(documents.c.status, func.count()).group_by(documents.c.status)
-    return {**dict.fromkeys(map(str, Status), 0), **dict(conn.execute(query).all())}
+    trashed: Counter[str] = Counter(dict(conn.execute(query.where(~IS_LIVE)).all()))
+    found: Counter[str] = Counter(dict(conn.execute(query).all()))
+    return {**dict.fromkeys(map(str, Status), 0), **(found - trashed), TRASHED: trashed.total()}
 
 
 def _record_upload(conn: Connection, document: Document) -> None:

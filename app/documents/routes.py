@@ -1,4 +1,4 @@
-"""/documents: upload, list, read, edit, content, delete, timeline."""
+"""/documents: upload, list, read, edit, content, timeline."""
 
 from functools import partial
 from typing import Annotated
@@ -24,7 +24,6 @@ from app.web.pagination import Count, Cursor, Limit, page_response
 
 writing = authenticated_router(Scope.DOCUMENTS_WRITE, prefix="/documents", tags=["documents"])
 reading = authenticated_router(Scope.DOCUMENTS_READ, prefix="/documents", tags=["documents"])
-deleting = authenticated_router(Scope.DOCUMENTS_DELETE, prefix="/documents", tags=["documents"])
 
 _RECEIVING = (
     errors.RequestTimeout,
@@ -43,7 +42,7 @@ _REFUSING = (
     errors.ExternalReference,
     errors.PolyglotFile,
 )
-_ETAG = {"ETag": header("The document's version.", '"1"')}
+ETAG = {"ETag": header("The document's version.", '"1"')}
 _WHILE_PROCESSING = {"Retry-After": header("Seconds; only while PROCESSING.", "1")}
 _UPLOAD_BODY = {
     "requestBody": {
@@ -128,8 +127,8 @@ async def list_documents(
     operation_id="getDocument",
     response_model=Document,
     responses={
-        200: {"headers": {**_ETAG, **_WHILE_PROCESSING}},
-        304: {"description": "Unchanged since the version in If-None-Match.", "headers": _ETAG},
+        200: {"headers": {**ETAG, **_WHILE_PROCESSING}},
+        304: {"description": "Unchanged since the version in If-None-Match.", "headers": ETAG},
         **raises(errors.ValidationFailed, errors.NotFound),
     },
     openapi_extra=accepts(If_None_Match="Versions that the client has: 304 if the document is at one of them."),
@@ -141,7 +140,7 @@ async def get_document(
     document = await service.get(principal, document_id)
     if unchanged(request, document.etag):
         return Response(status_code=304, headers=_headers(document))
-    return json_response(document, headers=_headers(document))
+    return response(document)
 
 
 @reading.get(
@@ -171,7 +170,7 @@ async def list_children(
     operation_id="editDocument",
     response_model=Document,
     responses={
-        200: {"headers": _ETAG},
+        200: {"headers": ETAG},
         **raises(errors.ValidationFailed, errors.NotFound, errors.PreconditionFailed, body=True),
     },
     openapi_extra=accepts(If_Match="Versions that may be changed: 412 if the document is at another one."),
@@ -181,8 +180,7 @@ async def edit_document(
 ) -> Response:
     """Change metadata, by a merge patch (RFC 7396). With `If-Match`, only if the document is still at that version."""
     changes = body.model_dump(exclude_unset=True)
-    document = await service.edit(principal, document_id, expected_versions(request), changes)
-    return json_response(document, headers=_headers(document))
+    return response(await service.edit(principal, document_id, expected_versions(request), changes))
 
 
 @reading.get(
@@ -201,33 +199,6 @@ async def get_content(
     return await content.respond(request, file, document.filename, send)
 
 
-@deleting.delete(
-    "/{document_id}",
-    operation_id="deleteDocument",
-    status_code=204,
-    responses=raises(
-        errors.ValidationFailed,
-        errors.NotFound,
-        errors.PreconditionFailed,
-        errors.DocumentProcessing,
-        errors.TooBusy,
-        errors.StorageFull,
-    ),
-    openapi_extra=accepts(If_Match="Versions that may be deleted: 412 if the document is at another one."),
-)
-async def delete_document(
-    request: Request,
-    document_id: DocumentId,
-    principal: CurrentPrincipal,
-    service: Service,
-    background: BackgroundTasks,
-) -> Response:
-    """Delete a document, its jobs, its results and its files. With `If-Match`, only if it is still at that version."""
-    keys = await service.delete(principal, document_id, expected_versions(request))
-    background.add_task(service.remove_files, keys)
-    return Response(status_code=204)
-
-
 @reading.get(
     "/{document_id}/timeline",
     operation_id="getDocumentTimeline",
@@ -239,6 +210,11 @@ async def get_timeline(
 ) -> Response:
     """Everything that happened to the document, oldest first."""
     return json_response(await service.timeline(principal, document_id, limit, cursor))
+
+
+def response(document: Document) -> Response:
+    """The response that shows a document as it is now."""
+    return json_response(document, headers=_headers(document))
 
 
 def _headers(document: Document) -> dict[str, str]:

@@ -24,6 +24,8 @@ from app.jobs.schemas import Job
 from app.web.fields import COMPOSED, LINE, PROSE, WHOLE, NamedValues
 from app.web.pagination import CountedPage
 
+_LONGEST = 100 * 366 * 86400  # seconds
+
 Tag = Annotated[str, Field(min_length=1, max_length=50, pattern=LINE), COMPOSED]
 Folder = Annotated[str, Field(min_length=1, max_length=255, pattern=LINE), COMPOSED]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -97,7 +99,17 @@ class ProcessorChoice(BaseModel):
         return self
 
 
-class UploadMetadata(Metadata):
+class NewMetadata(Metadata):
+    """What a user states about a document that is sent."""
+
+    expires_in: Annotated[int, Field(ge=1, le=_LONGEST, strict=True), WHOLE] | None = Field(
+        None,
+        description="Seconds after which it is moved to the trash. Left out: as the service is set.",
+        exclude_if=lambda seconds: seconds is None,  # what is asked for without is the same as ever
+    )
+
+
+class UploadMetadata(NewMetadata):
     """What a user states about a document, and what is to be done with it at once."""
 
     process: ProcessorChoice | None = Field(
@@ -127,6 +139,8 @@ class MetadataChanges(Metadata):
 
     model_config = ConfigDict(json_schema_extra={"example": {"folder": "invoices/2026"}})
 
+    expires_at: Moment | None = Field(None, description="When it is moved to the trash. RFC 3339, with a zone.")
+
 
 class Document(BaseModel):
     """A document as its owner sees it."""
@@ -151,6 +165,9 @@ class Document(BaseModel):
                 "error": None,
                 "created_at": "2026-11-21T12:00:00.000Z",
                 "updated_at": "2026-11-21T12:00:02.000Z",
+                "deleted_at": None,
+                "expires_at": None,
+                "hold": None,
             }
         },
     )
@@ -173,6 +190,9 @@ class Document(BaseModel):
     error: Failure | None = Field(description="With FAILED: why. With INITIATED: why the file was rejected.")
     created_at: datetime
     updated_at: datetime
+    deleted_at: datetime | None = Field(description="Since when it is in the trash; null: it is not.")
+    expires_at: datetime | None = Field(description="When it is moved to the trash.")
+    hold: str | None = Field(description="Why an operator has forbidden to remove it; null: it may be removed.")
 
     @property
     def etag(self) -> str:
@@ -220,6 +240,7 @@ class Selection(BaseModel):
 class Filters(Selection):
     """Query parameters of the list."""
 
+    trashed: bool = Field(False, description="`true`: those in the trash, instead of the others.")
     sort: Sort = Sort.CREATED_AT_DESCENDING
 
     @property
@@ -258,7 +279,7 @@ class NewUpload(BaseModel):
     content_type: ContentType
     size: Annotated[int, Field(ge=1, strict=True, description="Bytes."), WHOLE]
     sha256: Sha256 | None = None
-    metadata: Metadata = Metadata()
+    metadata: NewMetadata = NewMetadata()
 
 
 class Upload(BaseModel):

@@ -1,7 +1,7 @@
-"""What users do with documents: upload, list, edit, download, delete."""
+"""What users do with documents: upload, list, edit, download."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 from app import events, idempotency
 from app.auth.credentials import required
 from app.auth.principal import Principal
-from app.database import Database
+from app.database import Database, time_of
 from app.documents import listing, repository
 from app.documents.lifecycle import Status
 from app.documents.schemas import (
@@ -28,13 +28,13 @@ from app.documents.schemas import (
 from app.documents.upload_form import metadata_of
 from app.errors import (
     AppError,
-    DocumentProcessing,
     Forbidden,
     NotFound,
     OutcomeUnknown,
     PreconditionFailed,
     StorageUnavailable,
     UploadIncomplete,
+    ValidationFailed,
 )
 from app.events import TimelineItem, TimelinePage
 from app.events.catalogue import DocumentContentRead
@@ -72,7 +72,7 @@ class _Received(NamedTuple):
 
 
 class DocumentService:
-    """Receives, finds, changes, sends and deletes the documents of users.
+    """Receives, finds, changes and sends the documents of users.
 
     Each method acts for one owner; another owner's document raises NotFound.
     """
@@ -87,18 +87,15 @@ class DocumentService:
         *,
         quotas: Quotas,
         settings: Settings,
-        more_files: Callable[[Connection, UUID], list[str]],
         job_for: Callable[[Principal, ProcessorChoice], UploadJob],
     ) -> None:
-        """`more_files`: the keys of what else goes with a document that is deleted. `job_for` checks what an upload
-        asks to have done with its document."""
+        """`job_for` checks what an upload asks to have done with its document."""
         self._db = db
         self._storage = storage
         self._receiver = receiver
         self._removal = removal
         self._quotas = quotas
         self._downloads = downloads
-        self._more_files = more_files
         self._job_for = job_for
         self._settings = settings
         self.max_upload_bytes = settings.max_upload_bytes
@@ -176,10 +173,13 @@ class DocumentService:
         self, principal: Principal, document_id: UUID, versions: frozenset[int] | None, changes: dict[str, Any]
     ) -> Document:
         """Change metadata if the document has one of the versions. Raises NotFound, PreconditionFailed,
-        StorageFull."""
+        StorageFull, ValidationFailed for an `expires_at` that is later than RETENTION_SECONDS allow."""
         self._quotas.reserve.require()
 
         def work(conn: Connection) -> Document:
+            if expires_at := changes.get("expires_at"):
+                seconds = (expires_at - time_of(conn)).total_seconds()
+                require_allowed(seconds, self._settings.retention_seconds, "/expires_at")
             edited = repository.edit(conn, principal.owner_id, document_id, versions, changes)
             document = owned(conn, principal.owner_id, document_id)
             if not edited:
@@ -187,31 +187,6 @@ class DocumentService:
             return document
 
         return await self._db.write(required(principal, work))
-
-    async def delete(
-        self, principal: Principal, document_id: UUID, versions: frozenset[int] | None = None
-    ) -> list[str]:
-        """Delete a document if it has one of the versions; return the keys of its files (see `remove_files`).
-
-        Raises NotFound, PreconditionFailed, DocumentProcessing.
-        """
-
-        def work(conn: Connection) -> list[str]:
-            more = self._more_files(conn, document_id)
-            key = repository.remove(conn, principal.owner_id, document_id, versions)
-            if key is None:
-                document = owned(conn, principal.owner_id, document_id)
-                wanted = versions is None or document.version in versions
-                raise DocumentProcessing if wanted else PreconditionFailed
-            return [key, *more]
-
-        keys = await self._db.write(work, alone_with=principal.owner_id)
-        faults.hit("delete.after_commit")
-        return keys
-
-    async def remove_files(self, keys: Iterable[str]) -> None:
-        """Remove the files of a deleted document now, instead of at the next sweep for orphans."""
-        await self._removal.discarded(keys)
 
     async def content(self, principal: Principal, document: Document, file: File, span: Span) -> AsyncIterator[bytes]:
         """Return a span of a document's file, in chunks. Raises NotFound, TooBusy, Unavailable."""
@@ -249,6 +224,7 @@ class DocumentService:
         file_id = uuid7()
         async with self._receiver.receiving(principal.owner_id, key_of(file_id), sent, stream) as staged:
             metadata = metadata_of(sent.finish())
+            require_allowed(metadata.expires_in or 0, self._settings.retention_seconds, "/metadata/expires_in")
             job = self._job_for(principal, metadata.process) if metadata.process else None
             content_type = await self._receiver.examined(principal.owner_id, staged)
             faults.hit("upload.after_temp")
@@ -297,6 +273,13 @@ class DocumentService:
         else:
             metrics.uploaded_bytes.inc(file.size)
         return answer, None if answer.replayed else job
+
+
+def require_allowed(seconds: float, longest: float, pointer: str) -> None:
+    """Raise ValidationFailed if a document is to be kept for longer than RETENTION_SECONDS (0: forever)."""
+    if longest and seconds > longest:
+        detail = f"This service keeps documents for {longest:.0f} seconds at most."
+        raise ValidationFailed(errors=[{"detail": detail, "pointer": pointer}])
 
 
 def owned(conn: Connection, owner_id: UUID, document_id: UUID) -> Document:

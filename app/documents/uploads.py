@@ -23,10 +23,10 @@ from app import idempotency
 from app.auth.credentials import required
 from app.auth.principal import Principal
 from app.database import Database, after_commit
-from app.documents import repository
+from app.documents import repository, trash
 from app.documents.lifecycle import Status
 from app.documents.schemas import Document, NewUpload, Upload
-from app.documents.service import owned, owned_with_file
+from app.documents.service import owned, owned_with_file, require_allowed
 from app.errors import (
     AlreadyStored,
     ContentTypeMismatch,
@@ -93,6 +93,7 @@ class UploadService:
         self._quotas.reserve.require()
         if wanted.size > self._settings.max_upload_bytes:
             raise PayloadTooLarge
+        require_allowed(wanted.metadata.expires_in or 0, self._settings.retention_seconds, "/metadata/expires_in")
         file_id, ttl = uuid7(), self._settings.upload_url_ttl
         file = File(file_id, key_of(file_id), wanted.content_type, wanted.size, None)
         upload = await self._upload(file, wanted.sha256, self._settings.public_url or base_url)
@@ -219,7 +220,7 @@ async def expire_uploads(db: Database, orphans: Orphans, *, grace: float) -> Non
     """Delete documents whose upload was never completed, and what was sent of them. Raises Skipped if the files are
     another database's."""
     await orphans.claim.confirm()
-    while keys := await db.write(partial(repository.expire, grace=grace)):
+    while keys := await db.write(partial(trash.expire_uploads, grace=grace)):
         await orphans.remove(keys)
 
 

@@ -20,6 +20,7 @@ class Failure(BaseModel):
 
 
 Level = Literal["info", "warning"]
+RemovalReason = TypeAliasType("RemovalReason", Literal["deleted", "expired", "too-many"])
 Content = TypeAliasType("Content", Literal["content", "result"])
 _Fence = Annotated[int, Field(description="Rises with every attempt.")]
 
@@ -185,7 +186,7 @@ class DocumentFileRemoved(TimelineEvent):
 
     name = "document.file_removed"
     number: int
-    reason: Literal["deleted", "expired", "too-many"]
+    reason: RemovalReason
 
 
 class DocumentResultsExpired(TimelineEvent):

@@ -13,7 +13,7 @@ from sqlalchemy import JSON, BigInteger, Column, Index, Integer, LargeBinary, St
 from typing_extensions import TypeAliasType
 
 from app.database import UTCDateTime, metadata
-from app.events.catalogue import CATALOGUE, DocumentDeleted, DocumentUploadExpired, TimelineEvent
+from app.events.catalogue import CATALOGUE, DocumentPurged, DocumentUploadExpired, TimelineEvent
 from app.web.pagination import Page
 
 _ACCOUNTS = text("document_id IS NULL")
@@ -56,7 +56,7 @@ def _named(names: list[str]) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "enum": names})
 
 
-_STREAMED = [*_SHOWN, DocumentDeleted.name, DocumentUploadExpired.name]
+_STREAMED = [*_SHOWN, DocumentPurged.name, DocumentUploadExpired.name]
 EventName = TypeAliasType("EventName", Annotated[str, _named(list(_SHOWN))])
 StreamedEventName = TypeAliasType("StreamedEventName", Annotated[str, _named(_STREAMED)])
 

@@ -144,6 +144,7 @@ _IS_LAST_WORD = (
         documents_table.c.id == jobs.c.document_id,
         documents_table.c.job_id == jobs.c.id,
         documents_table.c.status == Status.FAILED,
+        documents.IS_LIVE,
     ),
 )
 

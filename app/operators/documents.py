@@ -1,6 +1,7 @@
 """What operators see of documents: everything that is known about them, and what is in them only for a reason."""
 
 from dataclasses import replace
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -8,7 +9,7 @@ from sqlalchemy import Connection
 from app import events
 from app.auth.principal import Principal
 from app.database import Database
-from app.documents import listing, repository
+from app.documents import holds, listing, repository
 from app.documents.schemas import Document, DocumentPage
 from app.documents.service import DocumentService
 from app.errors import BreakGlassDisabled, BreakGlassRequired, NotFound
@@ -49,6 +50,16 @@ class AllDocuments:
         """A page of its events, oldest first. Raises InvalidCursor."""
         owner = replace(principal, owner_id=document.owner_id)
         return await self.service.timeline(owner, document.id, limit, cursor)
+
+    async def hold(self, document_id: UUID, reason: str) -> Document:
+        """Put it on hold, or change the reason."""
+        await self._db.write(partial(holds.hold, document_id=document_id, reason=reason))
+        return await self.get(document_id)
+
+    async def release(self, document_id: UUID) -> Document:
+        """End the hold, if there is one."""
+        await self._db.write(partial(holds.release, document_id=document_id))
+        return await self.get(document_id)
 
     async def content(self, principal: Principal, document_id: UUID, reason: str | None) -> tuple[Document, File]:
         """The document and its stored file, once the owner's timeline says who reads it, and why.

@@ -137,6 +137,7 @@ async def get_any_content(
             errors.NotFound,
             errors.ResultNotReady,
             errors.ProcessingFailed,
+            errors.ResultExpired,
             *result_describe.SENDING,
             *_BREAKING_GLASS,
         ),

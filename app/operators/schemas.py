@@ -25,6 +25,7 @@ class DocumentsFilters(Selection):
     """Query parameters of the list of all documents."""
 
     owner_id: UUID | None = Field(None, description="Only this account's.")
+    trashed: bool | None = Field(None, description="`true`: those in the trash, instead of the others.")
 
     @property
     def newest_first(self) -> Filters:
@@ -125,6 +126,14 @@ class PauseRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"reason": "It fills the disk."}})
 
     reason: Annotated[str, Field(min_length=1, max_length=MAX_REASON, pattern=LINE)] | None = None
+
+
+class HoldRequest(BaseModel):
+    """Why the document must not be removed."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"reason": "Case 2026/117"}})
+
+    reason: Annotated[str, Field(min_length=1, max_length=MAX_REASON, pattern=LINE, description="The owner sees it.")]
 
 
 class PausedProcessor(BaseModel):

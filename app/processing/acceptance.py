@@ -153,12 +153,14 @@ class Acceptance:
     ) -> ProcessResponse:
         """Move the document on and create its job, unless the work is under way or done. A refusal changes nothing.
 
-        Raises UnsupportedContentType, ValidationFailed, UploadIncomplete, JobInProgress, TooManyJobs; Retry when
-        another transaction moved the document first.
+        Raises UnsupportedContentType, ValidationFailed, UploadIncomplete, JobInProgress, OnHold, TooManyJobs; Retry
+        when another transaction moved the document first.
         """
         _require_readable(document, wanted)
         if current := _current(conn, document, wanted, force=bool(force)):
             return current
+        if wanted.deletes and document.hold is not None:
+            raise errors.OnHold
         self._quotas.check_jobs(conn, document.owner_id)
         file = documents.file_of(conn, document.id)
         return self._begin(conn, document, file, wanted, job_id, force=force)

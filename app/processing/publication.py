@@ -1,8 +1,10 @@
 """Publishing what an attempt has made: in one transaction its result, the files of that, and documents."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
+from uuid import UUID
 
 from sqlalchemy import Connection
 
@@ -10,7 +12,7 @@ from app import events
 from app.documents import repository as documents
 from app.documents.repository import Child
 from app.documents.schemas import Document, ProcessorChoice
-from app.errors import AppError, Forbidden, UnsupportedContentType
+from app.errors import AppError, Forbidden, OnHold, UnsupportedContentType
 from app.events.catalogue import DocumentChildrenPublished, Failure
 from app.files import repository as files
 from app.jobs.kinds import Failed, Refused, Retryable
@@ -46,15 +48,20 @@ class Product:
         return cls(made, stored, making.then, making.delete_original)
 
 
+Delete = Callable[[Connection, UUID, UUID], list[str]]
+"""Deletes an owner's document, and returns the keys of what is to be removed. Raises OnHold."""
+
+
 class Publication:
     """Publishes products.
 
     `grace`: seconds after which a file that nothing refers to may be swept.
     """
 
-    def __init__(self, acceptance: Acceptance, quotas: Quotas, *, grace: float) -> None:
+    def __init__(self, acceptance: Acceptance, quotas: Quotas, delete: Delete, *, grace: float) -> None:
         self._acceptance = acceptance
         self._quotas = quotas
+        self._delete = delete
         self._grace = grace
 
     def publish(self, conn: Connection, job: Job, product: Product) -> None:
@@ -83,10 +90,8 @@ class Publication:
         """Delete the document that others were made of, if that is wanted. It is no longer PROCESSING."""
         assert job.document_id is not None
         if product.delete_original and any(each.metadata is not None for each in product.files):
-            more = results.keys(conn, job.document_id)
-            key = documents.remove(conn, job.owner_id, job.document_id)
-            assert key is not None, "nobody else has seen it as it is now"
-            product.deleted[:] = [key, *more]
+            with suppress(OnHold):  # since the job was accepted
+                product.deleted[:] = self._delete(conn, job.owner_id, job.document_id)
 
     def _follow(self, conn: Connection, job: Job, children: list[Document], product: Product) -> None:
         """Tell of documents that were made, and accept what is to be done with them. Raises as `accept` does."""

@@ -68,6 +68,7 @@ _RETRY_AFTER = {"Retry-After": header("Seconds; only while the job is unfinished
             errors.NotFound,
             errors.JobInProgress,
             errors.UploadIncomplete,
+            errors.OnHold,
             errors.UnknownProcessor,
             errors.UnsupportedContentType,
             errors.TooManyJobs,
@@ -99,7 +100,12 @@ async def process(
     responses={
         **describe.RESULT,
         **raises(
-            errors.ValidationFailed, errors.NotFound, errors.ResultNotReady, errors.ProcessingFailed, *describe.SENDING
+            errors.ValidationFailed,
+            errors.NotFound,
+            errors.ResultNotReady,
+            errors.ProcessingFailed,
+            errors.ResultExpired,
+            *describe.SENDING,
         ),
     },
     openapi_extra=accepts(**describe.RESULT_REQUEST),

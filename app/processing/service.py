@@ -7,20 +7,21 @@ from typing import TypeVar
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Connection
+from sqlalchemy import Connection, bindparam, exists, select
 from uuid_utils.compat import uuid7
 
 from app import errors, idempotency
 from app.auth.credentials import required
 from app.auth.principal import Principal
-from app.database import Database
+from app.database import Database, Prepared
 from app.documents.lifecycle import Status
+from app.documents.models import documents
 from app.documents.schemas import Document
 from app.documents.service import owned
 from app.idempotency import StoredResponse
-from app.jobs import listing, repository as jobs, settlement
+from app.jobs import listing, settlement
 from app.jobs.kinds import Kinds
-from app.jobs.models import Job as StoredJob
+from app.jobs.models import Job as StoredJob, jobs as job_table
 from app.jobs.pauses import Pauses
 from app.jobs.schemas import Job
 from app.jobs.watch import JobWatch
@@ -106,10 +107,12 @@ class ProcessingService:
         return answer, job_id if started else None
 
     async def result(self, principal: Principal, document_id: UUID) -> StoredResult:
-        """The current result. Raises NotFound, ResultNotReady, ProcessingFailed."""
+        """The current result. Raises NotFound, ResultNotReady, ProcessingFailed, ResultExpired."""
         document, result = await self._read(principal, document_id, results.latest)
         if document.status is Status.FAILED and document.error:
             raise errors.ProcessingFailed(document.error.detail, error=document.error.model_dump())
+        if document.status is Status.COMPLETED and result is None:
+            raise errors.ResultExpired
         if document.status is not Status.COMPLETED or result is None:
             raise errors.ResultNotReady(headers=RETRY_AFTER if document.status is Status.PROCESSING else None)
         return result
@@ -166,6 +169,7 @@ class ProcessingService:
         Raises InvalidCursor, SearchTooBroad, TooBusy.
         """
         wanted = listing.matching(KIND, principal.owner_id, **filters.conditions)
+        wanted = wanted._replace(query=wanted.query.where(~_IN_TRASH))
         found = await listing.find(self._db, wanted, limit, cursor, counted=count)
         return JobPage(items=[Job.of(job) for job in found.items], next_cursor=found.next_cursor, total=found.total)
 
@@ -184,10 +188,21 @@ class ProcessingService:
         return job
 
 
+_IN_TRASH = exists().where(documents.c.id == job_table.c.document_id, documents.c.deleted_at.is_not(None))
+_JOB = Prepared(
+    select(job_table).where(
+        job_table.c.id == bindparam("id"),
+        job_table.c.owner_id == bindparam("owner"),
+        job_table.c.kind == KIND,
+        ~_IN_TRASH,
+    )
+)
+
+
 def _of_owner(conn: Connection, owner_id: UUID, job_id: UUID) -> StoredJob | None:
-    """The owner's job, if it is one that processes a document."""
-    job = jobs.get(conn, job_id, owner_id)
-    return job if job and job.kind == KIND else None
+    """The owner's job, if it is one that processes a document, and that is not in the trash."""
+    row = _JOB.one(conn, {"id": job_id, "owner": owner_id})
+    return StoredJob.of(row) if row else None
 
 
 def _stored(response: ProcessResponse) -> StoredResponse:

@@ -6,21 +6,21 @@ from fastapi import FastAPI
 
 from app import wiring
 from app.errors import ConfigurationError
-from app.server import health
+from app.server import health, logs
 from app.server.lifespan import lifespan
 from app.settings import Settings
-from app.telemetry import logs
 from app.web import problems
 from app.web.middleware import RequestMiddleware
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Build a worker that runs up to JOB_CONCURRENCY jobs at once. Raises ConfigurationError without PostgreSQL."""
+    """Build a worker that runs up to JOB_CONCURRENCY jobs at once. Raises ConfigurationError without PostgreSQL or a
+    LOG_FILE that can be written."""
     if isinstance(settings.database, Path):
         raise ConfigurationError("DATABASE_URL: a worker needs PostgreSQL; with SQLite, servers run the jobs")
     if settings.job_concurrency == 0:
         raise ConfigurationError("JOB_CONCURRENCY: a worker with 0 would run nothing; set it, or --concurrency")
-    logs.configure(settings.log_level, as_json=settings.logs_as_json)
+    logs.configure(settings)
     app = FastAPI(
         openapi_url=None,
         redirect_slashes=False,

@@ -318,6 +318,11 @@ class Settings(Keeping, BaseSettings):
     log_format: Annotated[Literal["console", "json"] | None, _LOWER] = Field(
         None, description="Empty: `json` in production, else `console`."
     )
+    log_file: Annotated[Path | None, _parsed(Path)] = Field(
+        None,
+        description="File that servers and workers append their log lines to, and which may be moved away (below). "
+        "Empty: standard output.",
+    )
 
     @classmethod
     def settings_customise_sources(

@@ -7,7 +7,7 @@ document_id, job_id. A job's attempt binds those of the job, including the id of
 import json
 import logging
 import sys
-from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal, TextIO, cast
 
 import orjson
@@ -15,29 +15,10 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from app.telemetry import context
+from app.telemetry.streams import LogFile, Standard
 
 _NOISY = ("aiobotocore", "aiosqlite", "alembic", "asyncio", "botocore", "python_multipart")
 _SILENT = ("aio_pika", "aiormq")  # they log each attempt to reach a broker; `broker.away` is logged once
-
-
-class _Stream:
-    """A standard stream without errors: a full disk, a closed pipe or a file's name that is no text must not fail the
-    operation that is logged."""
-
-    def __init__(self, name: Literal["stdout", "stderr"]) -> None:
-        self._name = name
-
-    def write(self, text: str) -> None:
-        stream = getattr(sys, self._name)
-        with suppress(OSError):
-            try:
-                stream.write(text)
-            except UnicodeEncodeError:
-                stream.write(text.encode("ascii", "backslashreplace").decode())
-
-    def flush(self) -> None:
-        with suppress(OSError):
-            getattr(sys, self._name).flush()
 
 
 def _dumps(event: EventDict, **_: Any) -> str:
@@ -54,9 +35,10 @@ def _add_request_id(_logger: Any, _method: str, event: EventDict) -> EventDict:
     return event
 
 
-def configure(level: str, *, as_json: bool, to: Literal["stdout", "stderr"] = "stdout") -> None:
-    """Write the lines of structlog and of the standard library to a stream, in one format."""
-    stream = cast("TextIO", _Stream(to))
+def configure(
+    level: str, *, as_json: bool, to: Literal["stdout", "stderr"] = "stdout", file: Path | None = None
+) -> None:
+    """Write the lines of structlog and of the standard library to a stream, or a file, in one format."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         _add_request_id,
@@ -69,10 +51,18 @@ def configure(level: str, *, as_json: bool, to: Literal["stdout", "stderr"] = "s
         else [
             # rich's traceback would print local variables: passwords, tokens.
             structlog.dev.ConsoleRenderer(
-                colors=getattr(sys, to).isatty(), exception_formatter=structlog.dev.plain_traceback
+                colors=file is None and getattr(sys, to).isatty(), exception_formatter=structlog.dev.plain_traceback
             )
         ]
     )
+
+    def notice(error: OSError) -> str:
+        event: Any = {"event": "log.file_failed", "file": str(file), "reason": error.strerror}
+        for processor in (*shared[2:], *rendering):
+            event = processor(None, "error", event)
+        return f"{event}\n"
+
+    stream = cast("TextIO", Standard(to) if file is None else LogFile(file, notice))
     structlog.configure(
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),

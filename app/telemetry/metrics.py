@@ -33,6 +33,11 @@ rate_limited = Counter(
     "document_api_rate_limited_total", "Requests refused because there were too many, by policy.", ["policy"]
 )
 logins = Counter("document_api_logins_total", "Logins by outcome: succeeded, failed, throttled.", ["outcome"])
+removed = Counter(
+    "document_api_removed_total",
+    "What upkeep has removed: documents that `expired` or were `purged`, previous `files`, `results`.",
+    ["what"],
+)
 uploaded_bytes = Counter("document_api_uploaded_bytes_total", "Bytes of the files accepted.")
 inbox_files = Counter(
     "document_api_inbox_files_total",

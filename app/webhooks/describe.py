@@ -10,7 +10,9 @@ _SUMMARIES = {
     MessageType.DOCUMENT_PROCESSING: "A job was accepted for a document",
     MessageType.DOCUMENT_COMPLETED: "A document is COMPLETED: it has a current result",
     MessageType.DOCUMENT_FAILED: "A document's last job gave up",
-    MessageType.DOCUMENT_DELETED: "A document was deleted",
+    MessageType.DOCUMENT_DELETED: "A document was moved to the trash, or deleted for good.",
+    MessageType.DOCUMENT_RESTORED: "A document was taken out of the trash.",
+    MessageType.DOCUMENT_PURGED: "A document is gone for good.",
     MessageType.JOB_DEAD: "A job used up its attempts",
     MessageType.PING: "A test that was asked for",
 }
@@ -52,6 +54,9 @@ _EXAMPLES: dict[MessageType, dict[str, Any]] = {
     | {"result_url": f"https://documents.example.com/documents/{_ID}/results/text"},
     MessageType.DOCUMENT_FAILED: _told("FAILED", 3, _JOB | {"state": "FAILED", "error": _ERROR}, error=_ERROR),
     MessageType.DOCUMENT_DELETED: {"document": {"id": _ID, "version": 4}},
+    MessageType.DOCUMENT_RESTORED: _told("COMPLETED", 5, _JOB | {"state": "SUCCEEDED"})
+    | {"result_url": f"https://documents.example.com/documents/{_ID}/results/text"},
+    MessageType.DOCUMENT_PURGED: {"document": {"id": _ID, "version": 5}},
     MessageType.JOB_DEAD: _told("PROCESSING", 2, _DEAD),
     MessageType.PING: {"webhook_id": "01939f3e-5c00-7000-8000-000000000005"},
 }

@@ -43,6 +43,8 @@ _TYPES: Mapping[type[catalogue.Event], MessageType] = {
     catalogue.JobQueued: MessageType.DOCUMENT_PROCESSING,  # follows the change of the status, with the job at hand
     catalogue.JobFailed: MessageType.JOB_DEAD,
     catalogue.DocumentDeleted: MessageType.DOCUMENT_DELETED,
+    catalogue.DocumentRestored: MessageType.DOCUMENT_RESTORED,
+    catalogue.DocumentPurged: MessageType.DOCUMENT_PURGED,
     catalogue.WebhookTested: MessageType.PING,
 }
 
@@ -94,7 +96,7 @@ class Outbox:
         match record.event:
             case catalogue.WebhookTested(webhook_id=webhook_id):
                 return PingData(webhook_id=UUID(webhook_id))
-            case catalogue.DocumentDeleted(version=version):
+            case catalogue.DocumentDeleted(version=version) | catalogue.DocumentPurged(version=version):
                 assert record.document_id is not None
                 assert version is not None, "only with its account, which is told nothing any more"
                 return DeletedData(document=DeletedDocument(id=record.document_id, version=version))

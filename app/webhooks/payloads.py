@@ -26,6 +26,8 @@ class EventType(NamedValues):
     DOCUMENT_COMPLETED = "document.completed"
     DOCUMENT_FAILED = "document.failed"
     DOCUMENT_DELETED = "document.deleted"
+    DOCUMENT_RESTORED = "document.restored"
+    DOCUMENT_PURGED = "document.purged"
     JOB_DEAD = "job.dead"
 
 
@@ -37,6 +39,8 @@ class MessageType(NamedValues):
     DOCUMENT_COMPLETED = EventType.DOCUMENT_COMPLETED.value
     DOCUMENT_FAILED = EventType.DOCUMENT_FAILED.value
     DOCUMENT_DELETED = EventType.DOCUMENT_DELETED.value
+    DOCUMENT_RESTORED = EventType.DOCUMENT_RESTORED.value
+    DOCUMENT_PURGED = EventType.DOCUMENT_PURGED.value
     JOB_DEAD = EventType.JOB_DEAD.value
     PING = "ping"
 
@@ -93,7 +97,7 @@ class DeletedDocument(BaseModel):
     """What is left of a document."""
 
     id: UUID
-    version: int = Field(description="One more than its last.")
+    version: int = Field(description="The one that it has since then.")
 
 
 class DeletedData(BaseModel):
@@ -121,7 +125,7 @@ class DocumentMessage(Message[DocumentData]):
 
 
 class DeletedMessage(Message[DeletedData]):
-    """A document was deleted."""
+    """A document was moved to the trash, or is gone for good."""
 
 
 class PingMessage(Message[PingData]):
@@ -131,6 +135,7 @@ class PingMessage(Message[PingData]):
 MESSAGES: dict[MessageType, type[Message[Any]]] = {
     **dict.fromkeys(MessageType, DocumentMessage),
     MessageType.DOCUMENT_DELETED: DeletedMessage,
+    MessageType.DOCUMENT_PURGED: DeletedMessage,
     MessageType.PING: PingMessage,
 }
 """The model of the body, by the type."""

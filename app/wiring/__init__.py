@@ -20,6 +20,7 @@ from app.auth.service import AuthService
 from app.auth.tokens import AccessTokens, development_secret
 from app.check.scrubber import Scrubber
 from app.database import Database, after_commit
+from app.documents.deletion import Deletion
 from app.documents.feed import Feed
 from app.documents.service import DocumentService
 from app.documents.uploads import UploadService
@@ -46,12 +47,10 @@ from app.operators.dependencies import Operators
 from app.operators.processes import Presence, raised
 from app.operators.status import ServiceStatus
 from app.outbound import Outbound
-from app.processing import results
 from app.processing.acceptance import Acceptance
 from app.processing.answers import Answers
 from app.processing.batch import Batches
 from app.processing.service import ProcessingService
-from app.processing.stages import kept
 from app.processors import sandbox
 from app.quotas import Quotas
 from app.quotas.reserve import Reserve
@@ -69,7 +68,7 @@ from app.wiring.encryption import encryption, key_missing
 from app.wiring.inbox import watcher
 from app.wiring.operators import operators
 from app.wiring.process import prepare_process
-from app.wiring.processing import process_kind
+from app.wiring.processing import more_files, process_kind
 from app.wiring.webhooks import webhooks
 
 
@@ -89,6 +88,7 @@ class Services:
     accounts: Accounts
     audit: AuditTrail
     documents: DocumentService
+    deletion: Deletion
     uploads: UploadService
     rates: Rates
     processing: ProcessingService
@@ -262,6 +262,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         await dispatcher.send(job_id)
 
     acceptance = Acceptance(processors, pipelines, wake, quotas, turns, settings)
+    deletion = Deletion(db, removal, more_files, settings)
     process = process_kind(
         db,
         storage,
@@ -270,6 +271,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         processors=processors,
         pipelines=pipelines,
         removal=removal,
+        deletion=deletion,
         quotas=quotas,
         settings=settings,
     )
@@ -288,12 +290,11 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         downloads,
         quotas=quotas,
         settings=settings,
-        more_files=lambda conn, document_id: [*results.keys(conn, document_id), *kept.keys(conn, document_id)],
         job_for=acceptance.job_for,
     )
     inbox = watcher(db, documents, acceptance, settings)
     scrubber = Scrubber(db, storage, claim, settings.scrub_bytes_per_second)
-    regular = chores(db, storage, claim, orphans, uses=keys.uses, inbox=inbox, settings=settings)
+    regular = chores(db, storage, claim, orphans, deletion, uses=keys.uses, inbox=inbox, settings=settings)
     upkeep = Upkeep(db, [*regular, *scrubbing(scrubber, settings)])
     processing = ProcessingService(db, kinds, acceptance, watch, pauses=runner.pauses, quotas=quotas, settings=settings)
     return Services(
@@ -309,6 +310,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         accounts=Accounts(db, auth, kinds, orphans, quotas),
         audit=AuditTrail(db, downloads),
         documents=documents,
+        deletion=deletion,
         uploads=UploadService(db, storage, receiver, OwnUrls(secrets), quotas, settings),
         processing=processing,
         batches=Batches(db, acceptance, quotas, settings),

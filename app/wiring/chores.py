@@ -10,6 +10,7 @@ from app.auth.keys.uses import INTERVAL as USES_INTERVAL, Uses
 from app.auth.sessions import forget_expired as forget_expired_sessions
 from app.check.scrubber import Scrubber
 from app.database import Database
+from app.documents.deletion import Deletion
 from app.documents.search import INDEX_INTERVAL, index_documents
 from app.documents.uploads import expire_uploads
 from app.events import seals
@@ -17,6 +18,7 @@ from app.files import repository as files
 from app.files.claim import REFRESH, Claim
 from app.files.orphans import Orphans
 from app.inbox.watcher import Watcher
+from app.processing.retention import expire_results
 from app.processing.stages import retention
 from app.settings import Settings
 from app.storage.base import Storage
@@ -33,6 +35,7 @@ def chores(
     storage: Storage,
     claim: Claim,
     orphans: Orphans,
+    deletion: Deletion,
     *,
     uses: Uses,
     inbox: Watcher | None,
@@ -59,8 +62,13 @@ def chores(
             partial(retention.sweep, db, settings.stage_cache_ttl, settings.stage_cache_bytes),
             shared=True,
         ),
+        Chore("expired-documents", often, deletion.expire, shared=True),
+        Chore("trash", often, deletion.purge_overdue, shared=True),
         Chore("orphan-files", grace, orphans.sweep, shared=True),
     ]
+    if settings.result_ttl:
+        run = partial(expire_results, db, settings.result_ttl)
+        found.append(Chore("results", min(HOUR, settings.result_ttl), run, shared=True))
     if settings.events_ttl:
         found.append(Chore("events", grace, partial(claim.forget_events, settings.events_ttl), shared=True))
     if inbox:

@@ -1,10 +1,15 @@
 """The kind of job that processes documents, built of what runs processors and pipelines."""
 
 from collections.abc import Mapping
+from uuid import UUID
+
+from sqlalchemy import Connection
 
 from app.database import Database
+from app.documents.deletion import Deletion
 from app.files.receive import Receiver
 from app.files.removal import Removal
+from app.processing import results
 from app.processing.acceptance import Acceptance
 from app.processing.input import Inputs
 from app.processing.kind import ProcessKind
@@ -12,6 +17,7 @@ from app.processing.output import Limits, ResultWriter
 from app.processing.publication import Publication
 from app.processing.run import ProcessorRunner
 from app.processing.sink import Sinks
+from app.processing.stages import kept
 from app.processing.stages.pipeline import AD_HOC, Pipeline, least_at_once
 from app.processing.stages.run import PipelineRunner
 from app.processors.base import Processor
@@ -29,6 +35,7 @@ def process_kind(
     processors: Mapping[str, Processor],
     pipelines: Mapping[str, Pipeline],
     removal: Removal,
+    deletion: Deletion,
     quotas: Quotas,
     settings: Settings,
 ) -> ProcessKind:
@@ -41,6 +48,11 @@ def process_kind(
     return ProcessKind(
         ProcessorRunner(processors, inputs, writer, sinks, limits),
         PipelineRunner(db, processors, inputs, writer, limits, queues=queues),
-        Publication(acceptance, quotas, grace=limits.orphan_grace),
+        Publication(acceptance, quotas, deletion.unit, grace=limits.orphan_grace),
         timeout=settings.job_timeout,
     )
+
+
+def more_files(conn: Connection, document_id: UUID) -> list[str]:
+    """The keys of what is stored besides a document's file, and goes with it."""
+    return [*results.keys(conn, document_id), *kept.keys(conn, document_id)]

@@ -19,7 +19,7 @@ from app.accounts import service
 from app.accounts.listing import ListedAccount
 from app.accounts.service import Accounts
 from app.database import metadata
-from app.documents import repository as documents
+from app.documents import trash
 from app.errors import StorageUnavailable
 from app.events import events
 from app.files import claim
@@ -300,7 +300,7 @@ def test_any_number_of_jobs_is_cancelled(process: Process, monkeypatch: pytest.M
 def test_an_erasure_that_was_interrupted_is_repeated(
     process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(documents, "REMOVAL_BATCH", 2)
+    monkeypatch.setattr(trash, "PURGE_BATCH", 2)
     email, other = owner_of(process, 5), owner_of(process, 1)
     with patch.object(Orphans, "remove", side_effect=StorageUnavailable), pytest.raises(StorageUnavailable):
         process.operate(lambda accounts: accounts.erase(email))

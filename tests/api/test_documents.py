@@ -265,7 +265,7 @@ def test_delete(user, document, path):
 
     job = user.finished(user.start(document["id"])["id"])
     assert stored()
-    assert user.http.delete(path).status_code == 204
+    assert user.http.delete(f"{path}?permanent=true").status_code == 204
     for route in ROUTES:
         assert_problem(call(user.http, route, document["id"], job["id"]), 404, "not-found")
     assert items(user) == user.http.get("/jobs").json()["items"] == []

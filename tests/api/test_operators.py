@@ -3,8 +3,7 @@
 import json
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -22,72 +21,12 @@ from app.main import app
 from app.operators import bulk
 from app.operators.bulk import BulkJobs
 from tests.support import databases
-from tests.support.factories import DOCX_TYPE, PDF_TYPE, pdf
+from tests.support.factories import DOCX_TYPE, PDF_TYPE
 from tests.support.inprocess import Process
 from tests.support.invariants import Ledger
+from tests.support.person import Person, person, running
 from tests.support.processors import LISTED
 from tests.support.zygote import run
-
-FAILING = {"seconds": 0, "fail": "permanent"}
-
-
-@dataclass
-class Person:
-    """Somebody with an account, who speaks to the process."""
-
-    process: Process
-    email: str
-    id: str
-    token: str
-
-    def ask(self, method: str, path: str, **options: Any) -> httpx2.Response:
-        return self.process.http(method, path, token=self.token, **options)
-
-    def get(self, path: str) -> Any:
-        answer = self.ask("GET", path)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    def post(self, path: str, **body: Any) -> Any:
-        answer = self.ask("POST", path, json=body)
-        assert answer.is_success, answer.text
-        return answer.json() if answer.content else None
-
-    def upload(self, text: str = "", **metadata: Any) -> str:
-        form = {"files": {"file": ("a.pdf", pdf(text or uuid4().hex), PDF_TYPE)}}
-        return str(self.ask("POST", "/documents", **form, data={"metadata": json.dumps(metadata)}).json()["id"])
-
-    def job(self, document_id: str, processor: str = "simulated", **params: Any) -> str:
-        """The id of a new one."""
-        found = self.post(f"/documents/{document_id}/process", processor=processor, params=params)
-        return str(found["job"]["id"])
-
-    def failed(self, **metadata: Any) -> str:
-        """The id of a new document whose job has failed."""
-        document_id = self.upload(**metadata)
-        self.process.work(UUID(self.job(document_id, **FAILING)))
-        return document_id
-
-    def jobs(self, document_id: str) -> list[str]:
-        """The states of its jobs, the latest first."""
-        return [each["state"] for each in self.get(f"/jobs?document_id={document_id}")["items"]]
-
-    def story(self, document_id: str) -> list[tuple[str, str]]:
-        """The events of its timeline, and who acted."""
-        items = self.get(f"/documents/{document_id}/timeline?limit=100")["items"]
-        return [(each["event"], each["actor"]) for each in items]
-
-
-@contextmanager
-def running(data_dir: Path, **settings: Any) -> Iterator[Process]:
-    process = Process(data_dir, **settings)
-    yield process
-    process.kill()
-
-
-def person(process: Process, role: Role = Role.USER) -> Person:
-    email = f"{uuid4().hex}@example.com"
-    return Person(process, email, *process.enter(email, role))
 
 
 @pytest.fixture(scope="module")
@@ -567,6 +506,10 @@ def test_the_same_on_the_command_line(tmp_path: Path) -> None:
         ]
         operations = (each for methods in app.openapi()["paths"].values() for each in methods.values())
         assert {name for name, _ in reads} <= {each["operationId"] for each in operations}, "by the names of the API"
+        assert "is on hold" in typed("documents", "hold", waiting, "--reason", "Case 117")
+        assert "is not on hold" in typed("documents", "release", waiting)
+        assert [("document.held", "operator"), ("document.released", "operator")] == ada.story(waiting)[-2:]
+        assert waiting not in typed("documents", "list", "--trashed")
         declined = run("jobs", "rerun", stdin="n\n", **environment)
         assert (declined.returncode, "Run 1 jobs again?" in declined.stdout) == (1, True)
         assert "Jobs run again: 1; skipped: 0." in typed("jobs", "rerun", "--owner", ada.email, "--yes")

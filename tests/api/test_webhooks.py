@@ -2,6 +2,7 @@
 
 import json
 from base64 import urlsafe_b64encode
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -26,7 +27,7 @@ from app.jobs import transitions
 from app.jobs.models import jobs
 from app.webhooks import repository, service
 from app.webhooks.models import attempts, deliveries, endpoints, messages
-from app.webhooks.payloads import EventType
+from app.webhooks.payloads import EventType, WebhookDocument
 from app.wiring.encryption import ENCRYPTED
 from tests.support.factories import pdf
 from tests.support.inprocess import Process
@@ -126,13 +127,27 @@ def test_the_life_of_a_document_is_told(owner: Owner) -> None:
     assert all(each.verified for each in owner.receiver.received)
     *_, completed, _, failed, deleted = told
     assert deleted["data"] == {"document": {"id": document_id, "version": 6}}
-    assert failed["data"]["document"] == {
-        name: value for name, value in document.items() if name not in {"description", "tags"}
-    }
+    assert failed["data"]["document"] == {name: document[name] for name in WebhookDocument.model_fields}
     assert (failed["data"]["job"]["state"], failed["data"]["result_url"]) == ("FAILED", None)
     assert completed["data"]["result_url"] == f"/documents/{document_id}/results/simulated"
     moments = [datetime.fromisoformat(body["timestamp"]) for body in told]
     assert moments == sorted(moments)
+
+
+def test_what_becomes_of_a_deleted_document_is_told(owner: Owner) -> None:
+    webhook = owner.webhook(event_types=["document.deleted", "document.restored", "document.purged"])
+    document_id = owner.upload()
+    owner.ask("DELETE", f"/documents/{document_id}", 204)
+    owner.ask("POST", f"/documents/{document_id}/restore")
+    owner.ask("DELETE", f"/documents/{document_id}?permanent=true", 204)
+    assert {each["state"] for each in owner.settled(webhook)} == {"DELIVERED"}
+    told = Counter((each.body["type"], each.body["data"]["document"]["version"]) for each in owner.receiver.received)
+    assert told == {
+        ("document.deleted", 2): 1,
+        ("document.restored", 3): 1,
+        ("document.deleted", 4): 1,
+        ("document.purged", 4): 1,
+    }
 
 
 def test_the_id_is_that_of_the_event_and_the_timeline_shows_the_delivery(owner: Owner) -> None:

@@ -52,7 +52,7 @@ class Life:
         self._step(
             "refresh", lambda: user.http.post("/auth/refresh", json={"refresh_token": user.tokens["refresh_token"]})
         )
-        self._step("delete", lambda: user.http.delete(f"/documents/{self.doomed}"))
+        self._step("delete", lambda: user.http.delete(f"/documents/{self.doomed}?permanent=true"))
 
     def _step(self, name: str, call: Callable[[], httpx2.Response]) -> httpx2.Response:
         if name not in self.answers:

@@ -419,7 +419,7 @@ def test_what_passes_is_waited_for(folder: Folder, tmp_path: Path) -> None:
         reasons = [line["reason"] for line in server.logs("upkeep.skipped")]
         assert sorted(set(reasons)) == ["document-quota-exceeded", "storage-unavailable"]
         assert len(reasons) <= 4
-        assert user.http.delete(f"/documents/{documents(user)[0]['id']}").status_code == 204
+        assert user.http.delete(f"/documents/{documents(user)[0]['id']}?permanent=true").status_code == 204
         worked_off(folder)
         until(lambda: not alarm(server))
         assert len(within(folder, "done")) == 3

@@ -255,7 +255,7 @@ def test_large_results_count_as_their_owner_s_bytes(tmp_path: Path) -> None:
             assert used(user) in expected
         user.finished(user.start(document_id, processor="text")["id"])
         assert abs(used(user) - before) < 100, "it names another job"
-        assert user.http.delete(f"/documents/{document_id}").status_code == 204
+        assert user.http.delete(f"/documents/{document_id}?permanent=true").status_code == 204
         assert used(user) == 0
 
 
@@ -264,7 +264,7 @@ def test_the_file_goes_with_the_document(tmp_path: Path) -> None:
         user = server.register()
         document_id = read(user, word("x" * 100_000))
         assert len(stored(server)) == 2
-        assert user.http.delete(f"/documents/{document_id}").status_code == 204
+        assert user.http.delete(f"/documents/{document_id}?permanent=true").status_code == 204
         until(lambda: stored(server) == set())
         assert user.http.get(path_of(document_id)).status_code == 404
 
@@ -341,7 +341,7 @@ def test_in_a_bucket(prefix: Prefix, tmp_path: Path) -> None:
         assert user.http.get(path_of(document_id), headers=GZIP).content == plain.content
         part = user.http.get(path_of(document_id), headers={"Range": "bytes=100000-150000"})
         assert part.content == plain.content[100_000:150_001]
-        assert user.http.delete(f"/documents/{document_id}").status_code == 204
+        assert user.http.delete(f"/documents/{document_id}?permanent=true").status_code == 204
         until(lambda: prefix.objects() == {})
 
 

@@ -61,7 +61,7 @@ def test_the_life_of_a_document(prefix: Prefix, tmp_path: Path) -> None:
         assert user.finished(user.start(document["id"], processor="text")["id"])["state"] == "SUCCEEDED"
         assert "in a bucket" in user.http.get(f"/documents/{document['id']}/result").text
         assert not [*(tmp_path / "var" / "copies").iterdir()]
-        assert user.http.delete(f"/documents/{document['id']}").status_code == 204
+        assert user.http.delete(f"/documents/{document['id']}?permanent=true").status_code == 204
         until(lambda: prefix.objects() == {})
         assert not (tmp_path / "var" / "files").exists()
         assert server.stop() == 0

@@ -120,7 +120,7 @@ def test_children_are_their_owner_s(server: Server, user: User) -> None:
 def test_children_stay_when_their_parent_goes(user: User) -> None:
     parent = user.upload()["id"]
     made_of(user, parent, documents=2)
-    assert user.http.delete(f"/documents/{parent}").status_code == 204
+    assert user.http.delete(f"/documents/{parent}?permanent=true").status_code == 204
     assert user.http.get(f"/documents/{parent}/children").status_code == 404
     left = user.http.get("/documents", params={"parent_id": parent}).json()["items"]
     assert [each["parent_id"] for each in left] == [parent, parent]
@@ -162,7 +162,7 @@ def test_files_of_a_result(server: Server, user: User) -> None:
         assert user.http.get(missing).status_code == 404
     assert used(user) == (len(CONTENT) + sum(each["size"] for each in listed), 1)
     assert len(ids(server) - before) == 3
-    assert user.http.delete(f"/documents/{document_id}").status_code == 204
+    assert user.http.delete(f"/documents/{document_id}?permanent=true").status_code == 204
     assert used(user) == (0, 0)
     until(lambda: not ids(server) - before)
 
@@ -293,9 +293,23 @@ def test_the_original_goes_when_its_children_come(user: User) -> None:
     job_id = user.start(parent, processor="maker", params={"documents": 2, "delete_original": True})["id"]
     found = until(lambda: user.http.get("/documents", params={"parent_id": parent}).json()["items"])
     assert len(found) == 2
-    assert user.http.get(f"/documents/{parent}").status_code == 404
+    until(lambda: user.http.get(f"/documents/{parent}").status_code == 404)
     assert user.http.get(f"/jobs/{job_id}").status_code == 404
-    assert used(user) == (sum(each["size"] for each in found), 2)
+    assert used(user) == (len(CONTENT) + sum(each["size"] for each in found), 3)
+    assert user.http.post(f"/documents/{parent}/restore").json()["status"] == "COMPLETED"
+    assert user.http.get(f"/jobs/{job_id}").json()["state"] == "SUCCEEDED"
+    assert len(user.http.get(f"/documents/{parent}/children").json()["items"]) == 2
+
+
+def test_the_original_goes_for_good_where_there_is_no_trash(tmp_path: Path) -> None:
+    with Server(tmp_path / "var", PROCESSORS | {"TRASH_SECONDS": "0"}) as server:
+        user = server.register()
+        parent = user.upload(CONTENT)["id"]
+        user.start(parent, processor="maker", params={"documents": 2, "delete_original": True})
+        found = until(lambda: user.http.get("/documents", params={"parent_id": parent}).json()["items"])
+        until(lambda: used(user) == (sum(each["size"] for each in found), 2))
+        answer = user.http.post(f"/documents/{parent}/restore")
+        assert (answer.status_code, answer.json()["code"]) == (410, "document-purged")
 
 
 def test_the_original_stays_without_children(user: User) -> None:

@@ -307,7 +307,7 @@ def live(driver: Driver) -> None:
         body = stages | {"force": force}
         driver.work(driver.ask("POST", f"/documents/{third}/process", json=body)["job"]["id"])
     driver.sweep()
-    driver.ask("DELETE", f"/documents/{third}")
+    throw_away(driver, third)
     for chosen in ({"document_ids": [first, second]}, {"filter": {"folder": "f"}}):
         driver.ask("POST", "/documents/process-batch", json={"params": {"seconds": 0}} | chosen, key=str(chosen)[:40])
     make(driver, document(driver, "made into others"))
@@ -331,6 +331,19 @@ def make(driver: Driver, document_id: str) -> None:
     driver.work(driver.ask("POST", f"/documents/{document_id}/process", json=body)["job"]["id"])
     for path in ("/children", "/results/maker/files", "/results/maker/files/0.bin"):
         driver.ask("GET", f"/documents/{document_id}{path}")
+
+
+def throw_away(driver: Driver, document_id: str) -> None:
+    """Into the trash and out of it, and for good."""
+    driver.ask("DELETE", f"/documents/{document_id}")
+    for query in ("", "&count=true", "&folder=f", "&sort=size"):
+        driver.ask("GET", f"/documents?trashed=true{query}")
+    driver.ask("POST", f"/documents/{document_id}/restore")
+    driver.ask("PATCH", f"/documents/{document_id}", json={"expires_at": "2026-01-01T00:00:00Z"})
+    driver.sweep()
+    driver.ask("DELETE", f"/documents/{document_id}?permanent=true")
+    driver.ask("DELETE", f"/documents/{document(driver, 'thrown away')}")
+    driver.ask("DELETE", "/trash")
 
 
 def tell(driver: Driver) -> None:
@@ -412,6 +425,9 @@ def oversee(driver: Driver) -> None:
         if path == "/result":
             driver.work(accepted(driver, read))
         driver.ask("GET", f"/admin/documents/{read}{path}", headers=[("X-Break-Glass", "a test")])
+    for method, body in (("PUT", {"json": {"reason": "a test"}}), ("DELETE", {})):
+        driver.ask(method, f"/documents/{failed}/hold", **body)
+    driver.ask("GET", "/admin/documents?trashed=true")
     driver.ask("POST", "/admin/jobs/rerun", json={"filter": {"dead": False}, "confirm": 100})
     job = accepted(driver, document(driver, "cancelled"))
     driver.ask("GET", f"/admin/jobs/{job}")

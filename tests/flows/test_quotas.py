@@ -79,7 +79,7 @@ def test_uploads_at_the_edge(both: tuple[Server, Server]) -> None:
     assert usage(user) == {"bytes": FITTING * len(FILE), "documents": FITTING, "announced": 0, "jobs": 0}
     kept = user.http.get("/documents?limit=100").json()["items"]
     assert len(kept) == FITTING
-    gone = at_once(users, lambda each, n: each.http.delete(f"/documents/{kept[n]['id']}"), FITTING)
+    gone = at_once(users, lambda each, n: each.http.delete(f"/documents/{kept[n]['id']}?permanent=true"), FITTING)
     assert gone == {204: FITTING}
     assert usage(user)["bytes"] == usage(user)["documents"] == 0
     assert user.post_file(FILE).status_code == 201
@@ -106,8 +106,8 @@ def test_announcements_at_the_edge(both: tuple[Server, Server]) -> None:
     assert int(announce(user).headers["retry-after"]) > 0
     assert usage(user) == {"bytes": 15 * len(FILE), "documents": 15, "announced": 15, "jobs": 0}
     one, other = user.http.get("/documents?limit=2").json()["items"]
-    assert user.http.delete(f"/documents/{one['id']}").status_code == 204
-    assert user.http.delete(f"/documents/{other['id']}").status_code == 204
+    assert user.http.delete(f"/documents/{one['id']}?permanent=true").status_code == 204
+    assert user.http.delete(f"/documents/{other['id']}?permanent=true").status_code == 204
     assert announce(user, size=int(QUOTA)).json()["code"] == "storage-quota-exceeded"
     completed, rejected = [announce(user).json() for _ in range(2)]
     for upload, content in ((completed, FILE), (rejected, b"x" * len(FILE))):

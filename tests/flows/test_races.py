@@ -191,7 +191,8 @@ def test_deleting_while_processing_leaves_no_orphan(user: User, both: tuple[Serv
     for n in range(40):
         document_id = user.upload()["id"]
         process = methodcaller("process", document_id, params={"seconds": 1})
-        delete: Call[httpx2.Response] = lambda each, id_=document_id: each.http.delete(f"/documents/{id_}")  # noqa: E731
+        path = f"/documents/{document_id}?permanent=true"
+        delete: Call[httpx2.Response] = lambda each, path=path: each.http.delete(path)  # noqa: E731
         order = 1 if n % 2 else -1
         processed, deleted = crowd.at_once([process, delete][::order])[::order]
         outcomes[processed.status_code, deleted.status_code] += 1
@@ -204,6 +205,25 @@ def test_deleting_while_processing_leaves_no_orphan(user: User, both: tuple[Serv
         assert user.document(document_id)["status"] == "COMPLETED"
         assert ends(user, document_id) == ["job.succeeded"]
     assert len(user.http.get("/jobs?limit=100").json()["items"]) == len(at_work)
+
+
+def test_a_document_is_restored_or_purged(user: User, both: tuple[Server, Server]) -> None:
+    crowd, content = Crowd(user, both, 4), pdf("taken back")
+    outcomes = Counter[int]()
+    for _ in range(25):
+        document_id = user.upload(content)["id"]
+        assert user.http.delete(f"/documents/{document_id}").status_code == 204
+        path = f"/documents/{document_id}/restore"
+        restore: Call[httpx2.Response] = lambda each, path=path: each.http.post(path)  # noqa: E731
+        empty: Call[httpx2.Response] = lambda each: each.http.delete("/trash")  # noqa: E731
+        first, emptied, second, also = crowd.at_once([restore, empty, restore, empty])
+        assert (emptied.status_code, also.status_code) == (204, 204)
+        assert first.status_code == second.status_code in {200, 410}
+        outcomes[first.status_code] += 1
+        answer = user.http.get(f"/documents/{document_id}/content")
+        assert (answer.status_code, answer.content == content) == ((200, True) if first.is_success else (404, False))
+    Ledger(both[0].data_dir).check_usage()
+    assert user.http.get("/documents?trashed=true").json()["items"] == []
 
 
 def test_one_upload_sent_thirty_times_is_stored_once(user: User, both: tuple[Server, Server]) -> None:

@@ -257,7 +257,7 @@ def test_each_has_the_files_of_what_the_other_uploads(old: Before) -> None:
             assert job["state"] == "SUCCEEDED"
             result = user.http.get(f"/documents/{document_id}/result").json()
             assert result["input_sha256"] == SHA256
-            assert user.http.delete(f"/documents/{document_id}").status_code == 204
+            assert user.http.delete(f"/documents/{document_id}?permanent=true").status_code == 204
             until(lambda document_id=document_id: not old.path(document_id).exists())
         Ledger(old.data_dir).check_usage()
 

@@ -340,14 +340,14 @@ def test_what_is_kept_goes_with_the_last_document_of_its_content(server: Server)
     first, second = (user.upload(content)["id"] for _ in range(2))
     assert ran(user, first, params=params) == ALL
     used = user.http.get("/auth/me").json()["usage"]["bytes"]
-    assert user.http.delete(f"/documents/{first}").status_code == 204
+    assert user.http.delete(f"/documents/{first}?permanent=true").status_code == 204
     assert count(server.data_dir, mine) == 3
     assert ran(user, second, params=params) == []
     assert abs(user.http.get("/auth/me").json()["usage"]["bytes"] - used + len(content)) < 100, "what is kept is free"
     with databases.engine(server.data_dir).connect() as conn:
         kept = [str(each) for each in conn.scalars(select(stage_results.c.file_id).where(mine))]
     assert stored(server) >= set(kept)
-    assert user.http.delete(f"/documents/{second}").status_code == 204
+    assert user.http.delete(f"/documents/{second}?permanent=true").status_code == 204
     assert count(server.data_dir, mine) == 0
     until(lambda: not stored(server) & set(kept))
 
@@ -427,7 +427,7 @@ def test_a_job_that_is_cancelled_keeps_what_it_finished(stop: str, server: Serve
     mine = stage_results.c.owner_id == UUID(user.http.get("/auth/me").json()["id"])
     assert count(server.data_dir, mine) == 2
     if stop == "delete":
-        assert user.http.delete(f"/documents/{document_id}").status_code == 204
+        assert user.http.delete(f"/documents/{document_id}?permanent=true").status_code == 204
         time.sleep(0.2)
         assert count(server.data_dir, mine) == 0
     else:

@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 from sqlalchemy import select
 
 from app.auth import passwords
+from app.auth.principal import Role
 from app.events import events
 from app.events.catalogue import Failure
 from app.jobs import transitions
@@ -37,7 +38,7 @@ from tests.support import databases
 from tests.support.factories import PDF_TYPE, pdf
 from tests.support.inprocess import Process, addresses
 from tests.support.invariants import Ledger
-from tests.support.model import KEPT, KEPT_URL, LEASE, MAX_TRIES, Attempt, Document, Job, Model, processor
+from tests.support.model import KEPT, KEPT_URL, LEASE, MAX_TRIES, TRASH, Attempt, Document, Job, Model, processor
 from tests.support.rows import Rows, told
 from tests.support.torture import LONG
 from tests.support.user import PASSWORD
@@ -70,7 +71,8 @@ def one_of(choices: Callable[["DocumentLifecycle"], list[Any]]) -> tuple[st.Sear
 
 
 serving = precondition(lambda machine: machine.server)
-documents, with_documents = one_of(lambda machine: machine.model.kept)
+documents, with_documents = one_of(lambda machine: machine.model.seen)
+all_documents, with_any = one_of(lambda machine: machine.model.documents)
 uploads, with_uploads = one_of(lambda machine: [each for each in machine.model.documents if each.upload])
 jobs, with_jobs = one_of(lambda machine: machine.model.jobs)
 attempts, with_attempts = one_of(lambda machine: machine.model.attempts)
@@ -111,7 +113,7 @@ class DocumentLifecycle(RuleBasedStateMachine):
         self.start()
 
     def start(self) -> None:
-        self.server = Process(self.data_dir, lease_seconds=LEASE, job_max_tries=MAX_TRIES)
+        self.server = Process(self.data_dir, lease_seconds=LEASE, job_max_tries=MAX_TRIES, trash_seconds=TRASH)
 
     def teardown(self) -> None:
         if self.server:
@@ -121,6 +123,7 @@ class DocumentLifecycle(RuleBasedStateMachine):
     @initialize(then=follow_ups)
     def register(self, then: str) -> None:
         self.owner, self.stranger = map(self.registered, ("owner@example.com", "stranger@example.com"))
+        self.operator = self.server.enter("operator@example.com", Role.OPERATOR)[1]
         self.upload("one", None)
         self.the_promise_is_kept()
         self.process(self.model.documents[0], Wanted("1 s", {}), None, then, force=False)
@@ -136,7 +139,7 @@ class DocumentLifecycle(RuleBasedStateMachine):
         answer: httpx2.Response = self.server.http(method, path, token=self.owner, key=key, **body)
         return answer
 
-    @precondition(lambda machine: machine.server and len(machine.model.kept) < 3)
+    @precondition(lambda machine: machine.server and len(machine.model.seen) < 3)
     @rule(text=st.sampled_from(["one", "two"]), key=keys)
     def upload(self, text: str, key: str | None) -> None:
         body = {"files": {"file": ("a.pdf", pdf(text), PDF_TYPE)}}
@@ -146,7 +149,7 @@ class DocumentLifecycle(RuleBasedStateMachine):
             document = self.model.upload(UUID(answer.json()["id"]))
             self.model.remember(key, "/documents", body, document, kept(answer))
 
-    @precondition(lambda machine: machine.server and len(machine.model.kept) < 3)
+    @precondition(lambda machine: machine.server and len(machine.model.seen) < 3)
     @rule(name=st.sampled_from(["a.pdf", "b.pdf"]), key=keys)
     def initiate(self, name: str, key: str | None) -> None:
         path = "/documents/initiate-upload"
@@ -163,7 +166,7 @@ class DocumentLifecycle(RuleBasedStateMachine):
     def put(self, document: Document) -> None:
         upload = document.upload
         assert upload
-        expected = 404 if document.deleted else 412 if upload.sent else 200
+        expected = 404 if not document.seen else 412 if upload.sent else 200
         assert self.server.http("PUT", upload.url, content=DIRECT, kind=PDF_TYPE).status_code == expected
         upload.sent |= expected == 200
 
@@ -171,7 +174,7 @@ class DocumentLifecycle(RuleBasedStateMachine):
     @rule(document=uploads)
     def complete(self, document: Document) -> None:
         assert document.upload
-        expected = 404 if document.deleted else 200 if document.upload.sent else 422
+        expected = 404 if not document.seen else 200 if document.upload.sent else 422
         answer = self.http("POST", f"/documents/{document.id}/complete-upload")
         assert answer.status_code == expected
         if expected == 200:
@@ -222,18 +225,57 @@ class DocumentLifecycle(RuleBasedStateMachine):
     @with_jobs
     @rule(job=jobs)
     def cancel(self, job: Job) -> None:
-        expected = 404 if job.document.deleted else 202 if job.live else 409
+        expected = 404 if not job.document.seen else 202 if job.live else 409
         assert self.http("POST", f"/jobs/{job.id}/cancel").status_code == expected
         if expected == 202:
             self.model.cancel(job)
 
-    @with_documents
-    @rule(document=documents)
-    def delete(self, document: Document) -> None:
-        expected = 409 if document.status == "PROCESSING" else 204
-        assert self.http("DELETE", f"/documents/{document.id}").status_code == expected
+    @with_any
+    @rule(document=all_documents, permanent=st.booleans())
+    def delete(self, document: Document, *, permanent: bool) -> None:
+        found = not document.deleted if permanent else document.seen
+        expected = document.on_delete() if found else 404
+        query = "?permanent=true" if permanent else ""
+        answer = self.http("DELETE", f"/documents/{document.id}{query}")
+        assert answer.status_code == expected
         if expected == 204:
-            self.model.delete(document)
+            self.model.delete(document, permanent=permanent)
+        elif expected == 409:
+            assert answer.json()["code"] == ("on-hold" if document.hold else "document-processing")
+
+    @with_any
+    @rule(document=all_documents)
+    def restore(self, document: Document) -> None:
+        answer = self.http("POST", f"/documents/{document.id}/restore")
+        if document.deleted:
+            assert answer.status_code == (404 if document.expired_upload else 410)
+        else:
+            self.model.restore(document)
+            assert (answer.status_code, answer.json()["version"]) == (200, document.version)
+
+    @serving
+    @rule()
+    def empty_trash(self) -> None:
+        assert self.http("DELETE", "/trash").status_code == 204
+        self.model.empty_trash()
+
+    @with_documents
+    @rule(document=documents, seconds=st.sampled_from([1, KEPT]))
+    def let_expire(self, document: Document, seconds: int) -> None:
+        moment = self.model.after(seconds)
+        answer = self.http("PATCH", f"/documents/{document.id}", json={"expires_at": moment.isoformat()})
+        assert answer.status_code == 200
+        self.model.edit(document, moment)
+
+    @with_any
+    @rule(document=all_documents, reason=st.sampled_from(["a case", "another", None]))
+    def hold(self, document: Document, reason: str | None) -> None:
+        body = {"json": {"reason": reason}} if reason else {}
+        path = f"/documents/{document.id}/hold"
+        answer = self.server.http("PUT" if reason else "DELETE", path, token=self.operator, **body)
+        assert answer.status_code == (404 if document.deleted else 200 if reason else 204)
+        if not document.deleted:
+            self.model.set_hold(document, reason)
 
     @with_documents
     @rule(document=documents)
@@ -264,13 +306,15 @@ class DocumentLifecycle(RuleBasedStateMachine):
     @serving
     @rule(data=st.data())
     def pry(self, data: st.DataObject) -> None:
-        """At no address does another user find anything, nor the owner what is deleted."""
+        """At no address does another user find anything, nor the owner what is deleted, in the trash or for good."""
         document = data.draw(st.sampled_from(self.model.documents[::-1]))
         names = ("document_id", "job_id", "session_id", "key_id", "webhook_id", "delivery_id")
         ids = dict.fromkeys(names, document.id)
         ids |= {"job_id": document.job.id} if document.job else {}
-        token = self.owner if document.deleted else self.stranger
+        token = self.stranger if document.seen else self.owner
         for method, path in addresses():
+            if path.endswith(("/restore", "/hold")):
+                continue
             address, body = path.format(**ids, processor="simulated", name="a.png"), BODIES.get(path, {})
             answer = self.server.http(method, address, token=token, key="k1", json=body)
             assert answer.status_code == 404, (method, path)

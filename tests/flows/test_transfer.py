@@ -73,7 +73,7 @@ class Life:
         self.unfinished = user.start(unfinished, **LATER)["id"]
         while user.job(self.unfinished)["attempt"] == 0:
             pass
-        assert user.http.delete(f"/documents/{user.upload()['id']}").status_code == 204
+        assert user.http.delete(f"/documents/{user.upload()['id']}?permanent=true").status_code == 204
         self.completed = completed
         self.seen = self.look(user)
 

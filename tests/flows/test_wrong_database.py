@@ -210,7 +210,7 @@ def test_a_copy_that_is_started_while_the_original_goes_on(place: Place, tmp_pat
     assert place.files() == {each["id"] for each in uploaded}
     assert readable(user, uploaded)
     copied = user.at(copy)
-    assert copied.http.delete(f"/documents/{uploaded[0]['id']}").status_code == 204
+    assert copied.http.delete(f"/documents/{uploaded[0]['id']}?permanent=true").status_code == 204
     assert readable(user, uploaded), "what the copy deletes is the original's"
 
     copy.stop()
@@ -270,7 +270,7 @@ def test_files_of_deleted_documents_are_removed_however_many(tmp_path: Path) -> 
         user = server.register()
         uploaded = [user.upload() for _ in range(12)]
         for each in uploaded:
-            user.http.delete(f"/documents/{each['id']}")
+            user.http.delete(f"/documents/{each['id']}?permanent=true")
         until(lambda: not place.files())
         place.marked(tmp_path / "var")
         for each in uploaded:

@@ -9,7 +9,7 @@ from uuid import UUID
 from app.jobs import models
 
 LEASE, MAX_TRIES, KEPT = 30, 2, 86400  # seconds, attempts, seconds that a key is remembered
-URL_TTL, GRACE = 900, 3600  # seconds
+URL_TTL, GRACE, TRASH = 900, 3600, 600  # seconds
 KEPT_URL = URL_TTL - 1  # seconds that the key of an announcement is remembered
 
 
@@ -22,11 +22,27 @@ class Document:
     job: "Job | None" = None
     published: dict[str, "Attempt"] = field(default_factory=dict)  # by processor
     before: "tuple[str, Job | None]" = ("UPLOADED", None)  # the state and the job that a cancellation restores
-    deleted: bool = False
+    deleted: bool = False  # for good
+    expired_upload: bool = False
+    deleted_at: datetime | None = None
+    expires_at: datetime | None = None
+    hold: str | None = None
     upload: "Upload | None" = None
 
     def __repr__(self) -> str:
         return f"<document {self.number}, {self.status}>"
+
+    @property
+    def job_id(self) -> UUID | None:
+        return self.job.id if self.job else None
+
+    @property
+    def seen(self) -> bool:
+        """Whether its owner gets to see it."""
+        return not self.deleted and self.deleted_at is None
+
+    def on_delete(self) -> int:
+        return 409 if self.hold or self.status == "PROCESSING" else 204
 
     def on_process(self, work: str, *, force: bool) -> int:
         """The status that a request to process it is answered with; 202 starts a job."""
@@ -122,6 +138,10 @@ class Model:
         return [document for document in self.documents if not document.deleted]
 
     @property
+    def seen(self) -> list[Document]:
+        return [document for document in self.documents if document.seen]
+
+    @property
     def stored(self) -> set[UUID]:
         """The documents whose file is here."""
         return {each.id for each in self.kept if each.upload is None or each.upload.sent}
@@ -168,9 +188,32 @@ class Model:
         self._move(document, "PROCESSING")
         return job
 
-    def delete(self, document: Document) -> None:
-        self._remove(document)
-        self._tell("document.deleted", document)
+    def delete(self, document: Document, *, permanent: bool) -> None:
+        if permanent or document.status == "INITIATED":
+            self._purge(document)
+        else:
+            self._trash(document)
+
+    def restore(self, document: Document) -> None:
+        if document.deleted_at is not None:
+            document.deleted_at = None
+            if document.expires_at and document.expires_at <= self.now:
+                document.expires_at = None
+            self._change(document, "document.restored")
+
+    def empty_trash(self) -> None:
+        for document in self.kept:
+            if document.deleted_at and not document.hold:
+                self._purge(document)
+
+    def edit(self, document: Document, expires_at: datetime) -> None:
+        document.expires_at = expires_at
+        self._change(document, "document.edited")
+
+    def set_hold(self, document: Document, reason: str | None) -> None:
+        if document.hold != reason:
+            document.hold = reason
+            self._change(document, "document.held" if reason else "document.released")
 
     @property
     def due(self) -> list[Job]:
@@ -232,13 +275,40 @@ class Model:
     def expire(self) -> None:
         for document in self.kept:
             late = document.upload and document.upload.expires + timedelta(seconds=GRACE) <= self.now
-            if late and document.status == "INITIATED":
+            if late and document.status == "INITIATED" and not document.hold:
                 self._remove(document)
+                document.expired_upload = True
                 self._tell("document.upload_expired", document)
+        for document in self.seen:
+            expired = document.expires_at and document.expires_at <= self.now
+            if expired and document.on_delete() == 204 and document.status != "INITIATED":
+                self._trash(document)
+        for document in self.kept:
+            overdue = document.deleted_at and document.deleted_at + timedelta(seconds=TRASH) <= self.now
+            if overdue and not document.hold:
+                self._purge(document)
+
+    def _trash(self, document: Document) -> None:
+        document.deleted_at = self.now
+        self._forget_keys(document)
+        self._change(document, "document.deleted")
+
+    def _purge(self, document: Document) -> None:
+        if document.deleted_at is None:
+            self._tell("document.deleted", document)
+        self._tell("document.purged", document)
+        self._remove(document)
+
+    def _change(self, document: Document, event: str) -> None:
+        document.version += 1
+        self._tell(event, document)
 
     def _remove(self, document: Document) -> None:
-        """The keys of requests for it go with it."""
         document.deleted = True
+        self._forget_keys(document)
+
+    def _forget_keys(self, document: Document) -> None:
+        """The keys of requests for it go with it."""
         self.sent = {key: each for key, each in self.sent.items() if each.document is not document}
 
     def _requeue(self, job: Job, run_at: datetime) -> None:

@@ -10,9 +10,10 @@ from app.documents.lifecycle import SOURCES, Status
 from app.documents.models import documents
 from app.jobs.models import LIVE, jobs
 from app.processing.models import results
-from tests.support.invariants import Ledger
+from tests.support.invariants import CHANGES, Ledger
 from tests.support.model import Model
 
+ABOUT = ("status", "version", "job_id", "deleted_at", "expires_at", "hold")
 FACTS = ("state", "fence", "tries", "dead", "locked_until", "run_at")
 
 
@@ -41,7 +42,9 @@ class Rows(NamedTuple):
             old = before.documents.get(document_id, row)
             changed = old.status != row.status
             assert not changed or old.status in SOURCES[Status(row.status)]
-            assert row.version == old.version + changed
+            others = sum((event.document_id, event.event in CHANGES) == (row.id, True) for event in events)
+            assert row.version == old.version + changed + others
+            assert row.status != "PROCESSING" or row.deleted_at is None
             changes = [event.data for event in events if is_change(event, row.id)]
             assert changes == [{"old": old.status, "new": row.status}] * changed
         for job_id, row in self.jobs.items():
@@ -52,8 +55,8 @@ class Rows(NamedTuple):
 
     def hold(self, model: Model) -> None:
         """Assert that these are the rows of the model."""
-        documents = {id_: (row.status, row.version, row.job_id) for id_, row in self.documents.items()}
-        assert documents == {each.id: (each.status, each.version, each.job and each.job.id) for each in model.kept}
+        documents = {id_: [getattr(row, name) for name in ABOUT] for id_, row in self.documents.items()}
+        assert documents == {each.id: [getattr(each, name) for name in ABOUT] for each in model.kept}
         jobs = {id_: [getattr(row, name) for name in FACTS] for id_, row in self.jobs.items()}
         kept = [job for job in model.jobs if not job.document.deleted]
         assert jobs == {job.id: [getattr(job, name) for name in FACTS] for job in kept}

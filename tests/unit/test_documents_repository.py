@@ -9,10 +9,10 @@ from sqlalchemy import Connection, create_engine, insert, select
 
 from app.auth.models import users
 from app.database import metadata, now
-from app.documents import repository
+from app.documents import repository, trash
 from app.documents.lifecycle import Status
 from app.documents.models import documents
-from app.documents.schemas import Document, Metadata
+from app.documents.schemas import Document, NewMetadata
 from app.errors import NotFound
 from app.events.catalogue import Failure
 from app.files.models import File, files, key_of
@@ -39,8 +39,8 @@ def add(conn: Connection, status: Status, expires_in: float = 0) -> Document:
     verified = SHA256 if status is Status.UPLOADED else None
     file = File(file_id, key_of(file_id), "application/pdf", 1, verified)
     if status is Status.UPLOADED:
-        return repository.add(conn, OWNER, "a.pdf", Metadata(), file)
-    return repository.announce(conn, OWNER, "a.pdf", Metadata(), file, sha256=None, expires_in=expires_in)
+        return repository.add(conn, OWNER, "a.pdf", NewMetadata(), file)
+    return repository.announce(conn, OWNER, "a.pdf", NewMetadata(), file, sha256=None, expires_in=expires_in)
 
 
 def complete(conn: Connection, document: Document) -> Document | None:
@@ -80,7 +80,7 @@ def test_only_uploads_that_are_late_and_not_complete_expire(conn: Connection) ->
     assert repository.reject(conn, rejected, ERROR)
     assert complete(conn, completed)
     keys = {key_of(late.id), key_of(rejected.id)}
-    assert set(repository.expire(conn, 50)) == keys
+    assert set(trash.expire_uploads(conn, 50)) == keys
     found_files = dict(conn.execute(select(files.c.key, files.c.sha256).where(files.c.discarded_at.is_(None))).all())
     assert found_files == {key_of(timely.id): None, key_of(completed.id): SHA256}
     assert set(conn.scalars(select(documents.c.id))) == {timely.id, completed.id}
@@ -90,6 +90,6 @@ def test_only_uploads_that_are_late_and_not_complete_expire(conn: Connection) ->
 def test_a_document_that_was_deleted_just_now_has_no_file(conn: Connection) -> None:
     """A reader sees each statement's own snapshot, so that it may find the document and not its file."""
     document = add(conn, Status.UPLOADED)
-    assert repository.remove(conn, OWNER, document.id) == key_of(document.id)
+    assert trash.purge(conn, OWNER, document.id) == key_of(document.id)
     with pytest.raises(NotFound):
         repository.file_of(conn, document.id)

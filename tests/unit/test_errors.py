@@ -20,9 +20,10 @@ CODES = {
     405: "method-not-allowed",
     406: "not-acceptable",
     408: "request-timeout",
-    409: "conflict document-processing email-taken job-finished job-in-progress more-jobs-match own-account "
-    "processing-failed request-in-progress result-not-ready rotation-in-progress too-many-webhooks upload-incomplete "
-    "webhook-inactive",
+    409: "conflict current-file document-processing email-taken job-finished job-in-progress more-jobs-match on-hold "
+    "own-account processing-failed request-in-progress result-not-ready rotation-in-progress too-many-webhooks "
+    "upload-incomplete webhook-inactive",
+    410: "document-purged gone result-expired",
     411: "length-required",
     412: "already-stored precondition-failed",
     413: "payload-too-large",
@@ -32,6 +33,7 @@ CODES = {
     422: "content-type-mismatch idempotency-key-reused invalid-cursor malformed-multipart sha256-mismatch "
     "search-too-broad size-mismatch unknown-processor unsafe-archive unsupported-content-type upload-missing "
     "upload-rejected url-not-allowed validation-failed weak-password",
+    428: "precondition-required",
     429: "login-throttled rate-limited too-many-jobs too-many-requests too-many-uploads",
     431: "headers-too-large",
     500: "internal-error",

@@ -156,7 +156,6 @@ async def test_an_upload_with_a_key_is_one_commit_and_its_replay_needs_no_storag
         downloads,
         quotas=quotas,
         settings=settings,
-        more_files=lambda *_: [],
         job_for=None,  # type: ignore[arg-type]
     )
     principal = Principal(owner["id"], "user:x", SCOPES_OF[Role.USER], "jwt")

@@ -17,9 +17,9 @@ from app import events, idempotency, upkeep as upkeep_module, wiring
 from app.auth import sessions
 from app.auth.models import refresh_tokens, token_families, users
 from app.database import Database, batches, now
-from app.documents import repository
+from app.documents import repository, trash
 from app.documents.models import documents
-from app.documents.schemas import Metadata
+from app.documents.schemas import NewMetadata
 from app.errors import StorageUnavailable
 from app.files import repository as files_repository
 from app.files.models import File, files, key_of
@@ -141,7 +141,7 @@ async def test_a_storage_is_listed_by_one_process_for_all(db: Database) -> None:
         listed.append(None)
 
     settings = Settings(_env_file=None, orphan_grace_seconds=0.5)
-    found = chores(db, Mock(), Mock(), Mock(sweep=sweep), uses=Mock(), inbox=None, settings=settings)
+    found = chores(db, Mock(), Mock(), Mock(sweep=sweep), Mock(), uses=Mock(), inbox=None, settings=settings)
     (chore,) = (chore for chore in found if chore.name == "orphan-files")
     async with running(db, chore), running(db, chore), running(db, chore):
         await asyncio.sleep(1.7)
@@ -169,7 +169,7 @@ async def test_what_has_expired_goes_in_bounded_batches_and_nothing_else(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batches.delete_batch, "__kwdefaults__", {"returning": (), "limit": 50})
-    monkeypatch.setattr(repository, "EXPIRY_BATCH", 50)
+    monkeypatch.setattr(trash, "BATCH", 50)
     sizes: list[int] = []
 
     def noted(rows: Iterable[Any]) -> list[Any]:
@@ -197,9 +197,9 @@ async def test_what_has_expired_goes_in_bounded_batches_and_nothing_else(
 
     def announce(conn: Any) -> None:
         for age in [-10.0, 60.0] * 120:
-            repository.announce(conn, OWNER, "a", Metadata(), new_file(), sha256=None, expires_in=age)
+            repository.announce(conn, OWNER, "a", NewMetadata(), new_file(), sha256=None, expires_in=age)
         for _ in range(120):
-            repository.add(conn, OWNER, "a", Metadata(), new_file("0" * 64))
+            repository.add(conn, OWNER, "a", NewMetadata(), new_file("0" * 64))
 
     await db.write(log_in)
     with context.acting("worker:w"):

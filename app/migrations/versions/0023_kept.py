@@ -133,6 +133,11 @@ _FILE_SIZE = "coalesce((SELECT size FROM files WHERE id = {}.file_id), 0)"
 _COUNT_RESULT = f"UPDATE usage SET bytes = bytes + {_FILE_SIZE.format('NEW')} WHERE user_id = NEW.owner_id;"  # noqa: S608 - our own names
 _UNCOUNT_RESULT = f"UPDATE usage SET bytes = bytes - {_FILE_SIZE.format('OLD')} WHERE user_id = OLD.owner_id;"  # noqa: S608 - our own names
 _DISCARD = "UPDATE files SET discarded_at = {} WHERE id = OLD.file_id AND discarded_at IS NULL;"
+# Those that go with their document are uncounted with it (revision 0013): by then, nobody's id is found here.
+_UNCOUNT_CURRENT = (
+    f"UPDATE usage SET bytes = bytes - {_FILE_SIZE.format('OLD')}"  # noqa: S608 - our own names
+    " WHERE user_id = (SELECT owner_id FROM documents WHERE id = OLD.document_id);"
+)
 _ON_HOLD = "the document is on hold"
 
 _NOW = "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
@@ -151,6 +156,11 @@ _SQLITE = (
     CREATE TRIGGER discard_previous_results AFTER DELETE ON previous_results WHEN OLD.file_id IS NOT NULL BEGIN
         {_UNCOUNT_RESULT}
         {_DISCARD.format(_NOW)}
+    END
+    """,
+    f"""
+    CREATE TRIGGER uncount_deleted_result AFTER DELETE ON document_results WHEN OLD.file_id IS NOT NULL BEGIN
+        {_UNCOUNT_CURRENT}
     END
     """,
     f"""
@@ -199,10 +209,12 @@ _POSTGRESQL = (
     *(_function(f"discard_{table}", f"{_UNCOUNT} {_DISCARD_NOW}") for table in _SIZED),
     _function("count_previous_results", _COUNT_RESULT),
     _function("discard_previous_results", f"{_UNCOUNT_RESULT} {_DISCARD_NOW}"),
+    _function("uncount_deleted_result", _UNCOUNT_CURRENT),
     _function("refuse_on_hold", f"RAISE EXCEPTION '{_ON_HOLD}';", "OLD"),
     *(statement for table in _SIZED for statement in _trigger(f"count_{table}", "AFTER INSERT", table)),
     *(statement for table in _SIZED for statement in _trigger(f"discard_{table}", "AFTER DELETE", table)),
     *_trigger("count_previous_results", "AFTER INSERT", "previous_results", "NEW.file_id IS NOT NULL"),
     *_trigger("discard_previous_results", "AFTER DELETE", "previous_results", "OLD.file_id IS NOT NULL"),
+    *_trigger("uncount_deleted_result", "AFTER DELETE", "document_results", "OLD.file_id IS NOT NULL"),
     *_trigger("refuse_on_hold", "BEFORE DELETE", "documents", "OLD.hold IS NOT NULL"),
 )
