@@ -204,11 +204,8 @@ def live(world: World) -> list[str]:
     made = world.processed(processor="maker", params={"documents": 2, "files": 1})
     plain, old, trashed, held = world.processed(), world.processed(), world.processed(), user.upload()["id"]
     give_a_past(world, old)
-    in_trash = update(documents).where(documents.c.id == UUID(trashed))
-    world.sql(
-        in_trash.values(deleted_at=now(-3600)),
-        update(documents).where(documents.c.id == UUID(held)).values(hold="a lawsuit", expires_at=now(-9e6)),
-    )
+    assert user.http.delete(f"/documents/{trashed}").status_code == 204
+    world.sql(update(documents).where(documents.c.id == UUID(held)).values(hold="a lawsuit", expires_at=now(-9e6)))
     unsent, sent = announce(user, pdf("unsent")), announce(user, pdf("sent"))
     assert put(sent, pdf("sent")) == 200
     rejected = announce(user, b"no document")
@@ -458,7 +455,9 @@ def test_nothing_under_way_is_called_wrong(there: World) -> None:
             while not stop.is_set():
                 kept = user.upload()["id"]
                 user.finished(user.start(kept, processor="maker", params={"documents": 1, "files": 1})["id"])
-                user.http.delete(f"/documents/{user.upload()['id']}")
+                user.http.delete(f"/documents/{user.upload()['id']}?permanent=true")
+                assert user.http.delete(f"/documents/{kept}").status_code == 204
+                assert user.http.post(f"/documents/{kept}/restore").status_code == 200
                 user.http.delete(f"/documents/{kept}")
                 upload = announce(user, pdf("sent"))
                 put(upload, pdf("sent"))
@@ -518,7 +517,7 @@ def test_the_scrubber_finds_what_rots_and_says_so(there: World) -> None:
     for kind in ("content", "missing"):
         until(lambda kind=kind: metric(there.server, "storage_mismatches_total", kind=kind) == 1)
     there.objects.write(key, was)
-    there.user.http.delete(f"/documents/{made}")
+    assert there.user.http.delete(f"/documents/{made}?permanent=true").status_code == 204
     there.server.kill()
     there.user = there.server.restarted(there.user)
     until(alarm)
