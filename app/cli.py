@@ -22,6 +22,7 @@ from app.backup import BackupError
 from app.client.commands import client
 from app.commands.audit import audit
 from app.commands.backup import backup, restore
+from app.commands.check import check
 from app.commands.documents import documents
 from app.commands.jobs import jobs
 from app.commands.processors import processors
@@ -56,7 +57,7 @@ for name, commands in (
     ("client", client),
 ):
     cli.add_typer(commands, name=name)
-for command in (status, backup, restore, transfer):
+for command in (status, check, backup, restore, transfer):
     cli.command()(command)
 
 _PORT_TIMEOUT = 1.0  # seconds that a port may be taken at the start

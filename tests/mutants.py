@@ -34,6 +34,48 @@ class Mutant(NamedTuple):
 
 MUTANTS = (
     Mutant(
+        "the second look of the check at files that are not there, or not known",
+        "app.check.files:FileCheck._confirmed",
+        "_same(each.row, rows.get(each.key))",
+        "True",
+        ("tests/flows/test_check.py",),
+    ),
+    Mutant(
+        "the second look of the check at the storage",
+        "app.check.files:_still_there",
+        "found == suspect.object",
+        "True",
+        ("tests/flows/test_check.py",),
+    ),
+    Mutant(
+        "the second reading of references, for files that nothing referred to",
+        "app.check.files:FileCheck._unreferenced_still",
+        "each not in referred",
+        "True",
+        ("tests/flows/test_check.py",),
+    ),
+    Mutant(
+        "the second look of the check at rows that contradict each other",
+        "app.check.findings:confirmed",
+        "finding in again",
+        "True",
+        ("tests/flows/test_check.py",),
+    ),
+    Mutant(
+        "the age of files that the check takes for unknown",
+        "app.check.files:FileCheck._judge",
+        'Suspect(unknown, None, "there") if listed.age > self.grace else None',
+        'Suspect(unknown, None, "there")',
+        ("tests/flows/test_check.py",),
+    ),
+    Mutant(
+        "the documents that are left alone when very many files are missing",
+        "app.check.repair:repair",
+        "finding.code == MISSING and missing.suspicious",
+        "False",
+        ("tests/flows/test_check.py",),
+    ),
+    Mutant(
         "the time for which a file is reserved that an attempt makes",
         "app.files.repository:_PUBLISH",
         "files.c.discarded_at > now(MARGIN)",

@@ -25,7 +25,7 @@ LEVELS: list[set[str]] = [
     {"auth", "files", "jobs"},
     {"documents"},
     {"audit", "backup", "processing", "transfer"},
-    {"inbox", "webhooks"},  # the inbox uploads, and what it uploads may be processed
+    {"check", "inbox", "webhooks"},  # the inbox uploads, and what it uploads may be processed
     {"accounts", "operators", "testing"},
     {"wiring"},
     {"server"},
@@ -78,7 +78,7 @@ PRIVATE = (
     Private("sqlalchemy.exc:DBAPIError", "instance", CANARIES + "test_an_error_of_the_driver_as_sqlalchemy_s"),
     Private("sqlalchemy.sql.compiler:SQLCompiler", "binds positiontup", CANARIES + "test_a_compiled_statement"),
 )
-DOCUMENTED = {"_asdict", "_exit", "_fields", "_replace"}  # of os and of named tuples, underscore or not
+DOCUMENTED = {"_asdict", "_exit", "_fields", "_make", "_replace"}  # of os and of named tuples, underscore or not
 
 
 @cache

@@ -19,13 +19,14 @@ class Status(StrEnum):
     """The latest job succeeded. Ends with a process call for work without a current result, or with `force`."""
 
     FAILED = "FAILED"
-    """The last job failed; `error` says why. Ends with a process call."""
+    """The last job failed, or the operator's check has found the file missing; `error` says why. Ends with a process
+    call."""
 
 
 SOURCES: dict[Status, frozenset[Status]] = {
     Status.UPLOADED: frozenset({Status.INITIATED, Status.PROCESSING}),
     Status.PROCESSING: frozenset({Status.UPLOADED, Status.COMPLETED, Status.FAILED}),
     Status.COMPLETED: frozenset({Status.PROCESSING}),
-    Status.FAILED: frozenset({Status.PROCESSING}),
+    Status.FAILED: frozenset({Status.PROCESSING, Status.UPLOADED}),
 }
 """For each state, the states from which it may be entered."""

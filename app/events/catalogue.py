@@ -576,3 +576,24 @@ class StorageDisputed(Event):
 
     name = "storage.disputed"
     _level = "warning"
+
+
+class StorageMismatch(Event):
+    """A stored file is missing, or not as it was stored: it has another size, or another content.
+
+    The scrubber found it. `document_id` is missing if the file is none of a document's.
+    """
+
+    name = "storage.mismatch"
+    _level = "warning"
+    kind: Literal["missing", "size", "content"]
+    file: str
+    document_id: str | SkipJsonSchema[None] = None
+
+
+class UsageRecounted(Event):
+    """An operator had counted anew what the account uses, because something else was counted than it has."""
+
+    name = "usage.recounted"
+    before: dict[str, int]
+    after: dict[str, int]

@@ -16,7 +16,7 @@ from app.errors import ConfigurationError
 
 log = structlog.get_logger()
 
-HEAD = "0023"
+HEAD = "0024"
 _NUMBER = re.compile("(?!0000)[0-9]{4}")
 
 

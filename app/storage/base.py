@@ -21,6 +21,18 @@ class Stored:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A file as a listing shows it: its key, its size in bytes, and how many seconds ago it was committed.
+
+    An adapter may take files for a little younger than they are.
+    """
+
+    key: str
+    size: int
+    age: float
+
+
 class Staged(Protocol):
     """A file that is being received, invisible under its key until `commit`."""
 
@@ -135,6 +147,10 @@ class Storage(Protocol):
         An adapter may leave out files that are only a little older. It also removes staged files of that age whose
         process has died, never one that is still being received.
         """
+
+    def listing(self) -> AsyncIterator[list[Listed]]:
+        """Yield all files, in batches, in the order of their keys by code point. Memory does not grow with their
+        number. Files that are added or removed meanwhile may be left out, or not."""
 
     async def sample(self) -> list[str]:
         """The keys of some files, whatever their age: none only if there are none."""

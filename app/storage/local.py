@@ -8,6 +8,7 @@ no more. `<root>/mark` has the mark.
 import asyncio
 import fcntl
 import hashlib
+import heapq
 import os
 import threading
 import time
@@ -21,11 +22,12 @@ from uuid import uuid4
 
 from app.errors import AlreadyStored, NotFound
 from app.limiter import T
-from app.storage.base import CHUNK, FOLDER, Stored
+from app.storage.base import CHUNK, FOLDER, Listed, Stored
 from app.storage.disk import OpenFile, Threads, clear, failure, sync
 
 _BATCH = 256 * 1024  # bytes that justify a thread hop of their own; fewer are buffered until the next one
 _PAGE = 500  # keys listed in one thread hop
+_SORTED = 100_000  # names that are sorted at once, in 20 MB; for each so many, all names are read once
 _READS = 100  # attempts to list a folder whose only entry is being renamed
 _IOV = min(os.sysconf("SC_IOV_MAX"), 1024)  # pieces that one call writes
 
@@ -78,6 +80,13 @@ class LocalStorage:
         while batch := await self._threads.run(lambda: list(islice(keys, _PAGE))):
             yield batch
 
+    async def listing(self) -> AsyncIterator[list[Listed]]:
+        names = await self._threads.run(self._names)
+        while names:
+            for start in range(0, len(names), _PAGE):
+                yield await self._threads.run(self._listed, names[start : start + _PAGE])
+            names = await self._threads.run(self._names, names[-1]) if len(names) == _SORTED else []
+
     async def sample(self) -> list[str]:
         return await self._threads.run(lambda: [_key(path) for path in islice(self._files(), _PAGE)])
 
@@ -116,6 +125,21 @@ class LocalStorage:
     def _files(self) -> Iterator[Path]:
         _require_disk(self._staging)
         return self._root.glob(f"{FOLDER}/??/*")
+
+    def _names(self, after: str = "") -> list[str]:
+        """The first of the names after this one, in their order."""
+        _require_disk(self._staging)
+        folders = [each.path for each in _entries(self._root / FOLDER) if len(each.name) == 2]
+        names = (each.name for folder in folders for each in _entries(folder) if each.name > after)
+        return heapq.nsmallest(_SORTED, names)
+
+    def _listed(self, names: list[str]) -> list[Listed]:
+        found, time_now = [], time.time()
+        for name in names:
+            with suppress(FileNotFoundError):  # removed just now
+                stat = self._path(f"{FOLDER}/{name}").stat()
+                found.append(Listed(f"{FOLDER}/{name}", stat.st_size, time_now - stat.st_mtime))
+        return found
 
     def _stale(self, written_before: float) -> Iterator[str]:
         for path in self._files():
@@ -256,6 +280,12 @@ def _require_disk(staging: Path) -> None:
     """Raise StorageUnavailable if the disk is missing: nothing is known then about the files on it."""
     if not staging.is_dir():
         raise failure()
+
+
+def _entries(folder: Path | str) -> Iterator["os.DirEntry[str]"]:
+    """What is in a folder; nothing, if it does not exist."""
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        yield from entries
 
 
 def _key(path: Path) -> str:

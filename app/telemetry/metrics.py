@@ -94,6 +94,11 @@ database_unavailable = Counter(
 storage_errors = Counter(
     "document_api_storage_errors_total", "Calls of the storage that failed: `full` or `unavailable`.", ["reason"]
 )
+storage_mismatches = Counter(
+    "document_api_storage_mismatches_total",
+    "Stored files that the scrubber found `missing`, or of another `size` or `content` than was stored.",
+    ["kind"],
+)
 loop_lag = Histogram(
     "document_api_event_loop_lag_seconds",
     "How much later than asked for the event loop called back; it is asked for four times a second.",

@@ -18,6 +18,7 @@ from app.auth.keys.service import ApiKeys
 from app.auth.passwords import PasswordHasher
 from app.auth.service import AuthService
 from app.auth.tokens import AccessTokens, development_secret
+from app.check.scrubber import Scrubber
 from app.database import Database, after_commit
 from app.documents.deletion import Deletion
 from app.documents.feed import Feed
@@ -62,7 +63,7 @@ from app.web.rates import Rates
 from app.webhooks.deliveries import QUEUE
 from app.webhooks.service import WebhookService
 from app.wiring import adapters, gauges
-from app.wiring.chores import chores
+from app.wiring.chores import chores, scrubbing
 from app.wiring.encryption import encryption, key_missing
 from app.wiring.inbox import watcher
 from app.wiring.operators import operators
@@ -103,6 +104,7 @@ class Services:
     claim: Claim
     orphans: Orphans
     inbox: Watcher | None
+    scrubber: Scrubber
     upkeep: Upkeep
     watch: JobWatch
     reserve: Reserve
@@ -128,6 +130,7 @@ class Services:
             "queues": lambda: self.rescuer.alarm,
             "results": lambda: adapters.simulated(self.settings),
             "sandbox": sandbox.missing,
+            "scrub": self.scrubber.alarm,
             "storage": self.claim.alarm,
             "upkeep": self.upkeep.alarm,
         }
@@ -290,7 +293,9 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         job_for=acceptance.job_for,
     )
     inbox = watcher(db, documents, acceptance, settings)
-    upkeep = Upkeep(db, chores(db, storage, claim, orphans, deletion, uses=keys.uses, inbox=inbox, settings=settings))
+    scrubber = Scrubber(db, storage, claim, settings.scrub_bytes_per_second)
+    regular = chores(db, storage, claim, orphans, deletion, uses=keys.uses, inbox=inbox, settings=settings)
+    upkeep = Upkeep(db, [*regular, *scrubbing(scrubber, settings)])
     processing = ProcessingService(db, kinds, acceptance, watch, pauses=runner.pauses, quotas=quotas, settings=settings)
     return Services(
         settings=settings,
@@ -321,6 +326,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         claim=claim,
         orphans=orphans,
         inbox=inbox,
+        scrubber=scrubber,
         upkeep=upkeep,
         watch=watch,
         reserve=reserve,

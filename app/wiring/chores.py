@@ -8,6 +8,7 @@ from app.auth import attempts
 from app.auth.keys import repository as api_keys
 from app.auth.keys.uses import INTERVAL as USES_INTERVAL, Uses
 from app.auth.sessions import forget_expired as forget_expired_sessions
+from app.check.scrubber import Scrubber
 from app.database import Database
 from app.documents.deletion import Deletion
 from app.documents.search import INDEX_INTERVAL, index_documents
@@ -73,3 +74,10 @@ def chores(
     if inbox:
         found.append(Chore("inbox", settings.inbox_settle_seconds, inbox.look, shared=True))
     return found
+
+
+def scrubbing(scrubber: Scrubber, settings: Settings) -> list[Chore]:
+    """Reading files back, if that is wanted. Every process learns what was found."""
+    often = min(MINUTE, settings.orphan_grace_seconds)
+    found = [Chore("scrub", often, scrubber.scrub, shared=True), Chore("scrub-alarm", often, scrubber.refresh)]
+    return found if settings.scrub_bytes_per_second else []

@@ -14,6 +14,7 @@ from prometheus_client.core import GaugeMetricFamily
 from sqlalchemy import Connection
 
 from app import VERSION
+from app.check import scrubber
 from app.database import Database
 from app.documents import repository as documents
 from app.errors import AppError
@@ -67,6 +68,7 @@ def _stored(conn: Connection, queues: list[str]) -> list[GaugeMetricFamily]:
         _one("jobs_longest_running_seconds", "Time since the first attempt of a running job.", totals.running_for),
         _one("webhook_oldest_due_seconds", "Age of the oldest delivery that is due.", jobs.due_for(conn, QUEUE)),
         _by("processor", "processors_paused", "1: an operator has paused it.", paused),
+        _last_scrub(scrubber.last_complete(conn)),
         _by("queue", "jobs_unserved", "Due jobs in queues that this process cannot serve.", unserved),
     ]
 
@@ -81,6 +83,12 @@ def _disks(folders: Mapping[str, Path]) -> list[GaugeMetricFamily]:
         _by("folder", "disk_free_bytes", "Free on the folder's disk.", {name: at.free for name, at in disks.items()}),
         _by("folder", "disk_bytes", "Size of the folder's disk.", {name: at.total for name, at in disks.items()}),
     ]
+
+
+def _last_scrub(moment: float | None) -> GaugeMetricFamily:
+    """Without a value if the files were never read back."""
+    name, said = "storage_scrub_last_complete_timestamp_seconds", "When all stored files had been read back last."
+    return GaugeMetricFamily(f"document_api_{name}", said) if moment is None else _one(name, said, moment)
 
 
 def _one(name: str, documentation: str, value: float) -> GaugeMetricFamily:

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import Connection, Row, select, update
 
 from app.auth.principal import Role
+from app.check.scrubber import ROUND, scrubs
 from app.database import now
 from app.documents.models import documents
 from app.events import events
@@ -22,6 +23,7 @@ from app.jobs.models import Job
 from app.processing.publication import Product
 from app.processing.results import Made
 from app.processing.schemas import Provenance
+from app.quotas import usage
 from app.storage.local import LocalStorage
 from app.upkeep import Skipped
 from tests.support import databases
@@ -36,7 +38,7 @@ from tests.support.zygote import run
 ACCOUNT = {"email": "ada@example.com", "password": PASSWORD}
 BY_OPERATOR = {
     *("user.disabled", "user.enabled", "user.password_changed", "user.role_changed", "user.erased"),
-    *("job.cancelled", "document.status_changed", "document.deleted", "secrets.rotated"),
+    *("job.cancelled", "document.status_changed", "document.deleted", "secrets.rotated", "usage.recounted"),
 }
 BY_USERS = {
     *("document.initiated", "document.uploaded", "document.upload_rejected", "document.edited", "document.deleted"),
@@ -71,6 +73,7 @@ class Life:
             "refresh_grace_seconds": 0,
             "audit_reads": "all",
             "operator_content": True,
+            "scrub_bytes_per_second": 10**9,
         }
         self.process = Process(data_dir, **options)
         self.token = ""
@@ -156,6 +159,7 @@ def live(life: Life, data_dir: Path) -> None:
     life.process.operate(lambda accounts: accounts.set_role(ACCOUNT["email"], Role.OPERATOR))
     run_the_service(life)
     tell(life)
+    look_after(life, data_dir)
     life.process.operate(lambda accounts: accounts.disable(ACCOUNT["email"]))
     life.process.operate(lambda accounts: accounts.enable(ACCOUNT["email"]))
     life.process.operate(lambda accounts: accounts.set_password(ACCOUNT["email"], PASSWORD))
@@ -206,6 +210,17 @@ def tell(life: Life) -> None:
         life.post(f"{path}/recover", json={name: moment.isoformat() for name, moment in span.items()})
         life.post(f"{path}/deliveries/{life.ask('GET', f'{path}/deliveries')['items'][0]['id']}/redeliver")
         life.ask("DELETE", path)
+
+
+def look_after(life: Life, data_dir: Path) -> None:
+    """Have happen what the scrubber and the check find."""
+    lost, long_ago = life.upload(), now(-2 * ROUND)
+    (data_dir / "files" / "documents" / lost[-2:] / lost).unlink()
+    life.process.write(lambda conn: conn.execute(update(scrubs).values(began_at=long_ago, completed_at=long_ago)))
+    life.process.tick()
+    life.process.write(lambda conn: conn.execute(update(usage).values(bytes=1)))
+    done = run("check", "--repair", DATA_DIR=str(data_dir), **databases.settings(data_dir))
+    assert done.returncode == 1, done.stderr
 
 
 def expire_uploads(conn: Connection) -> None:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from io import BufferedWriter, FileIO
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from aiobotocore.client import AioBaseClient
@@ -21,6 +22,7 @@ from botocore.exceptions import ClientError
 from app.errors import AlreadyStored, ConfigurationError, NotFound, StorageFull, StorageUnavailable, UnsupportedDocument
 from app.settings import load
 from app.settings.storage import PART, Bucket
+from app.storage import local as local_module
 from app.storage.base import Staged, Storage
 from app.storage.local import LocalStorage
 from app.storage.s3 import S3Storage, objects, staged as staged_module, storage as s3_module
@@ -308,6 +310,31 @@ async def test_stale_files_and_staging(place):
         assert not any("dead" in name for name in place.leftovers())
         await late.commit()
     assert place.leftovers() == {"old", "old-and-large", "new", "late"}
+
+
+async def test_a_listing_is_sorted_by_key_whole_and_without_what_is_no_file(place, monkeypatch):
+    monkeypatch.setattr(local_module, "_SORTED", 7)
+    names = [str(UUID(bytes=hashlib.shake_128(b"%d" % n).digest(16))) for n in range(30)] + ["README"]
+    assert [batch async for batch in place.storage.listing() if batch] == []
+    for size, name in enumerate(names):
+        await store(place.storage, f"documents/{name}", content(size))
+    await store(place.storage, f"documents/{names[0][:-1]}f", content(PART + 1))
+    await place.storage.write_mark("no file")
+    place.abandon()
+    sizes = {f"documents/{name}": size for size, name in enumerate(names)}
+    sizes[f"documents/{names[0][:-1]}f"] = PART + 1
+    async with place.storage.create("documents/unfinished") as staged:
+        await write(staged, content(PART + 1))
+        listed = [each async for batch in place.storage.listing() for each in batch]
+    assert [(each.key, each.size) for each in listed] == sorted(sizes.items())
+    assert all(each.age < 60 for each in listed)
+    await place.age()
+    await place.storage.delete(f"documents/{names[3]}")
+    listed = [each async for batch in place.storage.listing() for each in batch]
+    assert len(listed) == len(sizes) - 1
+    assert all(each.age > 60 for each in listed)
+    with place.away(), pytest.raises(StorageUnavailable):
+        await anext(place.storage.listing())
 
 
 async def test_the_mark_is_the_last_one_written_and_no_file(place):

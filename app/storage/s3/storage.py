@@ -15,7 +15,7 @@ import structlog
 
 from app.errors import AlreadyStored, AppError, ConfigurationError, NotFound, PayloadTooLarge, StorageUnavailable
 from app.settings.storage import MAX_PUT, Bucket
-from app.storage.base import CHUNK, FOLDER, Announced, Presigned
+from app.storage.base import CHUNK, FOLDER, Announced, Listed, Presigned
 from app.storage.disk import Threads, clear
 from app.storage.s3.errors import REQUEST_TIMEOUT, Refused, Unreachable
 from app.storage.s3.objects import SMALL_CHUNK, Objects
@@ -119,6 +119,10 @@ class S3Storage:
                     key = self._objects.key(upload["Key"])
                     with suppress(Unreachable):  # somebody else was faster
                         await self._objects.call("abort_multipart_upload", key, UploadId=upload["UploadId"])
+
+    async def listing(self) -> AsyncIterator[list[Listed]]:
+        async for page in self._objects.pages("list_objects_v2"):
+            yield [Listed(key, found["Size"], self._age(page, found)) for key, found in self._files(page)]
 
     async def sample(self) -> list[str]:
         async for page in self._objects.pages("list_objects_v2"):
