@@ -20,6 +20,7 @@ from app.events import events
 from app.events.catalogue import CATALOGUE, Failure
 from app.jobs.kinds import Released, Retryable, Succeeded
 from app.jobs.models import Job
+from app.processing.models import results
 from app.processing.publication import Product
 from app.processing.results import Made
 from app.processing.schemas import Provenance
@@ -38,11 +39,12 @@ from tests.support.zygote import run
 ACCOUNT = {"email": "ada@example.com", "password": PASSWORD}
 BY_OPERATOR = {
     *("user.disabled", "user.enabled", "user.password_changed", "user.role_changed", "user.erased"),
-    *("job.cancelled", "document.status_changed", "document.deleted", "secrets.rotated", "usage.recounted"),
+    *("job.cancelled", "document.status_changed", "document.deleted", "document.purged"),
+    *("secrets.rotated", "usage.recounted"),
 }
 BY_USERS = {
     *("document.initiated", "document.uploaded", "document.upload_rejected", "document.edited", "document.deleted"),
-    *("job.queued", "job.cancelled"),
+    *("document.restored", "document.purged", "job.queued", "job.cancelled"),
     *("user.registered", "user.logged_in", "user.logged_out", "user.refresh_token_reused"),
     *("user.password_changed", "user.session_ended"),
     *("key.created", "key.rotated", "key.revoked"),
@@ -51,8 +53,7 @@ BY_USERS = {
     "document.content_read",
 }
 BY_OPERATORS = {
-    "audit.read",
-    "audit.exported",
+    *("audit.read", "audit.exported", "document.held", "document.released"),
     "operator.content_read",
     "operator.read",
     "processor.paused",
@@ -60,6 +61,7 @@ BY_OPERATORS = {
     "user.quota_changed",
 }
 DELIVERIES = {"webhook.delivered", "webhook.failed", "webhook.disabled"}
+TTL = 10**6  # seconds
 FAILURE = Failure(code="broken", detail="It broke.")
 
 
@@ -73,6 +75,7 @@ class Life:
             "refresh_grace_seconds": 0,
             "audit_reads": "all",
             "operator_content": True,
+            "result_ttl": TTL,
             "scrub_bytes_per_second": 10**9,
         }
         self.process = Process(data_dir, **options)
@@ -158,6 +161,7 @@ def live(life: Life, data_dir: Path) -> None:
     life.ask("DELETE", path)
     life.process.operate(lambda accounts: accounts.set_role(ACCOUNT["email"], Role.OPERATOR))
     run_the_service(life)
+    keep(life)
     tell(life)
     look_after(life, data_dir)
     life.process.operate(lambda accounts: accounts.disable(ACCOUNT["email"]))
@@ -191,6 +195,19 @@ def run_the_service(life: Life) -> None:
     life.ask("GET", f"/admin/accounts/{me}")
     life.ask("GET", "/audit")
     assert life.process.http("GET", "/audit/export", token=life.token).status_code == 200
+
+
+def keep(life: Life) -> None:
+    """Have happen what becomes of documents afterwards."""
+    path = f"/documents/{life.upload()}"
+    life.ask("DELETE", path)
+    life.post(f"{path}/restore")
+    life.ask("PUT", f"{path}/hold", json={"reason": "Case 117"})
+    life.ask("DELETE", f"{path}/hold")
+    life.ask("DELETE", f"{path}?permanent=true")
+    life.process.work(life.start())
+    life.process.write(lambda conn: conn.execute(update(results).values(created_at=now(-2 * TTL))))
+    life.process.tick()
 
 
 def tell(life: Life) -> None:

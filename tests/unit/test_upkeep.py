@@ -224,7 +224,7 @@ async def test_what_has_expired_goes_in_bounded_batches_and_nothing_else(
     await sessions.forget_expired(db, kept=0)
     expired = set()
     with context.acting("worker:w"):
-        while some := await db.write(partial(repository.expire, grace=0)):
+        while some := await db.write(partial(trash.expire_uploads, grace=0)):
             expired.update(some)
     assert max(sizes) == 50
     assert (await count(db, idempotency.records), await count(db, token_families)) == (120, 1)
