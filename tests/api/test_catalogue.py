@@ -164,6 +164,7 @@ def live(life: Life, data_dir: Path) -> None:
     keep(life)
     tell(life)
     look_after(life, data_dir)
+    life.start()
     life.process.operate(lambda accounts: accounts.disable(ACCOUNT["email"]))
     life.process.operate(lambda accounts: accounts.enable(ACCOUNT["email"]))
     life.process.operate(lambda accounts: accounts.set_password(ACCOUNT["email"], PASSWORD))
