@@ -179,7 +179,8 @@ class JobFinished(Conflict, title="Job already finished"):
 
 
 class DocumentProcessing(Conflict, title="Document is being processed", headers={"Retry-After": "1"}):
-    """The document is being processed and cannot be deleted until its job ends. Cancel the job to end it now."""
+    """The document is being processed: until its job ends, it cannot be deleted, nor its file be replaced. Cancel the
+    job to end it now."""
 
 
 class OnHold(Conflict, title="Document on hold"):

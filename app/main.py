@@ -11,7 +11,14 @@ from app.audit import routes as audit
 from app.auth import routes as auth
 from app.auth.keys import routes as keys
 from app.auth.schemas import Credentials, TokenForm
-from app.documents import feed_routes as feed, routes as documents, trash_routes as trash, upload_routes as uploads
+from app.documents import (
+    feed_routes as feed,
+    file_routes as document_files,
+    routes as documents,
+    trash_routes as trash,
+    upload_routes as uploads,
+)
+from app.documents.file_schemas import SentFile
 from app.documents.schemas import UploadForm
 from app.events import DocumentEvent
 from app.operators import hold_routes as holds, job_routes as all_jobs, routes as operators
@@ -39,6 +46,9 @@ ROUTERS = (
     processing.processing,
     trash.writing,
     trash.deleting,
+    document_files.reading,
+    document_files.writing,
+    document_files.deleting,
     feed.router,
     webhooks.router,
     auth.router,
@@ -82,7 +92,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     processors = adapters.offered(settings)
     openapi.install(
         app,
-        [Credentials, TokenForm, UploadForm, DocumentEvent, *MESSAGES.values()],
+        [Credentials, TokenForm, UploadForm, SentFile, DocumentEvent, *MESSAGES.values()],
         [*processors.values(), *adapters.pipelines(settings, processors).values()],
         openapi.AdHoc(AD_HOC, PipelineParams, PipelineResult),
         describe.webhooks(),

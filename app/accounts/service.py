@@ -25,7 +25,7 @@ from app.events import catalogue
 from app.files.orphans import Orphans
 from app.jobs import repository as jobs, settlement
 from app.jobs.kinds import Kinds
-from app.processing import results
+from app.processing import previous, results
 from app.processing.stages import kept
 from app.quotas import Quota, Quotas, Usage
 from app.telemetry import context
@@ -167,6 +167,7 @@ class Accounts:
         await self.disable(email)
         user_id = await self.id_of(email)
         more = await self._db.read(partial(results.keys_of_owner, owner_id=user_id))
+        more += await self._db.read(partial(previous.keys_of_owner, owner_id=user_id))
         more += await self._db.read(partial(kept.keys_of_owner, owner_id=user_id))
         erased = 0
         while keys := await self._db.write(partial(trash.purge_of_owner, owner_id=user_id)):

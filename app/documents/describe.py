@@ -45,3 +45,20 @@ CONTENT_REQUEST = {
     "If_Range": "The ETag that Range refers to: the whole file is sent if it has another.",
     "If_None_Match": "ETags that the client has: 304 if the file has one of them.",
 }
+RECEIVING = (
+    errors.RequestTimeout,
+    errors.PayloadTooLarge,
+    errors.TooBusy,
+    errors.StorageUnavailable,
+    errors.StorageFull,
+    errors.StorageQuotaExceeded,
+    errors.DocumentQuotaExceeded,
+)
+REFUSING = (
+    errors.MalformedMultipart,
+    errors.UnsupportedDocument,
+    errors.MacrosNotAllowed,
+    errors.ActiveContent,
+    errors.ExternalReference,
+    errors.PolyglotFile,
+)

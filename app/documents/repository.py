@@ -201,7 +201,8 @@ def move(
     error: Failure | None = None,
     facts: Mapping[str, Any] = MappingProxyType({}),
 ) -> Document | None:
-    """Compare and swap the status, and append its event. This is the only code that changes `documents.status`.
+    """Compare and swap the status, and append its event unless it stays the same. This is the only code that changes
+    `documents.status`.
 
     `job_id` is the job that moves it. `facts` are columns that change with the status. Returns None, and changes
     nothing, if somebody else has moved the document first, if its latest job is another, or if its upload was rejected.
@@ -214,7 +215,8 @@ def move(
     if row is None:
         return None
     document = Document.model_validate(row)
-    _record(conn, document, DocumentStatusChanged(old=old, new=new), job_id)
+    if new is not old:
+        _record(conn, document, DocumentStatusChanged(old=old, new=new), job_id)
     return document
 
 
@@ -258,6 +260,11 @@ def edit(
         _index_tags(conn, document_id, changes["tags"])
     events.append(conn, DocumentEdited(fields=sorted(changes)), user_id=owner_id, document_id=document_id)
     return True
+
+
+def edit_file(conn: Connection, document_id: UUID, changes: Mapping[str, Any]) -> None:
+    """Change what is stated about a document's current file: its `file_label`, whether to keep it (`file_keep`)."""
+    conn.execute(update(documents).where(documents.c.id == document_id).values(**changes))
 
 
 def same(conn: Connection, owner_id: UUID, filename: str, folder: str | None, file: File) -> Document | None:

@@ -10,7 +10,7 @@ from app import errors, idempotency
 from app.auth.dependencies import CurrentPrincipal, authenticated_router
 from app.auth.principal import Scope
 from app.documents import content, describe
-from app.documents.dependencies import DocumentId, Service
+from app.documents.dependencies import DocumentId, FileNumber, Service
 from app.documents.lifecycle import Status
 from app.documents.schemas import Document, DocumentPage, Filters, MetadataChanges, UploadedDocument
 from app.events import TimelinePage
@@ -25,23 +25,6 @@ from app.web.pagination import Count, Cursor, Limit, page_response
 writing = authenticated_router(Scope.DOCUMENTS_WRITE, prefix="/documents", tags=["documents"])
 reading = authenticated_router(Scope.DOCUMENTS_READ, prefix="/documents", tags=["documents"])
 
-_RECEIVING = (
-    errors.RequestTimeout,
-    errors.PayloadTooLarge,
-    errors.TooBusy,
-    errors.StorageUnavailable,
-    errors.StorageFull,
-    errors.StorageQuotaExceeded,
-    errors.DocumentQuotaExceeded,
-)
-_REFUSING = (
-    errors.MalformedMultipart,
-    errors.UnsupportedDocument,
-    errors.MacrosNotAllowed,
-    errors.ActiveContent,
-    errors.ExternalReference,
-    errors.PolyglotFile,
-)
 ETAG = {"ETag": header("The document's version.", '"1"')}
 _WHILE_PROCESSING = {"Retry-After": header("Seconds; only while PROCESSING.", "1")}
 _UPLOAD_BODY = {
@@ -70,8 +53,8 @@ _UPLOAD_BODY = {
     responses={
         201: {"headers": {**describe.LOCATION, **idempotency.HEADERS}, "links": describe.LINKS},
         **raises(
-            *_RECEIVING,
-            *_REFUSING,
+            *describe.RECEIVING,
+            *describe.REFUSING,
             errors.RequestInProgress,
             errors.UnsafeArchive,
             errors.UnsupportedMediaType,
@@ -191,10 +174,14 @@ async def edit_document(
     openapi_extra=accepts(**describe.CONTENT_REQUEST),
 )
 async def get_content(
-    request: Request, document_id: DocumentId, principal: CurrentPrincipal, service: Service
+    request: Request,
+    document_id: DocumentId,
+    principal: CurrentPrincipal,
+    service: Service,
+    number: FileNumber = None,
 ) -> Response:
-    """The file as it was uploaded."""
-    document, file = await service.stored(principal, document_id)
+    """The file as it was uploaded: the one that the document has now, or with `file` one that it had before."""
+    document, file = await service.stored(principal, document_id, number)
     send = partial(service.content, principal, document, file)
     return await content.respond(request, file, document.filename, send)
 

@@ -163,6 +163,7 @@ class Document(BaseModel):
                 "parent_id": None,
                 "job_id": "01939f3e-5c00-7000-8000-000000000002",
                 "error": None,
+                "file_number": 1,
                 "created_at": "2026-11-21T12:00:00.000Z",
                 "updated_at": "2026-11-21T12:00:02.000Z",
                 "deleted_at": None,
@@ -186,8 +187,9 @@ class Document(BaseModel):
     parent_id: UUID | None = Field(
         description="The document that a processor has made it of, which may be deleted by now."
     )
-    job_id: UUID | None = Field(description="The latest job that was not cancelled, or null.")
+    job_id: UUID | None = Field(description="The latest job that read its file and was not cancelled, or null.")
     error: Failure | None = Field(description="With FAILED: why. With INITIATED: why the file was rejected.")
+    file_number: int = Field(description="Which of its files it has now: rises when the file is replaced.")
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None = Field(description="Since when it is in the trash; null: it is not.")

@@ -8,13 +8,12 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy import Connection
-from uuid_utils.compat import uuid7
 
 from app import events, idempotency
 from app.auth.credentials import required
 from app.auth.principal import Principal
 from app.database import Database, time_of
-from app.documents import listing, repository
+from app.documents import listing, previous, repository
 from app.documents.lifecycle import Status
 from app.documents.schemas import (
     Document,
@@ -39,7 +38,7 @@ from app.errors import (
 from app.events import TimelineItem, TimelinePage
 from app.events.catalogue import DocumentContentRead
 from app.files.downloads import Downloads
-from app.files.models import File, key_of
+from app.files.models import File
 from app.files.multipart import OVERHEAD
 from app.files.receive import Receiver, Sent
 from app.files.removal import Removal
@@ -142,9 +141,12 @@ class DocumentService:
         """Return a document. Raises NotFound."""
         return await self._db.read(lambda conn: owned(conn, principal.owner_id, document_id))
 
-    async def stored(self, principal: Principal, document_id: UUID) -> tuple[Document, File]:
-        """Return a document and its stored file. Raises NotFound, UploadIncomplete."""
-        document, file = await self._db.read(lambda conn: owned_with_file(conn, principal.owner_id, document_id))
+    async def stored(self, principal: Principal, document_id: UUID, number: int | None = None) -> tuple[Document, File]:
+        """Return a document and its stored file, or the previous one that has this number: the document then has the
+        filename that it had with that. Raises NotFound, UploadIncomplete.
+        """
+        read = owned_with_file if number is None else partial(_with_previous_file, number=number)
+        document, file = await self._db.read(lambda conn: read(conn, principal.owner_id, document_id))
         if document.status is Status.INITIATED:
             raise UploadIncomplete
         return document, file
@@ -220,17 +222,14 @@ class DocumentService:
                 raise
 
     async def _receive(self, principal: Principal, sent: Sent, stream: AsyncIterator[bytes]) -> _Received:
-        """Store a file. A failure leaves nothing behind, or at worst a file without a row, which upkeep removes."""
-        file_id = uuid7()
-        async with self._receiver.receiving(principal.owner_id, key_of(file_id), sent, stream) as staged:
+        """Store a file, and check what is stated about it."""
+
+        def stated() -> tuple[UploadMetadata, UploadJob | None]:
             metadata = metadata_of(sent.finish())
             require_allowed(metadata.expires_in or 0, self._settings.retention_seconds, "/metadata/expires_in")
-            job = self._job_for(principal, metadata.process) if metadata.process else None
-            content_type = await self._receiver.examined(principal.owner_id, staged)
-            faults.hit("upload.after_temp")
-            stored = await staged.commit()
-        faults.hit("upload.after_rename")
-        file = File(file_id, key_of(file_id), content_type, stored.size, stored.sha256)
+            return metadata, self._job_for(principal, metadata.process) if metadata.process else None
+
+        file, (metadata, job) = await self._receiver.file(principal.owner_id, sent, stream, stated)
         return _Received(file, sent.filename, metadata, job)
 
     async def _record(
@@ -293,3 +292,14 @@ def owned(conn: Connection, owner_id: UUID, document_id: UUID) -> Document:
 def owned_with_file(conn: Connection, owner_id: UUID, document_id: UUID) -> tuple[Document, File]:
     """Return the owner's document and its file. Raises NotFound as `owned` does."""
     return owned(conn, owner_id, document_id), repository.file_of(conn, document_id)
+
+
+def _with_previous_file(conn: Connection, owner_id: UUID, document_id: UUID, number: int) -> tuple[Document, File]:
+    """Do the same for one of the files that the document has or had."""
+    document = owned(conn, owner_id, document_id)
+    if number == document.file_number:
+        return document, repository.file_of(conn, document_id)
+    file, filename = previous.stored(conn, document_id, number) or (None, "")
+    if file is None:
+        raise NotFound
+    return document.model_copy(update={"filename": filename}), file

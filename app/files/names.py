@@ -7,6 +7,8 @@ from email.header import decode_header, make_header
 from pathlib import PurePosixPath
 from urllib.parse import quote, unquote
 
+from python_multipart.multipart import parse_options_header
+
 from app.files.models import ContentType
 
 MAX_FILENAME = 255  # characters
@@ -47,6 +49,23 @@ def sent_name(disposition: bytes, plain: bytes) -> str:
         return str(make_header(decode_header(name)))
     except (LookupError, ValueError, MessageError):  # an unknown charset, or bytes that are not of it
         return name
+
+
+def header_name(disposition: str) -> str:
+    """Return the filename in a request's Content-Disposition header, fit for display; empty if it has none.
+
+    `filename*` comes before `filename` (RFC 6266 §4.3).
+    """
+    sent = disposition.encode("latin-1", "replace")
+    extended, (_, options) = _EXTENDED.search(sent), parse_options_header(sent)
+    return display_name(sent_name(sent, b"" if extended else options.get(b"filename", b""))) or ""
+
+
+def renamed(name: str, old_type: str, new_type: str) -> str:
+    """Return a document's own name for a file of another type: with its extension."""
+    extension = _EXTENSIONS[old_type]
+    stem = name[: -len(extension)] if name.lower().endswith(extension) and old_type != new_type else name
+    return with_extension(stem, new_type)
 
 
 def display_name(sent: str) -> str | None:

@@ -8,12 +8,14 @@ UPLOADED.
 import hashlib
 import math
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID
+
+from uuid_utils.compat import uuid7
 
 from app.errors import (
     ContentTypeMismatch,
@@ -24,14 +26,15 @@ from app.errors import (
     UnsupportedMediaType,
     UploadMissing,
 )
-from app.files.models import File
+from app.files.models import File, key_of
 from app.files.pace import paced
 from app.files.sniffing import sniff, sniff_unless_archive
-from app.limiter import Limiter, Usage
+from app.limiter import Limiter, T, Usage
 from app.quotas.reserve import Reserve
 from app.settings import Settings
 from app.storage.base import Staged, Storage, Stored
 from app.storage.disk import Threads
+from app.telemetry import faults
 
 BATCH = 512 * 1024  # bytes that are passed to the storage at a time
 UPLOAD_TIMEOUT = 60.0  # seconds that an upload waits while its owner is granted none
@@ -124,6 +127,23 @@ class Receiver:
                     await staged.write(body.take())
             await staged.write(body.take())
             yield staged
+
+    async def file(
+        self, owner_id: UUID, sent: Sent, stream: AsyncIterator[bytes], finish: Callable[[], T]
+    ) -> tuple[File, T]:
+        """Receive, examine and store a file under an id of its own. `finish` is called once all is here.
+
+        A failure leaves nothing behind, or at worst a file without a row, which upkeep removes. Raises what `receiving`
+        and `examined` raise, and `finish`.
+        """
+        file_id = uuid7()
+        async with self.receiving(owner_id, key_of(file_id), sent, stream) as staged:
+            finished = finish()
+            content_type = await self.examined(owner_id, staged)
+            faults.hit("upload.after_temp")
+            stored = await staged.commit()
+        faults.hit("upload.after_rename")
+        return File(file_id, key_of(file_id), content_type, stored.size, stored.sha256), finished
 
     async def examined(self, owner_id: UUID, staged: Staged) -> str:
         """Return the content type of a received file. Raises what `sniff` raises, TooBusy and StorageUnavailable.

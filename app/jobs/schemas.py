@@ -26,6 +26,7 @@ class Job(BaseModel):
 
     id: UUID
     document_id: UUID | None
+    file_number: int | None = Field(description="Which of the document's files it reads.")
     kind: str = Field(
         description="What kind of work it is: `process` runs a processor over a document.", examples=["process"]
     )
@@ -52,6 +53,7 @@ class Job(BaseModel):
         succeeded = job.state is JobState.SUCCEEDED and processor
         shown = {
             "processor": processor,
+            "file_number": job.args.get("file_number", 1) if processor else None,
             "params": job.args.get("params"),
             "attempt": job.tries,
             "max_attempts": job.max_tries,

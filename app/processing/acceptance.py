@@ -193,6 +193,7 @@ class Acceptance:
             filename=document.filename,
             metadata=document.model_dump(include=set(Metadata.model_fields)),
             file=InputFile.model_validate(file),
+            file_number=document.file_number,
             others=[_other(conn, document.owner_id, each, wanted) for each in wanted.others],
             stages=wanted.stages,
             force=force,

@@ -98,6 +98,6 @@ class Answers:
                 return
 
 
-def list_of(found: Iterable[StoredResult]) -> Response:
-    """The JSON of a ResultList."""
-    return Response(b'{"items":[' + b",".join(result.listed for result in found) + b"]}", media_type=_JSON)
+def list_of(found: Iterable[StoredResult], query: str = "") -> Response:
+    """The JSON of a ResultList. The query belongs to the address of each."""
+    return Response(b'{"items":[' + b",".join(result.listed(query) for result in found) + b"]}", media_type=_JSON)

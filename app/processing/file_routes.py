@@ -10,9 +10,9 @@ from app import errors
 from app.auth.dependencies import CurrentPrincipal, authenticated_router
 from app.auth.principal import Scope
 from app.documents import content
-from app.documents.dependencies import DocumentId
+from app.documents.dependencies import DocumentId, FileNumber
 from app.processing import describe
-from app.processing.routes import ProcessorName, Sending, Service
+from app.processing.routes import ProcessorName, Sending, Service, query_of
 from app.processing.schemas import ResultFileList
 from app.web.body import json_response
 from app.web.describe import accepts, raises
@@ -30,11 +30,15 @@ _FileName = Annotated[str, Path(max_length=100, pattern=LINE)]
     responses=raises(errors.ValidationFailed, errors.NotFound),
 )
 async def list_result_files(
-    document_id: DocumentId, processor: ProcessorName, principal: CurrentPrincipal, service: Service
+    document_id: DocumentId,
+    processor: ProcessorName,
+    principal: CurrentPrincipal,
+    service: Service,
+    number: FileNumber = None,
 ) -> Response:
     """The files that belong to the last good result of one processor, in the order in which it made them."""
-    found = await service.files(principal, document_id, processor)
-    return json_response(ResultFileList.of(document_id, processor, found))
+    found = await service.files(principal, document_id, processor, number)
+    return json_response(ResultFileList.of(document_id, processor, found, query_of(number)))
 
 
 @reading.get(
@@ -53,7 +57,8 @@ async def get_result_file(
     principal: CurrentPrincipal,
     service: Service,
     answers: Sending,
+    number: FileNumber = None,
 ) -> Response:
     """One of them."""
-    found = await service.file(principal, document_id, processor, name)
+    found = await service.file(principal, document_id, processor, name, number)
     return await content.respond(request, found.file, found.name, partial(answers.send, principal, found.file))

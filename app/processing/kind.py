@@ -65,7 +65,7 @@ class ProcessKind:
         if state is JobState.SUCCEEDED:
             self._publication.publish(conn, job, end.value)
         elif state is JobState.CANCELLED:
-            latest = jobs.last_settled(conn, job.document_id, KIND)
+            latest = _last_settled(conn, job)
             state, error = (latest.state, latest.error) if latest else (JobState.CANCELLED, None)
         facts = {"job_id": latest and latest.id}
         moved = documents.move(
@@ -75,3 +75,11 @@ class ProcessKind:
             raise AssertionError("a live job's document is PROCESSING")
         if end.state is JobState.SUCCEEDED:
             self._publication.delete_original(conn, job, end.value)
+
+
+def _last_settled(conn: Connection, job: Job) -> Job | None:
+    """The latest job that succeeded or failed over the same file of the document. None: there was none."""
+    assert job.document_id is not None, "a job of this kind has a document"
+    latest = jobs.last_settled(conn, job.document_id, KIND)
+    same = latest and latest.args.get("file_number", 1) == job.args.get("file_number", 1)
+    return latest if same else None

@@ -1,4 +1,7 @@
-"""SQL over results: the last good one of each processor. Every function runs inside the caller's transaction."""
+"""SQL over results: the last good one of each processor. Every function runs inside the caller's transaction.
+
+With a `number`, those of the file of this number that the document had before.
+"""
 
 import json
 import time
@@ -7,14 +10,14 @@ from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
 
-from sqlalchemy import Connection, String, bindparam, case, func, select, union_all
+from sqlalchemy import ColumnElement, Connection, String, Table, bindparam, case, func, select, true, union_all
 
 from app.database import Prepared, UTCDateTime, as_json, insert_or_replace, json_text, now
 from app.documents.models import documents
 from app.files import repository as files_repository
 from app.files.models import File, files
 from app.jobs.schemas import result_url
-from app.processing.models import result_files, results
+from app.processing.models import previous_results, result_files, results
 from app.processing.output import INLINE, Answer
 from app.processing.schemas import Provenance
 
@@ -57,33 +60,42 @@ class StoredResult:
         length = len(data) if data else row["length"]
         return cls(provenance, around, data, None, sum(map(len, around)) + length)
 
-    @property
-    def listed(self) -> bytes:
-        """The JSON of a ListedResult."""
+    def listed(self, query: str = "") -> bytes:
+        """The JSON of a ListedResult. The query belongs to its address."""
         head, tail = self.around
-        url = json.dumps(result_url(self.provenance.document_id, self.provenance.processor))
+        url = json.dumps(result_url(self.provenance.document_id, self.provenance.processor) + query)
         return b"".join((head, self.data or b"null", tail[:-1], f',"size":{self.size},"url":{url}}}'.encode()))
 
 
-_PROVENANCE = [results.c[name] for name in Provenance.model_fields]
-_DATA = json_text(results.c.data)
-_LENGTH = func.length(_DATA)  # characters; those that revision 0007 wrote are bytes, too
+def _columns(table: Table) -> list[ColumnElement[Any]]:
+    return [table.c[name] for name in Provenance.model_fields]
+
+
+class _Statements:
+    """What is asked of a table of results: the `latest` of a document, the `one` of a processor, `all` of them."""
+
+    def __init__(self, table: Table, of_file: ColumnElement[bool]) -> None:
+        data = json_text(table.c.data)
+        length = func.length(data)  # characters; those that revision 0007 wrote are bytes, too
+        latest_first = (table.c.created_at.desc(), table.c.job_id.desc())
+        stored = (column.label(f"file_{column.name}") for column in files.c)
+        kept = (
+            select(*_columns(table), table.c.created_at, table.c.size, *stored)
+            .outerjoin_from(table, files, table.c.file_id == files.c.id)
+            .where(table.c.document_id == bindparam("document"), of_file)
+        )
+        whole = kept.add_columns(data.label("data"))
+        self.latest = Prepared(whole.order_by(*latest_first).limit(1))
+        self.one = Prepared(whole.where(table.c.processor == bindparam("name")))
+        short = case((length <= INLINE, data))
+        self.all = Prepared(kept.add_columns(short.label("data"), length.label("length")).order_by(*latest_first))
+
+
+_CURRENT = _Statements(results, true())
+_PREVIOUS = _Statements(previous_results, previous_results.c.file_number == bindparam("nth"))
 _OF_DOCUMENT = results.c.document_id == bindparam("document")
 _OF_PROCESSOR = results.c.processor == bindparam("name")
-_LATEST_FIRST = (results.c.created_at.desc(), results.c.job_id.desc())
-_KEPT = (
-    select(
-        *_PROVENANCE, results.c.created_at, results.c.size, *(column.label(f"file_{column.name}") for column in files.c)
-    )
-    .outerjoin_from(results, files, results.c.file_id == files.c.id)
-    .where(_OF_DOCUMENT)
-)
-_WHOLE = _KEPT.add_columns(_DATA.label("data"))
-_LATEST = Prepared(_WHOLE.order_by(*_LATEST_FIRST).limit(1))
-_ONE = Prepared(_WHOLE.where(_OF_PROCESSOR))
-_SHORT = case((_LENGTH <= INLINE, _DATA))
-_ALL = Prepared(_KEPT.add_columns(_SHORT.label("data"), _LENGTH.label("length")).order_by(*_LATEST_FIRST))
-_MADE_BY = Prepared(select(*_PROVENANCE).where(_OF_DOCUMENT, _OF_PROCESSOR))
+_MADE_BY = Prepared(select(*_columns(results)).where(_OF_DOCUMENT, _OF_PROCESSOR))
 _FILES = select(files.c.key).join(results, results.c.file_id == files.c.id)
 _MORE_FILES = select(files.c.key).join(result_files, result_files.c.file_id == files.c.id)
 _KEYS = Prepared(
@@ -91,21 +103,31 @@ _KEYS = Prepared(
 )
 
 
-def latest(conn: Connection, document_id: UUID) -> StoredResult | None:
+def latest(conn: Connection, document_id: UUID, *, number: int | None = None) -> StoredResult | None:
     """The result that was published last, whichever processor made it."""
-    row = _LATEST.one(conn, {"document": document_id})
+    statements, of_file = _of(number)
+    row = statements.latest.one(conn, {"document": document_id, **of_file})
     return StoredResult.of(row) if row else None
 
 
-def of_processor(conn: Connection, document_id: UUID, processor: str) -> StoredResult | None:
+def of_processor(
+    conn: Connection, document_id: UUID, processor: str, *, number: int | None = None
+) -> StoredResult | None:
     """The last good result of one processor."""
-    row = _ONE.one(conn, {"document": document_id, "name": processor})
+    statements, of_file = _of(number)
+    row = statements.one.one(conn, {"document": document_id, "name": processor, **of_file})
     return StoredResult.of(row) if row else None
 
 
-def of_document(conn: Connection, document_id: UUID) -> list[StoredResult]:
+def of_document(conn: Connection, document_id: UUID, *, number: int | None = None) -> list[StoredResult]:
     """The last good result of each processor, the latest first; of large ones not the data."""
-    return [StoredResult.of(row) for row in _ALL.all(conn, {"document": document_id})]
+    statements, of_file = _of(number)
+    return [StoredResult.of(row) for row in statements.all.all(conn, {"document": document_id, **of_file})]
+
+
+def _of(number: int | None) -> tuple[_Statements, dict[str, int]]:
+    """The statements over the results of the current file, or of a previous one, and what they need to find that."""
+    return (_CURRENT, {}) if number is None else (_PREVIOUS, {"nth": number})
 
 
 def provenance(conn: Connection, document_id: UUID, processor: str) -> Provenance | None:

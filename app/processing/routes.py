@@ -8,7 +8,7 @@ from fastapi import BackgroundTasks, Path, Query, Request, Response
 from app import errors, idempotency
 from app.auth.dependencies import CurrentPrincipal, authenticated_router
 from app.auth.principal import Scope
-from app.documents.dependencies import DocumentId
+from app.documents.dependencies import DocumentId, FileNumber
 from app.idempotency import IdempotencyKey
 from app.jobs.schemas import Job
 from app.processing import describe
@@ -111,10 +111,19 @@ async def process(
     openapi_extra=accepts(**describe.RESULT_REQUEST),
 )
 async def get_result(
-    request: Request, document_id: DocumentId, principal: CurrentPrincipal, service: Service, answers: Sending
+    *,
+    request: Request,
+    document_id: DocumentId,
+    principal: CurrentPrincipal,
+    service: Service,
+    answers: Sending,
+    number: FileNumber = None,
 ) -> Response:
-    """The current result of a COMPLETED document; with `Accept: text/plain` its text alone."""
-    return await answers.respond(request, principal, await service.result(principal, document_id))
+    """The current result of a COMPLETED document; with `Accept: text/plain` its text alone.
+
+    With `file`, the latest result of that file, if the document had it before.
+    """
+    return await answers.respond(request, principal, await service.result(principal, document_id, number))
 
 
 @reading.get(
@@ -123,12 +132,14 @@ async def get_result(
     response_model=ResultList,
     responses=raises(errors.ValidationFailed, errors.NotFound),
 )
-async def list_results(document_id: DocumentId, principal: CurrentPrincipal, service: Service) -> Response:
+async def list_results(
+    document_id: DocumentId, principal: CurrentPrincipal, service: Service, number: FileNumber = None
+) -> Response:
     """The last good result of each processor. A later job that fails, or is cancelled, takes none of them away.
 
     The data of results above 64 KiB is `null` here, and complete at their `url`.
     """
-    return list_of(await service.results(principal, document_id))
+    return list_of(await service.results(principal, document_id, number), query_of(number))
 
 
 @reading.get(
@@ -146,10 +157,16 @@ async def get_processor_result(
     principal: CurrentPrincipal,
     service: Service,
     answers: Sending,
+    number: FileNumber = None,
 ) -> Response:
     """The last good result of one processor; with `Accept: text/plain` its text alone."""
-    result = await service.result_of(principal, document_id, processor)
+    result = await service.result_of(principal, document_id, processor, number)
     return await answers.respond(request, principal, result)
+
+
+def query_of(number: int | None) -> str:
+    """What an address ends with if it is about the file of this number."""
+    return f"?file={number}" if number else ""
 
 
 @reading.get("/processors", operation_id="listProcessors", response_model=ProcessorList, responses=raises())

@@ -195,6 +195,7 @@ class Provenance(BaseModel):
     params: JobParams = Field(
         examples=[{"format": "text", "chunks": None, "max_characters": 1_000_000, "max_pages": 10_000}]
     )
+    file_number: int = Field(1, description="Which of the document's files was read.")
 
     @classmethod
     def of(cls, job: jobs.Job) -> Self:
@@ -211,13 +212,17 @@ class Provenance(BaseModel):
             "processor_version": job.args["version"],
             "input_sha256": job.args["file"]["sha256"],
             "params": job.args["params"],
+            "file_number": job.args.get("file_number", 1),
         }
 
     def around(self, created_at: datetime) -> tuple[bytes, bytes]:
-        """What comes before and after the data in the JSON of a Result, so that the data need not be decoded."""
-        return self.model_dump_json().encode()[:-1] + b',"data":', b',"created_at":' + _MOMENT.dump_json(
-            created_at
-        ) + b"}"
+        """What comes before and after the data in the JSON of a Result, so that the data need not be decoded.
+
+        The file's number comes after it: stored answers of the release before have none, and the same before the data.
+        """
+        head = self.model_dump_json(exclude={"file_number"}).encode()[:-1] + b',"data":'
+        tail = b',"file_number":%d,"created_at":%b}' % (self.file_number, _MOMENT.dump_json(created_at))
+        return head, tail
 
 
 class Result(Provenance):
@@ -256,8 +261,8 @@ class ResultFileList(BaseModel):
     items: list[ListedFile]
 
     @classmethod
-    def of(cls, document_id: UUID, processor: str, found: Iterable[ResultFile]) -> Self:
-        """Those that were found."""
+    def of(cls, document_id: UUID, processor: str, found: Iterable[ResultFile], query: str = "") -> Self:
+        """Those that were found. The query belongs to the address of each."""
         here = f"{result_url(document_id, processor)}/files"
         return cls(
             items=[
@@ -266,7 +271,7 @@ class ResultFileList(BaseModel):
                     content_type=file.content_type,
                     size=file.size,
                     sha256=str(file.sha256),
-                    url=f"{here}/{name}",
+                    url=f"{here}/{name}{query}",
                 )
                 for name, file in found
             ]

@@ -1,9 +1,8 @@
 """Accepting work, and what its owner can see and do of it."""
 
 import time
-from collections.abc import Callable
 from functools import cached_property, partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 import structlog
@@ -14,6 +13,7 @@ from app import errors, idempotency
 from app.auth.credentials import required
 from app.auth.principal import Principal
 from app.database import Database, Prepared
+from app.documents import previous
 from app.documents.lifecycle import Status
 from app.documents.models import documents
 from app.documents.schemas import Document
@@ -37,6 +37,13 @@ from app.telemetry import faults
 from app.web.body import RETRY_AFTER
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class _Read(Protocol[T_co]):
+    """Reads what belongs to the document's current file, or to the previous one of this number."""
+
+    def __call__(self, conn: Connection, document_id: UUID, /, *, number: int | None) -> T_co: ...
 
 
 class ProcessingService:
@@ -106,9 +113,16 @@ class ProcessingService:
         started = answer.status == 202 and not answer.replayed
         return answer, job_id if started else None
 
-    async def result(self, principal: Principal, document_id: UUID) -> StoredResult:
-        """The current result. Raises NotFound, ResultNotReady, ProcessingFailed, ResultExpired."""
-        document, result = await self._read(principal, document_id, results.latest)
+    async def result(self, principal: Principal, document_id: UUID, number: int | None = None) -> StoredResult:
+        """The current result, or the latest of the previous file that has this number.
+
+        Raises NotFound, ResultNotReady, ProcessingFailed, ResultExpired.
+        """
+        document, result = await self._read(principal, document_id, results.latest, number)
+        if number not in (None, document.file_number):
+            if result is None:
+                raise errors.ResultNotReady("No job has made a result of this file.")
+            return result
         if document.status is Status.FAILED and document.error:
             raise errors.ProcessingFailed(document.error.detail, error=document.error.model_dump())
         if document.status is Status.COMPLETED and result is None:
@@ -117,36 +131,50 @@ class ProcessingService:
             raise errors.ResultNotReady(headers=RETRY_AFTER if document.status is Status.PROCESSING else None)
         return result
 
-    async def results(self, principal: Principal, document_id: UUID) -> list[StoredResult]:
+    async def results(self, principal: Principal, document_id: UUID, number: int | None = None) -> list[StoredResult]:
         """The last good result of each processor, whatever the document's state. Raises NotFound."""
-        _, items = await self._read(principal, document_id, results.of_document)
+        _, items = await self._read(principal, document_id, results.of_document, number)
         return items
 
-    async def result_of(self, principal: Principal, document_id: UUID, processor: str) -> StoredResult:
+    async def result_of(
+        self, principal: Principal, document_id: UUID, processor: str, number: int | None = None
+    ) -> StoredResult:
         """The last good result of one processor, whatever the document's state. Raises NotFound."""
-        _, result = await self._read(principal, document_id, partial(results.of_processor, processor=processor))
+        by_processor = partial(results.of_processor, processor=processor)
+        _, result = await self._read(principal, document_id, by_processor, number)
         if result is None:
             raise errors.NotFound
         return result
 
-    async def files(self, principal: Principal, document_id: UUID, processor: str) -> list[ResultFile]:
+    async def files(
+        self, principal: Principal, document_id: UUID, processor: str, number: int | None = None
+    ) -> list[ResultFile]:
         """The files of the last good result of one processor. Raises NotFound."""
-        await self.result_of(principal, document_id, processor)
-        _, found = await self._read(principal, document_id, partial(result_files.of_result, processor=processor))
+        await self.result_of(principal, document_id, processor, number)
+        of_result = partial(result_files.of_result, processor=processor)
+        _, found = await self._read(principal, document_id, of_result, number)
         return found
 
-    async def file(self, principal: Principal, document_id: UUID, processor: str, name: str) -> ResultFile:
+    async def file(
+        self, principal: Principal, document_id: UUID, processor: str, name: str, number: int | None = None
+    ) -> ResultFile:
         """One of them. Raises NotFound."""
         named = partial(result_files.named, processor=processor, name=name)
-        _, found = await self._read(principal, document_id, named)
+        _, found = await self._read(principal, document_id, named, number)
         if found is None:
             raise errors.NotFound
         return found
 
     async def _read(
-        self, principal: Principal, document_id: UUID, read: Callable[[Connection, UUID], T]
+        self, principal: Principal, document_id: UUID, read: _Read[T], number: int | None
     ) -> tuple[Document, T]:
-        return await self._db.read(lambda conn: (owned(conn, principal.owner_id, document_id), read(conn, document_id)))
+        """Raises NotFound, also for the number of a file that there is not."""
+
+        def work(conn: Connection) -> tuple[Document, T]:
+            document = owned(conn, principal.owner_id, document_id)
+            return document, read(conn, document_id, number=previous.previous(conn, document, number))
+
+        return await self._db.read(work)
 
     async def job(self, principal: Principal, job_id: UUID, wait: float = 0) -> Job:
         """The job; up to `wait` seconds later if it is not finished before. Raises NotFound."""

@@ -11,7 +11,8 @@ from app.processing.schemas import Force
 class Work(InputDocument):
     """The args of a job: a processor's name and version, its complete params, and the document to read.
 
-    `others` are files of more documents. Of a pipeline also its `stages`, as requests spell them, and `force`.
+    `file_number` says which of the document's files that is, and `others` are files of more documents. Of a pipeline
+    also its `stages`, as requests spell them, and `force`.
 
     A newer version may have put more into them, which is passed over; what an older one lacks needs a default.
     """
@@ -19,6 +20,7 @@ class Work(InputDocument):
     processor: str
     version: str
     params: dict[str, Any]
+    file_number: int = 1
     others: list[InputFile] = Field([])
     stages: list[str] = Field([])
     force: Force = False

@@ -12,6 +12,8 @@ Point = Literal[
     "put.after_link",
     "complete.before_commit",
     "complete.after_commit",
+    "replace.in_transaction",
+    "replace.after_commit",
     "delete.after_commit",
     "process.in_transaction",
     "process.after_commit",

@@ -20,8 +20,11 @@ from app.auth.service import AuthService
 from app.auth.tokens import AccessTokens, development_secret
 from app.check.scrubber import Scrubber
 from app.database import Database, after_commit
+from app.documents.contents import ContentService
 from app.documents.deletion import Deletion
 from app.documents.feed import Feed
+from app.documents.files import DocumentFiles
+from app.documents.replacement import Replacement
 from app.documents.service import DocumentService
 from app.documents.uploads import UploadService
 from app.encryption import Encryption
@@ -47,6 +50,7 @@ from app.operators.dependencies import Operators
 from app.operators.processes import Presence, raised
 from app.operators.status import ServiceStatus
 from app.outbound import Outbound
+from app.processing import previous
 from app.processing.acceptance import Acceptance
 from app.processing.answers import Answers
 from app.processing.batch import Batches
@@ -89,6 +93,8 @@ class Services:
     audit: AuditTrail
     documents: DocumentService
     deletion: Deletion
+    contents: ContentService
+    files: DocumentFiles
     uploads: UploadService
     rates: Rates
     processing: ProcessingService
@@ -292,6 +298,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         settings=settings,
         job_for=acceptance.job_for,
     )
+    replacement = Replacement(previous, settings.file_versions_max)
     inbox = watcher(db, documents, acceptance, settings)
     scrubber = Scrubber(db, storage, claim, settings.scrub_bytes_per_second)
     regular = chores(db, storage, claim, orphans, deletion, uses=keys.uses, inbox=inbox, settings=settings)
@@ -311,6 +318,8 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         audit=AuditTrail(db, downloads),
         documents=documents,
         deletion=deletion,
+        contents=ContentService(db, storage, receiver, removal, replacement, quotas=quotas, settings=settings),
+        files=DocumentFiles(db, removal, replacement, reserve),
         uploads=UploadService(db, storage, receiver, OwnUrls(secrets), quotas, settings),
         processing=processing,
         batches=Batches(db, acceptance, quotas, settings),

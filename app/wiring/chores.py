@@ -11,6 +11,7 @@ from app.auth.sessions import forget_expired as forget_expired_sessions
 from app.check.scrubber import Scrubber
 from app.database import Database
 from app.documents.deletion import Deletion
+from app.documents.files import expire_files
 from app.documents.search import INDEX_INTERVAL, index_documents
 from app.documents.uploads import expire_uploads
 from app.events import seals
@@ -69,6 +70,8 @@ def chores(
     if settings.result_ttl:
         run = partial(expire_results, db, settings.result_ttl)
         found.append(Chore("results", min(HOUR, settings.result_ttl), run, shared=True))
+    if ttl := settings.file_version_ttl:
+        found.append(Chore("previous-files", min(HOUR, grace), partial(expire_files, db, ttl), shared=True))
     if settings.events_ttl:
         found.append(Chore("events", grace, partial(claim.forget_events, settings.events_ttl), shared=True))
     if inbox:

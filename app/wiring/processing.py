@@ -9,7 +9,7 @@ from app.database import Database
 from app.documents.deletion import Deletion
 from app.files.receive import Receiver
 from app.files.removal import Removal
-from app.processing import results
+from app.processing import previous, results
 from app.processing.acceptance import Acceptance
 from app.processing.input import Inputs
 from app.processing.kind import ProcessKind
@@ -55,4 +55,4 @@ def process_kind(
 
 def more_files(conn: Connection, document_id: UUID) -> list[str]:
     """The keys of what is stored besides a document's file, and goes with it."""
-    return [*results.keys(conn, document_id), *kept.keys(conn, document_id)]
+    return [*results.keys(conn, document_id), *previous.keys(conn, document_id), *kept.keys(conn, document_id)]

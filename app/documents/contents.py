@@ -1,0 +1,287 @@
+"""Another file for a document: sent with a request, sent by a direct upload before, or one that it had once."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import structlog
+from sqlalchemy import Connection
+from uuid_utils.compat import uuid7
+
+from app import idempotency
+from app.auth.credentials import required
+from app.auth.principal import Principal
+from app.database import Database
+from app.documents import previous, repository
+from app.documents.lifecycle import REPLACEABLE, Status
+from app.documents.replacement import Replacement
+from app.documents.schemas import Document
+from app.documents.service import LARGE, owned
+from app.errors import (
+    AppError,
+    Conflict,
+    DocumentProcessing,
+    Forbidden,
+    MalformedMultipart,
+    NotFound,
+    OutcomeUnknown,
+    PreconditionFailed,
+    Sha256Mismatch,
+    SizeMismatch,
+    StorageUnavailable,
+    UploadIncomplete,
+    ValidationFailed,
+)
+from app.files import repository as files
+from app.files.models import File, key_of
+from app.files.multipart import OVERHEAD
+from app.files.receive import Batch, Receiver, Sent, compare
+from app.files.removal import Removal
+from app.idempotency import InProgress, KeyedRequest, StoredResponse
+from app.quotas import Quotas
+from app.settings import Settings
+from app.storage.base import Storage
+from app.telemetry import faults, metrics
+
+log = structlog.get_logger()
+
+Versions = frozenset[int] | None
+"""The versions of a document that may be changed; None: any."""
+
+
+class Replaced(NamedTuple):
+    """The answer to a replacement, and the keys of files that are to be removed because of it."""
+
+    answer: StoredResponse
+    keys: list[str]
+
+
+class _Stored(NamedTuple):
+    """A file that was stored for a document, at `at` (`time.time`). `restored`: the number of what it is a copy of."""
+
+    file: File
+    filename: str
+    at: float
+    restored: int | None = None
+
+
+class _Change(NamedTuple):
+    """What a unit has made of a document. `recorded`: it has the file that was stored for it."""
+
+    document: Document
+    keys: list[str]
+    recorded: bool
+
+
+class ContentService:
+    """Each method acts for one owner; another owner's document raises NotFound, and so does a number without a file."""
+
+    def __init__(
+        self,
+        db: Database,
+        storage: Storage,
+        receiver: Receiver,
+        removal: Removal,
+        replacement: Replacement,
+        *,
+        quotas: Quotas,
+        settings: Settings,
+    ) -> None:
+        self._db = db
+        self._storage = storage
+        self._receiver = receiver
+        self.removal = removal
+        self._replacement = replacement
+        self._quotas = quotas
+        self._settings = settings
+        self._in_progress = InProgress(db)
+        self.max_upload_bytes = settings.max_upload_bytes
+
+    async def receive(
+        self,
+        principal: Principal,
+        document_id: UUID,
+        versions: Versions,
+        sent: Sent,
+        stream: AsyncIterator[bytes],
+        *,
+        key: str | None,
+        declared: int,
+    ) -> Replaced:
+        """Receive another file for a document that has one of the versions. The one that it has already changes
+        nothing. `declared` is the Content-Length, or 0.
+
+        Raises PreconditionFailed, UploadIncomplete, DocumentProcessing, and of what the upload of a document raises
+        that of its file and its key.
+        """
+        owner_id = principal.owner_id
+        async with self._in_progress.hold(owner_id, key):
+            await self._refuse_in_vain(owner_id, document_id, versions, declared - OVERHEAD, key)
+            file, _ = await self._receiver.file(owner_id, sent, stream, partial(_require_no_more, sent))
+            request = {"filename": sent.filename, "sha256": file.sha256}
+            stored = _Stored(file, sent.filename, time.time())
+            keyed = self._keyed(principal, document_id, key, request)
+            return await self._record(principal, document_id, versions, stored, keyed)
+
+    async def adopt(
+        self, principal: Principal, document_id: UUID, versions: Versions, other_id: UUID, *, key: str | None
+    ) -> Replaced:
+        """Give a document that has one of the versions the file of another one, which goes away.
+
+        Raises PreconditionFailed, UploadIncomplete, DocumentProcessing, IdempotencyKeyReused, and ValidationFailed
+        unless the other one came by a direct upload that is complete, and nothing was done with it since.
+        """
+        self._quotas.reserve.require()
+
+        def change(conn: Connection, document: Document) -> _Change:
+            _require_replaceable(document, versions)
+            other = None if other_id == document_id else previous.only_sent(conn, principal.owner_id, other_id)
+            if other is None:
+                detail = "Not a complete direct upload that nothing was done with."
+                raise ValidationFailed(detail, errors=[{"detail": detail, "pointer": "/document_id"}])
+            file = repository.file_of(conn, other_id)
+            if file.sha256 == document.sha256:
+                changed, keys = document, files.discard(conn, [file.id])
+            else:
+                changed, keys = self._replacement.put(conn, document, file, other.filename)
+            previous.forget(conn, other)
+            return _Change(changed, keys, recorded=True)
+
+        keyed = self._keyed(principal, document_id, key, {"document_id": str(other_id)})
+        replaced, _ = await self._write(principal, document_id, change, keyed)
+        return replaced
+
+    async def restore(self, principal: Principal, document_id: UUID, versions: Versions, number: int) -> Replaced:
+        """Give a document a copy of a file that it had before; if it has such a file now, nothing changes.
+
+        Raises PreconditionFailed, UploadIncomplete, DocumentProcessing, StorageQuotaExceeded, TooBusy, StorageFull,
+        Unavailable.
+        """
+
+        def find(conn: Connection) -> tuple[Document, File, str]:
+            document = owned(conn, principal.owner_id, document_id)
+            _require_replaceable(document, versions)
+            found = previous.stored(conn, document_id, number)
+            if number == document.file_number:
+                found = repository.file_of(conn, document_id), document.filename
+            if found is None:
+                raise NotFound
+            return document, *found
+
+        document, file, filename = await self._db.read(find)
+        if file.sha256 == document.sha256:
+            return Replaced(_answer(document), [])
+        copy = await self._copy(principal.owner_id, file)
+        stored = _Stored(copy, filename, time.time(), restored=number)
+        return await self._record(principal, document_id, versions, stored, None)
+
+    async def _refuse_in_vain(
+        self, owner_id: UUID, document_id: UUID, versions: Versions, size: int, key: str | None
+    ) -> None:
+        """Raise before a body arrives what will be raised afterwards. A replay is not refused."""
+
+        def work(conn: Connection) -> None:
+            _require_replaceable(owned(conn, owner_id, document_id), versions)
+            if size > LARGE:
+                self._quotas.check(conn, owner_id, more_bytes=size)
+
+        try:
+            await self._db.read(work)
+        except (PreconditionFailed, Conflict, Forbidden):
+            if key is None or not await self._in_progress.is_done(owner_id, key):
+                raise
+
+    async def _copy(self, owner_id: UUID, file: File) -> File:
+        """Store the file once more, under an id of its own. Raises what `receiving` raises, and NotFound."""
+        file_id, stream = uuid7(), self._storage.read(file.key, 0, file.size + 1)
+        async with self._receiver.receiving(owner_id, key_of(file_id), Batch(), stream) as staged:
+            try:
+                compare(file, await staged.received())
+            except (SizeMismatch, Sha256Mismatch):
+                log.warning("storage.damaged", key=file.key)
+                raise StorageUnavailable("The stored file is damaged.") from None
+            await staged.commit()
+        return File(file_id, key_of(file_id), file.content_type, file.size, file.sha256)
+
+    def _put(self, conn: Connection, document: Document, versions: Versions, stored: _Stored) -> _Change:
+        """Give a document the file, unless it has that already."""
+        # If the process was paused here, or its clock jumped, the file may have been swept as an orphan.
+        if time.time() - stored.at > self._settings.orphan_grace_seconds / 2:
+            raise StorageUnavailable
+        _require_replaceable(document, versions)
+        previous.previous(conn, document, stored.restored)  # which may have been deleted meanwhile
+        if stored.file.sha256 == document.sha256:
+            return _Change(document, [], recorded=False)
+        files.add(conn, stored.file)
+        changed, keys = self._replacement.put(conn, document, stored.file, stored.filename, restored=stored.restored)
+        self._quotas.check(conn, document.owner_id)
+        return _Change(changed, keys, recorded=True)
+
+    async def _record(
+        self, principal: Principal, document_id: UUID, versions: Versions, stored: _Stored, keyed: KeyedRequest | None
+    ) -> Replaced:
+        """Commit that the document has the file. Removes it again if the request is refused, or changes nothing."""
+        key, change = stored.file.key, partial(self._put, versions=versions, stored=stored)
+        try:
+            replaced, recorded = await self._write(principal, document_id, change, keyed)
+        except OutcomeUnknown:
+            raise  # the document may need the file; if it does not, upkeep removes it
+        except AppError:
+            await self.removal.unrecorded(key)
+            raise
+        if recorded:
+            metrics.uploaded_bytes.inc(stored.file.size)
+        else:
+            await self.removal.unrecorded(key)
+        return replaced
+
+    async def _write(
+        self,
+        principal: Principal,
+        document_id: UUID,
+        change: Callable[[Connection, Document], _Change],
+        keyed: KeyedRequest | None,
+    ) -> tuple[Replaced, bool]:
+        """Commit a change, or replay it. Returns the answer, and whether the file is the document's now."""
+        done: _Change | None = None
+
+        def unit(conn: Connection) -> StoredResponse:
+            nonlocal done
+            done = None
+            document = owned(conn, principal.owner_id, document_id)  # before a replay: it may be gone
+
+            def work(conn: Connection) -> StoredResponse:
+                nonlocal done
+                done = change(conn, document)
+                faults.hit("replace.in_transaction")
+                return _answer(done.document)
+
+            return idempotency.once(conn, keyed, work)
+
+        answer = await self._db.write(required(principal, unit), alone_with=principal.owner_id)
+        faults.hit("replace.after_commit")
+        return Replaced(answer, done.keys if done else []), bool(done and done.recorded)
+
+    def _keyed(self, principal: Principal, document_id: UUID, key: str | None, request: Any) -> KeyedRequest | None:
+        path, ttl = f"/documents/{document_id}/content", self._settings.idempotency_ttl
+        return idempotency.keyed(principal.owner_id, key, ttl, "PUT", path, request)
+
+
+def _require_replaceable(document: Document, versions: Versions) -> None:
+    """Raise PreconditionFailed, UploadIncomplete or DocumentProcessing if the document cannot have another file now."""
+    if versions is not None and document.version not in versions:
+        raise PreconditionFailed
+    if document.status not in REPLACEABLE:
+        raise UploadIncomplete if document.status is Status.INITIATED else DocumentProcessing
+
+
+def _require_no_more(sent: Sent) -> None:
+    """Raise MalformedMultipart if there is more than a file, and what else is wrong with the whole."""
+    if sent.finish():
+        raise MalformedMultipart("Only the part `file` is expected.")
+
+
+def _answer(document: Document) -> StoredResponse:
+    return StoredResponse(200, document.model_dump_json().encode(), f"/documents/{document.id}", document.id)

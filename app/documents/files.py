@@ -1,0 +1,91 @@
+"""What users do with the files that a document has and had: list, label, keep and remove them."""
+
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from app import events
+from app.auth.credentials import required
+from app.auth.principal import Principal
+from app.database import Database
+from app.documents import previous, repository
+from app.documents.file_schemas import DocumentFile, DocumentFilePage
+from app.documents.replacement import Replacement
+from app.documents.service import owned
+from app.errors import CurrentFile, NotFound, OnHold
+from app.events.catalogue import DocumentFileEdited
+from app.files.removal import Removal
+from app.quotas.reserve import Reserve
+from app.telemetry import faults, metrics
+from app.web import pagination
+
+
+class DocumentFiles:
+    """Each method acts for one owner; another owner's document raises NotFound, and so does a number without a file."""
+
+    def __init__(self, db: Database, removal: Removal, replacement: Replacement, reserve: Reserve) -> None:
+        self._db = db
+        self.removal = removal
+        self._replacement = replacement
+        self._reserve = reserve
+
+    async def find(self, principal: Principal, document_id: UUID, limit: int, cursor: str | None) -> DocumentFilePage:
+        """Return a page of a document's files, the newest first. Raises InvalidCursor."""
+        below = pagination.decode(cursor, "files", int).value if cursor else 2**31
+
+        def work(conn: Connection) -> list[DocumentFile]:
+            owned(conn, principal.owner_id, document_id)
+            return previous.of_document(conn, document_id, min(below, 2**31), limit + 1)
+
+        items, last = pagination.page(await self._db.read(work), limit)
+        end = pagination.encode("files", last.number, document_id) if last else None
+        return DocumentFilePage(items=items, next_cursor=end)
+
+    async def edit(self, principal: Principal, document_id: UUID, number: int, changes: dict[str, Any]) -> DocumentFile:
+        """Change what is stated about a file. Raises StorageFull."""
+        self._reserve.require()
+        values = {name: bool(value) if name == "keep" else value for name, value in changes.items()}
+
+        def work(conn: Connection) -> DocumentFile:
+            document = owned(conn, principal.owner_id, document_id)
+            if values and number == document.file_number:
+                repository.edit_file(conn, document_id, {f"file_{name}": value for name, value in values.items()})
+            elif values:
+                previous.edit(conn, document_id, number, values)
+            file = previous.one(conn, document_id, number)
+            if file is None:
+                raise NotFound
+            if values:
+                event = DocumentFileEdited(number=number, fields=sorted(values))
+                events.append(conn, event, user_id=principal.owner_id, document_id=document_id)
+            return file
+
+        return await self._db.write(required(principal, work), alone_with=principal.owner_id)
+
+    async def remove(self, principal: Principal, document_id: UUID, number: int) -> list[str]:
+        """Delete a previous file with its results; return the keys of what was stored.
+
+        Raises CurrentFile, OnHold.
+        """
+
+        def work(conn: Connection) -> list[str]:
+            document = owned(conn, principal.owner_id, document_id)
+            if previous.previous(conn, document, number) is None:
+                raise CurrentFile
+            keys = self._replacement.remove(conn, document, [number], "deleted")
+            if not keys:
+                raise OnHold
+            return keys
+
+        keys = await self._db.write(required(principal, work), alone_with=principal.owner_id)
+        faults.hit("delete.after_commit")
+        return keys
+
+
+async def expire_files(db: Database, ttl: float) -> None:
+    """Delete the previous files that were replaced at least `ttl` seconds ago, but for those to keep. What was stored
+    of them is removed by the next sweep for orphans."""
+    while gone := await db.write(partial(previous.expire, ttl=ttl)):
+        metrics.removed.labels("files").inc(gone)

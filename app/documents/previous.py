@@ -1,0 +1,201 @@
+"""All SQL on the files that documents had before. Functions run inside the caller's transaction.
+
+A file that a live job of its owner reads, as those that merge documents do, is not removed by upkeep: jobs hold the
+keys of what they read.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import (
+    Connection,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    null,
+    select,
+    true,
+    update,
+)
+
+from app import events
+from app.database import Prepared, delete_batch, json_text, now
+from app.documents.file_schemas import DocumentFile
+from app.documents.lifecycle import Status
+from app.documents.models import documents, previous_files
+from app.documents.schemas import Document
+from app.errors import NotFound
+from app.events.catalogue import DocumentDeleted, DocumentFileRemoved, DocumentPurged
+from app.files.models import File, files
+from app.jobs.models import IS_LIVE, jobs
+
+Reason = Literal["deleted", "expired", "too-many"]
+
+BATCH = 100  # files deleted in one transaction, with their results
+
+_STORED_AT = func.coalesce(documents.c.file_stored_at, documents.c.created_at)
+# What is known of a document's current file, in the terms of previous ones.
+_OF_CURRENT = {
+    "number": documents.c.file_number,
+    "filename": documents.c.filename,
+    "content_type": documents.c.content_type,
+    "size": documents.c.size,
+    "sha256": documents.c.sha256,
+    "label": documents.c.file_label,
+    "keep": documents.c.file_keep,
+    "stored_at": _STORED_AT,
+    "stored_by": documents.c.file_stored_by,
+}
+_ITS_OWN = {"document_id": documents.c.id, "owner_id": documents.c.owner_id, "file_id": documents.c.file_id}
+_PUT_ASIDE = Prepared(
+    insert(previous_files).from_select(
+        [*_ITS_OWN, *_OF_CURRENT, "replaced_at"],
+        select(*_ITS_OWN.values(), *_OF_CURRENT.values(), now()).where(documents.c.id == bindparam("document")),
+    )
+)
+
+
+def put_aside(conn: Connection, document_id: UUID) -> None:
+    """Add the current file of a document, which is going to be replaced, to its previous ones."""
+    _PUT_ASIDE.count(conn, {"document": document_id})
+
+
+_CURRENT = select(
+    *(column.label(name) for name, column in _OF_CURRENT.items()),
+    null().label("replaced_at"),
+    true().label("current"),
+).where(documents.c.id == bindparam("document"))
+_PREVIOUS = select(
+    *(previous_files.c[name] for name in (*_OF_CURRENT, "replaced_at")), literal(value=False).label("current")
+).where(previous_files.c.document_id == bindparam("document"))
+
+
+def of_document(conn: Connection, document_id: UUID, below: int, limit: int) -> list[DocumentFile]:
+    """Return up to `limit` files of a document whose numbers are `below`, the current one too, the newest first."""
+    number = literal(below)
+    found = list(conn.execute(_CURRENT.where(documents.c.file_number < number), {"document": document_id}))
+    query = _PREVIOUS.where(previous_files.c.number < number).order_by(previous_files.c.number.desc()).limit(limit)
+    found += conn.execute(query, {"document": document_id})
+    return [DocumentFile.model_validate(row) for row in found[:limit]]
+
+
+def one(conn: Connection, document_id: UUID, number: int) -> DocumentFile | None:
+    """Return the file that has this number, current or previous, or None."""
+    found = of_document(conn, document_id, number + 1, 1)
+    return found[0] if found and found[0].number == number else None
+
+
+_THERE = Prepared(
+    select(previous_files.c.number).where(
+        previous_files.c.document_id == bindparam("document"), previous_files.c.number == bindparam("nth")
+    )
+)
+
+
+def previous(conn: Connection, document: Document, number: int | None) -> int | None:
+    """Return the number if it is that of a previous file, and None for the current one. Raises NotFound."""
+    if number in (None, document.file_number):
+        return None
+    if _THERE.one(conn, {"document": document.id, "nth": number}) is None:
+        raise NotFound
+    return number
+
+
+_FILE = Prepared(
+    select(*files.c, previous_files.c.filename)
+    .join(previous_files, previous_files.c.file_id == files.c.id)
+    .where(
+        previous_files.c.document_id == bindparam("document"),
+        previous_files.c.number == bindparam("nth"),
+    )
+)
+
+
+def stored(conn: Connection, document_id: UUID, number: int) -> tuple[File, str] | None:
+    """Return a previous file as it is stored, and its filename, or None."""
+    row = _FILE.one(conn, {"document": document_id, "nth": number})
+    return (File.of(row), row["filename"]) if row else None
+
+
+def edit(conn: Connection, document_id: UUID, number: int, changes: Mapping[str, Any]) -> None:
+    """Change what is stated about a previous file: its `label`, whether to `keep` it."""
+    at = (previous_files.c.document_id == document_id, previous_files.c.number == number)
+    conn.execute(update(previous_files).where(*at).values(**changes))
+
+
+_ON_HOLD = exists().where(documents.c.id == previous_files.c.document_id, documents.c.hold.is_not(None))
+# A job that was accepted later cannot read it. The args of the others name the keys of what they read.
+_IS_READ = (
+    exists()
+    .where(
+        jobs.c.owner_id == previous_files.c.owner_id,
+        IS_LIVE,
+        jobs.c.created_at <= previous_files.c.replaced_at,
+        files.c.id == previous_files.c.file_id,
+        json_text(jobs.c.args).contains(files.c.key),
+    )
+    .correlate(previous_files)
+)
+_REMOVABLE = (previous_files.c.keep.is_(False), ~_ON_HOLD, ~_IS_READ)
+
+
+def beyond(conn: Connection, document_id: UUID, most: int) -> list[int]:
+    """Return the numbers of a document's previous files that are too many: of all but the newest `most`, those that may
+    be removed."""
+    number, own = previous_files.c.number, previous_files.c.document_id == document_id
+    counted = select(number).where(own, previous_files.c.keep.is_(False)).order_by(number.desc())
+    oldest = conn.scalar(counted.offset(most).limit(1))
+    if oldest is None:
+        return []
+    return list(conn.scalars(select(number).where(own, number <= oldest, *_REMOVABLE)))
+
+
+def remove(conn: Connection, document: Document, numbers: Collection[int], reason: Reason) -> list[int]:
+    """Delete previous files of a document with their results, unless it is on hold. Returns their numbers.
+
+    Triggers discard all that is stored of them.
+    """
+    at = (previous_files.c.document_id == document.id, previous_files.c.number.in_(numbers), ~_ON_HOLD)
+    gone = sorted(conn.scalars(delete(previous_files).where(*at).returning(previous_files.c.number)))
+    removed = [DocumentFileRemoved(number=number, reason=reason) for number in gone]
+    events.append_all(conn, [(event, document.owner_id, document.id, None) for event in removed])
+    return gone
+
+
+def expire(conn: Connection, ttl: float) -> int:
+    """Delete previous files that were replaced at least `ttl` seconds ago, up to BATCH of them, and return how many."""
+    due = (previous_files.c.replaced_at <= now(-ttl), *_REMOVABLE)
+    about = (previous_files.c.number, previous_files.c.owner_id, previous_files.c.document_id)
+    rows = delete_batch(conn, previous_files, *due, oldest=previous_files.c.replaced_at, returning=about, limit=BATCH)
+    removed = [(DocumentFileRemoved(number=row.number, reason="expired"), row) for row in rows]
+    events.append_all(conn, [(event, row.owner_id, row.document_id, None) for event, row in removed])
+    return len(rows)
+
+
+def only_sent(conn: Connection, owner_id: UUID, document_id: UUID) -> Document | None:
+    """Return the owner's document if it came by a direct upload that is complete, and nothing was done with it since;
+    or None."""
+    processed = exists().where(jobs.c.document_id == documents.c.id)
+    query = select(documents).where(
+        documents.c.id == document_id,
+        documents.c.owner_id == owner_id,
+        documents.c.status == Status.UPLOADED,
+        documents.c.upload_expires_at.is_not(None),
+        documents.c.file_number == 1,
+        documents.c.deleted_at.is_(None),
+        documents.c.hold.is_(None),
+        ~processed,
+    )
+    row = conn.execute(query).one_or_none()
+    return Document.model_validate(row) if row else None
+
+
+def forget(conn: Connection, sent: Document) -> None:
+    """Delete such a document, but for its file, which is another one's."""
+    conn.execute(delete(documents).where(documents.c.id == sent.id))
+    for event in (DocumentDeleted(version=sent.version + 1), DocumentPurged(version=sent.version + 1)):
+        events.append(conn, event, user_id=sent.owner_id, document_id=sent.id)
