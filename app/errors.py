@@ -187,7 +187,7 @@ class OnHold(Conflict, title="Document on hold"):
     """An operator has forbidden to remove this document, or anything that belongs to it, until the hold ends."""
 
 
-class CurrentFile(Conflict, title="The document's current file"):
+class CurrentFile(Conflict, title="Current file"):
     """This is the file that the document has now. Only previous files can be removed; replace it first."""
 
 

@@ -86,7 +86,7 @@ def modules() -> dict[str, ast.Module]:
     """Every module of the application by its dotted name."""
     found = {}
     for path in APP.rglob("*.py"):
-        if "versions" in path.parts or path.name == "env.py":
+        if "versions" in path.relative_to(APP).parts or path.name == "env.py":
             continue  # run by alembic
         name = ".".join(path.relative_to(APP.parent).with_suffix("").parts)
         found[name.removesuffix(".__init__")] = ast.parse(path.read_text())

@@ -50,7 +50,7 @@ BY_USERS = {
     *("key.created", "key.rotated", "key.revoked"),
     *("webhook.created", "webhook.edited", "webhook.secret_rotated", "webhook.tested", "webhook.deleted"),
     *("webhook.redelivered", "webhook.recovered"),
-    "document.content_read",
+    *("document.content_read", "document.file_replaced", "document.file_edited", "document.file_removed"),
 }
 BY_OPERATORS = {
     *("audit.read", "audit.exported", "document.held", "document.released"),
@@ -145,6 +145,9 @@ def live(life: Life, data_dir: Path) -> None:
     life.process.tick()
     document = f"/documents/{life.upload()}"
     life.ask("PATCH", document, json={"folder": "f", "tags": ["t"]})
+    life.ask("PUT", f"{document}/content", content=pdf("other"), kind=PDF_TYPE, headers=[("If-Match", "*")])
+    life.ask("PATCH", f"{document}/files/1", json={"label": "first"})
+    life.ask("DELETE", f"{document}/files/1")
     life.ask("DELETE", document)
     refresh = {"refresh_token": life.tokens["refresh_token"]}
     life.post("/auth/refresh", json={"refresh_token": life.post("/auth/refresh", json=refresh)["refresh_token"]})

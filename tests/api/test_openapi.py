@@ -32,6 +32,7 @@ OPERATIONS = [
     *("changePassword", "listSessions", "endSession", "endOtherSessions"),
     *("createApiKey", "listApiKeys", "getApiKey", "rotateApiKey", "revokeApiKey"),
     *("uploadDocument", "listDocuments", "getDocument", "editDocument", "deleteDocument"),
+    *("replaceDocumentContent", "listDocumentFiles", "editDocumentFile", "restoreDocumentFile", "deleteDocumentFile"),
     *("listDocumentChildren", "listResultFiles", "getResultFile"),
     *("getDocumentContent", "getDocumentTimeline", "processDocument", "getResult"),
     *("listResults", "getProcessorResult", "listProcessors", "processBatch"),
