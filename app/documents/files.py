@@ -18,18 +18,23 @@ from app.errors import CurrentFile, NotFound, OnHold
 from app.events.catalogue import DocumentFileEdited
 from app.files.removal import Removal
 from app.quotas.reserve import Reserve
+from app.settings import Settings
 from app.telemetry import faults, metrics
 from app.web import pagination
 
 
 class DocumentFiles:
-    """Each method acts for one owner; another owner's document raises NotFound, and so does a number without a file."""
+    """Each method but `expire` acts for one owner; another owner's document raises NotFound, and so does a number
+    without a file."""
 
-    def __init__(self, db: Database, removal: Removal, replacement: Replacement, reserve: Reserve) -> None:
+    def __init__(
+        self, db: Database, removal: Removal, replacement: Replacement, reserve: Reserve, settings: Settings
+    ) -> None:
         self._db = db
         self.removal = removal
         self._replacement = replacement
         self._reserve = reserve
+        self._ttl = settings.file_version_ttl
 
     async def find(self, principal: Principal, document_id: UUID, limit: int, cursor: str | None) -> DocumentFilePage:
         """Return a page of a document's files, the newest first. Raises InvalidCursor."""
@@ -74,7 +79,7 @@ class DocumentFiles:
             document = owned(conn, principal.owner_id, document_id)
             if previous.previous(conn, document, number) is None:
                 raise CurrentFile
-            keys = self._replacement.remove(conn, document, [number], "deleted")
+            keys = self._replacement.remove(conn, document.owner_id, document_id, [number], "deleted")
             if not keys:
                 raise OnHold
             return keys
@@ -83,9 +88,11 @@ class DocumentFiles:
         faults.hit("delete.after_commit")
         return keys
 
-
-async def expire_files(db: Database, ttl: float) -> None:
-    """Delete the previous files that were replaced at least `ttl` seconds ago, but for those to keep. What was stored
-    of them is removed by the next sweep for orphans."""
-    while gone := await db.write(partial(previous.expire, ttl=ttl)):
-        metrics.removed.labels("files").inc(gone)
+    async def expire(self) -> None:
+        """Delete the previous files of all that were replaced too long ago, but for those to keep."""
+        while True:
+            gone, keys = await self._db.write(partial(self._replacement.expire, ttl=self._ttl))
+            if gone == 0:
+                return
+            metrics.removed.labels("files").inc(gone)
+            await self.removal.discarded(keys)

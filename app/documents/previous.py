@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     Connection,
+    Row,
     bindparam,
     delete,
     exists,
@@ -23,7 +24,7 @@ from sqlalchemy import (
 )
 
 from app import events
-from app.database import Prepared, delete_batch, json_text, now
+from app.database import Prepared, json_text, now
 from app.documents.file_schemas import DocumentFile
 from app.documents.lifecycle import Status
 from app.documents.models import documents, previous_files
@@ -154,26 +155,25 @@ def beyond(conn: Connection, document_id: UUID, most: int) -> list[int]:
     return list(conn.scalars(select(number).where(own, number <= oldest, *_REMOVABLE)))
 
 
-def remove(conn: Connection, document: Document, numbers: Collection[int], reason: Reason) -> list[int]:
+def overdue(conn: Connection, ttl: float) -> list[Row[Any]]:
+    """Lock up to BATCH previous files that were replaced at least `ttl` seconds ago, and that may be removed: their
+    `owner_id`, `document_id` and `number`."""
+    due = (previous_files.c.replaced_at <= now(-ttl), *_REMOVABLE)
+    about = select(previous_files.c.owner_id, previous_files.c.document_id, previous_files.c.number).where(*due)
+    oldest = about.order_by(previous_files.c.replaced_at).limit(BATCH)
+    return list(conn.execute(oldest.with_for_update(of=previous_files, skip_locked=True)))
+
+
+def remove(conn: Connection, owner_id: UUID, document_id: UUID, numbers: Collection[int], reason: Reason) -> list[int]:
     """Delete previous files of a document with their results, unless it is on hold. Returns their numbers.
 
     Triggers discard all that is stored of them.
     """
-    at = (previous_files.c.document_id == document.id, previous_files.c.number.in_(numbers), ~_ON_HOLD)
+    at = (previous_files.c.document_id == document_id, previous_files.c.number.in_(numbers), ~_ON_HOLD)
     gone = sorted(conn.scalars(delete(previous_files).where(*at).returning(previous_files.c.number)))
     removed = [DocumentFileRemoved(number=number, reason=reason) for number in gone]
-    events.append_all(conn, [(event, document.owner_id, document.id, None) for event in removed])
+    events.append_all(conn, [(event, owner_id, document_id, None) for event in removed])
     return gone
-
-
-def expire(conn: Connection, ttl: float) -> int:
-    """Delete previous files that were replaced at least `ttl` seconds ago, up to BATCH of them, and return how many."""
-    due = (previous_files.c.replaced_at <= now(-ttl), *_REMOVABLE)
-    about = (previous_files.c.number, previous_files.c.owner_id, previous_files.c.document_id)
-    rows = delete_batch(conn, previous_files, *due, oldest=previous_files.c.replaced_at, returning=about, limit=BATCH)
-    removed = [(DocumentFileRemoved(number=row.number, reason="expired"), row) for row in rows]
-    events.append_all(conn, [(event, row.owner_id, row.document_id, None) for event, row in removed])
-    return len(rows)
 
 
 def only_sent(conn: Connection, owner_id: UUID, document_id: UUID) -> Document | None:

@@ -1,5 +1,6 @@
 """What a document's file is replaced by, in the caller's transaction: the file before is kept with its results."""
 
+from collections import defaultdict
 from collections.abc import Collection
 from typing import Any, Protocol
 from uuid import UUID
@@ -51,17 +52,31 @@ class Replacement:
         about = {name: getattr(file, name) for name in ("size", "sha256", "content_type")}
         event = DocumentFileReplaced(number=moved.file_number, restored=restored, **about)
         events.append(conn, event, user_id=document.owner_id, document_id=document.id)
-        return moved, self.remove(conn, moved, previous.beyond(conn, document.id, self._most), "too-many")
+        too_many = previous.beyond(conn, document.id, self._most)
+        return moved, self.remove(conn, document.owner_id, document.id, too_many, "too-many")
 
     def remove(
-        self, conn: Connection, document: Document, numbers: Collection[int], reason: previous.Reason
+        self, conn: Connection, owner_id: UUID, document_id: UUID, numbers: Collection[int], reason: previous.Reason
     ) -> list[str]:
         """Delete previous files with their results, unless the document is on hold. Returns the keys of what was stored
         of them; none: nothing was deleted."""
         if not numbers:
             return []
-        keys = self._results.keys(conn, document.id, numbers)
-        return keys if previous.remove(conn, document, numbers, reason) else []
+        keys = self._results.keys(conn, document_id, numbers)
+        return keys if previous.remove(conn, owner_id, document_id, numbers, reason) else []
+
+    def expire(self, conn: Connection, ttl: float) -> tuple[int, list[str]]:
+        """Delete a batch of the previous files that were replaced at least `ttl` seconds ago.
+
+        Returns how many, and the keys of what was stored of them; none: no more are left.
+        """
+        rows, keys = previous.overdue(conn, ttl), list[str]()
+        numbers = defaultdict[tuple[UUID, UUID], list[int]](list)
+        for owner_id, document_id, number in rows:
+            numbers[owner_id, document_id].append(number)
+        for of_document, gone in numbers.items():
+            keys += self.remove(conn, *of_document, gone, "expired")
+        return len(rows), keys
 
 
 def _facts(conn: Connection, document: Document, file: File, filename: str) -> dict[str, Any]:

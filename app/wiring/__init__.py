@@ -299,9 +299,10 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         job_for=acceptance.job_for,
     )
     replacement = Replacement(previous, settings.file_versions_max)
+    files = DocumentFiles(db, removal, replacement, reserve, settings)
     inbox = watcher(db, documents, acceptance, settings)
     scrubber = Scrubber(db, storage, claim, settings.scrub_bytes_per_second)
-    regular = chores(db, storage, claim, orphans, deletion, uses=keys.uses, inbox=inbox, settings=settings)
+    regular = chores(db, storage, claim, orphans, deletion, files, uses=keys.uses, inbox=inbox, settings=settings)
     upkeep = Upkeep(db, [*regular, *scrubbing(scrubber, settings)])
     processing = ProcessingService(db, kinds, acceptance, watch, pauses=runner.pauses, quotas=quotas, settings=settings)
     return Services(
@@ -319,7 +320,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         documents=documents,
         deletion=deletion,
         contents=ContentService(db, storage, receiver, removal, replacement, quotas=quotas, settings=settings),
-        files=DocumentFiles(db, removal, replacement, reserve),
+        files=files,
         uploads=UploadService(db, storage, receiver, OwnUrls(secrets), quotas, settings),
         processing=processing,
         batches=Batches(db, acceptance, quotas, settings),

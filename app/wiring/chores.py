@@ -11,11 +11,11 @@ from app.auth.sessions import forget_expired as forget_expired_sessions
 from app.check.scrubber import Scrubber
 from app.database import Database
 from app.documents.deletion import Deletion
-from app.documents.files import expire_files
+from app.documents.files import DocumentFiles
 from app.documents.search import INDEX_INTERVAL, index_documents
 from app.documents.uploads import expire_uploads
 from app.events import seals
-from app.files import repository as files
+from app.files import repository as stored_files
 from app.files.claim import REFRESH, Claim
 from app.files.orphans import Orphans
 from app.inbox.watcher import Watcher
@@ -37,6 +37,7 @@ def chores(
     claim: Claim,
     orphans: Orphans,
     deletion: Deletion,
+    files: DocumentFiles,
     *,
     uses: Uses,
     inbox: Watcher | None,
@@ -55,7 +56,7 @@ def chores(
         Chore("uploads", often, partial(expire_uploads, db, orphans, grace=grace)),
         Chore("search-index", INDEX_INTERVAL, partial(index_documents, db)),
         Chore("audit-seals", MINUTE, partial(seals.seal, db, anchoring(storage)), shared=True),
-        Chore("discarded-files", grace, partial(files.forget_discarded, db, grace), shared=True),
+        Chore("discarded-files", grace, partial(stored_files.forget_discarded, db, grace), shared=True),
         Chore("webhook-log", HOUR, partial(webhooks.forget, db, settings.webhook_log_ttl), shared=True),
         Chore(
             "stage-results",
@@ -70,8 +71,8 @@ def chores(
     if settings.result_ttl:
         run = partial(expire_results, db, settings.result_ttl)
         found.append(Chore("results", min(HOUR, settings.result_ttl), run, shared=True))
-    if ttl := settings.file_version_ttl:
-        found.append(Chore("previous-files", min(HOUR, grace), partial(expire_files, db, ttl), shared=True))
+    if settings.file_version_ttl:
+        found.append(Chore("previous-files", often, files.expire, shared=True))
     if settings.events_ttl:
         found.append(Chore("events", grace, partial(claim.forget_events, settings.events_ttl), shared=True))
     if inbox:

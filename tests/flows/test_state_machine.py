@@ -26,6 +26,7 @@ from sqlalchemy import select
 
 from app.auth import passwords
 from app.auth.principal import Role
+from app.documents import models as tables
 from app.events import events
 from app.events.catalogue import Failure
 from app.jobs import transitions
@@ -38,13 +39,29 @@ from tests.support import databases
 from tests.support.factories import PDF_TYPE, pdf
 from tests.support.inprocess import Process, addresses
 from tests.support.invariants import Ledger
-from tests.support.model import KEPT, KEPT_URL, LEASE, MAX_TRIES, TRASH, Attempt, Document, Job, Model, processor
+from tests.support.model import (
+    FILES,
+    FILES_TTL,
+    KEPT,
+    KEPT_URL,
+    LEASE,
+    MAX_TRIES,
+    TRASH,
+    Attempt,
+    Document,
+    File,
+    Job,
+    Model,
+    processor,
+)
 from tests.support.rows import Rows, told
 from tests.support.torture import LONG
 from tests.support.user import PASSWORD
 
 ERROR = Failure(code="broken", detail="It broke.")
-DIRECT = pdf("sent directly")
+DIRECT_TEXT = "sent directly"
+DIRECT = pdf(DIRECT_TEXT)
+FILES_BY_TEXT = {text: pdf(text) for text in ("one", "two", DIRECT_TEXT)}
 
 RANDOM = settings(
     max_examples=100,
@@ -77,6 +94,8 @@ uploads, with_uploads = one_of(lambda machine: [each for each in machine.model.d
 jobs, with_jobs = one_of(lambda machine: machine.model.jobs)
 attempts, with_attempts = one_of(lambda machine: machine.model.attempts)
 sent, with_sent = one_of(lambda machine: list(machine.model.sent))
+texts = st.sampled_from(["one", "two"])
+numbers = st.integers(1, 4)
 keys = st.sampled_from([None, None, None, "k1", "k2"])
 follow_ups = st.sampled_from(["claimed", "claimed", "nothing", "finished", "failed"])
 wanted_works = st.sampled_from(
@@ -90,6 +109,7 @@ wanted_works = st.sampled_from(
 
 # What a request needs before it is looked for what it is about.
 BODIES = {
+    "/documents/{document_id}/content": {"document_id": str(UUID(int=0))},
     "/webhooks/{webhook_id}": {"description": None},
     "/webhooks/{webhook_id}/recover": {"since": "2026-11-21T00:00:00Z", "until": "2026-11-22T00:00:00Z"},
 }
@@ -104,7 +124,7 @@ class DocumentLifecycle(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.model = Model()
-        self.rows, self.seen = Rows({}, {}, {}), 0
+        self.rows, self.seen = Rows({}, {}, {}, {}, {}), 0
         self.resources = ExitStack()
         self.data_dir = Path(self.resources.enter_context(TemporaryDirectory())) / "var"
         self.resources.enter_context(databases.clock(lambda: self.model.now))
@@ -113,7 +133,8 @@ class DocumentLifecycle(RuleBasedStateMachine):
         self.start()
 
     def start(self) -> None:
-        self.server = Process(self.data_dir, lease_seconds=LEASE, job_max_tries=MAX_TRIES, trash_seconds=TRASH)
+        keeping = {"trash_seconds": TRASH, "file_versions_max": FILES, "file_version_ttl": FILES_TTL}
+        self.server = Process(self.data_dir, lease_seconds=LEASE, job_max_tries=MAX_TRIES, **keeping)
 
     def teardown(self) -> None:
         if self.server:
@@ -146,7 +167,7 @@ class DocumentLifecycle(RuleBasedStateMachine):
         answer = self.http("POST", "/documents", key, **body)
         if not self.replayed(key, "/documents", body, answer):
             assert answer.status_code == 201
-            document = self.model.upload(UUID(answer.json()["id"]))
+            document = self.model.upload(UUID(answer.json()["id"]), text)
             self.model.remember(key, "/documents", body, document, kept(answer))
 
     @precondition(lambda machine: machine.server and len(machine.model.seen) < 3)
@@ -159,6 +180,7 @@ class DocumentLifecycle(RuleBasedStateMachine):
             assert answer.status_code == 201
             upload = answer.json()
             document = self.model.initiate(UUID(upload["document_id"]), upload["upload_url"])
+            document.file.text = DIRECT_TEXT
             self.model.remember(key, path, body, document, kept(answer), KEPT_URL)
 
     @with_uploads
@@ -259,6 +281,82 @@ class DocumentLifecycle(RuleBasedStateMachine):
         assert self.http("DELETE", "/trash").status_code == 204
         self.model.empty_trash()
 
+    def put_file(self, document: Document, **body: Any) -> httpx2.Response:
+        """Replace the document's file, at the version that it has."""
+        version = [("If-Match", f'"{document.version}"')]
+        return self.http("PUT", f"/documents/{document.id}/content", headers=version, **body)
+
+    def new_file(self, document: Document, text: str) -> None:
+        """The document has another file now, or the same if that says the same."""
+        if document.file.text != text:
+            [row] = self.ledger.rows(select(tables.documents).where(tables.documents.c.id == document.id))
+            self.model.replace(document, File(row.file_id, text))
+
+    @with_documents
+    @rule(document=documents, text=texts)
+    def replace(self, document: Document, text: str) -> None:
+        answer = self.put_file(document, content=pdf(text), kind=PDF_TYPE)
+        assert answer.status_code == document.on_replace()
+        if answer.is_success:
+            self.new_file(document, text)
+            self.shows(document, answer.json(), None, None)
+
+    @with_uploads
+    @with_documents
+    @rule(document=documents, other=uploads)
+    def adopt(self, document: Document, other: Document) -> None:
+        answer = self.put_file(document, json={"document_id": str(other.id)})
+        taken = other.only_sent and other is not document
+        assert answer.status_code == (409 if document.on_replace() == 409 else 200 if taken else 422)
+        if answer.is_success:
+            self.new_file(document, DIRECT_TEXT)
+            self.model.absorb(other)
+            self.shows(document, answer.json(), None, None)
+
+    @with_documents
+    @rule(document=documents, number=numbers)
+    def restore_file(self, document: Document, number: int) -> None:
+        answer = self.http("POST", f"/documents/{document.id}/files/{number}/restore")
+        file = document.file_of(number)
+        assert answer.status_code == (409 if document.on_replace() == 409 else 200 if file else 404)
+        if file and answer.is_success:
+            self.new_file(document, file.text)
+            self.shows(document, answer.json(), None, None)
+
+    @with_documents
+    @rule(document=documents, number=numbers, keep=st.booleans())
+    def keep_file(self, document: Document, number: int, *, keep: bool) -> None:
+        answer = self.http("PATCH", f"/documents/{document.id}/files/{number}", json={"keep": keep})
+        assert answer.status_code == (200 if document.file_of(number) else 404)
+        if answer.is_success:
+            self.model.keep(document, number, keep=keep)
+
+    @with_documents
+    @rule(document=documents, number=numbers)
+    def remove_file(self, document: Document, number: int) -> None:
+        answer = self.http("DELETE", f"/documents/{document.id}/files/{number}")
+        if document.file_of(number) is None:
+            assert answer.status_code == 404
+        elif number == document.file_number or document.hold:
+            code = "current-file" if number == document.file_number else "on-hold"
+            assert (answer.status_code, answer.json()["code"]) == (409, code)
+        else:
+            assert answer.status_code == 204
+            self.model.remove_file(document, number)
+
+    @with_documents
+    @rule(document=documents)
+    def files(self, document: Document) -> None:
+        path = f"/documents/{document.id}"
+        listed = self.http("GET", f"{path}/files").json()["items"]
+        assert [each["number"] for each in listed] == [document.file_number, *sorted(document.previous, reverse=True)]
+        for number, file in document.previous.items():
+            assert self.http("GET", f"{path}/content?file={number}").content == FILES_BY_TEXT[file.text]
+            found = self.http("GET", f"{path}/results?file={number}").json()["items"]
+            assert {each["processor"]: each["data"] for each in found} == {
+                name: made_by(attempt) for name, attempt in file.published.items()
+            }
+
     @with_documents
     @rule(document=documents, seconds=st.sampled_from([1, KEPT]))
     def let_expire(self, document: Document, seconds: int) -> None:
@@ -313,10 +411,11 @@ class DocumentLifecycle(RuleBasedStateMachine):
         ids |= {"job_id": document.job.id} if document.job else {}
         token = self.stranger if document.seen else self.owner
         for method, path in addresses():
-            if path.endswith(("/restore", "/hold")):
+            if path.endswith(("{document_id}/restore", "/hold")):
                 continue
-            address, body = path.format(**ids, processor="simulated", name="a.png"), BODIES.get(path, {})
-            answer = self.server.http(method, address, token=token, key="k1", json=body)
+            address, body = path.format(**ids, processor="simulated", name="a.png", number=1), BODIES.get(path, {})
+            any_version = [("If-Match", "*")]
+            answer = self.server.http(method, address, token=token, key="k1", headers=any_version, json=body)
             assert answer.status_code == 404, (method, path)
         for path in ("/documents", "/jobs"):
             assert self.server.http("GET", path, token=self.stranger).json()["items"] == []

@@ -11,11 +11,11 @@ from uuid import UUID
 
 from sqlalchemy import Row, Select, or_, select
 
-from app.documents.models import documents
+from app.documents.models import documents, previous_files
 from app.events import events, signing
 from app.files import models
 from app.jobs.models import LIVE, jobs
-from app.processing.models import result_files, results
+from app.processing.models import previous_result_files, previous_results, result_files, results
 from app.processing.stages.models import stage_results
 from app.quotas import usage
 from app.webhooks.models import deliveries, endpoints, messages
@@ -27,6 +27,7 @@ CHANGES = (
     *("document.edited", "document.upload_rejected"),
     *("document.deleted", "document.restored", "document.held", "document.released"),
 )
+REPLACING = {("COMPLETED", "UPLOADED"), ("FAILED", "UPLOADED")}  # changes of the status that only a new file brings
 FINAL = {"job.succeeded": "SUCCEEDED", "job.failed": "FAILED", "job.cancelled": "CANCELLED"}
 
 
@@ -72,12 +73,17 @@ class Ledger:
         reserved = {row.key for row in self.rows(select(models.files).where(models.files.c.discarded_at.is_not(None)))}
         assert {row.key for row in kept.values()} | reserved >= {f"documents/{name}" for name in files}
         staged = self.rows(select(stage_results))
-        of_results = [row.file_id for row in [*published, *attached, *staged] if row.file_id]
-        assert sorted([*(row.file_id for row in rows), *of_results]) == sorted(kept), "each file belongs to one"
+        before = self.rows(select(previous_files))
+        moved = [*self.rows(select(previous_results)), *self.rows(select(previous_result_files))]
+        of_results = [row.file_id for row in [*published, *attached, *staged, *moved] if row.file_id]
+        assert sorted([*(row.file_id for row in [*rows, *before]), *of_results]) == sorted(kept), (
+            "each file belongs to one"
+        )
         for row in rows:
             assert ((row.id, row.job_id) in current) == (row.status == "COMPLETED")
             _check_story(row, stories["document_id"][row.id])
-            if row.status != "INITIATED":
+        for row in [*rows, *before]:
+            if row not in rows or row.status != "INITIATED":
                 file = kept[row.file_id]
                 content = hashlib.sha256(files[UUID(file.key.rpartition("/")[2])].read_bytes()).hexdigest()
                 assert content == file.sha256 == row.sha256
@@ -99,15 +105,15 @@ class Ledger:
             announced, rejected = (row.status == "INITIATED" and bool(row.error) == each for each in (False, True))
             for position, more in enumerate((0 if rejected else row.size, 1, int(announced))):
                 expected[row.owner_id][position] += more
-        for row in self.rows(select(result_files)):
-            expected[row.owner_id][0] += row.size
-        of_large = (
-            select(documents.c.owner_id, models.files.c.size)
-            .join(results)
-            .join(models.files, models.files.c.id == results.c.file_id)
-        )
-        for owner_id, size in self.rows(of_large):
-            expected[owner_id][0] += size
+        for table in (result_files, previous_files, previous_result_files):
+            for row in self.rows(select(table)):
+                expected[row.owner_id][0] += row.size
+        for table in (results, previous_results):
+            of_large = select(documents.c.owner_id, models.files.c.size).join(
+                table, table.c.document_id == documents.c.id
+            )
+            for owner_id, size in self.rows(of_large.join(models.files, models.files.c.id == table.c.file_id)):
+                expected[owner_id][0] += size
         counted = {row.user_id: [row.bytes, row.documents, row.announced] for row in self.rows(select(usage))}
         assert {user_id: each for user_id, each in counted.items() if any(each)} == expected
 
@@ -152,7 +158,10 @@ def _check_story(row: Row[Any], story: list[Row[Any]]) -> None:
     states = ["INITIATED" if "document.initiated" in names else "UPLOADED", *(new for _, new in steps)]
     assert [old for old, _ in steps] == states[:-1], "each change begins where the last one ended"
     assert states[-1] == row.status
-    assert row.version == 1 + len(steps) + sum(map(names.count, CHANGES))
+    replaced = names.count("document.file_replaced")
+    assert row.file_number == 1 + replaced
+    without_step = replaced - sum(step in REPLACING for step in steps)
+    assert row.version == 1 + len(steps) + sum(map(names.count, CHANGES)) + without_step
 
 
 def _check_job(row: Row[Any], story: list[Row[Any]]) -> None:

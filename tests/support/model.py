@@ -10,7 +10,19 @@ from app.jobs import models
 
 LEASE, MAX_TRIES, KEPT = 30, 2, 86400  # seconds, attempts, seconds that a key is remembered
 URL_TTL, GRACE, TRASH = 900, 3600, 600  # seconds
+FILES, FILES_TTL = 2, 1200  # previous files of a document that are kept, and for how many seconds
 KEPT_URL = URL_TTL - 1  # seconds that the key of an announcement is remembered
+
+
+@dataclass(eq=False)
+class File:
+    """A file of a document: its id, and what its text says. `published` are the results of one that it had before."""
+
+    id: UUID
+    text: str
+    keep: bool = False
+    replaced_at: datetime | None = None
+    published: "dict[str, Attempt]" = field(default_factory=dict)  # by processor
 
 
 @dataclass(eq=False, repr=False)
@@ -28,6 +40,13 @@ class Document:
     expires_at: datetime | None = None
     hold: str | None = None
     upload: "Upload | None" = None
+    file_number: int = 1
+    file: File = field(init=False)
+    previous: dict[int, File] = field(default_factory=dict)  # by number
+    touched: bool = False  # a job was accepted for it
+
+    def __post_init__(self) -> None:
+        self.file = File(self.id, "")
 
     def __repr__(self) -> str:
         return f"<document {self.number}, {self.status}>"
@@ -40,6 +59,18 @@ class Document:
     def seen(self) -> bool:
         """Whether its owner gets to see it."""
         return not self.deleted and self.deleted_at is None
+
+    @property
+    def only_sent(self) -> bool:
+        """Whether it came by a direct upload, and nothing was done with it since."""
+        new = self.upload is not None and self.status == "UPLOADED" and not self.touched
+        return new and self.file_number == 1 and self.seen and not self.hold
+
+    def file_of(self, number: int) -> File | None:
+        return self.file if number == self.file_number else self.previous.get(number)
+
+    def on_replace(self) -> int:
+        return 409 if self.status in {"INITIATED", "PROCESSING"} else 200
 
     def on_delete(self) -> int:
         return 409 if self.hold or self.status == "PROCESSING" else 204
@@ -143,8 +174,9 @@ class Model:
 
     @property
     def stored(self) -> set[UUID]:
-        """The documents whose file is here."""
-        return {each.id for each in self.kept if each.upload is None or each.upload.sent}
+        """The files that are here."""
+        before = {file.id for each in self.kept for file in each.previous.values()}
+        return before | {each.file.id for each in self.kept if each.upload is None or each.upload.sent}
 
     @property
     def busy(self) -> bool:
@@ -163,8 +195,9 @@ class Model:
         first = self.sent.get(key or "")
         return first if first and first.until > self.now else None
 
-    def upload(self, document_id: UUID) -> Document:
+    def upload(self, document_id: UUID, text: str) -> Document:
         document = Document(document_id, len(self.documents) + 1)
+        document.file.text = text
         self.documents.append(document)
         self._tell("document.uploaded", document)
         return document
@@ -184,6 +217,7 @@ class Model:
         job = Job(job_id, len(self.jobs) + 1, document, work, run_at=self.now)
         self.jobs.append(job)
         self._tell("job.queued", document, job)
+        document.touched = True
         document.before, document.job = (document.status, document.job), job
         self._move(document, "PROCESSING")
         return job
@@ -214,6 +248,36 @@ class Model:
         if document.hold != reason:
             document.hold = reason
             self._change(document, "document.held" if reason else "document.released")
+
+    def replace(self, document: Document, file: File) -> None:
+        """Files that are too many go, but for those to keep."""
+        old, document.file = document.file, file
+        old.replaced_at, old.published, document.published = self.now, document.published, {}
+        document.previous[document.file_number] = old
+        document.file_number += 1
+        document.job = None
+        if document.status == "UPLOADED":
+            document.version += 1
+        else:
+            self._move(document, "UPLOADED")
+        self._tell("document.file_replaced", document)
+        ordinary = [number for number in sorted(document.previous) if not document.previous[number].keep]
+        for number in ordinary[:-FILES] if not document.hold else []:
+            self.remove_file(document, number)
+
+    def absorb(self, other: Document) -> None:
+        """Its file is another one's, or nobody's."""
+        self._purge(other)
+
+    def keep(self, document: Document, number: int, *, keep: bool) -> None:
+        file = document.file_of(number)
+        assert file
+        file.keep = keep
+        self._tell("document.file_edited", document)
+
+    def remove_file(self, document: Document, number: int) -> None:
+        del document.previous[number]
+        self._tell("document.file_removed", document)
 
     @property
     def due(self) -> list[Job]:
@@ -287,6 +351,14 @@ class Model:
             overdue = document.deleted_at and document.deleted_at + timedelta(seconds=TRASH) <= self.now
             if overdue and not document.hold:
                 self._purge(document)
+        for document in self.kept:
+            old = [number for number, file in document.previous.items() if self._is_old(file)]
+            for number in old if not document.hold else []:
+                self.remove_file(document, number)
+
+    def _is_old(self, file: File) -> bool:
+        assert file.replaced_at
+        return not file.keep and file.replaced_at + timedelta(seconds=FILES_TTL) <= self.now
 
     def _trash(self, document: Document) -> None:
         document.deleted_at = self.now

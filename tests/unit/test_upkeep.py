@@ -154,7 +154,7 @@ async def test_a_storage_is_listed_by_one_process_for_all(db: Database) -> None:
         listed.append(None)
 
     settings = Settings(_env_file=None, orphan_grace_seconds=0.5)
-    found = chores(db, Mock(), Mock(), Mock(sweep=sweep), Mock(), uses=Mock(), inbox=None, settings=settings)
+    found = chores(db, Mock(), Mock(), Mock(sweep=sweep), Mock(), Mock(), uses=Mock(), inbox=None, settings=settings)
     (chore,) = (chore for chore in found if chore.name == "orphan-files")
     async with running(db, chore), running(db, chore), running(db, chore):
         await asyncio.sleep(1.7)
