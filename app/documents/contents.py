@@ -203,6 +203,7 @@ class ContentService:
                 log.warning("storage.damaged", key=file.key)
                 raise StorageUnavailable("The stored file is damaged.") from None
             await staged.commit()
+        faults.hit("replace.after_copy")
         return File(file_id, key_of(file_id), file.content_type, file.size, file.sha256)
 
     def _put(self, conn: Connection, document: Document, versions: Versions, stored: _Stored) -> _Change:

@@ -72,8 +72,8 @@ class Replacement:
         """
         rows, keys = previous.overdue(conn, ttl), list[str]()
         numbers = defaultdict[tuple[UUID, UUID], list[int]](list)
-        for owner_id, document_id, number in rows:
-            numbers[owner_id, document_id].append(number)
+        for row in rows:
+            numbers[row.owner_id, row.document_id].append(row.number)
         for of_document, gone in numbers.items():
             keys += self.remove(conn, *of_document, gone, "expired")
         return len(rows), keys

@@ -12,6 +12,7 @@ Point = Literal[
     "put.after_link",
     "complete.before_commit",
     "complete.after_commit",
+    "replace.after_copy",
     "replace.in_transaction",
     "replace.after_commit",
     "delete.after_commit",

@@ -82,12 +82,11 @@ class Ledger:
         for row in rows:
             assert ((row.id, row.job_id) in current) == (row.status == "COMPLETED")
             _check_story(row, stories["document_id"][row.id])
-        for row in [*rows, *before]:
-            if row not in rows or row.status != "INITIATED":
-                file = kept[row.file_id]
-                content = hashlib.sha256(files[UUID(file.key.rpartition("/")[2])].read_bytes()).hexdigest()
-                assert content == file.sha256 == row.sha256
-                assert (file.size, file.content_type) == (row.size, row.content_type)
+        for row in [*(row for row in rows if row.status != "INITIATED"), *before]:
+            file = kept[row.file_id]
+            content = hashlib.sha256(files[UUID(file.key.rpartition("/")[2])].read_bytes()).hexdigest()
+            assert content == file.sha256 == row.sha256
+            assert (file.size, file.content_type) == (row.size, row.content_type)
         for row in self.rows(select(jobs)):
             _check_job(row, stories["job_id"][row.id])
         self.check_usage()

@@ -1,0 +1,284 @@
+"""The files that documents had before: with all that was made of them, exact and whole, whoever dies or comes first."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx2
+import pytest
+from sqlalchemy import update
+
+from app.documents.models import previous_files
+from tests.api.test_split import texts
+from tests.api.test_versions import adopt, content, files, processed, replace, replaced, sent_directly, used
+from tests.flows.test_object_storage import on
+from tests.flows.test_quotas import operate
+from tests.support import databases
+from tests.support.factories import docx, pdf
+from tests.support.invariants import Ledger
+from tests.support.maker import NAMED
+from tests.support.metrics import metric
+from tests.support.seaweed import Prefix
+from tests.support.server import Server, pair
+from tests.support.user import User
+from tests.support.waiting import until
+
+SETTINGS = {"PROCESSORS": f"simulated,text,merge,{NAMED}", "FILE_VERSIONS_MAX": "2"}
+LARGE = docx("large " * 20_000)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("versions") / "var", SETTINGS) as running:
+        yield running
+        ledger = Ledger(running.data_dir)
+        ledger.settle()
+        ledger.check()
+
+
+@pytest.fixture
+def user(server: Server) -> User:
+    return server.register()
+
+
+def numbers(user: User, document: dict[str, Any]) -> list[int]:
+    return [each["number"] for each in files(user, document)]
+
+
+def stored(server: Server) -> int:
+    return len(Ledger(server.data_dir).files())
+
+
+def test_all_that_was_made_of_a_file_goes_where_it_goes(server: Server, user: User) -> None:
+    document = user.upload(LARGE, "a.docx")
+    path = f"/documents/{document['id']}"
+    processed(user, document, processor="text")
+    assert processed(user, document, processor="maker", params={"files": 2})["state"] == "SUCCEEDED"
+    text = user.http.get(f"{path}/results/text").content
+    listed = user.http.get(f"{path}/results/maker/files").json()["items"]
+    made = {each["name"]: user.http.get(each["url"]).content for each in listed}
+    before, kept = used(user), stored(server)
+    document = replaced(user, user.document(document["id"]), pdf("two"))
+    assert used(user) == before + len(pdf("two"))
+    Ledger(server.data_dir).check_usage()
+    assert user.http.get(f"{path}/results/text?file=1").content == text
+    plain = user.http.get(f"{path}/results/text?file=1", headers={"Accept": "text/plain"})
+    assert plain.text.count("large") == 20_000
+    moved = user.http.get(f"{path}/results/maker/files?file=1").json()["items"]
+    assert moved == [each | {"url": f"{each['url']}?file=1"} for each in listed]
+    assert {each["name"]: user.http.get(each["url"]).content for each in moved} == made
+    assert user.http.get(f"{path}/results/maker/files/9.bin?file=1").status_code == 404
+    assert stored(server) == kept + 1
+    processed(user, document, processor="maker", params={"files": 1})
+    assert len(user.http.get(f"{path}/results/maker/files").json()["items"]) == 1
+    assert user.http.delete(f"{path}/files/1").status_code == 204
+    until(lambda: stored(server) == kept - 2)
+    Ledger(server.data_dir).check()
+    replaced(user, user.document(document["id"]), pdf("three"))
+    assert user.http.delete(f"{path}?permanent=true").status_code == 204
+    assert used(user) == 0
+    until(lambda: stored(server) == kept - 4)
+
+
+def test_the_oldest_of_too_many_go_but_for_those_to_keep(server: Server, user: User) -> None:
+    document = user.upload(pdf("1"))
+    user.http.patch(f"/documents/{document['id']}/files/1", json={"keep": True})
+    for text in "23456":
+        document = replaced(user, document, pdf(text))
+    assert numbers(user, document) == [6, 5, 4, 1]
+    assert content(user, document, file=1) == pdf("1")
+    assert used(user) == 4 * len(pdf("1"))
+    told = [event["data"] for event in user.events(document["id"]) if event["event"] == "document.file_removed"]
+    assert told == [{"number": number, "reason": "too-many"} for number in (2, 3)]
+    until(lambda: Ledger(server.data_dir).settle() is None)
+
+
+def test_nothing_of_a_document_on_hold_is_removed(server: Server, user: User) -> None:
+    document, operator = user.upload(pdf("1")), server.operator()
+    path = f"/documents/{document['id']}"
+    held = operator.http.put(f"{path}/hold", json={"reason": "a case"})
+    assert held.status_code == 200
+    document = user.document(document["id"])
+    for text in "2345":
+        document = replaced(user, document, pdf(text))
+    assert numbers(user, document) == [5, 4, 3, 2, 1]
+    answer = user.http.delete(f"{path}/files/1")
+    assert (answer.status_code, answer.json()["code"]) == (409, "on-hold")
+    assert operator.http.delete(f"{path}/hold").status_code == 204
+    replaced(user, user.document(document["id"]), pdf("6"))
+    assert numbers(user, document) == [6, 5, 4]
+
+
+def test_previous_files_go_by_their_age(tmp_path: Path) -> None:
+    settings = {"FILE_VERSION_TTL": "3600", "LEASE_SECONDS": "1"}
+    with Server(tmp_path / "var", settings) as server:
+        user, operator = server.register(), server.operator()
+        old, kept, held, young = (user.upload(pdf(name)) for name in ("old", "kept", "held", "young"))
+        processed(user, old, processor="text")
+        user.http.patch(f"/documents/{kept['id']}/files/1", json={"keep": True})
+        operator.http.put(f"/documents/{held['id']}/hold", json={"reason": "a case"})
+        for each in (old, kept, held, young):
+            replaced(user, user.document(each["id"]), pdf("new"))
+        with databases.engine(server.data_dir).begin() as conn:
+            ids = [UUID(each["id"]) for each in (old, kept, held)]
+            long_ago = datetime.now(UTC) - timedelta(hours=2)
+            conn.execute(
+                update(previous_files).where(previous_files.c.document_id.in_(ids)).values(replaced_at=long_ago)
+            )
+        until(lambda: numbers(user, old) == [2])
+        assert [numbers(user, each) for each in (kept, held, young)] == [[2, 1]] * 3
+        until(lambda: metric(server, "removed_total", what="files") == 1)
+        told = [event for event in user.events(old["id"]) if event["event"] == "document.file_removed"]
+        assert [event["data"] for event in told] == [{"number": 1, "reason": "expired"}]
+        assert told[0]["actor"].startswith("worker:")
+        until(lambda: stored(server) == 7)
+        Ledger(server.data_dir).check()
+
+
+def test_a_job_ends_on_the_files_that_it_began_with(tmp_path: Path) -> None:
+    """Though no previous file is to be kept, those that a job reads are, until it has ended."""
+    with Server(tmp_path / "var", SETTINGS | {"FILE_VERSIONS_MAX": "0"}) as server:
+        user, operator = server.register(), server.operator()
+        first, second = user.upload(pdf("a")), user.upload(pdf("b"))
+        operator.http.post("/admin/processors/merge/pause")
+        job = user.start(first["id"], processor="merge", params={"with": [second["id"]]})
+        second = replaced(user, second, pdf("c"))
+        assert numbers(user, second) == [2, 1], "the job reads it"
+        second = replaced(user, second, pdf("d"))
+        assert numbers(user, second) == [3, 1], "nobody reads the other one"
+        operator.http.post("/admin/processors/merge/resume")
+        assert user.finished(job["id"])["state"] == "SUCCEEDED"
+        [made] = user.http.get(f"/documents/{first['id']}/children").json()["items"]
+        assert texts(content(user, made)) == ["a 1", "b 1"]
+        second = replaced(user, second, pdf("e"))
+        assert numbers(user, second) == [4]
+        assert used(user) == first["size"] + second["size"] + made["size"]
+        until(lambda: stored(server) == 3)
+        Ledger(server.data_dir).check()
+
+
+def test_of_two_that_replace_the_same_version_one_does(tmp_path: Path) -> None:
+    with pair(tmp_path / "var") as servers:
+        user = servers[0].register()
+        users = [user, user.at(servers[1])]
+        document = user.upload(pdf("0"))
+        its_id = document["id"]
+        for round_ in range(5):
+
+            def act(n: int, at: dict[str, Any] = document, round_: int = round_) -> Any:
+                if n == 0:
+                    return users[1].http.post(f"/documents/{at['id']}/process", json={"params": {"seconds": 0}})
+                return replace(users[n % 2], at, pdf(f"{round_} {n}"))
+
+            with ThreadPoolExecutor(6) as threads:
+                answers = [*threads.map(act, range(6))]
+            statuses = Counter(answer.status_code for answer in answers[1:])
+            assert statuses[200] <= 1
+            assert statuses.keys() <= {200, 409, 412}
+            document = until(lambda: (now := user.document(its_id))["status"] != "PROCESSING" and now)
+        assert numbers(user, document) == [*range(document["file_number"], 0, -1)]
+        ledger = Ledger(servers[0].data_dir)
+        ledger.settle()
+        ledger.check()
+
+
+def test_a_file_beyond_the_quota_leaves_nothing_behind(tmp_path: Path) -> None:
+    whole = pdf("x" * 1000)
+    with Server(tmp_path / "var", {"QUOTA_BYTES": str(len(whole) * 5 // 2)}) as server:
+        user = server.register()
+        document = replaced(user, user.upload(whole), pdf("y" * 1000))
+        for answer in (
+            replace(user, document, pdf("z" * 1000)),
+            user.http.post(f"/documents/{document['id']}/files/1/restore"),
+        ):
+            assert (answer.status_code, answer.json()["code"]) == (403, "storage-quota-exceeded")
+        assert user.document(document["id"]) == document
+        assert stored(server) == 2
+        assert user.http.delete(f"/documents/{document['id']}/files/1").status_code == 204
+        replaced(user, document, pdf("z" * 1000))
+        Ledger(server.data_dir).check_usage()
+
+
+def by_itself(user: User, document: dict[str, Any]) -> httpx2.Response:
+    return replace(user, document, pdf("three"), Idempotency_Key="k")
+
+
+def directly(user: User, document: dict[str, Any]) -> httpx2.Response:
+    [other] = [each for each in user.http.get("/documents").json()["items"] if each["id"] != document["id"]] or [{}]
+    return adopt(user, document, other.get("id", OTHER[0]), **{"Idempotency-Key": "k"})
+
+
+def by_restoring(user: User, document: dict[str, Any]) -> httpx2.Response:
+    return user.http.post(f"/documents/{document['id']}/files/1/restore")
+
+
+OTHER: list[str] = []
+KILLS = [
+    (by_itself, "upload.after_temp:4"),
+    (by_itself, "upload.after_rename:4"),
+    (by_itself, "replace.in_transaction:2"),
+    (by_itself, "replace.after_commit:2"),
+    (directly, "replace.in_transaction:2"),
+    (directly, "replace.after_commit:2"),
+    (by_restoring, "replace.after_copy:1"),
+    (by_restoring, "replace.in_transaction:2"),
+]
+
+
+@pytest.mark.parametrize(("change", "point"), KILLS, ids=lambda each: getattr(each, "__name__", each))
+def test_killed_at_any_point_it_is_done_once_or_not_at_all(
+    tmp_path: Path, change: Callable[[User, dict[str, Any]], httpx2.Response], point: str
+) -> None:
+    settings = SETTINGS | {"FAULT": point, "LEASE_SECONDS": "1.5", "ORPHAN_GRACE_SECONDS": "1"}
+    with Server(tmp_path / "var", settings, module="tests.support.impatient") as server:
+        user = server.register()
+        document = user.upload(pdf("one"))
+        processed(user, document, processor="maker", params={"files": 1})
+        document = replaced(user, user.document(document["id"]), pdf("two"))
+        OTHER[:] = [sent_directly(user, pdf("three"))["id"]] if change is directly else [user.upload()["id"]]
+        if change is not directly:
+            user.http.delete(f"/documents/{OTHER[0]}?permanent=true")
+        with pytest.raises(httpx2.TransportError):
+            change(user, document)
+        user = server.restarted(user, FAULT="")
+        answer = until(lambda: (again := change(user, document)).status_code != 409 and again)
+        assert answer.status_code == 200, answer.text
+        now = user.document(document["id"])
+        assert (now["file_number"], now["status"], numbers(user, now)) == (3, "UPLOADED", [3, 2, 1])
+        assert content(user, now) == pdf("one" if change is by_restoring else "three")
+        assert len(user.http.get(f"/documents/{document['id']}/results/maker/files?file=1").json()["items"]) == 1
+        ledger = Ledger(server.data_dir)
+        ledger.settle()
+        ledger.check()
+
+
+def test_an_account_is_erased_with_all_files_that_it_had(tmp_path: Path) -> None:
+    with Server(tmp_path / "var", SETTINGS) as server:
+        user, other = server.register(), server.register()
+        document = user.upload(pdf("one"))
+        processed(user, document, processor="maker", params={"files": 2})
+        replaced(user, user.document(document["id"]), pdf("two"))
+        other.upload()
+        assert stored(server) == 5
+        operate(server.data_dir, "users", "erase", user.email, "--yes")
+        assert stored(server) == 1
+        Ledger(server.data_dir).check()
+
+
+def test_files_in_a_bucket(prefix: Prefix, tmp_path: Path) -> None:
+    with on(prefix, tmp_path) as server:
+        user = server.register()
+        document = replaced(user, user.upload(pdf("one")), pdf("two"))
+        document = adopt(user, document, sent_directly(user, pdf("three"))["id"]).json()
+        answer = user.http.post(f"/documents/{document['id']}/files/1/restore")
+        assert (answer.status_code, answer.json()["file_number"]) == (200, 4)
+        said = [content(user, document, file=number) for number in (1, 2, 3, 4)]
+        assert said == [pdf(text) for text in ("one", "two", "three", "one")]
+        assert len(prefix.objects()) == 4
+        assert replace(user, answer.json(), b"no document").status_code == 415
+        assert user.http.delete(f"/documents/{document['id']}/files/2").status_code == 204
+        until(lambda: len(prefix.objects()) == 3)
