@@ -47,6 +47,8 @@ class Life:
         self._step("put", lambda: put(server, self.answers["announce"].json()))
         direct = f"/documents/{self.answers['announce'].json()['document_id']}"
         self._step("complete", lambda: user.http.post(f"{direct}/complete-upload"))
+        self._step("replace", lambda: replace(user, direct))
+        self._step("restore", lambda: user.http.post(f"{direct}/files/1/restore"))
         failing = self._step("upload 2", lambda: user.post_file(pdf("failing"), key="upload 2")).json()["id"]
         self._step("process 2", lambda: user.process(failing, key="process 2", params=FAILURE))
         self._step(
@@ -73,6 +75,11 @@ def put(server: Server, upload: dict[str, Any]) -> httpx2.Response:
     """The URL is of the server that was; it is good for every one on the same data."""
     url = urlsplit(upload["upload_url"])
     return httpx2.put(f"{server.url}{url.path}?{url.query}", content=CONTENT, headers=upload["headers"])
+
+
+def replace(user: User, document: str) -> httpx2.Response:
+    headers = {"If-Match": "*", "Idempotency-Key": "replace", "Content-Type": PDF_TYPE}
+    return user.http.put(f"{document}/content", content=pdf("another"), headers=headers)
 
 
 def serving(data_dir: Path, **settings: str) -> Server:
@@ -188,7 +195,7 @@ def assert_promises_kept(life: Life, server: Server, jobs: int) -> None:
         assert (again.status_code, again.content) == (202, life.answers[name].content)
         assert again.headers["idempotent-replayed"] == "true"
     direct = user.document(life.answers["announce"].json()["document_id"])
-    assert direct["status"] == "UPLOADED"
+    assert (direct["status"], direct["file_number"]) == ("UPLOADED", 3)
     assert user.http.get(f"/documents/{direct['id']}/content").content == CONTENT
     assert announced(user).content == life.answers["announce"].content
     assert len(user.http.get("/documents").json()["items"]) == jobs + 1
