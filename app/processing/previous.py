@@ -76,4 +76,6 @@ def keys(conn: Connection, document_id: UUID, numbers: Collection[int] | None = 
 
 def keys_of_owner(conn: Connection, owner_id: UUID) -> list[str]:
     """The keys of all previous files of an owner, and of what was made of them."""
-    return list(conn.scalars(union_all(*(query.where(table.c.owner_id == owner_id) for table, query in _KEYS.items()))))
+    theirs = documents.c.owner_id == owner_id
+    found = (_KEYS[table].join(documents, documents.c.id == table.c.document_id).where(theirs) for table in _NUMBERS)
+    return list(conn.scalars(union_all(*found)))

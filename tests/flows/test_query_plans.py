@@ -152,6 +152,12 @@ INSERT INTO document_results (document_id, processor, job_id, processor_version,
     SELECT id, 'x', id, 'x', '{}', 'x', '{}', now() FROM users;
 INSERT INTO result_files (document_id, processor, number, name, owner_id, file_id, size)
     SELECT id, 'x', 1, 'x', id, id, 1 FROM users;
+INSERT INTO previous_files (document_id, number, owner_id, file_id, filename, content_type, size, sha256, keep,
+    stored_at, replaced_at) SELECT id, 1, id, id, 'x', 'x', 1, 'x', false, now(), now() FROM users;
+INSERT INTO previous_results (document_id, file_number, processor, owner_id, job_id, processor_version, params,
+    input_sha256, data, created_at) SELECT id, 1, 'x', id, id, 'x', '{}', 'x', '{}', now() FROM users;
+INSERT INTO previous_result_files (document_id, file_number, processor, number, name, owner_id, file_id, size)
+    SELECT id, 1, 'x', 1, 'x', id, id, 1 FROM users;
 INSERT INTO idempotency_keys (user_id, key, expires_at) SELECT id, 'key', now() + '1 day' FROM users;
 INSERT INTO webhook_endpoints (id, owner_id, url, state, secret, version, created_at, updated_at)
     SELECT gen_random_uuid(), id, 'x', 'ACTIVE', 'x', 1, now(), now() FROM users;
@@ -256,7 +262,7 @@ def _manner(path: str) -> str:
 
 
 def _template(path: str) -> str:
-    return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|{\w+}|simulated|maker|0\.bin", "{id}", path.partition("?")[0])
+    return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|{\w+}|simulated|maker|0\.bin|(?<=files/)\d+", "{id}", path.partition("?")[0])
 
 
 @pytest.fixture
@@ -307,6 +313,7 @@ def live(driver: Driver) -> None:
         body = stages | {"force": force}
         driver.work(driver.ask("POST", f"/documents/{third}/process", json=body)["job"]["id"])
     driver.sweep()
+    replace(driver, third)
     throw_away(driver, third)
     for chosen in ({"document_ids": [first, second]}, {"filter": {"folder": "f"}}):
         driver.ask("POST", "/documents/process-batch", json={"params": {"seconds": 0}} | chosen, key=str(chosen)[:40])
@@ -331,6 +338,25 @@ def make(driver: Driver, document_id: str) -> None:
     driver.work(driver.ask("POST", f"/documents/{document_id}/process", json=body)["job"]["id"])
     for path in ("/children", "/results/maker/files", "/results/maker/files/0.bin"):
         driver.ask("GET", f"/documents/{document_id}{path}")
+
+
+def replace(driver: Driver, document_id: str) -> None:
+    """Files, with what was made of them, by all ways; and what becomes of those before."""
+    path, any_version = f"/documents/{document_id}", [("If-Match", "*")]
+    driver.work(driver.ask("POST", f"{path}/process", json={"processor": "maker", "params": {"files": 1}})["job"]["id"])
+    for text in ("one", "two"):
+        driver.ask("PUT", f"{path}/content", content=pdf(text), kind=PDF_TYPE, headers=any_version, key=text)
+    sent = {"document_id": upload_directly(driver, "to be another's")}
+    driver.ask("PUT", f"{path}/content", json=sent, headers=any_version)
+    driver.ask("POST", f"{path}/files/1/restore")
+    for where in ("files", "files?limit=1", "content?file=1", "result?file=1", "results?file=1"):
+        driver.ask("GET", f"{path}/{where}")
+    for where in ("", "/files", "/files/0.bin"):
+        driver.ask("GET", f"{path}/results/maker{where}?file=1")
+    for number in (1, 5):
+        driver.ask("PATCH", f"{path}/files/{number}", json={"label": "a"})
+    driver.ask("DELETE", f"{path}/files/1")
+    driver.sweep()
 
 
 def throw_away(driver: Driver, document_id: str) -> None:
@@ -461,14 +487,16 @@ def audit(driver: Driver, document_id: str) -> None:
         driver.ask("GET", f"/audit/export?{query}")
 
 
-def upload_directly(driver: Driver) -> None:
-    content = pdf("direct")
+def upload_directly(driver: Driver, text: str = "direct") -> str:
+    """The id of a new document."""
+    content = pdf(text)
     announced = {"filename": "a.pdf", "content_type": PDF_TYPE, "size": len(content)}
     announced["sha256"] = hashlib.sha256(content).hexdigest()
-    upload = driver.ask("POST", "/documents/initiate-upload", json=announced, key="initiate")
+    upload = driver.ask("POST", "/documents/initiate-upload", json=announced, key=text)
     path = upload["upload_url"].removeprefix("http://app")
     driver.ask("PUT", path, content=content, kind=PDF_TYPE)
-    driver.ask("POST", f"/documents/{upload['document_id']}/complete-upload")
+    found: str = driver.ask("POST", f"/documents/{upload['document_id']}/complete-upload")["id"]
+    return found
 
 
 def list_everything(driver: Driver) -> None:
