@@ -54,6 +54,10 @@ _FILE = {
     },
 }
 _HEADERS = {"ETag": header("The document's version.", '"2"'), **describe.LOCATION}
+_IF_MATCH, _DISPOSITION = accepts(
+    If_Match="The version that is to be changed: 428 without, 412 if the document is at another one.",
+    Content_Disposition="With a file by itself: its `filename`. Left out: the document keeps its own.",
+)["parameters"]
 _REPLACING = (
     errors.NotFound,
     errors.PreconditionFailed,
@@ -81,10 +85,7 @@ _REPLACING = (
     },
     openapi_extra={
         "requestBody": _FILE,
-        **accepts(
-            If_Match="The version that is to be changed: 428 without, 412 if the document is at another one.",
-            Content_Disposition="With a file by itself: its `filename`. Left out: the document keeps its own.",
-        ),
+        "parameters": [_IF_MATCH | {"required": True}, _DISPOSITION],
     },
 )
 async def replace_content(

@@ -262,7 +262,9 @@ def _manner(path: str) -> str:
 
 
 def _template(path: str) -> str:
-    return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|{\w+}|simulated|maker|0\.bin|(?<=files/)\d+", "{id}", path.partition("?")[0])
+    return re.sub(
+        r"[0-9a-f]{8}-[0-9a-f-]{27}|{\w+}|simulated|maker|0\.bin|(?<=files/)\d+", "{id}", path.partition("?")[0]
+    )
 
 
 @pytest.fixture
