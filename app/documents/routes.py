@@ -182,7 +182,7 @@ async def get_content(
 ) -> Response:
     """The file as it was uploaded: the one that the document has now, or with `file` one that it had before."""
     document, file = await service.stored(principal, document_id, number)
-    send = partial(service.content, principal, document, file)
+    send = partial(service.content, principal, document, file, number=number)
     return await content.respond(request, file, document.filename, send)
 
 

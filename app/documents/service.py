@@ -190,10 +190,13 @@ class DocumentService:
 
         return await self._db.write(required(principal, work))
 
-    async def content(self, principal: Principal, document: Document, file: File, span: Span) -> AsyncIterator[bytes]:
-        """Return a span of a document's file, in chunks. Raises NotFound, TooBusy, Unavailable."""
+    async def content(
+        self, principal: Principal, document: Document, file: File, span: Span, *, number: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """Return a span of a document's file, or of the one that had this number, in chunks. Raises NotFound, TooBusy,
+        Unavailable."""
         if self._settings.audit_reads == "all":
-            read = DocumentContentRead(start=span.start, length=span.length)
+            read = DocumentContentRead(start=span.start, length=span.length, number=number)
             owner_id, document_id = document.owner_id, document.id
             await self._db.write(partial(events.append, event=read, user_id=owner_id, document_id=document_id))
         return await self._downloads.send(principal.owner_id, self._storage.read(file.key, span.start, span.length))

@@ -120,6 +120,7 @@ class DocumentContentRead(TimelineEvent):
     name = "document.content_read"
     start: Annotated[int, Field(description="The first byte that was sent.")]
     length: int
+    number: Annotated[int | SkipJsonSchema[None], Field(description="Of a file that it had before.")] = None
 
 
 class DocumentDeleted(TimelineEvent):

@@ -17,6 +17,7 @@ from tests.api.test_split import texts
 from tests.api.test_versions import adopt, content, files, processed, replace, replaced, sent_directly, used
 from tests.flows.test_object_storage import on
 from tests.flows.test_quotas import operate
+from tests.flows.test_transfer import moved, on_sqlite
 from tests.support import databases
 from tests.support.factories import docx, pdf
 from tests.support.invariants import Ledger
@@ -282,3 +283,38 @@ def test_files_in_a_bucket(prefix: Prefix, tmp_path: Path) -> None:
         assert replace(user, answer.json(), b"no document").status_code == 415
         assert user.http.delete(f"/documents/{document['id']}/files/2").status_code == 204
         until(lambda: len(prefix.objects()) == 3)
+
+
+def test_a_damaged_file_is_not_restored(server: Server, user: User) -> None:
+    document = replaced(user, user.upload(pdf("one")), pdf("two"))
+    before = stored(server)
+    [damaged] = [path for path in Ledger(server.data_dir).files().values() if path.read_bytes() == pdf("one")]
+    whole = damaged.read_bytes()
+    damaged.chmod(0o600)
+    damaged.write_bytes(whole[:-1] + b"x")
+    answer = user.http.post(f"/documents/{document['id']}/files/1/restore")
+    assert (answer.status_code, answer.json()["code"]) == (503, "storage-unavailable")
+    assert user.document(document["id"]) == document
+    assert stored(server) == before
+    damaged.write_bytes(whole)
+    assert user.http.post(f"/documents/{document['id']}/files/1/restore").status_code == 200
+
+
+def test_a_service_moves_with_all_files_that_its_documents_had(tmp_path: Path) -> None:
+    with on_sqlite(tmp_path / "old", **SETTINGS) as server:
+        user = server.register()
+        document = user.upload(LARGE, "a.docx")
+        processed(user, document, processor="text")
+        processed(user, document, processor="maker", params={"files": 1})
+        replaced(user, user.document(document["id"]), pdf("two"))
+        paths = [f"/documents/{document['id']}{path}" for path in ("", "/files", "/content?file=1", "/results?file=1")]
+        paths += [f"/documents/{document['id']}/results/{path}" for path in ("text?file=1", "maker/files/0.bin?file=1")]
+        seen = [user.http.get(path).content for path in [*paths, "/auth/me"]]
+        assert server.stop() == 0
+    moved(tmp_path / "new", "--from-data-dir", tmp_path / "old")
+    with Server(tmp_path / "new", SETTINGS) as server:
+        user = server.log_in(user.email)
+        assert [user.http.get(path).content for path in [*paths, "/auth/me"]] == seen
+        ledger = Ledger(tmp_path / "new")
+        ledger.settle()
+        ledger.check()
