@@ -142,6 +142,9 @@ def test_content_that_is_sent_is_an_event_if_it_shall_be(told: Service) -> None:
     (read,) = told.audit("event=document.content_read")
     assert read["data"] == {"start": 2, "length": 3}
     assert (read["document_id"], read["user_id"]) == (told.document, told.ids[0])
+    told.process.http("GET", f"/documents/{told.document}/content?file=1", token=told.ada)
+    read, _ = told.audit("event=document.content_read")
+    assert read["data"]["number"] == 1
 
 
 def test_content_that_is_sent_is_no_event_by_default(tmp_path: Path) -> None:
