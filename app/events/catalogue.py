@@ -120,7 +120,7 @@ class DocumentContentRead(TimelineEvent):
     name = "document.content_read"
     start: Annotated[int, Field(description="The first byte that was sent.")]
     length: int
-    number: Annotated[int | SkipJsonSchema[None], Field(description="Which of its files, if a number was given.")] = None
+    number: Annotated[int | SkipJsonSchema[None], Field(description="Which of its files, if that was said.")] = None
 
 
 class DocumentDeleted(TimelineEvent):
