@@ -74,7 +74,8 @@ def test_a_large_result_is_what_a_small_one_would_be(large: tuple[User, str]) ->
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
     assert int(answer.headers["content-length"]) == len(answer.content) > SMALL
     assert list(answer.json()) == [
-        "document_id", "job_id", "processor", "processor_version", "input_sha256", "params", "data", "created_at"
+        "document_id", "job_id", "processor", "processor_version", "input_sha256", "params", "data", "file_number",
+        "created_at"
     ]  # fmt: skip
     assert answer.content == json.dumps(answer.json(), ensure_ascii=False, separators=(",", ":")).encode()
     data = answer.json()["data"]
