@@ -145,9 +145,7 @@ def live(life: Life, data_dir: Path) -> None:
     life.process.tick()
     document = f"/documents/{life.upload()}"
     life.ask("PATCH", document, json={"folder": "f", "tags": ["t"]})
-    life.ask("PUT", f"{document}/content", content=pdf("other"), kind=PDF_TYPE, headers=[("If-Match", "*")])
-    life.ask("PATCH", f"{document}/files/1", json={"label": "first"})
-    life.ask("DELETE", f"{document}/files/1")
+    replace(life, document)
     life.ask("DELETE", document)
     refresh = {"refresh_token": life.tokens["refresh_token"]}
     life.post("/auth/refresh", json={"refresh_token": life.post("/auth/refresh", json=refresh)["refresh_token"]})
@@ -175,6 +173,13 @@ def live(life: Life, data_dir: Path) -> None:
     asyncio.run(LocalStorage(data_dir / "files").write_mark(f"{10**6} {uuid4()}"))
     with pytest.raises(Skipped):
         life.process.tick()
+
+
+def replace(life: Life, document: str) -> None:
+    """Have happen what can happen to a document's files."""
+    life.ask("PUT", f"{document}/content", content=pdf("other"), kind=PDF_TYPE, headers=[("If-Match", "*")])
+    life.ask("PATCH", f"{document}/files/1", json={"label": "first"})
+    life.ask("DELETE", f"{document}/files/1")
 
 
 def make(life: Life) -> None:
