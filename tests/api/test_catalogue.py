@@ -144,7 +144,6 @@ def live(life: Life, data_dir: Path) -> None:
     life.process.write(expire_uploads)
     life.process.tick()
     document = f"/documents/{life.upload()}"
-    life.ask("PATCH", document, json={"folder": "f", "tags": ["t"]})
     replace(life, document)
     life.ask("DELETE", document)
     refresh = {"refresh_token": life.tokens["refresh_token"]}
@@ -176,7 +175,8 @@ def live(life: Life, data_dir: Path) -> None:
 
 
 def replace(life: Life, document: str) -> None:
-    """Have happen what can happen to a document's files."""
+    """Have happen what can happen to a document and its files."""
+    life.ask("PATCH", document, json={"folder": "f", "tags": ["t"]})
     life.ask("PUT", f"{document}/content", content=pdf("other"), kind=PDF_TYPE, headers=[("If-Match", "*")])
     life.ask("PATCH", f"{document}/files/1", json={"label": "first"})
     life.ask("DELETE", f"{document}/files/1")
