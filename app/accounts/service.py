@@ -1,14 +1,15 @@
 """What operators do with accounts: create, find, enable, disable, sign out, erase; roles, quotas, passwords, keys."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from functools import partial
 from uuid import UUID
 
 from sqlalchemy import Connection, func
 
-from app import errors, idempotency, quotas
+from app import errors, quotas
 from app.accounts import listing
+from app.accounts.erasure import Erased, Erasure
 from app.accounts.listing import ListedAccount
 from app.accounts.schemas import AccountChanges, AccountDetails, AccountPage
 from app.auth import sessions, users
@@ -19,18 +20,12 @@ from app.auth.principal import Principal, Role
 from app.auth.schemas import User
 from app.auth.service import AuthService, end_sessions
 from app.database import Database
-from app.documents import repository as documents, trash
-from app.documents.search import index_documents
 from app.events import catalogue
-from app.files.orphans import Orphans
-from app.jobs import repository as jobs, settlement
+from app.jobs import settlement
 from app.jobs.kinds import Kinds
-from app.processing import previous, results
-from app.processing.stages import kept
 from app.quotas import Quota, Quotas, Usage
 from app.telemetry import context
 from app.web import pagination
-from app.webhooks import repository as webhooks
 
 _PAGE = 50  # accounts that are read at once
 
@@ -43,11 +38,11 @@ class Accounts:
     Each method but `create` and those that list raises NotFound.
     """
 
-    def __init__(self, db: Database, auth: AuthService, kinds: Kinds, orphans: Orphans, quotas: Quotas) -> None:
+    def __init__(self, db: Database, auth: AuthService, kinds: Kinds, erasure: Erasure, quotas: Quotas) -> None:
         self._db = db
         self._auth = auth
         self._kinds = kinds
-        self._orphans = orphans
+        self.erasure = erasure
         self._quotas = quotas
 
     async def create(self, email: str, password: str) -> User:
@@ -156,33 +151,17 @@ class Accounts:
         user_id = await self.id_of(email)
         return await self._db.write(partial(api_keys.revoke, owner_id=user_id), alone_with=user_id)
 
-    async def erase(self, email: str) -> int:
-        """Delete an account and all that it owns; of its events, ids are left, and the addresses that logins
-        failed from. Returns the number of documents.
+    async def erase(self, email: str) -> Erased:
+        """Delete an account and all that it owns; of its events, ids are left. Returns what was deleted, and what is
+        left.
 
         May be repeated: after a failure, the rest is deleted. The account itself comes last, and then its address is
-        free. Raises Skipped if the files may be another database's, and Conflict if a document came meanwhile.
+        free. Raises OnHold, Skipped if the files may be another database's, and Conflict if a document came meanwhile.
         """
-        await self._orphans.claim.confirm()
-        await self.disable(email)
         user_id = await self.id_of(email)
-        more = await self._db.read(partial(results.keys_of_owner, owner_id=user_id))
-        more += await self._db.read(partial(previous.keys_of_owner, owner_id=user_id))
-        more += await self._db.read(partial(kept.keys_of_owner, owner_id=user_id))
-        erased = 0
-        while keys := await self._db.write(partial(trash.purge_of_owner, owner_id=user_id)):
-            await self._orphans.claim.confirm_deletion()
-            await self._orphans.remove(keys)
-            erased += len(keys)
-        await self._orphans.remove(more)
-        await index_documents(self._db)  # which forgets the names and descriptions of those that were deleted
-        await self._repeat(partial(webhooks.remove_of_owner, owner_id=user_id))
-        await self._repeat(partial(jobs.remove_of_owner, owner_id=user_id))
-        await self._repeat(partial(idempotency.forget_user, user_id=user_id))
-        await self._repeat(partial(sessions.remove_of_user, user_id=user_id))
-        await self._repeat(partial(api_keys.remove_of_user, user_id=user_id))
-        await self._db.write(partial(_remove, user_id=user_id))
-        return erased
+        await self.erasure.require_allowed(user_id)
+        await self.disable(email)
+        return await self.erasure.run(user_id)
 
     async def _cancel_jobs(self, user_id: UUID) -> int:
         """Cancel the live jobs of an account. Returns how many these were."""
@@ -190,10 +169,6 @@ class Accounts:
         while some := await self._db.write(partial(settlement.cancel_some, kinds=self._kinds, owner_id=user_id)):
             cancelled += some
         return cancelled
-
-    async def _repeat(self, batch: Callable[[Connection], bool]) -> None:
-        while await self._db.write(batch):
-            pass
 
 
 def _id_of(conn: Connection, account: Account) -> UUID:
@@ -230,10 +205,3 @@ def _refuse_own(user_id: UUID) -> None:
     """Raise OwnAccount if it is that of the operator who acts."""
     if context.actor.get() == context.operator(user_id):
         raise errors.OwnAccount
-
-
-def _remove(conn: Connection, user_id: UUID) -> None:
-    if documents.owns_any(conn, user_id):
-        raise errors.Conflict("A document is still there: an upload or a job ended just now. Run this again.")
-    users.remove(conn, user_id)
-    users.record(conn, catalogue.UserErased(), user_id)

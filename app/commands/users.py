@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from pydantic import Field, TypeAdapter
 
+from app.accounts.erasure import Erased
 from app.accounts.listing import ListedAccount
 from app.auth.principal import Role
 from app.auth.schemas import Password
@@ -137,16 +138,25 @@ def quota(
 
 
 @users.command("erase")
-def erase(email: _Address, *, yes: _Yes = False) -> None:
-    """Delete an account with its documents, files, results and jobs. This cannot be undone.
+def erase(email: _Address, *, yes: _Yes = False, as_json: _AsJson = False) -> None:
+    """Delete an account with its documents, those in the trash too, files, results and jobs. This cannot be undone.
 
-    Of its events, ids are left, and the addresses that logins failed from. If it is interrupted, run it again.
+    Says what is left, and why; with --json, the id of each event, too. If it is interrupted, run it again.
     """
     email = address(email)
     if not yes:
         typer.confirm(f"Delete {email} and all that it owns?", abort=True)
-    erased = with_services(lambda services: services.accounts.erase(email), claiming=True)
-    typer.echo(f"{email} is erased; documents deleted: {erased}.")
+
+    async def work(services: Services) -> None:
+        erased = await services.accounts.erase(email)
+        if not as_json:
+            typer.echo(_erased(email, erased))
+            return
+        typer.echo(erased.model_dump_json())
+        async for event in services.accounts.erasure.events(erased.user_id):
+            typer.echo(event.model_dump_json())
+
+    with_services(work, claiming=True)
 
 
 def _new_password(*, from_stdin: bool) -> str:
@@ -158,6 +168,16 @@ def _new_password(*, from_stdin: bool) -> str:
     else:
         sent = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     return validated("password", TypeAdapter(Password), sent)
+
+
+def _erased(email: str, erased: Erased) -> str:
+    trashed = f"{erased.trashed} were in the trash"
+    lines = [f"{email} is erased; documents deleted: {erased.documents}, {trashed}; stored files: {erased.files}."]
+    for each in erased.left:
+        count = "" if each.count is None else f"{each.count} "
+        until = f", kept for {each.until}" if each.until else ""
+        lines.append(f"Left: {count}{each.what}{until}: {each.why}.")
+    return "\n".join(lines)
 
 
 def _line(account: ListedAccount) -> str:

@@ -5,7 +5,7 @@ What removes documents has the condition that there is none; a trigger (revision
 
 from uuid import UUID
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, func, select, update
 
 from app import events
 from app.database import now
@@ -21,6 +21,12 @@ def hold(conn: Connection, document_id: UUID, reason: str) -> bool:
 def release(conn: Connection, document_id: UUID) -> bool:
     """End the hold. False: there was none, or there is no such document."""
     return _change(conn, document_id, None)
+
+
+def count(conn: Connection, owner_id: UUID) -> int:
+    """Return how many documents of the owner are on hold."""
+    held = (documents.c.owner_id == owner_id, documents.c.hold.is_not(None))
+    return conn.scalar(select(func.count()).select_from(documents).where(*held)) or 0
 
 
 def _change(conn: Connection, document_id: UUID, reason: str | None) -> bool:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     case,
     delete,
     exists,
+    func,
     literal,
     null,
     select,
@@ -51,6 +52,12 @@ def put(conn: Connection, owner_id: UUID, document_id: UUID, versions: frozenset
     idempotency.forget_documents(conn, [document_id])
     events.append(conn, DocumentDeleted(version=row.version), user_id=owner_id, document_id=document_id)
     return True
+
+
+def count(conn: Connection, owner_id: UUID) -> int:
+    """Return how many documents of the owner are in the trash."""
+    of_owner = select(func.count()).select_from(documents).where(documents.c.owner_id == owner_id, _TRASHED)
+    return conn.scalar(of_owner) or 0
 
 
 def put_expired(

@@ -11,6 +11,7 @@ from uuid import UUID
 from prometheus_client.core import GaugeMetricFamily
 
 from app import VERSION, events
+from app.accounts.erasure import Erasure
 from app.accounts.service import Accounts
 from app.audit.service import AuditTrail
 from app.auth.attempts import Attempts
@@ -315,7 +316,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         downloads=downloads,
         auth=auth,
         keys=keys,
-        accounts=Accounts(db, auth, kinds, orphans, quotas),
+        accounts=Accounts(db, auth, kinds, Erasure(db, orphans, settings.events_ttl), quotas),
         audit=AuditTrail(db, downloads),
         documents=documents,
         deletion=deletion,

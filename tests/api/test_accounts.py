@@ -25,6 +25,7 @@ from app.events import events
 from app.files import claim
 from app.files.orphans import Orphans
 from app.jobs import settlement
+from tests.support import maker
 from tests.support.direct_uploads import announce, complete, put
 from tests.support.factories import PDF_TYPE, pdf
 from tests.support.inprocess import Process
@@ -34,6 +35,7 @@ from tests.support.user import PASSWORD, User
 from tests.support.waiting import until
 from tests.support.zygote import run
 
+REPLACING = {"If-Match": "*", "Content-Type": PDF_TYPE}
 OTHER_PASSWORD = "another one, and as long"
 
 
@@ -257,6 +259,42 @@ def test_erase_leaves_nothing_but_ids(server: Server) -> None:
     assert again.http.get("/documents").json()["items"] == []
 
 
+def test_erase_takes_whatever_a_document_has_had(tmp_path: Path) -> None:
+    made = {"PROCESSORS": f"simulated,text,keywords,{maker.NAMED}"}
+    with Server(tmp_path / "var", made) as server:
+        user = server.register()
+        user_id = UUID(user.http.get("/auth/me").json()["id"])
+        path = f"/documents/{user.upload()['id']}"
+        user.finished(user.start(path.rpartition("/")[2], processor="maker", params={"files": 2})["id"])
+        user.finished(user.start(path.rpartition("/")[2], pipeline=["text", "keywords"])["id"])
+        replaced = user.http.put(f"{path}/content", content=pdf("other"), headers=REPLACING)
+        assert replaced.json()["file_number"] == 2
+        user.finished(user.start(path.rpartition("/")[2], pipeline=["text", "keywords"])["id"])
+        assert user.http.delete(path).status_code == 204
+        other = user.upload()["id"]
+        done_by(server, "documents", "hold", other, "--reason", "Case 117")
+        refused = manage(server, "erase", user.email, "--yes")
+        assert (refused.returncode, "on hold: 1" in refused.stderr, works(user)) == (1, True, True)
+        done_by(server, "documents", "release", other)
+
+        stored = len(Ledger(server.data_dir).files())
+        report, *left = map(json.loads, done(server, "erase", user.email, "--yes", "--json").splitlines())
+        assert (report["documents"], report["trashed"], report["files"]) == (2, 1, stored)
+        assert Ledger(server.data_dir).files() == {}
+        assert not any(rows_about(server.data_dir, user_id).values())
+        of_user = select(events.c.id).where(events.c.user_id == user_id)
+        ids = {str(row.id) for row in Ledger(server.data_dir).rows(of_user)}
+        assert {each["event_id"] for each in left} == ids
+        assert report["left"][0]["count"] == len(ids)
+        until(lambda: not Ledger(server.data_dir).rows(select(metadata.tables["document_texts"])))
+
+
+def done_by(server: Server, *arguments: str) -> None:
+    """Run a command that succeeds."""
+    found = run(*arguments, **server.environment)
+    assert found.returncode == 0, found.stderr
+
+
 @pytest.fixture
 def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Process]:
     monkeypatch.setattr(claim, "SETTLED", 0.0)
@@ -306,7 +344,7 @@ def test_an_erasure_that_was_interrupted_is_repeated(
         process.operate(lambda accounts: accounts.erase(email))
     [half] = found(process, email)
     assert (half.active, half.documents) == (False, 3)
-    assert process.operate(lambda accounts: accounts.erase(email)) == 3
+    assert process.operate(lambda accounts: accounts.erase(email)).documents == 3
     assert [account.email for account in found(process)] == [other]
     process.tick()
     kept = {row.id for row in Ledger(tmp_path / "var").rows(select(metadata.tables["documents"]))}
