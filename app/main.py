@@ -18,7 +18,7 @@ from app.documents import (
     trash_routes as trash,
     upload_routes as uploads,
 )
-from app.documents.file_schemas import SentFile
+from app.documents.file_schemas import FileForm, SentFile
 from app.documents.schemas import UploadForm
 from app.events import DocumentEvent
 from app.operators import hold_routes as holds, job_routes as all_jobs, routes as operators
@@ -92,7 +92,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     processors = adapters.offered(settings)
     openapi.install(
         app,
-        [Credentials, TokenForm, UploadForm, SentFile, DocumentEvent, *MESSAGES.values()],
+        [Credentials, TokenForm, UploadForm, FileForm, SentFile, DocumentEvent, *MESSAGES.values()],
         [*processors.values(), *adapters.pipelines(settings, processors).values()],
         openapi.AdHoc(AD_HOC, PipelineParams, PipelineResult),
         describe.webhooks(),

@@ -41,7 +41,7 @@ _Number = Annotated[int, Path(ge=1, lt=2**31, description="The file's number.")]
 
 _JSON = "application/json"
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
-_UPLOAD = {"type": "object", "properties": {"file": _BYTES["schema"]}, "required": ["file"]}
+_UPLOAD = {"$ref": "#/components/schemas/FileForm"}
 _FILE = {
     "required": True,
     "description": "The file, in a form or by itself; or where it was sent by a direct upload.",

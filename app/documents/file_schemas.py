@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.documents.schemas import FileBytes
 from app.files.models import ContentType
 from app.web.fields import COMPOSED, LINE
 from app.web.pagination import Page
@@ -45,6 +46,12 @@ class FileChanges(BaseModel):
 
     label: Label | None = None
     keep: bool | None = Field(None, strict=True)
+
+
+class FileForm(BaseModel):
+    """A file in a form."""
+
+    file: FileBytes
 
 
 class SentFile(BaseModel):

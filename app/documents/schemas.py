@@ -117,12 +117,15 @@ class UploadMetadata(NewMetadata):
     )
 
 
+FileBytes = Annotated[bytes, WithJsonSchema({"type": "string", "format": "binary", "description": "A PDF or DOCX."})]
+
+
 class UploadForm(BaseModel):
     """A file, and what its user states about it."""
 
     model_config = ConfigDict(extra="forbid")
 
-    file: Annotated[bytes, WithJsonSchema({"type": "string", "format": "binary", "description": "A PDF or DOCX."})]
+    file: FileBytes
     metadata: UploadMetadata = Field(UploadMetadata(), examples=[{}])
     process: str = Field(
         "",

@@ -32,6 +32,7 @@ OPERATIONS = [
     *("changePassword", "listSessions", "endSession", "endOtherSessions"),
     *("createApiKey", "listApiKeys", "getApiKey", "rotateApiKey", "revokeApiKey"),
     *("uploadDocument", "listDocuments", "getDocument", "editDocument", "deleteDocument"),
+    *("restoreDocument", "emptyTrash"),
     *("replaceDocumentContent", "listDocumentFiles", "editDocumentFile", "restoreDocumentFile", "deleteDocumentFile"),
     *("listDocumentChildren", "listResultFiles", "getResultFile"),
     *("getDocumentContent", "getDocumentTimeline", "processDocument", "getResult"),
@@ -46,6 +47,7 @@ OPERATIONS = [
 OPERATING = [
     *("listAccounts", "getAccount", "changeAccount", "signOutAccount", "getQuota", "setQuota"),
     *("listAllDocuments", "getAnyDocument", "getAnyTimeline", "getAnyContent", "getAnyResult"),
+    *("holdDocument", "releaseDocument"),
     *("listAllJobs", "getAnyJob", "cancelAnyJob", "rerunJobs", "cancelJobs"),
     *("pauseProcessor", "resumeProcessor", "getStatus"),
 ]

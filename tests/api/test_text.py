@@ -65,7 +65,10 @@ BODIES: dict[str, Any] = {
         "metadata": METADATA,
     },
     "uploadDocument": {"metadata": METADATA | {"process": {"processor": "simulated", "params": {"fail": "permanent"}}}},
-    "editDocument": METADATA,
+    "editDocument": METADATA | {"expires_at": "2026-01-01T00:00:00Z"},
+    "replaceDocumentContent": {"document_id": "00000000-0000-0000-0000-000000000000"},
+    "editDocumentFile": {"label": "l"},
+    "holdDocument": {"reason": "r"},
     "createWebhook": {"url": "http://127.0.0.1:1024", "event_types": ["job.dead"], "description": "d"},
     "editWebhook": {"url": "http://127.0.0.1:1024", "event_types": ["job.dead"], "description": "d", "state": "PAUSED"},
     "recoverWebhook": {"since": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z"},
@@ -156,6 +159,7 @@ def ids(owner):
         "key_id": str(uuid4()),
         "processor": "simulated",
         "name": "a.png",
+        "number": "1",
     }
 
 
@@ -180,6 +184,8 @@ def sent(user: User, ids: dict[str, str], place: Place, hostile: str) -> httpx2.
     raw = hostile.encode("utf-8", "surrogatepass")
     name, path, body = str(place.names[0]), place.path.format(**ids), deepcopy(BODIES.get(place.operation))
     headers = {"Authorization": user.http.headers["Authorization"].encode()}
+    if place.operation == "replaceDocumentContent":
+        headers["If-Match"] = b"*"
     match place.kind:
         case "path":
             path = place.path.format(**ids | {name: ids[name] + quote_from_bytes(raw)})
