@@ -221,6 +221,7 @@ async def expire_uploads(db: Database, orphans: Orphans, *, grace: float) -> Non
     another database's."""
     await orphans.claim.confirm()
     while keys := await db.write(partial(trash.expire_uploads, grace=grace)):
+        metrics.removed.labels("uploads").inc(len(keys))
         await orphans.remove(keys)
 
 

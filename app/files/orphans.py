@@ -17,6 +17,7 @@ from app.files import repository
 from app.files.claim import Claim
 from app.files.models import is_own
 from app.storage.base import Storage
+from app.telemetry import metrics
 from app.upkeep import Skipped
 
 log = structlog.get_logger()
@@ -111,5 +112,6 @@ class Orphans:
     async def _remove(self, keys: Collection[str]) -> None:
         if keys:
             await self.remove(keys)  # which confirms once more: to list what is there may have taken hours
+        metrics.removed.labels("orphans").inc(len(keys))
         for key in keys:
             log.info("storage.orphan_removed", key=key)

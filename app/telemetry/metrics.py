@@ -35,7 +35,8 @@ rate_limited = Counter(
 logins = Counter("document_api_logins_total", "Logins by outcome: succeeded, failed, throttled.", ["outcome"])
 removed = Counter(
     "document_api_removed_total",
-    "What upkeep has removed: documents that `expired` or were `purged`, previous `files`, `results`.",
+    "What upkeep has removed: documents that `expired` or were `purged`, announced `uploads`, previous `files`, "
+    "`results`, and stored files that were `orphans`.",
     ["what"],
 )
 uploaded_bytes = Counter("document_api_uploaded_bytes_total", "Bytes of the files accepted.")
