@@ -1,6 +1,6 @@
 """Erasing an account: all that it owns goes, wherever it is; what is left of it is counted, with the reason."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from uuid import UUID
 
@@ -14,13 +14,15 @@ from app.database import Database
 from app.documents import holds, repository as documents, trash
 from app.documents.search import index_documents
 from app.events import catalogue
+from app.files import repository as files
 from app.files.orphans import Orphans
 from app.jobs import repository as jobs
 from app.processing import previous, results
 from app.processing.stages import kept
 from app.webhooks import repository as webhooks
 
-_PAGE = 500  # events that are read at once
+_PAGE = 500  # events, or files, that are read at once
+_NAMED = 10  # documents on hold that are named
 
 WHY_EVENTS = (
     "the audit trail: who did what, and when. An event has ids, sizes and hashes, a failed login the network "
@@ -65,23 +67,24 @@ class Erasure:
 
     async def require_allowed(self, user_id: UUID) -> None:
         """Raise OnHold if something must not be removed, and Skipped if the files may be another database's."""
-        if held := await self._db.read(partial(holds.count, owner_id=user_id)):
-            raise errors.OnHold(f"Documents of this account that are on hold: {held}. Release them first.")
+        if held := await self._db.read(partial(holds.of_owner, owner_id=user_id, limit=_NAMED)):
+            raise errors.OnHold(f"Release what is on hold first: {', '.join(map(str, held))}.")
         await self._orphans.claim.confirm()
 
     async def run(self, user_id: UUID) -> Erased:
         """Delete all that the account owns, and at last the account.
 
-        May be repeated: after a failure, the rest is deleted. Raises Conflict if a document came meanwhile.
+        May be repeated: after a failure, the rest is deleted. Raises OnHold or Conflict if a document was put on hold,
+        or came, meanwhile.
         """
         more = [key for find in _KEYS for key in await self._db.read(partial(find, owner_id=user_id))]
-        erased = Erased(user_id=user_id, documents=0, trashed=0, files=len(more))
-        erased.trashed = await self._db.read(partial(trash.count, owner_id=user_id))
+        stored, trashed = await self._db.read(partial(trash.count, owner_id=user_id))
+        erased = Erased(user_id=user_id, documents=0, trashed=trashed, files=stored + len(more))
         while keys := await self._db.write(partial(trash.purge_of_owner, owner_id=user_id)):
             await self._orphans.claim.confirm_deletion()
             await self._orphans.remove(keys)
             erased.documents += len(keys)
-        await self._orphans.remove(more)
+        await self._remove_discarded(more)
         await index_documents(self._db)  # which forgets the names and descriptions of those that were deleted
         await self._repeat(partial(webhooks.remove_of_owner, owner_id=user_id))
         await self._repeat(partial(jobs.remove_of_owner, owner_id=user_id))
@@ -89,9 +92,14 @@ class Erasure:
         await self._repeat(partial(sessions.remove_of_user, user_id=user_id))
         await self._repeat(partial(api_keys.remove_of_user, user_id=user_id))
         await self._db.write(partial(_remove, user_id=user_id))
-        erased.files += erased.documents
         erased.left = [await self._events_left(user_id), Left(what="copies", count=None, until="", why=WHY_COPIES)]
         return erased
+
+    async def _remove_discarded(self, keys: Sequence[str]) -> None:
+        """Remove those of the files whose rows went: a document that was put on hold meanwhile has kept its own."""
+        for some in (keys[start : start + _PAGE] for start in range(0, len(keys), _PAGE)):
+            known = await self._db.read(partial(files.known, keys=some))
+            await self._orphans.remove([key for key in some if known.get(key, True)])
 
     async def events(self, user_id: UUID) -> AsyncIterator[LeftEvent]:
         """Yield the events that are left of an account, oldest first."""
@@ -129,6 +137,8 @@ def _events(conn: Connection, user_id: UUID, after: int) -> list[tuple[int, Left
 
 
 def _remove(conn: Connection, user_id: UUID) -> None:
+    if holds.of_owner(conn, user_id, 1):
+        raise errors.OnHold("A document was put on hold just now. Release it, and run this again.")
     if documents.owns_any(conn, user_id):
         raise errors.Conflict("A document is still there: an upload or a job ended just now. Run this again.")
     users.remove(conn, user_id)

@@ -48,11 +48,12 @@ def list_all(
     before: _Before = None,
     most: Most = PAGE,
     trashed: Annotated[bool, typer.Option("--trashed", help="Those in the trash, instead of the others.")] = False,
+    held: Annotated[bool, typer.Option("--held", help="Only those on hold.")] = False,
     as_json: _AsJson = False,
 ) -> None:
     """List documents, newest first."""
     given = {"status": status, "content_type": content_type, "folder": folder, "tag": tag, "q": part, "sha256": sha256}
-    filters = model(DocumentsFilters, **given, created_after=after, created_before=before, trashed=trashed)
+    filters = model(DocumentsFilters, **given, created_after=after, created_before=before, trashed=trashed, held=held)
 
     async def work(services: Services) -> None:
         wanted = await of_owner(services, filters, owner)
@@ -111,4 +112,5 @@ def timeline(document_id: _Id) -> None:
 
 def _line(each: Document) -> str:
     created = f"{each.created_at:%Y-%m-%d %H:%M:%S}"
-    return f"{each.id}  {created}  {each.status:10}  {each.size:>12}  owner {each.owner_id}  {each.filename}"
+    held = "  on hold" if each.hold else ""
+    return f"{each.id}  {created}  {each.status:10}  {each.size:>12}  owner {each.owner_id}  {each.filename}{held}"

@@ -171,8 +171,8 @@ def _new_password(*, from_stdin: bool) -> str:
 
 
 def _erased(email: str, erased: Erased) -> str:
-    trashed = f"{erased.trashed} were in the trash"
-    lines = [f"{email} is erased; documents deleted: {erased.documents}, {trashed}; stored files: {erased.files}."]
+    lines = [f"{email} is erased: {erased.documents} documents, {erased.trashed} of them in the trash."]
+    lines.append(f"Stored files that went with them: {erased.files}.")
     for each in erased.left:
         count = "" if each.count is None else f"{each.count} "
         until = f", kept for {each.until}" if each.until else ""

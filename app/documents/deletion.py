@@ -1,18 +1,16 @@
 """Deleting documents, and taking them back: the trash, what expires, and what is gone for good."""
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
 from functools import partial
 from uuid import UUID
 
-from sqlalchemy import Column, ColumnElement, Connection
+from sqlalchemy import Connection
 
 from app.auth.credentials import required
 from app.auth.principal import Principal
 from app.database import Database
 from app.documents import repository, trash
 from app.documents.lifecycle import Status
-from app.documents.models import documents
 from app.documents.schemas import Document
 from app.documents.service import owned
 from app.errors import DocumentProcessing, DocumentPurged, NotFound, OnHold, PreconditionFailed
@@ -101,7 +99,7 @@ class Deletion:
         Raises what the database raises; then a part may be gone.
         """
         owner_id, keys = principal.owner_id, list[str]()
-        since: datetime | None = None
+        since = None
         while True:
             work = partial(trash.purge_overdue, kept=0, owner_id=owner_id, since=since)
             some, since = await self._db.write(required(principal, work), alone_with=owner_id)
@@ -111,20 +109,15 @@ class Deletion:
 
     async def expire(self) -> None:
         """Move to the trash what has expired, by its own `expires_at` or by RETENTION_SECONDS."""
-        await self._expire(documents.c.expires_at, 0)
-        if self._retention:
-            await self._expire(documents.c.created_at, self._retention, documents.c.expires_at.is_(None))
-
-    async def _expire(self, moment: Column[datetime], kept: float, *more: ColumnElement[bool]) -> None:
-        since: datetime | None = None
-        put = partial(trash.put_expired, moment=moment, kept=kept, more=more)
-        while moments := await self._db.write(partial(put, since=since)):
-            metrics.removed.labels("expired").inc(len(moments))
-            since = max(moments)
+        for expiry in trash.expiries(self._retention):
+            since = None
+            while moments := await self._db.write(partial(trash.put_expired, expiry=expiry, since=since)):
+                metrics.removed.labels("expired").inc(len(moments))
+                since = max(moments)
 
     async def purge_overdue(self) -> None:
         """Delete for good what has been in the trash for TRASH_SECONDS. The sweep for orphans removes what is left."""
-        since: datetime | None = None
+        since = None
         while True:
             keys, since = await self._db.write(partial(trash.purge_overdue, kept=self._kept, since=since))
             if since is None:

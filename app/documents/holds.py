@@ -5,7 +5,7 @@ What removes documents has the condition that there is none; a trigger (revision
 
 from uuid import UUID
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, select, update
 
 from app import events
 from app.database import now
@@ -23,10 +23,10 @@ def release(conn: Connection, document_id: UUID) -> bool:
     return _change(conn, document_id, None)
 
 
-def count(conn: Connection, owner_id: UUID) -> int:
-    """Return how many documents of the owner are on hold."""
+def of_owner(conn: Connection, owner_id: UUID, limit: int) -> list[UUID]:
+    """Return up to `limit` documents of the owner that are on hold."""
     held = (documents.c.owner_id == owner_id, documents.c.hold.is_not(None))
-    return conn.scalar(select(func.count()).select_from(documents).where(*held)) or 0
+    return list(conn.scalars(select(documents.c.id).where(*held).limit(limit)))
 
 
 def _change(conn: Connection, document_id: UUID, reason: str | None) -> bool:

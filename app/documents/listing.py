@@ -10,7 +10,7 @@ order, and a page is soon full.
 A filter without an index (`content_type`, a `q` of one or two characters), or two common filters that rarely match
 together, may read all documents of the owner.
 
-What is in the trash is found by the owner, or as a whole, and then filtered and sorted.
+What is in the trash, or on hold, is found by that, and then filtered and sorted.
 
 The list of all documents is in the order of time only. A status finds them, if it is rare, and so do a tag and `q`; by
 anything else they are read in order.
@@ -41,7 +41,7 @@ _Comparison = tuple[str, Callable[[Any, Any], ColumnElement[bool]], Any]  # a co
 
 def is_search(owner_id: UUID | None, filters: Filters) -> bool:
     """Return whether a page may take long: no index has all that it is looked for and sorted by."""
-    if filters.q or filters.content_type or filters.tag or filters.trashed:
+    if filters.q or filters.content_type or filters.tag or filters.trashed or filters.held:
         return True
     indexed = [*(getattr(filters, name) for name in _EQUAL), filters.created_after or filters.created_before]
     given = len(indexed) - indexed.count(None)
@@ -98,11 +98,15 @@ def _matching(
     searched = _searched_of_all(rare) if owner_id is None else _searched(filters.sort_column, rare)
     if filters.trashed:
         searched = {"owner_id"}  # and the trash, which has an index of its own
+    if filters.held:
+        searched = set()  # so has what is on hold
 
     def column(name: str) -> ColumnElement[Any]:
         return documents.c[name] if name in searched else without_index(documents.c[name])
 
     query = select(documents).where(~IS_LIVE if filters.trashed else IS_LIVE)
+    if filters.held:
+        query = query.where(documents.c.hold.is_not(None))
     query = query.where(*(compare(column(name), value) for name, compare, value in comparisons))
     if filters.tag is not None:
         of_document = _tagged(filters.tag).where(document_tags.c.document_id == documents.c.id)

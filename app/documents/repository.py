@@ -173,12 +173,13 @@ def _values(owner_id: UUID, filename: str, metadata: Metadata, file: File) -> di
 
 _SWAP = (
     update(documents)
-    .where(documents.c.id == bindparam("document"), documents.c.status == bindparam("old"), IS_LIVE)
+    .where(documents.c.id == bindparam("document"), documents.c.status == bindparam("old"))
     .values(status=bindparam("new"), version=documents.c.version + 1, updated_at=now())
     .returning(documents)
 )
-_SWAP_PLAIN = Prepared(_SWAP)
-_SWAP_UNREJECTED = Prepared(_SWAP.where(documents.c.error.is_(null())))
+_SWAP_PLAIN = Prepared(_SWAP.where(IS_LIVE))
+_SWAP_UNREJECTED = Prepared(_SWAP.where(IS_LIVE, documents.c.error.is_(null())))
+# Wherever it is: a process of the release before, which knows no trash, may have begun the job.
 _SWAP_LATEST_JOB = Prepared(_SWAP.where(documents.c.job_id == bindparam("job")))
 
 

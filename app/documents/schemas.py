@@ -246,6 +246,7 @@ class Filters(Selection):
     """Query parameters of the list."""
 
     trashed: bool = Field(False, description="`true`: those in the trash, instead of the others.")
+    held: bool = Field(False, description="`true`: only those on hold.")
     sort: Sort = Sort.CREATED_AT_DESCENDING
 
     @property

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -12,7 +13,7 @@ from sqlalchemy import Connection
 from app import events, idempotency
 from app.auth.credentials import required
 from app.auth.principal import Principal
-from app.database import Database, time_of
+from app.database import Database
 from app.documents import listing, previous, repository
 from app.documents.lifecycle import Status
 from app.documents.schemas import (
@@ -35,7 +36,7 @@ from app.errors import (
     UploadIncomplete,
     ValidationFailed,
 )
-from app.events import TimelineItem, TimelinePage
+from app.events import TimelinePage
 from app.events.catalogue import DocumentContentRead
 from app.files.downloads import Downloads
 from app.files.models import File
@@ -175,13 +176,12 @@ class DocumentService:
         self, principal: Principal, document_id: UUID, versions: frozenset[int] | None, changes: dict[str, Any]
     ) -> Document:
         """Change metadata if the document has one of the versions. Raises NotFound, PreconditionFailed,
-        StorageFull, ValidationFailed for an `expires_at` that is later than RETENTION_SECONDS allow."""
+        StorageFull, ValidationFailed for an `expires_at` that RETENTION_SECONDS do not allow."""
         self._quotas.reserve.require()
 
         def work(conn: Connection) -> Document:
             if expires_at := changes.get("expires_at"):
-                seconds = (expires_at - time_of(conn)).total_seconds()
-                require_allowed(seconds, self._settings.retention_seconds, "/expires_at")
+                self._require_expiry(owned(conn, principal.owner_id, document_id), expires_at)
             edited = repository.edit(conn, principal.owner_id, document_id, versions, changes)
             document = owned(conn, principal.owner_id, document_id)
             if not edited:
@@ -203,17 +203,24 @@ class DocumentService:
 
     async def timeline(self, principal: Principal, document_id: UUID, limit: int, cursor: str | None) -> TimelinePage:
         """Return a page of a document's events, oldest first. Raises NotFound, InvalidCursor."""
+        await self.get(principal, document_id)
+        return await self.events_of(document_id, limit, cursor)
+
+    async def events_of(self, document_id: UUID, limit: int, cursor: str | None) -> TimelinePage:
+        """Return the same of any document, whoever owns it and wherever it is. Raises InvalidCursor."""
         after = pagination.decode(cursor, "timeline", int).value if cursor else 0
-
-        def work(conn: Connection) -> list[tuple[int, TimelineItem]]:
-            owned(conn, principal.owner_id, document_id)
-            return events.timeline(conn, document_id, after=after, limit=limit + 1)
-
-        items, last = pagination.page(await self._db.read(work), limit)
+        read = partial(events.timeline, document_id=document_id, after=after, limit=limit + 1)
+        items, last = pagination.page(await self._db.read(read), limit)
         return TimelinePage(
             items=[item for _, item in items],
             next_cursor=pagination.encode("timeline", last[0], document_id) if last else None,
         )
+
+    def _require_expiry(self, document: Document, expires_at: datetime) -> None:
+        """Raise ValidationFailed for a moment at which the document would have been forgotten before."""
+        kept = (expires_at - document.created_at).total_seconds()
+        if document.expires_at is None or expires_at > document.expires_at:
+            require_allowed(kept, self._settings.retention_seconds, "/expires_at")
 
     async def _refuse_beyond_quota(self, owner_id: UUID, size: int, key: str | None) -> None:
         """Raise StorageQuotaExceeded or DocumentQuotaExceeded if a file of this size will be refused, however small its
@@ -280,7 +287,7 @@ class DocumentService:
 def require_allowed(seconds: float, longest: float, pointer: str) -> None:
     """Raise ValidationFailed if a document is to be kept for longer than RETENTION_SECONDS (0: forever)."""
     if longest and seconds > longest:
-        detail = f"This service keeps documents for {longest:.0f} seconds at most."
+        detail = f"This service keeps documents for {longest:.0f} seconds after their upload at most."
         raise ValidationFailed(errors=[{"detail": detail, "pointer": pointer}])
 
 

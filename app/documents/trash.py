@@ -6,7 +6,7 @@ A document that is PROCESSING, or on hold, leaves in no way.
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
@@ -21,6 +21,7 @@ from sqlalchemy import (
     func,
     literal,
     null,
+    or_,
     select,
     update,
 )
@@ -54,22 +55,38 @@ def put(conn: Connection, owner_id: UUID, document_id: UUID, versions: frozenset
     return True
 
 
-def count(conn: Connection, owner_id: UUID) -> int:
-    """Return how many documents of the owner are in the trash."""
-    of_owner = select(func.count()).select_from(documents).where(documents.c.owner_id == owner_id, _TRASHED)
-    return conn.scalar(of_owner) or 0
+def count(conn: Connection, owner_id: UUID) -> tuple[int, int]:
+    """Return how many documents of the owner have a stored file, and how many are in the trash."""
+    of_owner = select(func.count()).select_from(documents).where(documents.c.owner_id == owner_id)
+    return conn.scalar(of_owner.where(_STORED)) or 0, conn.scalar(of_owner.where(_TRASHED)) or 0
 
 
-def put_expired(
-    conn: Connection,
-    moment: Column[datetime],
-    kept: float,
-    more: Sequence[ColumnElement[bool]] = (),
-    since: datetime | None = None,
-) -> list[datetime]:
-    """Move documents to the trash whose `moment` was at least `kept` seconds ago, the first BATCH of those since
-    `since`. Returns their moments; none: no more are left."""
-    due = [moment <= now(-kept), _LIVE, _FREE, _STORED, *more] + ([moment >= since] if since else [])
+class Expiry(NamedTuple):
+    """A way in which documents expire: `moment` was at least `kept` seconds ago, and they are `such`."""
+
+    moment: Column[datetime]
+    kept: float
+    such: ColumnElement[bool]
+
+
+def expiries(retention: float) -> list[Expiry]:
+    """Return the ways in which documents expire, where they are kept for `retention` seconds (0: for ever).
+
+    An own `expires_at` counts alone, unless it is later than the service would give to a document that is restored now:
+    it was given while documents were kept for longer.
+    """
+    own, free = documents.c.expires_at, and_(_LIVE, _FREE, _STORED)
+    found = [Expiry(own, 0, free)]
+    if retention:
+        found.append(Expiry(documents.c.created_at, retention, and_(free, or_(own.is_(None), own > now(retention)))))
+    return found
+
+
+def put_expired(conn: Connection, expiry: Expiry, since: datetime | None = None) -> list[datetime]:
+    """Move documents to the trash that have expired in this way, the first BATCH of those since `since`. Returns their
+    moments; none: no more are left."""
+    moment = expiry.moment
+    due = [moment <= now(-expiry.kept), expiry.such] + ([moment >= since] if since else [])
     batch = in_batch(conn, documents, *due, oldest=moment, limit=BATCH)
     about = (documents.c.id, documents.c.owner_id, documents.c.version, moment.label("moment"))
     rows = conn.execute(_PUT.where(batch).returning(*about)).all()

@@ -10,9 +10,10 @@ from app import events
 from app.auth.principal import Principal
 from app.database import Database
 from app.documents import holds, listing, repository
+from app.documents.lifecycle import Status
 from app.documents.schemas import Document, DocumentPage
 from app.documents.service import DocumentService
-from app.errors import BreakGlassDisabled, BreakGlassRequired, NotFound
+from app.errors import BreakGlassDisabled, BreakGlassRequired, NotFound, UploadIncomplete
 from app.events import TimelinePage
 from app.events.catalogue import OperatorContentRead
 from app.files.models import File
@@ -43,13 +44,12 @@ class AllDocuments:
         """One document."""
         document = await self._db.read(lambda conn: repository.of_any(conn, document_id))
         if document is None:
-            raise NotFound
+            raise NotFound("There is no such document.")
         return document
 
-    async def timeline(self, principal: Principal, document: Document, limit: int, cursor: str | None) -> TimelinePage:
+    async def timeline(self, document: Document, limit: int, cursor: str | None) -> TimelinePage:
         """A page of its events, oldest first. Raises InvalidCursor."""
-        owner = replace(principal, owner_id=document.owner_id)
-        return await self.service.timeline(owner, document.id, limit, cursor)
+        return await self.service.events_of(document.id, limit, cursor)
 
     async def hold(self, document_id: UUID, reason: str) -> Document:
         """Put it on hold, or change the reason."""
@@ -61,16 +61,17 @@ class AllDocuments:
         await self._db.write(partial(holds.release, document_id=document_id))
         return await self.get(document_id)
 
-    async def content(self, principal: Principal, document_id: UUID, reason: str | None) -> tuple[Document, File]:
+    async def content(self, document_id: UUID, reason: str | None) -> tuple[Document, File]:
         """The document and its stored file, once the owner's timeline says who reads it, and why.
 
         Raises BreakGlassDisabled, BreakGlassRequired, UploadIncomplete.
         """
-        owner = await self._owner(principal, document_id)
-        reason = self._required(reason)
-        found = await self.service.stored(owner, document_id)
-        await self._record(found[0], OperatorContentRead(what="content", reason=reason))
-        return found
+        document, reason = await self.get(document_id), self._required(reason)
+        if document.status is Status.INITIATED:
+            raise UploadIncomplete
+        file = await self._db.read(partial(repository.file_of, document_id=document_id))
+        await self._record(document, OperatorContentRead(what="content", reason=reason))
+        return document, file
 
     async def result(
         self, principal: Principal, document_id: UUID, reason: str | None

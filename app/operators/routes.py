@@ -95,7 +95,6 @@ async def get_any_document(document_id: DocumentId, operators: Operating, noted:
 async def get_any_timeline(
     *,
     document_id: DocumentId,
-    principal: CurrentPrincipal,
     operators: Operating,
     noted: Noted,
     limit: Limit = 50,
@@ -103,7 +102,7 @@ async def get_any_timeline(
 ) -> Response:
     """Everything that happened to the document, oldest first."""
     document = await operators.documents.get(document_id)
-    page = await operators.documents.timeline(principal, document, limit, cursor)
+    page = await operators.documents.timeline(document, limit, cursor)
     await noted({"document_id": document_id}, document.owner_id)
     return json_response(page)
 
@@ -120,7 +119,7 @@ async def get_any_content(
 ) -> Response:
     """The file as it was uploaded, for a reason. Only with OPERATOR_CONTENT; the owner's timeline says who, and why."""
     all_documents = operators.documents
-    document, file = await all_documents.content(principal, document_id, break_glass(request))
+    document, file = await all_documents.content(document_id, break_glass(request))
     await noted({"document_id": document_id}, document.owner_id)
     send = partial(all_documents.service.content, principal, document, file)
     return await document_content.respond(request, file, document.filename, send)

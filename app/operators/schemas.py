@@ -26,6 +26,7 @@ class DocumentsFilters(Selection):
 
     owner_id: UUID | None = Field(None, description="Only this account's.")
     trashed: bool | None = Field(None, description="`true`: those in the trash, instead of the others.")
+    held: bool | None = Field(None, description="`true`: only those on hold.")
 
     @property
     def newest_first(self) -> Filters:

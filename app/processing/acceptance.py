@@ -159,8 +159,8 @@ class Acceptance:
         _require_readable(document, wanted)
         if current := _current(conn, document, wanted, force=bool(force)):
             return current
-        if wanted.deletes and document.hold is not None:
-            raise errors.OnHold
+        if document.hold is not None:
+            _require_kept(conn, document, wanted)
         self._quotas.check_jobs(conn, document.owner_id)
         file = documents.file_of(conn, document.id)
         return self._begin(conn, document, file, wanted, job_id, force=force)
@@ -228,6 +228,13 @@ class Acceptance:
             return UploadedDocument(**dict(accepted.document), job=accepted.job)
 
         return UploadJob(wanted.processor, accept, partial(self.wake, job_id))
+
+
+def _require_kept(conn: Connection, document: Document, wanted: RequestedWork) -> None:
+    """Raise OnHold if the work would remove the document, or a result of it."""
+    stages = [each.removesuffix("?") for each in wanted.stages]
+    if wanted.deletes or results.made_any(conn, document.id, [wanted.processor, *stages]):
+        raise errors.OnHold
 
 
 def _require_readable(document: Document, wanted: RequestedWork) -> None:

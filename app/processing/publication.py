@@ -73,6 +73,8 @@ class Publication:
             files.publish(conn, [each.file for each in product.files])
         except files.Overdue:
             raise Refused(Retryable(_OVERDUE)) from None
+        except OnHold as error:
+            raise Refused(Failed(_failure(error))) from None
         result_files.add(conn, job, [each for each in product.files if each.metadata is None])
         made = [Child(each.name, each.metadata, each.file) for each in product.files if each.metadata is not None]
         try:

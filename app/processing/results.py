@@ -5,15 +5,31 @@ With a `number`, those of the file of this number that the document had before.
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, String, Table, bindparam, case, func, select, true, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    String,
+    Table,
+    Uuid,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal_column,
+    select,
+    true,
+    union_all,
+)
 
 from app.database import Prepared, UTCDateTime, as_json, insert_or_replace, json_text, now
 from app.documents.models import documents
+from app.errors import OnHold
 from app.files import repository as files_repository
 from app.files.models import File, files
 from app.jobs.schemas import result_url
@@ -136,6 +152,12 @@ def provenance(conn: Connection, document_id: UUID, processor: str) -> Provenanc
     return Provenance.model_validate(row) if row else None
 
 
+def made_any(conn: Connection, document_id: UUID, processors: Sequence[str]) -> bool:
+    """Return whether the document has a result of one of these processors."""
+    made = (results.c.document_id == document_id, results.c.processor.in_(processors))
+    return bool(conn.scalar(select(exists().where(*made))))
+
+
 def keys(conn: Connection, document_id: UUID) -> list[str]:
     """The keys of the files of a document's results."""
     return [row["key"] for row in _KEYS.all(conn, {"document": document_id})]
@@ -149,8 +171,12 @@ def keys_of_owner(conn: Connection, owner_id: UUID) -> list[str]:
     return list(conn.scalars(union_all(of_results, more)))
 
 
+# Not the column itself: in the INSERT, it would be that of any result.
+_ITS_DOCUMENT = literal_column("document_results.document_id", Uuid())
+_IS_HELD = exists().where(documents.c.id == _ITS_DOCUMENT, documents.c.hold.is_not(None))
 _PUBLISH = insert_or_replace(
     results,
+    only_if=~_IS_HELD,  # whoever holds a document holds what was made of it
     created_at=func.coalesce(bindparam("answered_at", type_=UTCDateTime), now()),
     data=as_json(bindparam("json", type_=String)),
 )
@@ -159,7 +185,8 @@ _PUBLISH = insert_or_replace(
 def publish(conn: Connection, made: Made, grace: float) -> None:
     """Put a result in the place of its processor's last one.
 
-    `grace`: seconds after which a file that nothing refers to may be swept. Raises Overdue.
+    `grace`: seconds after which a file that nothing refers to may be swept. Raises Overdue, and OnHold if there is a
+    last one that must not be removed.
     """
     output = made.output
     values = dict(made.provenance) | {"json": "{}", "answered_at": made.created_at, "file_id": None, "size": None}
@@ -169,7 +196,8 @@ def publish(conn: Connection, made: Made, grace: float) -> None:
         values |= {"answered_at": output.created_at, "file_id": output.file.id, "size": output.size}
     else:
         values["json"] = output
-    _PUBLISH[conn.dialect.name].count(conn, values)
+    if not _PUBLISH[conn.dialect.name].count(conn, values):
+        raise OnHold
 
 
 def require_kept(stored: Answer, grace: float) -> None:

@@ -247,7 +247,7 @@ def test_erase_leaves_nothing_but_ids(server: Server) -> None:
     until(lambda: {name for name, count in rows_about(server.data_dir, user_id).items() if count} == tables)
     declined = manage(server, "erase", user.email, stdin="n\n")
     assert (declined.returncode, works(user)) == (1, True)
-    assert "documents deleted: 4" in done(server, "erase", user.email, stdin="y\n")
+    assert "is erased: 4 documents, 0 of them" in done(server, "erase", user.email, stdin="y\n")
     assert not any(rows_about(server.data_dir, user_id).values())
     assert set(Ledger(server.data_dir).files()) & {UUID(finished), UUID(sent["document_id"])} == set()
     assert UUID(kept) in Ledger(server.data_dir).files()
@@ -274,7 +274,7 @@ def test_erase_takes_whatever_a_document_has_had(tmp_path: Path) -> None:
         other = user.upload()["id"]
         done_by(server, "documents", "hold", other, "--reason", "Case 117")
         refused = manage(server, "erase", user.email, "--yes")
-        assert (refused.returncode, "on hold: 1" in refused.stderr, works(user)) == (1, True, True)
+        assert (refused.returncode, f"on hold first: {other}" in refused.stderr, works(user)) == (1, True, True)
         done_by(server, "documents", "release", other)
 
         stored = len(Ledger(server.data_dir).files())

@@ -142,7 +142,6 @@ async def test_a_file_that_a_sweep_may_have_taken_for_an_orphan_gets_no_document
         Downloads(1),
         quotas=quotas,
         settings=Settings(),
-        more_files=lambda *_: [],
         job_for=None,  # type: ignore[arg-type]
     )
     with pytest.raises(StorageUnavailable):

@@ -60,7 +60,7 @@ ALL_JOB_FILTERS = ("state=RUNNING", "state=FAILED", "state=SUCCEEDED", "processo
 # Tables of a few rows.
 SMALL = {
     f"{prefix}{table}{suffix}"
-    for table in ("chores", "pauses", "processes")
+    for table in ("chores", "pauses", "processes", "scrubs")
     for prefix, suffix in (("", ""), ("sqlite_autoindex_", "_1"))
 }
 # A page of the list of all is read in the order of time, or found by a state that few have, and sorted.
@@ -456,6 +456,8 @@ def oversee(driver: Driver) -> None:
     for method, body in (("PUT", {"json": {"reason": "a test"}}), ("DELETE", {})):
         driver.ask(method, f"/documents/{failed}/hold", **body)
     driver.ask("GET", "/admin/documents?trashed=true")
+    driver.ask("GET", "/admin/documents?held=true")
+    driver.ask("GET", "/documents?held=true&sort=size")
     driver.ask("POST", "/admin/jobs/rerun", json={"filter": {"dead": False}, "confirm": 100})
     job = accepted(driver, document(driver, "cancelled"))
     driver.ask("GET", f"/admin/jobs/{job}")

@@ -1,8 +1,8 @@
 """What happens to documents after their processing: trash, expiry, holds, and the files that they had before.
 
 Triggers count the files of previous rows, with those of their results, as their owner's, and discard them when the rows
-go: processes of the revision before delete documents, and know nothing of such files. Nor do they know of holds, so one
-more trigger refuses to delete a document that is on hold.
+go: processes of the revision before delete documents, and know nothing of such files. Nor do they know of holds, so
+triggers refuse to delete a document that is on hold, and files that it had.
 """
 
 from typing import Any
@@ -30,6 +30,7 @@ _INDEXES = {
     "ix_documents_trash": ("documents", ["owner_id", "deleted_at", "id"], "deleted_at IS NOT NULL"),
     "ix_documents_trashed": ("documents", ["deleted_at"], "deleted_at IS NOT NULL"),
     "ix_documents_expiring": ("documents", ["expires_at"], "expires_at IS NOT NULL AND deleted_at IS NULL"),
+    "ix_documents_held": ("documents", ["created_at", "id"], "hold IS NOT NULL"),
     "ix_document_results_created_at": ("document_results", ["created_at"], None),
 }
 
@@ -139,6 +140,7 @@ _UNCOUNT_CURRENT = (
     " WHERE user_id = (SELECT owner_id FROM documents WHERE id = OLD.document_id);"
 )
 _ON_HOLD = "the document is on hold"
+_IS_HELD = "EXISTS (SELECT 1 FROM documents WHERE id = OLD.document_id AND hold IS NOT NULL)"
 
 _NOW = "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
 _SQLITE = (
@@ -165,6 +167,11 @@ _SQLITE = (
     """,
     f"""
     CREATE TRIGGER refuse_on_hold BEFORE DELETE ON documents WHEN OLD.hold IS NOT NULL BEGIN
+        SELECT RAISE(ABORT, '{_ON_HOLD}');
+    END
+    """,
+    f"""
+    CREATE TRIGGER refuse_file_on_hold BEFORE DELETE ON previous_files WHEN {_IS_HELD} BEGIN
         SELECT RAISE(ABORT, '{_ON_HOLD}');
     END
     """,
@@ -211,10 +218,12 @@ _POSTGRESQL = (
     _function("discard_previous_results", f"{_UNCOUNT_RESULT} {_DISCARD_NOW}"),
     _function("uncount_deleted_result", _UNCOUNT_CURRENT),
     _function("refuse_on_hold", f"RAISE EXCEPTION '{_ON_HOLD}';", "OLD"),
+    _function("refuse_file_on_hold", f"IF {_IS_HELD} THEN RAISE EXCEPTION '{_ON_HOLD}'; END IF;", "OLD"),
     *(statement for table in _SIZED for statement in _trigger(f"count_{table}", "AFTER INSERT", table)),
     *(statement for table in _SIZED for statement in _trigger(f"discard_{table}", "AFTER DELETE", table)),
     *_trigger("count_previous_results", "AFTER INSERT", "previous_results", "NEW.file_id IS NOT NULL"),
     *_trigger("discard_previous_results", "AFTER DELETE", "previous_results", "OLD.file_id IS NOT NULL"),
     *_trigger("uncount_deleted_result", "AFTER DELETE", "document_results", "OLD.file_id IS NOT NULL"),
     *_trigger("refuse_on_hold", "BEFORE DELETE", "documents", "OLD.hold IS NOT NULL"),
+    *_trigger("refuse_file_on_hold", "BEFORE DELETE", "previous_files"),
 )
