@@ -81,6 +81,7 @@ class Erasure:
             await self._orphans.claim.confirm_deletion()
             await self._orphans.remove(keys)
             erased.documents += len(keys)
+        await self._db.read(partial(_require_none, user_id=user_id))  # or its files are among those to be removed
         await self._orphans.remove(more)
         await index_documents(self._db)  # which forgets the names and descriptions of those that were deleted
         await self._repeat(partial(webhooks.remove_of_owner, owner_id=user_id))
@@ -128,8 +129,14 @@ def _events(conn: Connection, user_id: UUID, after: int) -> list[tuple[int, Left
     return [(row.seq, LeftEvent(event_id=row.id, event=row.event)) for row in rows]
 
 
-def _remove(conn: Connection, user_id: UUID) -> None:
+def _require_none(conn: Connection, user_id: UUID) -> None:
     if documents.owns_any(conn, user_id):
-        raise errors.Conflict("A document is still there: an upload or a job ended just now. Run this again.")
+        raise errors.Conflict(
+            "A document is still there: an upload or a job ended, or it was put on hold, just now. Run this again."
+        )
+
+
+def _remove(conn: Connection, user_id: UUID) -> None:
+    _require_none(conn, user_id)
     users.remove(conn, user_id)
     users.record(conn, catalogue.UserErased(), user_id)
