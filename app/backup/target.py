@@ -93,9 +93,9 @@ async def backup_ids(target: Target, *, complete: bool = True) -> list[str]:
     found = set()
     async for entries in target.entries(manifest.FOLDER):
         for each in entries:
-            _, backup_id, name = each.key.split("/")
-            if name == manifest.MANIFEST or not complete:
-                found.add(backup_id)
+            match each.key.split("/"):
+                case [_, backup_id, name] if name == manifest.MANIFEST or not complete:
+                    found.add(backup_id)
     return sorted(found)
 
 
