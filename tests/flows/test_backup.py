@@ -475,6 +475,20 @@ def test_what_cannot_be_meant_is_refused_in_one_line(tmp_path: Path) -> None:
     assert not [*new.glob("files/documents/*")]
 
 
+@pytest.mark.parametrize("name", ["lock", "staging"])
+def test_no_link_leads_a_backup_out_of_its_target(name: str, tmp_path: Path) -> None:
+    var, target, away = tmp_path / "var", tmp_path / "target", tmp_path / "away"
+    for folder in (target, away):
+        folder.mkdir()
+    precious = away / "precious"
+    precious.write_text("precious")
+    (target / name).symlink_to(precious if name == "lock" else away)
+    with Server(var) as server:
+        simple(server, 1)
+        assert refused("backup", var, target) == f"backup: {target / name} is a link: remove it"
+    assert precious.read_text() == "precious"
+
+
 @pytest.mark.parametrize("key", ["../../evil/aa/it", "documents/../../it", "/it", "documents/it", ""])
 def test_a_backup_names_no_files_but_those_of_the_service(key: str, tmp_path: Path) -> None:
     var, target, new = tmp_path / "var", tmp_path / "target", tmp_path / "new"
