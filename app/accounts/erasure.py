@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
+from operator import attrgetter
+from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
 
 from app import errors, events, idempotency
 from app.auth import sessions, users
@@ -85,6 +87,7 @@ class Erasure:
             await self._orphans.remove(keys)
             erased.documents += len(keys)
         await self._remove_discarded(more)
+        await self._db.read(partial(_require_none, user_id=user_id))
         await index_documents(self._db)  # which forgets the names and descriptions of those that were deleted
         await self._repeat(partial(webhooks.remove_of_owner, owner_id=user_id))
         await self._repeat(partial(jobs.remove_of_owner, owner_id=user_id))
@@ -109,9 +112,7 @@ class Erasure:
                 yield found
 
     async def _events_left(self, user_id: UUID) -> Left:
-        table = events.events
-        counted = select(func.count()).where(table.c.user_id == user_id)
-        count = await self._db.read(lambda conn: conn.scalar(counted) or 0)
+        count = await self._db.read(lambda conn: sum(conn.scalar(each) or 0 for each in _counts(user_id)))
         days = self._events_ttl / 86400
         until = f"{days:.0f} days after each (EVENTS_TTL)" if days else "for ever (EVENTS_TTL is 0)"
         return Left(what="events", count=count, until=until, why=WHY_EVENTS)
@@ -129,17 +130,33 @@ _KEYS: tuple[Callable[..., list[str]], ...] = (
 """Find the keys of what an owner has besides the files of documents."""
 
 
+def _of_user(user_id: UUID) -> list[ColumnElement[bool]]:
+    """The conditions of the events of a user, each of which has an index: of documents, and of none."""
+    own, document = events.events.c.user_id == user_id, events.events.c.document_id
+    return [and_(own, document.is_not(None)), and_(own, document.is_(None))]
+
+
+def _counts(user_id: UUID) -> list[Select[Any]]:
+    return [select(func.count()).select_from(events.events).where(each) for each in _of_user(user_id)]
+
+
 def _events(conn: Connection, user_id: UUID, after: int) -> list[tuple[int, LeftEvent]]:
     table = events.events
-    found = select(table.c.seq, table.c.id, table.c.event).where(table.c.user_id == user_id, table.c.seq > after)
-    rows = conn.execute(found.order_by(table.c.seq).limit(_PAGE))
+    found = select(table.c.seq, table.c.id, table.c.event).where(table.c.seq > after).order_by(table.c.seq).limit(_PAGE)
+    rows = [row for each in _of_user(user_id) for row in conn.execute(found.where(each))]
+    rows = sorted(rows, key=attrgetter("seq"))[:_PAGE]
     return [(row.seq, LeftEvent(event_id=row.id, event=row.event)) for row in rows]
 
 
-def _remove(conn: Connection, user_id: UUID) -> None:
+def _require_none(conn: Connection, user_id: UUID) -> None:
+    """Raise OnHold or Conflict if the account has a document."""
     if holds.of_owner(conn, user_id, 1):
         raise errors.OnHold("A document was put on hold just now. Release it, and run this again.")
     if documents.owns_any(conn, user_id):
         raise errors.Conflict("A document is still there: an upload or a job ended just now. Run this again.")
+
+
+def _remove(conn: Connection, user_id: UUID) -> None:
+    _require_none(conn, user_id)
     users.remove(conn, user_id)
     users.record(conn, catalogue.UserErased(), user_id)

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import NamedTuple
 
+from app.files.models import is_own
 from app.storage.base import Stored
 
 _BATCH = 200  # files
@@ -90,6 +91,6 @@ async def parsed(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[Listed]]:
 
 def _listed(line: bytes) -> Listed:
     match json.loads(line):
-        case [str(key), str(sha256), int(size)]:
+        case [str(key), str(sha256), int(size)] if is_own(key):  # or it could be any path
             return Listed(key, sha256, size)
     raise ValueError("not a file")

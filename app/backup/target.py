@@ -68,7 +68,10 @@ class FolderTarget:
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[Callable[[], None]]:
-        with await self._threads.run((self._root / "lock").open, "w") as lock:
+        for path in (self._root / "lock", self._root / "staging"):  # what one of them leads to would be emptied
+            if path.is_symlink():
+                raise BackupError(f"{path} is a link: remove it")
+        with await self._threads.run((self._root / "lock").open, "a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -93,9 +96,9 @@ async def backup_ids(target: Target, *, complete: bool = True) -> list[str]:
     found = set()
     async for entries in target.entries(manifest.FOLDER):
         for each in entries:
-            _, backup_id, name = each.key.split("/")
-            if name == manifest.MANIFEST or not complete:
-                found.add(backup_id)
+            match each.key.split("/"):
+                case [_, backup_id, name] if name == manifest.MANIFEST or not complete:
+                    found.add(backup_id)
     return sorted(found)
 
 

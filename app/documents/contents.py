@@ -251,7 +251,8 @@ class ContentService:
         def unit(conn: Connection) -> StoredResponse:
             nonlocal done
             done = None
-            document = owned(conn, principal.owner_id, document_id)  # before a replay: it may be gone
+            # Before a replay: it may be gone.
+            document = owned(conn, principal.owner_id, document_id, locked=True)
 
             def work(conn: Connection) -> StoredResponse:
                 nonlocal done

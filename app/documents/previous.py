@@ -177,8 +177,8 @@ def remove(conn: Connection, owner_id: UUID, document_id: UUID, numbers: Collect
 
 
 def only_sent(conn: Connection, owner_id: UUID, document_id: UUID) -> Document | None:
-    """Return the owner's document if it came by a direct upload that is complete, and nothing was done with it since;
-    or None."""
+    """Return the owner's document, locked, if it came by a direct upload that is complete, and nothing was done with it
+    since; or None."""
     processed = exists().where(jobs.c.document_id == documents.c.id)
     query = select(documents).where(
         documents.c.id == document_id,
@@ -190,7 +190,7 @@ def only_sent(conn: Connection, owner_id: UUID, document_id: UUID) -> Document |
         documents.c.hold.is_(None),
         ~processed,
     )
-    row = conn.execute(query).one_or_none()
+    row = conn.execute(query.with_for_update(of=documents)).one_or_none()
     return Document.model_validate(row) if row else None
 
 

@@ -44,14 +44,17 @@ TRASHED = "TRASHED"  # in the place of a status, where documents are counted
 IS_LIVE = documents.c.deleted_at.is_(None)
 """The condition that a document is not in the trash."""
 
-_BY_ID = Prepared(
-    select(documents).where(documents.c.id == bindparam("id"), documents.c.owner_id == bindparam("owner"), IS_LIVE)
+_OF_OWNER = select(documents).where(
+    documents.c.id == bindparam("id"), documents.c.owner_id == bindparam("owner"), IS_LIVE
 )
+_BY_ID = Prepared(_OF_OWNER)
+_BY_ID_LOCKED = Prepared(_OF_OWNER.with_for_update())
 
 
-def get(conn: Connection, owner_id: UUID, document_id: UUID) -> Document | None:
-    """Return the owner's document, or None; None also for one in the trash."""
-    row = _BY_ID.one(conn, {"id": document_id, "owner": owner_id})
+def get(conn: Connection, owner_id: UUID, document_id: UUID, *, locked: bool = False) -> Document | None:
+    """Return the owner's document, or None; None also for one in the trash. `locked`: nobody else changes it until the
+    transaction ends."""
+    row = (_BY_ID_LOCKED if locked else _BY_ID).one(conn, {"id": document_id, "owner": owner_id})
     return Document.model_validate(row) if row else None
 
 

@@ -291,9 +291,10 @@ def require_allowed(seconds: float, longest: float, pointer: str) -> None:
         raise ValidationFailed(errors=[{"detail": detail, "pointer": pointer}])
 
 
-def owned(conn: Connection, owner_id: UUID, document_id: UUID) -> Document:
-    """Return the owner's document. Raises NotFound, also for another owner's document."""
-    document = repository.get(conn, owner_id, document_id)
+def owned(conn: Connection, owner_id: UUID, document_id: UUID, *, locked: bool = False) -> Document:
+    """Return the owner's document, `locked` as `repository.get` does. Raises NotFound, also for another owner's
+    document."""
+    document = repository.get(conn, owner_id, document_id, locked=locked)
     if document is None:
         raise NotFound
     return document

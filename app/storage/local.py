@@ -129,8 +129,10 @@ class LocalStorage:
     def _names(self, after: str = "") -> list[str]:
         """The first of the names after this one, in their order."""
         _require_disk(self._staging)
-        folders = [each.path for each in _entries(self._root / FOLDER) if len(each.name) == 2]
-        names = (each.name for folder in folders for each in _entries(folder) if each.name > after)
+        folders = [each for each in _entries(self._root / FOLDER) if len(each.name) == 2]
+        # One in another folder than its own is not what is read under its key.
+        own = (each.name for folder in folders for each in _entries(folder.path) if each.name[-2:] == folder.name)
+        names = (name for name in own if name > after)
         return heapq.nsmallest(_SORTED, names)
 
     def _listed(self, names: list[str]) -> list[Listed]:
@@ -283,8 +285,8 @@ def _require_disk(staging: Path) -> None:
 
 
 def _entries(folder: Path | str) -> Iterator["os.DirEntry[str]"]:
-    """What is in a folder; nothing, if it does not exist."""
-    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+    """What is in a folder; nothing, if it does not exist, or is none."""
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         yield from entries
 
 

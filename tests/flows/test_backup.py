@@ -24,7 +24,7 @@ from app import migrations, wiring
 from app.backup import BackupError, bucket
 from app.backup.bucket import BucketTarget
 from app.backup.make import Backup
-from app.backup.manifest import Manifest
+from app.backup.manifest import Content, Manifest
 from app.backup.postgresql import PostgresqlSource, environment
 from app.backup.snapshots import Source
 from app.backup.sqlite import SqliteSource
@@ -475,6 +475,37 @@ def test_what_cannot_be_meant_is_refused_in_one_line(tmp_path: Path) -> None:
     assert not [*new.glob("files/documents/*")]
 
 
+@pytest.mark.parametrize("name", ["lock", "staging"])
+def test_no_link_leads_a_backup_out_of_its_target(name: str, tmp_path: Path) -> None:
+    var, target, away = tmp_path / "var", tmp_path / "target", tmp_path / "away"
+    for folder in (target, away):
+        folder.mkdir()
+    precious = away / "precious"
+    precious.write_text("precious")
+    (target / name).symlink_to(precious if name == "lock" else away)
+    with Server(var) as server:
+        simple(server, 1)
+        assert refused("backup", var, target) == f"backup: {target / name} is a link: remove it"
+    assert precious.read_text() == "precious"
+
+
+@pytest.mark.parametrize("key", ["../../evil/aa/it", "documents/../../it", "/it", "documents/it", ""])
+def test_a_backup_names_no_files_but_those_of_the_service(key: str, tmp_path: Path) -> None:
+    var, target, new = tmp_path / "var", tmp_path / "target", tmp_path / "new"
+    with Server(var) as server:
+        simple(server, 1)
+        told("backup", var, target)
+    path = manifest_in(target)
+    listing = path.with_name("files.ndjson")
+    (line,) = listing.read_text().splitlines()
+    listing.write_text(f"{json.dumps([key, *json.loads(line)[1:]])}\n")
+    content = listing.read_bytes()
+    resealed(path, listing=Content(size=len(content), sha256=sha256(content)))
+    before = {each for each in tmp_path.rglob("*") if new not in each.parents}
+    assert "files.ndjson is damaged" in refused("restore", new, target)
+    assert {each for each in tmp_path.rglob("*") if new not in each.parents} == before | {new}
+
+
 @pytest.mark.sqlite
 def test_the_log_of_a_database_that_is_gone_is_not_applied_to_another(tmp_path: Path) -> None:
     var, target, new = tmp_path / "var", tmp_path / "target", tmp_path / "new"
@@ -555,10 +586,12 @@ def test_by_way_of_a_bucket(tmp_path: Path, prefix: Prefix) -> None:
         assert line == "backup: another backup to this target is running", "for a minute, it may be"
         _release(prefix)
         prefix.begin("files/0")
+        for foreign in ("backups/", "backups/README", "backups/a/b/c", "files/"):  # as consoles make folders
+            prefix.put(foreign, b"")
         told("backup", var, target, **ENVIRONMENT)
         assert not prefix.uploads()
         assert "files: 0 copied, 5 held before" in told("backup", var, target, "--keep", 1, **ENVIRONMENT)
-    assert Counter(key.split("/")[0] for key in prefix.objects()) == {"files": 5, "backups": 3}
+    assert Counter(key.split("/")[0] for key in prefix.objects()) == {"files": 5, "backups": 3 + 3}
     assert "0 objects are missing or damaged" in told("backup", var, target, "--verify", **ENVIRONMENT)
     assert killed("restore", new, target, "restore.after_file:2", **ENVIRONMENT)
     told("restore", new, target, **ENVIRONMENT)

@@ -627,6 +627,19 @@ async def test_memory_does_not_grow_with_what_is_checked(tmp_path: Path) -> None
     assert await peak(8000) - await peak(2000) < 500_000
 
 
+def test_what_somebody_has_put_among_the_files_is_passed_over(on_disk: World) -> None:
+    key = on_disk.key(str(on_disk.user.upload()["id"]))
+    folder = on_disk.server.data_dir / "files/documents"
+    misplaced = folder / "zz" / key.rpartition("/")[2]
+    misplaced.parent.mkdir()
+    misplaced.write_bytes(b"a copy")
+    (folder / "yy").write_bytes(b"no folder")
+    os.mkfifo(folder / "zz" / "pipe")
+    (folder / "zz" / "a\nb\udcff").touch()
+    (folder / "zz" / "loop").symlink_to("loop")
+    assert on_disk.codes("--deep", "--rate", "0") == []
+
+
 async def test_a_storage_that_lists_its_files_in_another_order_is_not_checked(tmp_path: Path) -> None:
     data_dir = tmp_path / "var"
     databases.prepare(data_dir)

@@ -1,7 +1,9 @@
 """LOG_FILE: every line is in one file, whole, whatever becomes of the file meanwhile; and no request fails of it."""
 
+import fcntl
 import gzip
 import json
+import os
 import re
 import shutil
 import signal
@@ -151,11 +153,13 @@ def test_the_file_is_deleted(tmp_path: Path) -> None:
         until(lambda: requests(path))
 
 
-@pytest.mark.parametrize("what", ["a missing folder", "a folder", "a folder in a file"])
+@pytest.mark.parametrize("what", ["a missing folder", "a folder", "a folder in a file", "a pipe"])
 @pytest.mark.parametrize("command", ["serve", "worker"])
 def test_what_cannot_be_written_is_refused_at_start(command: str, what: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    path = tmp_path / {"a missing folder": "missing/log", "a folder": ".", "a folder in a file": "file/log"}[what]
+    os.mkfifo(tmp_path / "pipe")  # that nobody reads
+    names = {"a missing folder": "missing/log", "a folder": ".", "a folder in a file": "file/log", "a pipe": "pipe"}
+    path = tmp_path / names[what]
     database = {"DATABASE_URL": "postgresql://user@127.0.0.1:1/name"} if command == "worker" else {}
     done = run(command, LOG_FILE=str(path), DATA_DIR=str(tmp_path / "var"), **database)
     assert done.returncode == 1
@@ -215,6 +219,17 @@ def test_a_file_that_takes_nothing(tmp_path: Path) -> None:
         fails(server, path, exchange, "No space left on device")
         path.unlink()
         works_again(server, path)
+
+
+def test_a_pipe_whose_reader_is_slow_holds_nobody_up(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4 * KILOBYTE)
+    with Server(tmp_path / "var", {"LOG_FILE": str(path)}) as server:
+        fails(server, path, lambda: None, "Resource temporarily unavailable")
+        os.close(reader)
+        ask(server)
 
 
 @pytest.mark.sqlite

@@ -64,7 +64,7 @@ SMALL = {
     for prefix, suffix in (("", ""), ("sqlite_autoindex_", "_1"))
 }
 # A page of the list of all is read in the order of time, or found by a state that few have, and sorted.
-DOCUMENTS_IN_ORDER = {"ix_documents_created_at_id", "unindexed_documents"}
+DOCUMENTS_IN_ORDER = {"ix_documents_created_at_id", "ix_documents_held", "unindexed_documents"}
 DOCUMENTS_BY_ANY_INDEX = {documents_table.name, *(str(index.name) for index in documents_table.indexes)}
 JOBS_BY_ANY_INDEX = {jobs_table.name, "sqlite_autoindex_jobs_1", *(str(index.name) for index in jobs_table.indexes)}
 JOBS_IN_ORDER = {

@@ -3,32 +3,40 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from uuid import UUID
 
 import httpx2
 import pytest
-from sqlalchemy import update
+from sqlalchemy import func, select, text, update
 
+from app.documents import holds
 from app.documents.models import previous_files
+from app.errors import Conflict
+from app.files.models import files as stored_files
+from app.telemetry import context
 from tests.api.test_split import texts
 from tests.api.test_versions import adopt, content, files, processed, replace, replaced, sent_directly, used
 from tests.flows.test_object_storage import on
 from tests.flows.test_quotas import operate
 from tests.flows.test_transfer import moved, on_sqlite
 from tests.support import databases
-from tests.support.factories import docx, pdf
+from tests.support.factories import PDF_TYPE, docx, pdf
 from tests.support.invariants import Ledger
 from tests.support.maker import NAMED
 from tests.support.metrics import metric
+from tests.support.person import person, running
 from tests.support.seaweed import Prefix
 from tests.support.server import Server, pair
 from tests.support.user import User
 from tests.support.waiting import until
 
 SETTINGS = {"PROCESSORS": f"simulated,text,merge,{NAMED}", "FILE_VERSIONS_MAX": "2"}
+IN_PLACE: dict[str, Any] = {"kind": PDF_TYPE, "headers": [("If-Match", "*")]}
 LARGE = docx("large " * 20_000)
 
 
@@ -268,6 +276,62 @@ def test_an_account_is_erased_with_all_files_that_it_had(tmp_path: Path) -> None
         operate(server.data_dir, "users", "erase", user.email, "--yes")
         assert stored(server) == 1
         Ledger(server.data_dir).check()
+
+
+def test_what_was_put_on_hold_meanwhile_keeps_its_files_when_its_account_is_erased(tmp_path: Path) -> None:
+    with running(tmp_path / "var", processors=f"simulated,{NAMED}") as process:
+        ada = person(process)
+        held, other = ada.upload(), ada.upload()
+        process.work(UUID(ada.job(held, "maker", files=2)))
+        for document_id in (held, other):
+            assert (
+                ada.ask("PUT", f"/documents/{document_id}/content", content=pdf("two"), **IN_PLACE).status_code == 200
+            )
+        process.write(holds.hold, UUID(held), "a case")
+        with patch.object(holds, "count", lambda *_, **__: 0), pytest.raises(Conflict):  # it is not, a moment before
+            process.operate(lambda accounts: accounts.erase(ada.email))
+    ledger = Ledger(tmp_path / "var")
+    kept = {row.id for row in ledger.rows(select(stored_files).where(stored_files.c.discarded_at.is_(None)))}
+    assert len(kept) == 4
+    assert kept <= ledger.files().keys()
+    ledger.check_usage()
+
+
+@contextmanager
+def held_meanwhile(server: Server, document: dict[str, Any]) -> Iterator[None]:
+    """An operator puts a document on hold, and that is committed when whoever acts in the block waits for it."""
+    with databases.engine(server.data_dir).connect() as conn, ThreadPoolExecutor(1) as other:
+        with context.acting(context.OPERATOR):
+            holds.hold(conn, UUID(document["id"]), f"case {document['version']}")
+        waiting = select(func.count()).select_from(text("pg_locks")).where(text("NOT granted"))
+        with databases.engine(server.data_dir).connect().execution_options(isolation_level="AUTOCOMMIT") as looking:
+
+            def commit() -> None:
+                until(lambda: looking.scalar(waiting))
+                conn.commit()
+
+            committing = other.submit(commit)
+            yield
+            committing.result()
+
+
+@pytest.mark.postgresql
+def test_a_file_is_not_taken_of_what_was_put_on_hold_just_now(server: Server, user: User) -> None:
+    document, sent = user.upload(), sent_directly(user, pdf("two"))
+    with held_meanwhile(server, sent):
+        assert adopt(user, document, sent["id"]).status_code == 422
+    assert user.document(sent["id"])["hold"] == "case 2"
+    assert user.document(document["id"]) == document
+
+
+@pytest.mark.postgresql
+def test_a_file_does_not_replace_that_of_a_version_that_came_just_now(server: Server, user: User) -> None:
+    document, sent = user.upload(), sent_directly(user, pdf("two"))
+    for act in (lambda: replace(user, document, pdf("three")), lambda: adopt(user, document, sent["id"])):
+        with held_meanwhile(server, document):
+            assert act().status_code == 412
+        assert numbers(user, document) == [1]
+        document = user.document(document["id"])
 
 
 def test_files_in_a_bucket(prefix: Prefix, tmp_path: Path) -> None:
