@@ -96,10 +96,8 @@ def _matching(
     matching = search.candidates(conn, owner_id, filters.q) if filters.q else None
     rare = _rare(conn, filters, comparisons, matching)
     searched = _searched_of_all(rare) if owner_id is None else _searched(filters.sort_column, rare)
-    if filters.trashed:
-        searched = {"owner_id"}  # and the trash, which has an index of its own
-    if filters.held:
-        searched = set()  # so has what is on hold
+    if filters.trashed or filters.held:
+        searched = {"owner_id"}  # and that, which has an index of its own
 
     def column(name: str) -> ColumnElement[Any]:
         return documents.c[name] if name in searched else without_index(documents.c[name])

@@ -87,7 +87,7 @@ documents = Table(
     Index(None, "created_at", "id"),
     Index("ix_documents_trash", "owner_id", "deleted_at", "id", sqlite_where=_TRASHED, postgresql_where=_TRASHED),
     Index("ix_documents_trashed", "deleted_at", sqlite_where=_TRASHED, postgresql_where=_TRASHED),
-    Index("ix_documents_held", "created_at", "id", sqlite_where=_HELD, postgresql_where=_HELD),
+    Index("ix_documents_held", "owner_id", "created_at", "id", sqlite_where=_HELD, postgresql_where=_HELD),
     Index("ix_documents_expiring", "expires_at", sqlite_where=_EXPIRING, postgresql_where=_EXPIRING),
     Index("ix_documents_initiated", "upload_expires_at", sqlite_where=_INITIATED, postgresql_where=_INITIATED),
 )

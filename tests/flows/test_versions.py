@@ -96,8 +96,8 @@ def test_all_that_was_made_of_a_file_goes_where_it_goes(server: Server, user: Us
 def test_the_oldest_of_too_many_go_but_for_those_to_keep(server: Server, user: User) -> None:
     document = user.upload(pdf("1"))
     user.http.patch(f"/documents/{document['id']}/files/1", json={"keep": True})
-    for text in "23456":
-        document = replaced(user, document, pdf(text))
+    for each in "23456":
+        document = replaced(user, document, pdf(each))
     assert numbers(user, document) == [6, 5, 4, 1]
     assert content(user, document, file=1) == pdf("1")
     assert used(user) == 4 * len(pdf("1"))
@@ -112,8 +112,8 @@ def test_nothing_of_a_document_on_hold_is_removed(server: Server, user: User) ->
     held = operator.http.put(f"{path}/hold", json={"reason": "a case"})
     assert held.status_code == 200
     document = user.document(document["id"])
-    for text in "2345":
-        document = replaced(user, document, pdf(text))
+    for each in "2345":
+        document = replaced(user, document, pdf(each))
     assert numbers(user, document) == [5, 4, 3, 2, 1]
     answer = user.http.delete(f"{path}/files/1")
     assert (answer.status_code, answer.json()["code"]) == (409, "on-hold")
@@ -327,11 +327,12 @@ def test_a_file_is_not_taken_of_what_was_put_on_hold_just_now(server: Server, us
 @pytest.mark.postgresql
 def test_a_file_does_not_replace_that_of_a_version_that_came_just_now(server: Server, user: User) -> None:
     document, sent = user.upload(), sent_directly(user, pdf("two"))
-    for act in (lambda: replace(user, document, pdf("three")), lambda: adopt(user, document, sent["id"])):
-        with held_meanwhile(server, document):
-            assert act().status_code == 412
-        assert numbers(user, document) == [1]
-        document = user.document(document["id"])
+    with held_meanwhile(server, document):
+        assert replace(user, document, pdf("three")).status_code == 412
+    document = user.document(document["id"])
+    with held_meanwhile(server, document):
+        assert adopt(user, document, sent["id"]).status_code == 412
+    assert numbers(user, document) == [1]
 
 
 def test_files_in_a_bucket(prefix: Prefix, tmp_path: Path) -> None:

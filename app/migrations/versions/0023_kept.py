@@ -30,7 +30,7 @@ _INDEXES = {
     "ix_documents_trash": ("documents", ["owner_id", "deleted_at", "id"], "deleted_at IS NOT NULL"),
     "ix_documents_trashed": ("documents", ["deleted_at"], "deleted_at IS NOT NULL"),
     "ix_documents_expiring": ("documents", ["expires_at"], "expires_at IS NOT NULL AND deleted_at IS NULL"),
-    "ix_documents_held": ("documents", ["created_at", "id"], "hold IS NOT NULL"),
+    "ix_documents_held": ("documents", ["owner_id", "created_at", "id"], "hold IS NOT NULL"),
     "ix_document_results_created_at": ("document_results", ["created_at"], None),
 }
 
