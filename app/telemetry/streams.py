@@ -103,7 +103,7 @@ class LogFile:
 
 def open_log(path: Path) -> int:
     """Open a file for lines at its end, and create it if need be; returns its descriptor. Raises OSError."""
-    # Nobody waits for whoever reads a pipe: without a reader it cannot be opened, and while it is full it takes nothing.
+    # Nobody waits for who reads a pipe: without a reader it cannot be opened, and while it is full it takes nothing.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
     try:
         return os.open(path, flags)

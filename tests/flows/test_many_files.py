@@ -36,9 +36,7 @@ def with_many(server: Server, user: User) -> dict[str, Any]:
             had = insert(previous_files).values(stored_at=now(), replaced_at=now(), keep=True, **of_document, **about)
             numbered = enumerate(ids, start + 1)
             conn.execute(had, [{"file_id": each, "number": number} for number, each in numbered])
-        conn.execute(
-            update(documents).where(documents.c.id == of_document["document_id"]).values(file_number=MANY + 1)
-        )
+        conn.execute(update(documents).where(documents.c.id == of_document["document_id"]).values(file_number=MANY + 1))
         if databases.POSTGRESQL:
             added = text("UPDATE usage SET bytes = bytes + :bytes WHERE user_id = :user")
             conn.execute(added, {"bytes": MANY * 10, "user": of_document["owner_id"]})

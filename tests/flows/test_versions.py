@@ -12,7 +12,7 @@ from uuid import UUID
 
 import httpx2
 import pytest
-from sqlalchemy import func, select, text, update
+from sqlalchemy import Boolean, column, func, select, table, update
 
 from app.documents import holds
 from app.documents.models import previous_files
@@ -284,7 +284,8 @@ def test_what_was_put_on_hold_meanwhile_keeps_its_files_when_its_account_is_eras
         held, other = ada.upload(), ada.upload()
         process.work(UUID(ada.job(held, "maker", files=2)))
         for document_id in (held, other):
-            assert ada.ask("PUT", f"/documents/{document_id}/content", content=pdf("two"), **IN_PLACE).status_code == 200
+            answer = ada.ask("PUT", f"/documents/{document_id}/content", content=pdf("two"), **IN_PLACE)
+            assert answer.status_code == 200
         process.write(holds.hold, UUID(held), "a case")
         with patch.object(holds, "count", lambda *_, **__: 0), pytest.raises(Conflict):  # it is not, a moment before
             process.operate(lambda accounts: accounts.erase(ada.email))
@@ -301,7 +302,8 @@ def held_meanwhile(server: Server, document: dict[str, Any]) -> Iterator[None]:
     with databases.engine(server.data_dir).connect() as conn, ThreadPoolExecutor(1) as other:
         with context.acting(context.OPERATOR):
             holds.hold(conn, UUID(document["id"]), f"case {document['version']}")
-        waiting = select(func.count()).select_from(text("pg_locks")).where(text("NOT granted"))
+        locks = table("pg_locks", column("granted", Boolean))
+        waiting = select(func.count()).select_from(locks).where(~locks.c.granted)
         with databases.engine(server.data_dir).connect().execution_options(isolation_level="AUTOCOMMIT") as looking:
 
             def commit() -> None:
@@ -325,11 +327,12 @@ def test_a_file_is_not_taken_of_what_was_put_on_hold_just_now(server: Server, us
 @pytest.mark.postgresql
 def test_a_file_does_not_replace_that_of_a_version_that_came_just_now(server: Server, user: User) -> None:
     document, sent = user.upload(), sent_directly(user, pdf("two"))
-    for act in (lambda: replace(user, document, pdf("three")), lambda: adopt(user, document, sent["id"])):
-        with held_meanwhile(server, document):
-            assert act().status_code == 412
-        assert numbers(user, document) == [1]
-        document = user.document(document["id"])
+    with held_meanwhile(server, document):
+        assert replace(user, document, pdf("three")).status_code == 412
+    document = user.document(document["id"])
+    with held_meanwhile(server, document):
+        assert adopt(user, document, sent["id"]).status_code == 412
+    assert numbers(user, document) == [1]
 
 
 def test_files_in_a_bucket(prefix: Prefix, tmp_path: Path) -> None:
