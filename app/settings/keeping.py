@@ -17,8 +17,8 @@ class Keeping(BaseModel):
     retention_seconds: float = Field(
         0,
         ge=0,
-        description="Documents are moved to the trash this long after their upload, unless their own `expires_at` says "
-        "when; 0: kept.",
+        description="Documents are moved to the trash this long after their upload, or when their own `expires_at` "
+        "says so, if that is earlier; 0: kept.",
     )
     result_ttl: float = Field(0, ge=0, description="Results are deleted after this long; 0: kept with their document.")
     file_versions_max: int = Field(
