@@ -239,7 +239,7 @@ MUTANTS = (
     ),
     Mutant(
         "the owner filter of documents",
-        "app.documents.repository:_BY_ID",
+        "app.documents.repository:_OF_OWNER",
         'documents.c.owner_id == bindparam("owner")',
         "",
         ("tests/api",),
