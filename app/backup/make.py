@@ -26,7 +26,7 @@ from app.backup.snapshots import (
     require_known,
     revision_of,
 )
-from app.backup.target import FILES, Target, copy, store
+from app.backup.target import FILES, Target, copy, store, stored_files
 from app.database import Database
 from app.errors import AppError, NotFound
 from app.files import backups
@@ -137,8 +137,8 @@ class Backup:
 
     async def _files(self, plan: Plan, report: Report) -> Counter[str]:
         """Copy the files whose content the target does not have."""
-        async for entries in self.target.entries(FILES):
-            plan.hold((each.key.removeprefix(f"{FILES}/"), each.size) for each in entries)
+        async for files in stored_files(self.target):
+            plan.hold(files)
         outcomes = Counter[str]()
         for batch in plan.batches():
             left = iter(batch)

@@ -8,7 +8,7 @@ from app.backup.restore import Restore
 from app.backup.verify import Verification
 from app.errors import ConfigurationError
 from app.settings import Settings, load
-from app.settings.storage import Bucket
+from app.settings.storage import Bucket, contains
 from app.wiring import adapters
 from app.wiring.encryption import ENCRYPTED
 from app.wiring.process import prepare_process
@@ -71,16 +71,8 @@ def _place(settings: Settings, target: str, *, existing: bool = False) -> Path |
         place = load(storage_url=target).storage if "://" in target else Path(target).absolute()
     except ConfigurationError as error:
         raise ConfigurationError(str(error).replace("STORAGE_URL", "TARGET", 1)) from None
-    if _same(place, settings.storage):
-        raise ConfigurationError("TARGET: the service keeps its own files there")
+    if any(contains(place, own) or contains(own, place) for own in settings.own_places):
+        raise ConfigurationError("TARGET must be apart from DATA_DIR, DATABASE_URL and STORAGE_URL")
     if existing and isinstance(place, Path) and not place.is_dir():
         raise ConfigurationError(f"TARGET: there is no folder {place}")
     return place
-
-
-def _same(one: Path | Bucket, other: Path | Bucket) -> bool:
-    if isinstance(one, Path) and isinstance(other, Path):
-        return one.resolve() == other.resolve()
-    if isinstance(one, Bucket) and isinstance(other, Bucket):
-        return (one.name, one.prefix, one.endpoint) == (other.name, other.prefix, other.endpoint)
-    return False

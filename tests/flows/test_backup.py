@@ -453,7 +453,6 @@ def test_what_cannot_be_meant_is_refused_in_one_line(tmp_path: Path) -> None:
     with Server(var) as server:
         simple(server, 1)
         told("backup", var, target)
-    assert refused("backup", var, var / "files") == "configuration: TARGET: the service keeps its own files there"
     assert refused("backup", var, "ftp://x/y").startswith("configuration: TARGET: must be file:///path or s3://")
     assert refused("restore", new, target, "--backup", "x") == "restore: there is no complete backup x"
     other = {"STORAGE_URL": f"file://{var}/files"}
@@ -473,6 +472,64 @@ def test_what_cannot_be_meant_is_refused_in_one_line(tmp_path: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"documents": 7}))
     assert "manifest.json is damaged" in refused("restore", new, target)
     assert not [*new.glob("files/documents/*")]
+
+
+APART = "configuration: TARGET must be apart from DATA_DIR, DATABASE_URL and STORAGE_URL"
+
+
+def test_a_target_is_apart_from_what_is_backed_up(tmp_path: Path) -> None:
+    var, target = tmp_path / "var", tmp_path / "target"
+    with Server(var) as server:
+        kept = simple(server, 1)
+    (tmp_path / "link").symlink_to(tmp_path)
+    for place in (tmp_path, tmp_path / "link", var, var / "files", var / "backups", tmp_path / "link/var/files/x"):
+        for name in ("backup", "restore"):
+            assert refused(name, var, place) == APART
+    elsewhere = {"STORAGE_URL": f"file://{tmp_path}/storage/files"}
+    shutil.copytree(var / "files", tmp_path / "storage/files")
+    assert refused("backup", var, tmp_path / "storage", **elsewhere) == APART
+    told("backup", var, target, **elsewhere)
+    told("restore", tmp_path / "new", target)
+    with Server(tmp_path / "new") as server:
+        assert there(server) == kept
+
+
+@pytest.mark.parametrize(
+    ("storage", "target"),
+    [
+        ("s3://bucket/p/files", "s3://bucket/p"),
+        ("s3://bucket/p/files", "s3://bucket"),
+        ("s3://bucket/p", "s3://bucket/p/backups"),
+        ("s3://bucket", "s3://bucket/backups?region=eu-west-1"),
+        ("s3://bucket/p?endpoint=http://127.0.0.1:9", "s3://bucket/p/?endpoint=http://localhost:9"),
+    ],
+)
+def test_a_target_is_apart_in_a_bucket(storage: str, target: str, tmp_path: Path) -> None:
+    settings = {"STORAGE_URL": storage, **ENVIRONMENT}
+    with Server(tmp_path / "var"):
+        pass
+    assert refused("backup", tmp_path / "var", target, "--keep", 1, **settings) == APART
+
+
+def test_only_what_a_backup_has_made_is_removed(tmp_path: Path, prefix: Prefix) -> None:
+    var, target = tmp_path / "var", tmp_path / "target"
+    with Server(var) as server:
+        kept = simple(server, 2)
+    others = ["files/documents/note", "files/note", f"files/{'A' * 64}", f"files/x/{'a' * 64}", "backups/mine/note"]
+    for key in others:
+        prefix.put(key, b"of somebody else")
+    folder = [target / "files/te/note.te", target / "files/te" / ("a" * 64), target / "backups/mine/database.dump"]
+    for path in folder:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"of somebody else")
+    for place, settings in ((target, {}), (prefix.url(), ENVIRONMENT)):
+        told("backup", var, place, **settings)
+        assert "kept: 1 backups; 1 removed, and 0 files" in told("backup", var, place, "--keep", 1, **settings)
+    assert set(others) < prefix.objects().keys()
+    assert all(path.exists() for path in folder)
+    told("restore", tmp_path / "new", target)
+    with Server(tmp_path / "new") as server:
+        assert there(server) == kept
 
 
 @pytest.mark.sqlite
