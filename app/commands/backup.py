@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from app.commands.services import require_service
 from app.settings import load
 from app.telemetry import logs
 from app.wiring.backups import build_backup, build_restore, build_verification, secrets_beside
@@ -27,17 +28,18 @@ def backup(
     """Copy the database and the files of this environment to a target, while the service runs.
 
     Files that the target has already are not copied again. A backup that was interrupted continues when it is started
-    again. Exit code 1: files are missing or damaged, each of which was named.
+    again. Exit code 1: files are missing or damaged, each of which was named, or were so when a backup was made.
     """
     settings = load()
     logs.configure("WARNING", as_json=settings.logs_as_json, to="stderr")
     if verify:
         sys.exit(0 if asyncio.run(build_verification(settings, target).run("all", typer.echo)) else 1)
 
-    made = asyncio.run(build_backup(settings, target, keep=keep).run(typer.echo))
+    require_service(settings)
+    made, complete = asyncio.run(build_backup(settings, target, keep=keep).run(typer.echo))
     typer.echo(f"Not in the backup, so keep it elsewhere: {secrets_beside(settings, encrypted=made.encrypted)}")
     typer.echo(f"backup {made.id}: {made.documents} documents, {made.files} files with {made.size} bytes")
-    sys.exit(1 if made.missing else 0)
+    sys.exit(0 if complete and not made.missing else 1)
 
 
 def restore(

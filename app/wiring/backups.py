@@ -15,12 +15,9 @@ from app.wiring.process import prepare_process
 
 
 def build_backup(settings: Settings, target: str, *, keep: int) -> Backup:
-    """Raises ConfigurationError when there is nothing to back up, or when the target cannot be one."""
+    """Raises ConfigurationError when the target cannot be one."""
     place = _place(settings, target)
     prepare_process(settings)
-    for variable, path in (("DATABASE_URL", settings.database), ("STORAGE_URL", settings.storage)):
-        if isinstance(path, Path) and not path.exists():
-            raise ConfigurationError(f"{variable}: there is nothing to back up at {path}")
     return Backup(
         db=adapters.database(settings),
         source=adapters.source(settings),

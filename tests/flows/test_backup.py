@@ -31,6 +31,7 @@ from app.backup.sqlite import SqliteSource
 from app.backup.target import FolderTarget
 from app.database import now
 from app.documents.models import documents, previous_files
+from app.events import events
 from app.files.backups import LEASE
 from app.files.models import files, key_of
 from app.jobs.models import jobs
@@ -235,18 +236,21 @@ def test_what_the_target_has_is_not_copied_again_and_what_is_old_goes(tmp_path: 
     var, target = tmp_path / "var", tmp_path / "target"
     with Server(var, {"TRASH_SECONDS": "0"}) as server:
         kept = simple(server)
-        assert "files: 4 copied, 0 held before, 0 missing or damaged" in told("backup", var, target)
         user = server.log_in("ada@example.com")
         same = next(iter(kept.values()))
-        for content in (same, pdf("a fifth one")):
-            kept[user.upload(content)["id"]] = content
-        assert "files: 1 copied, 5 held before, 0 missing or damaged" in told("backup", var, target)
+        for _ in range(3):
+            kept[user.upload(same)["id"]] = same
+        said = told("backup", var, target)
+        assert "files: 4 copied, 0 held before, 3 the same as another, 0 missing or damaged" in said
+        kept[user.upload(pdf("a fifth one"))["id"]] = pdf("a fifth one")
+        said = told("backup", var, target)
+        assert "files: 1 copied, 7 held before, 0 the same as another, 0 missing or damaged" in said
         assert len([*target.glob("files/??/*")]) == 5
         gone = next(each for each in kept if kept[each] != same)
         assert user.http.delete(f"/documents/{gone}").status_code == 204
         del kept[gone]
         said = told("backup", var, target, "--keep", 1)
-    assert "files: 0 copied, 5 held before" in said
+    assert "files: 0 copied, 7 held before" in said
     assert "kept: 1 backups; 2 removed, and 1 files that only they had" in said
     assert len([*target.glob("files/??/*")]) == 4
     assert "verified: 1 backups, 4 files, 0 objects" in told("backup", var, target, "--verify")
@@ -311,14 +315,41 @@ def test_what_is_missing_at_the_source_does_not_keep_the_rest_back(tmp_path: Pat
         assert done.returncode == 1
         assert f"documents/{missing[0]} is missing in the storage" in done.stdout
         assert f"documents/{damaged[0]} is damaged in the storage" in done.stdout
-    assert "0 objects are missing" in told("backup", var, target, "--verify")
+    lacking = "2 files were missing or damaged when the backup was made"
+    for name, option in (("backup", "--verify"), ("restore", "--check")):
+        done = command(name, var, target, option)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert f"backup {manifest_in(target).parent.name}: {lacking}" in done.stdout
+        assert "0 objects are missing or damaged" in done.stdout
     done = command("restore", tmp_path / "new", target)
     assert (done.returncode, done.stderr) == (1, "")
-    assert "2 files were missing or damaged when the backup was made" in done.stdout
+    assert lacking in done.stdout
     with Server(tmp_path / "new") as server:
         user = server.log_in("ada@example.com")
         for document_id in kept.keys() - {str(missing[0]), str(damaged[0])}:
             assert user.http.get(f"/documents/{document_id}/content").content == kept[document_id]
+
+
+def test_what_is_lost_since_is_named_though_the_target_has_it(tmp_path: Path) -> None:
+    var, target = tmp_path / "var", tmp_path / "target"
+    with Server(var) as server:
+        kept = simple(server)
+        told("backup", var, target)
+        (missing, lost), (shorter, cut) = sorted(Ledger(var).files().items())[:2]
+        lost.unlink()
+        cut.write_bytes(cut.read_bytes()[:-1])
+        for _ in range(2):
+            done = command("backup", var, target)
+            assert (done.returncode, done.stderr) == (1, "")
+            assert f"documents/{missing} is missing in the storage\n" in done.stdout
+            assert f"documents/{shorter} is damaged in the storage\n" in done.stdout
+            assert (
+                "2 held before, 0 the same as another, 2 missing or damaged, 0 of which are not in the" in done.stdout
+            )
+    assert "0 objects are missing" in told("backup", var, target, "--verify")
+    told("restore", tmp_path / "new", target)
+    with Server(tmp_path / "new") as server:
+        assert there(server) == kept
 
 
 def killed(name: str, data_dir: Path, target: object, fault: str, **settings: str) -> bool:
@@ -393,9 +424,9 @@ def test_what_is_deleted_meanwhile_is_in_the_backup_and_goes_afterwards(tmp_path
             until(lambda: server.logs("upkeep.postponed"))
             sweeps.append(len(ledger.files()))
 
-        made = asyncio.run(backing_up(var, target).run(report))
+        made, complete = asyncio.run(backing_up(var, target).run(report))
         assert sweeps == [4]
-        assert (made.files, made.missing) == (4, 0)
+        assert (made.files, made.missing, complete) == (4, 0, True)
         until(lambda: not ledger.files())
         assert not server.logs("upkeep.skipped")
     told("restore", tmp_path / "new", target)
@@ -444,12 +475,10 @@ def resealed(path: Path, **changes: Any) -> None:
 
 def test_what_cannot_be_meant_is_refused_in_one_line(tmp_path: Path) -> None:
     var, target, new = tmp_path / "var", tmp_path / "target", tmp_path / "new"
-    assert "there is nothing to back up" in refused("backup", var, target)
     assert refused("restore", new, target) == f"configuration: TARGET: there is no folder {target}"
     (tmp_path / "empty/files").mkdir(parents=True)
     (tmp_path / "empty/app.db").touch()
-    line = refused("backup", tmp_path / "empty", target)
-    assert line == "configuration: DATABASE_URL: there is nothing to back up: the database is empty"
+    assert "DATABASE_URL: there is no service at " in refused("backup", tmp_path / "empty", target)
     with Server(var) as server:
         simple(server, 1)
         told("backup", var, target)
@@ -532,6 +561,46 @@ def test_only_what_a_backup_has_made_is_removed(tmp_path: Path, prefix: Prefix) 
         assert there(server) == kept
 
 
+def test_a_target_is_of_one_service(tmp_path: Path) -> None:
+    var, target, new, other = (tmp_path / name for name in ("var", "target", "new", "other"))
+    with Server(var) as server:
+        simple(server)
+        told("backup", var, target)
+        first = manifest_in(target).parent.name
+        server.log_in("ada@example.com").upload(pdf("later"))
+        told("backup", var, target)
+    before = {path: path.stat().st_size for path in target.rglob("*") if path.is_file()}
+    with Server(other) as server:
+        simple(server)
+        line = refused("backup", other, target, "--keep", 1)
+        assert line == "backup: the backups in the target are of another database: name another target"
+    assert {path: path.stat().st_size for path in target.rglob("*") if path.is_file()} == before
+    told("restore", new, target, "--backup", first)
+    with Server(new) as server:
+        assert "kept: 1 backups; 2 removed" in told("backup", new, target, "--keep", 1)
+        server.log_in("ada@example.com").upload(pdf("later still"))
+    known = str(Manifest.model_validate_json(manifest_in(target).read_bytes()).event)
+    with databases.engine(new).begin() as conn:  # as EVENTS_TTL does
+        assert conn.execute(delete(events).where(events.c.id == UUID(known.split()[1]))).rowcount == 1
+    assert "kept: 1 backups; 1 removed" in told("backup", new, target, "--keep", 1)
+
+
+def test_where_there_is_no_service_none_is_made(tmp_path: Path) -> None:
+    target, empty = tmp_path / "target", tmp_path / "empty"
+    empty.mkdir()
+    line = refused("backup", empty, target)
+    if databases.POSTGRESQL:
+        assert line.startswith("configuration: DATABASE_URL: there is no service at postgresql")
+        assert "secret" not in line
+    else:
+        assert line == f"configuration: DATABASE_URL: there is no service at {empty / 'app.db'}"
+    assert not [*empty.iterdir(), *tmp_path.glob("target")]
+    assert command("migrate", empty).returncode == 0
+    line = refused("backup", empty, target)
+    assert line == "configuration: DATABASE_URL: there is nothing to back up: nothing ever happened there"
+    assert not [*tmp_path.glob("target/backups/*/*")]
+
+
 @pytest.mark.sqlite
 def test_the_log_of_a_database_that_is_gone_is_not_applied_to_another(tmp_path: Path) -> None:
     var, target, new = tmp_path / "var", tmp_path / "target", tmp_path / "new"
@@ -588,8 +657,9 @@ def test_the_tools_get_the_url_in_their_environment(url: str, variables: dict[st
 
 def test_an_older_schema_is_migrated(tmp_path: Path) -> None:
     var, target, new = tmp_path / "var", tmp_path / "target", tmp_path / "new"
-    Before(var, "0022").migrate()
-    (var / "files").mkdir()
+    before = Before(var, "0022")
+    before.migrate()
+    before.delete(before.upload(before.register("ada@example.com")))
     assert "at revision 0022" in told("backup", var, target)
     told("restore", new, target)
     with databases.engine(new).connect() as conn:
