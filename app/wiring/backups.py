@@ -2,9 +2,11 @@
 
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from app.backup.make import Backup
 from app.backup.restore import Restore
+from app.backup.single import Return
 from app.backup.verify import Verification
 from app.errors import ConfigurationError
 from app.settings import Settings, load
@@ -47,20 +49,37 @@ def build_restore(settings: Settings, target: str) -> Restore:
     )
 
 
-def secrets_beside(settings: Settings, *, encrypted: bool) -> str:
-    """Where the secrets are that a service made of a backup needs, and that are not in it."""
-    folder = settings.data_dir
-    keys = _named("ENCRYPTION_KEYS", settings.encryption_keys, folder / "encryption-keys")
-    if encrypted:
-        keys += " (the database holds secrets that are encrypted with these)"
-    tokens = _named("JWT_SECRET", settings.jwt_secrets, folder / "jwt-secret")
-    return ", ".join([tokens, keys, _named("AUDIT_KEY", settings.audit_key, folder / "audit-key")])
+def build_return(settings: Settings, target: str) -> Return:
+    """Raises ConfigurationError when there is no such target."""
+    place = _place(settings, target, existing=True)
+    prepare_process(settings)
+    return Return(
+        target=adapters.target(settings, place), storage=adapters.storage(settings), db=adapters.database(settings)
+    )
 
 
-def _named(variable: str, value: object, file: Path) -> str:
-    """The variable that has a secret, and the file that a server without the variable has made."""
+class Secret(NamedTuple):
+    """A secret that is in no backup. `where`: the variable that has it, and the file that a server without the variable
+    has made; empty if there is neither."""
+
+    variable: str
+    file: Path
+    where: str
+
+
+def secrets_beside(settings: Settings) -> list[Secret]:
+    """The secrets that a service made of a backup needs."""
+    values: dict[str, object] = {
+        "JWT_SECRET": settings.jwt_secrets,
+        "ENCRYPTION_KEYS": settings.encryption_keys,
+        "AUDIT_KEY": settings.audit_key,
+    }
+    return [_secret(name, value, settings.data_dir / name.lower().replace("_", "-")) for name, value in values.items()]
+
+
+def _secret(variable: str, value: object, file: Path) -> Secret:
     found = [variable] * bool(value) + [str(file)] * file.exists()
-    return " and ".join(found) or variable
+    return Secret(variable, file, " and ".join(found))
 
 
 def _place(settings: Settings, target: str, *, existing: bool = False) -> Path | Bucket:

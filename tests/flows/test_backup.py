@@ -11,7 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -209,7 +209,11 @@ def test_a_service_is_backed_up_as_it_runs_and_lives_on_elsewhere(tmp_path: Path
     assert "0 objects are missing or damaged" in told("backup", old, target, "--verify")
     new = with_secrets(old, tmp_path / "new")
     shutil.rmtree(old)
-    assert " 0 missing or damaged" in told("restore", new, target)
+    said = told("restore", new, target)
+    assert said.startswith(
+        f"Found, of what is in no backup: {new}/jwt-secret, {new}/encryption-keys, {new}/audit-key\n"
+    )
+    assert " 0 missing or damaged" in said
     with Server(new, SETTINGS) as server:
         life.goes_on(server)
         user = server.log_in(other.email)
@@ -349,6 +353,81 @@ def test_what_is_lost_since_is_named_though_the_target_has_it(tmp_path: Path) ->
     assert "0 objects are missing" in told("backup", var, target, "--verify")
     told("restore", tmp_path / "new", target)
     with Server(tmp_path / "new") as server:
+        assert there(server) == kept
+
+
+def test_the_secrets_that_a_restore_lacks_are_named(tmp_path: Path) -> None:
+    var, target, new = tmp_path / "var", tmp_path / "target", tmp_path / "new"
+    with Server(var) as server:
+        simple(server, 1)
+        told("backup", var, target)
+    new.mkdir()
+    shutil.copy(var / "audit-key", new)
+    found, missing, *_ = told("restore", new, target, JWT_SECRET="x" * 40).splitlines()
+    assert found == f"Found, of what is in no backup: JWT_SECRET, {new}/audit-key"
+    assert missing == f"Missing: ENCRYPTION_KEYS or {new}/encryption-keys: bring what the old service had"
+    only = told("restore", tmp_path / "newer", target).splitlines()[0]
+    assert only.startswith("Missing: JWT_SECRET or ")
+
+
+def test_single_files_are_brought_back_while_the_service_runs(tmp_path: Path) -> None:
+    var, target = tmp_path / "var", tmp_path / "target"
+    with Server(var) as server:
+        kept = simple(server)
+        told("backup", var, target)
+        (missing, lost), (damaged, rotten), (whole, _), (never, gone) = sorted(Ledger(var).files().items())
+        lost.unlink()
+        with suppress(OSError):  # another is in the same folder
+            lost.parent.rmdir()
+        flip(rotten)
+        keys = [f"documents/{each}" for each in (missing, damaged, whole)]
+        said = told("restore", var, target, *(option for key in keys for option in ("--file", key)))
+        assert said.splitlines() == [
+            f"{keys[0]} was missing, and is restored",
+            f"{keys[1]} was damaged, and is restored",
+            f"{keys[2]} is there, and as it was stored: it is left alone",
+        ]
+        assert there(server) == kept
+        gone.unlink()
+        (copy,) = target.glob(f"files/??/{sha256(kept[str(never)])}")
+        flip(copy)
+        for state in ("damaged", "missing"):
+            line = refused("restore", var, target, "--file", f"documents/{never}")
+            assert line == f"restore: files/{copy.name}, which is documents/{never}, is {state}"
+            copy.unlink(missing_ok=True)
+        assert not gone.exists()
+        assert not [*var.glob("files/staging/*")]
+        line = refused("restore", var, target, "--file", f"documents/{uuid7()}")
+        assert "the database has no stored file documents/" in line
+        assert "there is no service" in refused("restore", tmp_path / "new", target, "--file", keys[0])
+        for options in (("--check",), ("--backup", "x")):
+            line = refused("restore", var, target, "--file", keys[0], *options)
+            assert line == "restore: --file takes neither --backup nor --check"
+    shutil.move(var / "files", tmp_path / "unmounted")
+    (var / "files").mkdir()
+    line = refused("restore", var, target, "--file", keys[0])
+    assert line == "configuration: STORAGE_URL: there is no mark of this service, so the files must be elsewhere"
+    with Server(tmp_path / "other") as server:
+        simple(server, 1)
+    shutil.rmtree(var / "files")
+    shutil.copytree(tmp_path / "other/files", var / "files")
+    assert "the files there belong to another database" in refused("restore", var, target, "--file", keys[0])
+
+
+def test_a_single_file_is_brought_back_into_a_bucket(tmp_path: Path, prefix: Prefix) -> None:
+    var, target = tmp_path / "var", tmp_path / "target"
+    settings = {"STORAGE_URL": prefix.url(), **ENVIRONMENT}
+    with Server(var, settings) as server:
+        kept = simple(server, 2)
+        told("backup", var, target, **settings)
+        (damaged, missing) = (f"documents/{document_id}" for document_id in kept)
+        prefix.put(damaged, b"something else")
+        prefix.delete(missing)
+        done = command("backup", var, target, **settings)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert f"{damaged} is damaged in the storage\n{missing} is missing in the storage\n" in done.stdout
+        for key in (damaged, missing):
+            assert "and is restored" in told("restore", var, target, "--file", key, **settings)
         assert there(server) == kept
 
 
@@ -700,7 +779,7 @@ def _release(prefix: Prefix) -> None:
     """As if the lease of what was killed had ended."""
     for key in prefix.objects():
         if key.startswith("lock/"):
-            prefix.seaweed.client.delete_object(Bucket="documents-test", Key=f"{prefix.name}/{key}")
+            prefix.delete(key)
 
 
 def test_the_lock_of_a_dead_process_in_a_bucket_ends(
