@@ -102,6 +102,8 @@ class Backup:
         confirm()
         text = made.model_dump_json(indent=1).encode()
         await store(self.target.storage, manifest.key(backup_id, manifest.MANIFEST), _once(text))
+        with suppress(AppError):
+            await self.db.write(backups.note)
         return made, complete
 
     async def _database(self, backup_id: str, plan: Plan, report: Report) -> _Facts:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -50,6 +51,7 @@ from tests.support.direct_uploads import announce, complete, put, sha256
 from tests.support.factories import PDF_TYPE, pdf
 from tests.support.invariants import Ledger
 from tests.support.maker import NAMED
+from tests.support.metrics import metric
 from tests.support.seaweed import Prefix
 from tests.support.server import Server
 from tests.support.user import User
@@ -532,6 +534,18 @@ def test_a_backup_that_was_killed_holds_nobody_up_for_long(tmp_path: Path) -> No
         until(lambda: not ledger.files())
         told("backup", var, target)
         assert not ledger.rows(select(chores).where(chores.c.name.startswith("backup:")))
+
+
+def test_a_gauge_says_when_the_last_backup_was_made(tmp_path: Path) -> None:
+    var, target, name = tmp_path / "var", tmp_path / "target", "last_backup_timestamp_seconds"
+    with Server(var) as server:
+        simple(server, 1)
+        assert metric(server, name) == 0
+        assert killed("backup", var, target, "backup.after_file:1")
+        assert metric(server, name) == 0
+        before = time.time()
+        told("backup", var, target)
+        until(lambda: before - 1 < metric(server, name) < time.time() + 1)
 
 
 def test_one_backup_at_a_time(tmp_path: Path) -> None:
