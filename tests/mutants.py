@@ -518,6 +518,27 @@ MUTANTS = (
         ("tests/flows/test_backup.py",),
     ),
     Mutant(
+        "a target around or within what is backed up",
+        "app.wiring.backups:_place",
+        "any(contains(place, own) or contains(own, place) for own in settings.own_places)",
+        "False",
+        ("tests/flows/test_backup.py",),
+    ),
+    Mutant(
+        "the backups of another service, from being pushed out",
+        "app.backup.make:Backup.run",
+        "await require_own(self.target, self.db)",
+        "None",
+        ("tests/flows/test_backup.py",),
+    ),
+    Mutant(
+        "a file that is lost, though the target of a backup has it",
+        "app.backup.copying:Copying._one",
+        "not self._plan.sees(file.key, file.size)",
+        "False",
+        ("tests/flows/test_backup.py",),
+    ),
+    Mutant(
         "the hash of what is copied into and out of a backup",
         "app.backup.target:copy",
         "await staged.received() != expected",

@@ -1,8 +1,7 @@
 """Makes a backup: the database as it is at one moment, then the files that it refers to."""
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,9 +11,11 @@ from typing import Any
 from sqlalchemy import Table
 
 from app import VERSION
-from app.backup import PROGRESS, Report, in_parallel, manifest
+from app.backup import Report, in_parallel, manifest
+from app.backup.copying import Copying
 from app.backup.manifest import Content, Manifest
-from app.backup.plan import Listed, Plan, lines
+from app.backup.owner import require_own
+from app.backup.plan import Plan, lines
 from app.backup.prune import prune, remove_unfinished
 from app.backup.snapshots import (
     Snapshot,
@@ -26,9 +27,9 @@ from app.backup.snapshots import (
     require_known,
     revision_of,
 )
-from app.backup.target import FILES, Target, copy, store
+from app.backup.target import Target, store, stored_files
 from app.database import Database
-from app.errors import AppError, NotFound
+from app.errors import AppError, ConfigurationError
 from app.files import backups
 from app.files.claim import Claim
 from app.storage.base import Storage
@@ -51,18 +52,22 @@ class Backup:
     secrets: list[Table]
     keep: int = 0
 
-    async def run(self, report: Report) -> Manifest:
-        """Make it, and close everything. `report` gets a line of text at a time.
+    async def run(self, report: Report) -> tuple[Manifest, bool]:
+        """Make it, and close everything. `report` gets a line of text at a time. Returns what it is, and whether the
+        storage has all files, as far as it was looked at; each that it has not was reported.
 
         May be started again after any failure, and does not copy again what it has. Raises BackupError,
         ConfigurationError, and what the databases and storages raise.
         """
         try:
             require_known(await self.source.revision())
+            if await self.source.read(latest_event) is None:
+                raise ConfigurationError("DATABASE_URL: there is nothing to back up: nothing ever happened there")
             await self.storage.open()
             await self.target.open()
             await Claim(self.db, self.storage).check()
             async with self.target.alone() as confirm:
+                await require_own(self.target, self.db)
                 await remove_unfinished(self.target)
                 made = await self._make(manifest.new_id(), confirm, report)
                 if self.keep:
@@ -73,13 +78,13 @@ class Backup:
             for part in (self.db, self.storage, self.target):
                 await part.close()
 
-    async def _make(self, backup_id: str, confirm: Callable[[], None], report: Report) -> Manifest:
+    async def _make(self, backup_id: str, confirm: Callable[[], None], report: Report) -> tuple[Manifest, bool]:
         began_at = datetime.now(UTC)
         with closing(Plan()) as plan:
             async with self._files_kept(backup_id):
                 facts = await self._database(backup_id, plan, report)
-                outcomes = await self._files(plan, report)
-            files, size = plan.totals()
+                complete = await self._files(plan, report)
+            files, size, missing = plan.totals()
             stored = await store(self.target.storage, manifest.key(backup_id, manifest.LIST), lines(plan))
             made = Manifest(
                 format=manifest.FORMAT,
@@ -88,7 +93,7 @@ class Backup:
                 kind=self.source.kind,
                 files=files,
                 size=size,
-                missing=outcomes["missing"] + outcomes["damaged"],
+                missing=missing,
                 began_at=began_at,
                 completed_at=datetime.now(UTC),
                 listing=Content.of(stored),
@@ -97,7 +102,9 @@ class Backup:
         confirm()
         text = made.model_dump_json(indent=1).encode()
         await store(self.target.storage, manifest.key(backup_id, manifest.MANIFEST), _once(text))
-        return made
+        with suppress(AppError):
+            await self.db.write(backups.note)
+        return made, complete
 
     async def _database(self, backup_id: str, plan: Plan, report: Report) -> _Facts:
         async with self.source.snapshot() as snapshot:
@@ -135,39 +142,16 @@ class Backup:
             with suppress(AppError):
                 await self.db.write(partial(backups.announce, backup_id=backup_id), urgent=True)
 
-    async def _files(self, plan: Plan, report: Report) -> Counter[str]:
-        """Copy the files whose content the target does not have."""
-        async for entries in self.target.entries(FILES):
-            plan.hold((each.key.removeprefix(f"{FILES}/"), each.size) for each in entries)
-        outcomes = Counter[str]()
+    async def _files(self, plan: Plan, report: Report) -> bool:
+        """Copy the files whose content the target does not have. Returns whether the storage has all files."""
+        async for files in stored_files(self.target):
+            plan.hold(files)
+        async for page in self.storage.listing():
+            plan.see((each.key, each.size) for each in page)
+        copying = Copying(self.storage, self.target.storage, plan, report)
         for batch in plan.batches():
-            left = iter(batch)
-            await in_parallel(partial(self._copy_all, left, plan, outcomes, report))
-        faulty = outcomes["missing"] + outcomes["damaged"]
-        report(f"files: {outcomes['copied']} copied, {outcomes['held']} held before, {faulty} missing or damaged")
-        return outcomes
-
-    async def _copy_all(self, left: Iterator[Listed], plan: Plan, outcomes: Counter[str], report: Report) -> None:
-        for file in left:
-            outcome = await self._copy(file, plan)
-            outcomes[outcome] += 1
-            if outcome in ("missing", "damaged"):
-                report(f"{file.key} is {outcome} in the storage")
-            if outcome == "copied" and outcomes[outcome] % PROGRESS == 0:
-                report(f"files: {outcomes[outcome]} copied so far")
-
-    async def _copy(self, file: Listed, plan: Plan) -> str:
-        if plan.holds(file.sha256, file.size):
-            return "held"
-        key = f"{FILES}/{file.sha256}"
-        try:
-            if not await copy(self.storage, file.key, self.target.storage, key, file.content):
-                return "damaged"
-        except NotFound:
-            return "missing"
-        plan.hold([(file.sha256, file.size)])
-        faults.hit("backup.after_file")
-        return "copied"
+            await in_parallel(partial(copying.run, iter(batch)))
+        return copying.end()
 
 
 async def _once(chunk: bytes) -> AsyncIterator[bytes]:

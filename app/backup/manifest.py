@@ -1,6 +1,7 @@
 """What a backup says of itself."""
 
 import hashlib
+import re
 from datetime import UTC, datetime
 from typing import Self
 
@@ -14,6 +15,14 @@ FORMAT = 1
 MANIFEST, DATABASE, LIST = "manifest.json", "database.dump", "files.ndjson"
 FOLDER = "backups"
 _WHOLE = 2**62  # bytes; more than any object has
+
+
+_ID = re.compile(r"\d{8}T\d{12}Z", re.ASCII)
+
+
+def is_id(name: str) -> bool:
+    """Whether `new_id` has made this."""
+    return _ID.fullmatch(name) is not None
 
 
 def new_id() -> str:

@@ -13,7 +13,8 @@ _HELD = "JOIN held USING (sha256, size)"
 _SCHEMA = """
 PRAGMA journal_mode=OFF;
 CREATE TABLE files (key TEXT PRIMARY KEY, sha256 TEXT, size INTEGER) WITHOUT ROWID;
-CREATE TABLE held (sha256 TEXT PRIMARY KEY, size INTEGER) WITHOUT ROWID;
+CREATE TABLE held (sha256 TEXT PRIMARY KEY, size INTEGER, copied INTEGER) WITHOUT ROWID;
+CREATE TABLE stored (key TEXT PRIMARY KEY, size INTEGER) WITHOUT ROWID;
 """
 
 
@@ -30,7 +31,7 @@ class Listed(NamedTuple):
 
 
 class Plan:
-    """The files of a backup, and the contents that are held somewhere. Close it after use."""
+    """The files of a backup, the contents that are held somewhere, and what a storage lists. Close it after use."""
 
     def __init__(self) -> None:
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
@@ -42,13 +43,25 @@ class Plan:
     def add(self, listed: Iterable[Listed]) -> None:
         self._insert("files", listed)
 
-    def hold(self, contents: Iterable[tuple[str, int]]) -> None:
-        """Record contents that are held: SHA-256 and size of each."""
-        self._insert("held", contents)
+    def hold(self, contents: Iterable[tuple[str, int]], *, copied: bool = False) -> None:
+        """Record contents that are held: SHA-256 and size of each; and whether they were `copied` just now."""
+        self._insert("held", ((*content, copied) for content in contents))
 
     def holds(self, sha256: str, size: int) -> bool:
         query = "SELECT 1 FROM held WHERE sha256 = ? AND size = ?"
         return self._db.execute(query, (sha256, size)).fetchone() is not None
+
+    def copied(self, sha256: str) -> bool:
+        """Whether a content is held since it was copied."""
+        return self._db.execute("SELECT 1 FROM held WHERE sha256 = ? AND copied", (sha256,)).fetchone() is not None
+
+    def see(self, stored: Iterable[tuple[str, int]]) -> None:
+        """Record what a storage has: key and size of each."""
+        self._insert("stored", stored)
+
+    def sees(self, key: str, size: int) -> bool:
+        query = "SELECT 1 FROM stored WHERE key = ? AND size = ?"
+        return self._db.execute(query, (key, size)).fetchone() is not None
 
     def batches(self, *, held: bool = False) -> Iterator[list[Listed]]:
         """Yield the files in batches, in the order of their keys: all, or those whose content is `held`."""
@@ -58,11 +71,11 @@ class Plan:
             yield batch
             last = batch[-1].key
 
-    def totals(self) -> tuple[int, int]:
-        """How many files there are whose content is held, and how many bytes they have."""
-        query = f"SELECT count(*), coalesce(sum(size), 0) FROM files {_HELD}"  # noqa: S608 - as above
-        files, size = self._db.execute(query).fetchone()
-        return files, size
+    def totals(self) -> tuple[int, int, int]:
+        """How many files there are whose content is held, how many bytes they have, and how many others there are."""
+        query = f"SELECT count(*), coalesce(sum(size), 0), (SELECT count(*) FROM files) FROM files {_HELD}"  # noqa: S608 - as above
+        files, size, listed = self._db.execute(query).fetchone()
+        return files, size, listed - files
 
     def _insert(self, table: str, rows: Iterable[tuple[object, ...]]) -> None:
         rows = list(rows)

@@ -4,7 +4,7 @@ from contextlib import closing
 
 from app.backup import Report, manifest
 from app.backup.plan import Plan
-from app.backup.target import FILES, Target, backup_ids
+from app.backup.target import FILES, Target, backup_ids, stored_files
 from app.backup.verify import load_list
 
 _NAMES = (manifest.MANIFEST, manifest.DATABASE, manifest.LIST)  # without the manifest, there is no backup
@@ -40,9 +40,9 @@ async def _remove(target: Target, backup_id: str) -> None:
 
 async def _remove_files(target: Target, named: Plan) -> int:
     removed = 0
-    async for entries in target.entries(FILES):
-        for key, size in entries:
-            if not named.holds(key.removeprefix(f"{FILES}/"), size):
-                await target.storage.delete(key)
+    async for files in stored_files(target):
+        for sha256, size in files:
+            if not named.holds(sha256, size):
+                await target.storage.delete(f"{FILES}/{sha256}")
                 removed += 1
     return removed

@@ -21,6 +21,7 @@ from app.errors import ConfigurationError
 from app.files.models import files
 
 _BATCH = 1000  # files
+STORED = (files.c.discarded_at.is_(None), files.c.sha256.is_not(None))  # what documents and results refer to
 _OLDEST = "0007"  # revision since which files have rows
 
 
@@ -98,8 +99,7 @@ def count_of_documents(conn: Connection) -> int:
 async def listed(snapshot: Snapshot) -> AsyncIterator[list[Listed]]:
     """Yield the files that documents and results refer to, in batches: neither those that were discarded nor those that
     were announced and not verified yet."""
-    wanted = (files.c.discarded_at.is_(None), files.c.sha256.is_not(None))
-    first = select(files.c.key, files.c.sha256, files.c.size).where(*wanted).order_by(files.c.key).limit(_BATCH)
+    first = select(files.c.key, files.c.sha256, files.c.size).where(*STORED).order_by(files.c.key).limit(_BATCH)
     query = first
     while batch := await snapshot.read(partial(_listed, query=query)):
         yield batch

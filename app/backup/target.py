@@ -1,6 +1,7 @@
 """The port to where backups are kept: a storage whose folders can be listed, and that one process writes at a time."""
 
 import fcntl
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from itertools import islice
@@ -15,6 +16,9 @@ from app.storage.disk import Threads, clear
 FILES = "files"  # the folder of the files' bytes, each under its SHA-256
 BUSY = "another backup to this target is running"
 _PAGE = 1000  # entries listed in one thread hop
+
+
+_FILE = re.compile(f"{FILES}/[0-9a-f]{{64}}")
 
 
 class Entry(NamedTuple):
@@ -86,9 +90,17 @@ class FolderTarget:
                 folder.rmdir()
 
     def _entries(self, folder: str) -> Iterator[Entry]:
-        for path in (self._root / folder).glob("*/*"):
+        for path in (self._root / folder).glob("??/*" if folder == FILES else "*/*"):
+            if folder == FILES and path.name[-2:] != path.parent.name:
+                continue  # it is not what has this key
             parent = "" if folder == FILES else f"{path.parent.name}/"
             yield Entry(f"{folder}/{parent}{path.name}", path.stat().st_size)
+
+
+async def stored_files(target: Target) -> AsyncIterator[list[tuple[str, int]]]:
+    """Yield, in batches, the SHA-256 and size of each file that is stored there by backups: not what others keep."""
+    async for entries in target.entries(FILES):
+        yield [(key.removeprefix(f"{FILES}/"), size) for key, size in entries if _FILE.fullmatch(key)]
 
 
 async def backup_ids(target: Target, *, complete: bool = True) -> list[str]:
@@ -96,9 +108,9 @@ async def backup_ids(target: Target, *, complete: bool = True) -> list[str]:
     found = set()
     async for entries in target.entries(manifest.FOLDER):
         for each in entries:
-            match each.key.split("/"):
-                case [_, backup_id, name] if name == manifest.MANIFEST or not complete:
-                    found.add(backup_id)
+            backup_id, _, name = each.key.removeprefix(f"{manifest.FOLDER}/").partition("/")
+            if manifest.is_id(backup_id) and (name == manifest.MANIFEST or not complete):
+                found.add(backup_id)
     return sorted(found)
 
 

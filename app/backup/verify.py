@@ -26,7 +26,10 @@ class Verification:
 
     async def run(self, backup_id: str, report: Report) -> bool:
         """Verify one backup, the `latest`, or `all`, and close the target. Reports each object that is missing or
-        damaged; returns whether there is none. Raises BackupError, and what the storage raises."""
+        damaged, and how many files were so when a backup was made. Returns whether there is nothing to report.
+
+        Raises BackupError, and what the storage raises.
+        """
         try:
             await self.target.open()
             return await self._run(backup_id, report)
@@ -38,14 +41,16 @@ class Verification:
         if not ids:
             raise BackupError("there is no complete backup in the target")
         outcomes = Counter[str]()
+        lacking = 0
         with closing(Plan()) as verified:
             for each in ids:
-                await self._one(each, verified, outcomes, report)
+                lacking += await self._one(each, verified, outcomes, report)
         faulty = outcomes["missing"] + outcomes["damaged"]
         report(f"verified: {len(ids)} backups, {outcomes['right']} files, {faulty} objects are missing or damaged")
-        return not faulty
+        return not faulty and not lacking
 
-    async def _one(self, backup_id: str, verified: Plan, outcomes: Counter[str], report: Report) -> None:
+    async def _one(self, backup_id: str, verified: Plan, outcomes: Counter[str], report: Report) -> int:
+        """Returns how many files the backup lacks because the service did."""
         with closing(Plan()) as plan:
             try:
                 found = await manifest.read(self.target.storage, backup_id)
@@ -53,12 +58,15 @@ class Verification:
             except BackupError as error:
                 outcomes["damaged"] += 1
                 report(str(error))
-                return
+                return 0
             key = manifest.key(backup_id, manifest.DATABASE)
             _count(await compare(self.target.storage, key, found.database), key, outcomes, report)
             for batch in plan.batches():
                 left = iter(batch)
                 await in_parallel(partial(self._files, left, verified, outcomes, report))
+        if found.missing:
+            report(f"backup {backup_id}: {found.missing} files were missing or damaged when the backup was made")
+        return found.missing
 
     async def _files(self, left: Iterator[Listed], verified: Plan, outcomes: Counter[str], report: Report) -> None:
         for file in left:

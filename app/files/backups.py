@@ -6,14 +6,16 @@ snapshot. So either the remover sees the backup, or the snapshot sees that the f
 
 from sqlalchemy import Connection, exists, select
 
-from app.database import insert_or_replace, now
+from app.database import insert_or_replace, now, unix_time
 from app.upkeep import chores
 
 LEASE = 60.0  # seconds after which a backup whose process died holds nobody up
 
 _PREFIX = "backup:"
+_LAST = "last-backup"  # the row that says when it was made
 _IS_BACKUP = chores.c.name.startswith(_PREFIX, autoescape=True)
 _SET = insert_or_replace(chores, until=now(LEASE))
+_NOTED = insert_or_replace(chores, until=now())
 _UNDER_WAY = select(exists().where(_IS_BACKUP, chores.c.until > now()))
 
 
@@ -31,6 +33,17 @@ def end(conn: Connection, backup_id: str) -> None:
 def forget(conn: Connection) -> None:
     """In a database that was restored: forget the backup that it was copied by."""
     conn.execute(chores.delete().where(_IS_BACKUP))
+
+
+def note(conn: Connection) -> None:
+    """A backup is complete."""
+    _NOTED[conn.dialect.name].count(conn, {"name": _LAST})
+
+
+def last(conn: Connection) -> float | None:
+    """When the last backup was complete, in seconds since 1970; None if none ever was."""
+    moment: float | None = conn.scalar(select(unix_time(chores.c.until)).where(chores.c.name == _LAST))
+    return moment
 
 
 def under_way(conn: Connection) -> bool:

@@ -368,8 +368,7 @@ class Settings(Keeping, BaseSettings):
             raise ValueError("INBOX_PROCESSOR is required when INBOX_PARAMS is set")
         if isinstance(self.inbox_url, Bucket) and self.max_upload_bytes > MAX_PUT:
             raise ValueError(f"MAX_UPLOAD_BYTES must be at most {MAX_PUT} when INBOX_URL is a bucket")
-        database = [self.database] if isinstance(self.database, Path) else []
-        inbox.refuse_own(self.inbox_url, [self.data_dir, self.storage, *database])
+        inbox.refuse_own(self.inbox_url, self.own_places)
 
     @property
     def prefix(self) -> str:
@@ -395,6 +394,12 @@ class Settings(Keeping, BaseSettings):
     def storage(self) -> Path | Bucket:
         """Where the files are: a folder or a bucket."""
         return self.storage_url or self.data_dir / "files"
+
+    @property
+    def own_places(self) -> list[Path | Bucket]:
+        """Where the service keeps its own: nothing else may be put there, or be read from there."""
+        database = [self.database] if isinstance(self.database, Path) else []
+        return [self.data_dir, self.storage, *database]
 
     @property
     def webhook_delays(self) -> list[float]:

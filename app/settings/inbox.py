@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from app.settings import storage
-from app.settings.storage import Bucket
+from app.settings.storage import Bucket, contains
 
 _OWN = ("documents/", "audit/")  # what the service itself keeps under the prefix of its storage
 
@@ -30,14 +30,12 @@ def refuse_own(inbox: Path | Bucket, own: list[Path | Bucket]) -> None:
     """Raise ValueError if the inbox is, holds, or lies in a place where the service keeps its own: it would take in
     what it has stored."""
     for place in own:
-        if isinstance(inbox, Path) and isinstance(place, Path):
-            one, other = inbox.resolve(), place.resolve()
-            overlap = one.is_relative_to(other) or other.is_relative_to(one)
-        elif isinstance(inbox, Bucket) and isinstance(place, Bucket):
-            same = (inbox.name, inbox.endpoint) == (place.name, place.endpoint)
-            within = tuple(place.prefix + folder for folder in _OWN)
-            overlap = same and (place.prefix.startswith(inbox.prefix) or inbox.prefix.startswith(within))
-        else:
-            overlap = False
-        if overlap:
+        if contains(inbox, place) or any(contains(kept, inbox) for kept in _kept(place)):
             raise ValueError("INBOX_URL must be apart from DATA_DIR, DATABASE_URL and STORAGE_URL")
+
+
+def _kept(place: Path | Bucket) -> list[Path | Bucket]:
+    """What the service keeps in a place: beside it, a bucket may have an inbox."""
+    if isinstance(place, Path):
+        return [place]
+    return [place.model_copy(update={"prefix": place.prefix + folder}) for folder in _OWN]

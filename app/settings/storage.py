@@ -49,6 +49,16 @@ class Bucket(Target):
     public_endpoint: Endpoint | None = None
 
 
+def contains(outer: Path | Bucket, inner: Path | Bucket) -> bool:
+    """Whether a place is another, or has it within. One endpoint can be spelt in many ways, so buckets of the same name
+    count as the same."""
+    if isinstance(outer, Path) and isinstance(inner, Path):
+        return inner.resolve().is_relative_to(outer.resolve())
+    if isinstance(outer, Bucket) and isinstance(inner, Bucket):
+        return outer.name == inner.name and inner.prefix.startswith(outer.prefix)
+    return False
+
+
 def parse(url: str) -> Path | Bucket:
     """Return the folder or the bucket that a URL names. Raises ValueError."""
     if url.startswith("file://"):

@@ -2,25 +2,24 @@
 
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from app.backup.make import Backup
 from app.backup.restore import Restore
+from app.backup.single import Return
 from app.backup.verify import Verification
 from app.errors import ConfigurationError
 from app.settings import Settings, load
-from app.settings.storage import Bucket
+from app.settings.storage import Bucket, contains
 from app.wiring import adapters
 from app.wiring.encryption import ENCRYPTED
 from app.wiring.process import prepare_process
 
 
 def build_backup(settings: Settings, target: str, *, keep: int) -> Backup:
-    """Raises ConfigurationError when there is nothing to back up, or when the target cannot be one."""
+    """Raises ConfigurationError when the target cannot be one."""
     place = _place(settings, target)
     prepare_process(settings)
-    for variable, path in (("DATABASE_URL", settings.database), ("STORAGE_URL", settings.storage)):
-        if isinstance(path, Path) and not path.exists():
-            raise ConfigurationError(f"{variable}: there is nothing to back up at {path}")
     return Backup(
         db=adapters.database(settings),
         source=adapters.source(settings),
@@ -50,20 +49,37 @@ def build_restore(settings: Settings, target: str) -> Restore:
     )
 
 
-def secrets_beside(settings: Settings, *, encrypted: bool) -> str:
-    """Where the secrets are that a service made of a backup needs, and that are not in it."""
-    folder = settings.data_dir
-    keys = _named("ENCRYPTION_KEYS", settings.encryption_keys, folder / "encryption-keys")
-    if encrypted:
-        keys += " (the database holds secrets that are encrypted with these)"
-    tokens = _named("JWT_SECRET", settings.jwt_secrets, folder / "jwt-secret")
-    return ", ".join([tokens, keys, _named("AUDIT_KEY", settings.audit_key, folder / "audit-key")])
+def build_return(settings: Settings, target: str) -> Return:
+    """Raises ConfigurationError when there is no such target."""
+    place = _place(settings, target, existing=True)
+    prepare_process(settings)
+    return Return(
+        target=adapters.target(settings, place), storage=adapters.storage(settings), db=adapters.database(settings)
+    )
 
 
-def _named(variable: str, value: object, file: Path) -> str:
-    """The variable that has a secret, and the file that a server without the variable has made."""
+class Secret(NamedTuple):
+    """A secret that is in no backup. `where`: the variable that has it, and the file that a server without the variable
+    has made; empty if there is neither."""
+
+    variable: str
+    file: Path
+    where: str
+
+
+def secrets_beside(settings: Settings) -> list[Secret]:
+    """The secrets that a service made of a backup needs."""
+    values: dict[str, object] = {
+        "JWT_SECRET": settings.jwt_secrets,
+        "ENCRYPTION_KEYS": settings.encryption_keys,
+        "AUDIT_KEY": settings.audit_key,
+    }
+    return [_secret(name, value, settings.data_dir / name.lower().replace("_", "-")) for name, value in values.items()]
+
+
+def _secret(variable: str, value: object, file: Path) -> Secret:
     found = [variable] * bool(value) + [str(file)] * file.exists()
-    return " and ".join(found) or variable
+    return Secret(variable, file, " and ".join(found))
 
 
 def _place(settings: Settings, target: str, *, existing: bool = False) -> Path | Bucket:
@@ -71,16 +87,8 @@ def _place(settings: Settings, target: str, *, existing: bool = False) -> Path |
         place = load(storage_url=target).storage if "://" in target else Path(target).absolute()
     except ConfigurationError as error:
         raise ConfigurationError(str(error).replace("STORAGE_URL", "TARGET", 1)) from None
-    if _same(place, settings.storage):
-        raise ConfigurationError("TARGET: the service keeps its own files there")
+    if any(contains(place, own) or contains(own, place) for own in settings.own_places):
+        raise ConfigurationError("TARGET must be apart from DATA_DIR, DATABASE_URL and STORAGE_URL")
     if existing and isinstance(place, Path) and not place.is_dir():
         raise ConfigurationError(f"TARGET: there is no folder {place}")
     return place
-
-
-def _same(one: Path | Bucket, other: Path | Bucket) -> bool:
-    if isinstance(one, Path) and isinstance(other, Path):
-        return one.resolve() == other.resolve()
-    if isinstance(one, Bucket) and isinstance(other, Bucket):
-        return (one.name, one.prefix, one.endpoint) == (other.name, other.prefix, other.endpoint)
-    return False

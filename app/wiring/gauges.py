@@ -18,6 +18,7 @@ from app.check import scrubber
 from app.database import Database
 from app.documents import repository as documents
 from app.errors import AppError
+from app.files import backups
 from app.jobs import pauses, repository as jobs
 from app.jobs.rescuer import UNSERVED_SECONDS
 from app.limiter import Usage
@@ -68,7 +69,12 @@ def _stored(conn: Connection, queues: list[str]) -> list[GaugeMetricFamily]:
         _one("jobs_longest_running_seconds", "Time since the first attempt of a running job.", totals.running_for),
         _one("webhook_oldest_due_seconds", "Age of the oldest delivery that is due.", jobs.due_for(conn, QUEUE)),
         _by("processor", "processors_paused", "1: an operator has paused it.", paused),
-        _last_scrub(scrubber.last_complete(conn)),
+        _moment(
+            "storage_scrub_last_complete_timestamp_seconds",
+            "When all stored files had been read back last.",
+            scrubber.last_complete(conn),
+        ),
+        _moment("last_backup_timestamp_seconds", "When the last backup was complete.", backups.last(conn)),
         _by("queue", "jobs_unserved", "Due jobs in queues that this process cannot serve.", unserved),
     ]
 
@@ -85,10 +91,10 @@ def _disks(folders: Mapping[str, Path]) -> list[GaugeMetricFamily]:
     ]
 
 
-def _last_scrub(moment: float | None) -> GaugeMetricFamily:
-    """Without a value if the files were never read back."""
-    name, said = "storage_scrub_last_complete_timestamp_seconds", "When all stored files had been read back last."
-    return GaugeMetricFamily(f"document_api_{name}", said) if moment is None else _one(name, said, moment)
+def _moment(name: str, documentation: str, moment: float | None) -> GaugeMetricFamily:
+    """Without a value if it never was."""
+    family = GaugeMetricFamily(f"document_api_{name}", documentation)
+    return family if moment is None else _one(name, documentation, moment)
 
 
 def _one(name: str, documentation: str, value: float) -> GaugeMetricFamily:

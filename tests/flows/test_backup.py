@@ -8,10 +8,11 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -31,6 +32,7 @@ from app.backup.sqlite import SqliteSource
 from app.backup.target import FolderTarget
 from app.database import now
 from app.documents.models import documents, previous_files
+from app.events import events
 from app.files.backups import LEASE
 from app.files.models import files, key_of
 from app.jobs.models import jobs
@@ -49,6 +51,7 @@ from tests.support.direct_uploads import announce, complete, put, sha256
 from tests.support.factories import PDF_TYPE, pdf
 from tests.support.invariants import Ledger
 from tests.support.maker import NAMED
+from tests.support.metrics import metric
 from tests.support.seaweed import Prefix
 from tests.support.server import Server
 from tests.support.user import User
@@ -208,7 +211,11 @@ def test_a_service_is_backed_up_as_it_runs_and_lives_on_elsewhere(tmp_path: Path
     assert "0 objects are missing or damaged" in told("backup", old, target, "--verify")
     new = with_secrets(old, tmp_path / "new")
     shutil.rmtree(old)
-    assert " 0 missing or damaged" in told("restore", new, target)
+    said = told("restore", new, target)
+    assert said.startswith(
+        f"Found, of what is in no backup: {new}/jwt-secret, {new}/encryption-keys, {new}/audit-key\n"
+    )
+    assert " 0 missing or damaged" in said
     with Server(new, SETTINGS) as server:
         life.goes_on(server)
         user = server.log_in(other.email)
@@ -235,18 +242,21 @@ def test_what_the_target_has_is_not_copied_again_and_what_is_old_goes(tmp_path: 
     var, target = tmp_path / "var", tmp_path / "target"
     with Server(var, {"TRASH_SECONDS": "0"}) as server:
         kept = simple(server)
-        assert "files: 4 copied, 0 held before, 0 missing or damaged" in told("backup", var, target)
         user = server.log_in("ada@example.com")
         same = next(iter(kept.values()))
-        for content in (same, pdf("a fifth one")):
-            kept[user.upload(content)["id"]] = content
-        assert "files: 1 copied, 5 held before, 0 missing or damaged" in told("backup", var, target)
+        for _ in range(3):
+            kept[user.upload(same)["id"]] = same
+        said = told("backup", var, target)
+        assert "files: 4 copied, 0 held before, 3 the same as another, 0 missing or damaged" in said
+        kept[user.upload(pdf("a fifth one"))["id"]] = pdf("a fifth one")
+        said = told("backup", var, target)
+        assert "files: 1 copied, 7 held before, 0 the same as another, 0 missing or damaged" in said
         assert len([*target.glob("files/??/*")]) == 5
         gone = next(each for each in kept if kept[each] != same)
         assert user.http.delete(f"/documents/{gone}").status_code == 204
         del kept[gone]
         said = told("backup", var, target, "--keep", 1)
-    assert "files: 0 copied, 5 held before" in said
+    assert "files: 0 copied, 7 held before" in said
     assert "kept: 1 backups; 2 removed, and 1 files that only they had" in said
     assert len([*target.glob("files/??/*")]) == 4
     assert "verified: 1 backups, 4 files, 0 objects" in told("backup", var, target, "--verify")
@@ -311,14 +321,116 @@ def test_what_is_missing_at_the_source_does_not_keep_the_rest_back(tmp_path: Pat
         assert done.returncode == 1
         assert f"documents/{missing[0]} is missing in the storage" in done.stdout
         assert f"documents/{damaged[0]} is damaged in the storage" in done.stdout
-    assert "0 objects are missing" in told("backup", var, target, "--verify")
+    lacking = "2 files were missing or damaged when the backup was made"
+    for name, option in (("backup", "--verify"), ("restore", "--check")):
+        done = command(name, var, target, option)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert f"backup {manifest_in(target).parent.name}: {lacking}" in done.stdout
+        assert "0 objects are missing or damaged" in done.stdout
     done = command("restore", tmp_path / "new", target)
     assert (done.returncode, done.stderr) == (1, "")
-    assert "2 files were missing or damaged when the backup was made" in done.stdout
+    assert lacking in done.stdout
     with Server(tmp_path / "new") as server:
         user = server.log_in("ada@example.com")
         for document_id in kept.keys() - {str(missing[0]), str(damaged[0])}:
             assert user.http.get(f"/documents/{document_id}/content").content == kept[document_id]
+
+
+def test_what_is_lost_since_is_named_though_the_target_has_it(tmp_path: Path) -> None:
+    var, target = tmp_path / "var", tmp_path / "target"
+    with Server(var) as server:
+        kept = simple(server)
+        told("backup", var, target)
+        (missing, lost), (shorter, cut) = sorted(Ledger(var).files().items())[:2]
+        lost.unlink()
+        cut.write_bytes(cut.read_bytes()[:-1])
+        for _ in range(2):
+            done = command("backup", var, target)
+            assert (done.returncode, done.stderr) == (1, "")
+            assert f"documents/{missing} is missing in the storage\n" in done.stdout
+            assert f"documents/{shorter} is damaged in the storage\n" in done.stdout
+            assert (
+                "2 held before, 0 the same as another, 2 missing or damaged, 0 of which are not in the" in done.stdout
+            )
+    assert "0 objects are missing" in told("backup", var, target, "--verify")
+    told("restore", tmp_path / "new", target)
+    with Server(tmp_path / "new") as server:
+        assert there(server) == kept
+
+
+def test_the_secrets_that_a_restore_lacks_are_named(tmp_path: Path) -> None:
+    var, target, new = tmp_path / "var", tmp_path / "target", tmp_path / "new"
+    with Server(var) as server:
+        simple(server, 1)
+        told("backup", var, target)
+    new.mkdir()
+    shutil.copy(var / "audit-key", new)
+    found, missing, *_ = told("restore", new, target, JWT_SECRET="x" * 40).splitlines()
+    assert found == f"Found, of what is in no backup: JWT_SECRET, {new}/audit-key"
+    assert missing == f"Missing: ENCRYPTION_KEYS or {new}/encryption-keys: bring what the old service had"
+    only = told("restore", tmp_path / "newer", target).splitlines()[0]
+    assert only.startswith("Missing: JWT_SECRET or ")
+
+
+def test_single_files_are_brought_back_while_the_service_runs(tmp_path: Path) -> None:
+    var, target = tmp_path / "var", tmp_path / "target"
+    with Server(var) as server:
+        kept = simple(server)
+        told("backup", var, target)
+        (missing, lost), (damaged, rotten), (whole, _), (never, gone) = sorted(Ledger(var).files().items())
+        lost.unlink()
+        with suppress(OSError):  # another is in the same folder
+            lost.parent.rmdir()
+        flip(rotten)
+        keys = [f"documents/{each}" for each in (missing, damaged, whole)]
+        said = told("restore", var, target, *(option for key in keys for option in ("--file", key)))
+        assert said.splitlines() == [
+            f"{keys[0]} was missing, and is restored",
+            f"{keys[1]} was damaged, and is restored",
+            f"{keys[2]} is there, and as it was stored: it is left alone",
+        ]
+        assert there(server) == kept
+        gone.unlink()
+        (copy,) = target.glob(f"files/??/{sha256(kept[str(never)])}")
+        flip(copy)
+        for state in ("damaged", "missing"):
+            line = refused("restore", var, target, "--file", f"documents/{never}")
+            assert line == f"restore: files/{copy.name}, which is documents/{never}, is {state}"
+            copy.unlink(missing_ok=True)
+        assert not gone.exists()
+        assert not [*var.glob("files/staging/*")]
+        line = refused("restore", var, target, "--file", f"documents/{uuid7()}")
+        assert "the database has no stored file documents/" in line
+        assert "there is no service" in refused("restore", tmp_path / "new", target, "--file", keys[0])
+        for options in (("--check",), ("--backup", "x")):
+            line = refused("restore", var, target, "--file", keys[0], *options)
+            assert line == "restore: --file takes neither --backup nor --check"
+    shutil.move(var / "files", tmp_path / "unmounted")
+    (var / "files").mkdir()
+    line = refused("restore", var, target, "--file", keys[0])
+    assert line == "configuration: STORAGE_URL: there is no mark of this service, so the files must be elsewhere"
+    with Server(tmp_path / "other") as server:
+        simple(server, 1)
+    shutil.rmtree(var / "files")
+    shutil.copytree(tmp_path / "other/files", var / "files")
+    assert "the files there belong to another database" in refused("restore", var, target, "--file", keys[0])
+
+
+def test_a_single_file_is_brought_back_into_a_bucket(tmp_path: Path, prefix: Prefix) -> None:
+    var, target = tmp_path / "var", tmp_path / "target"
+    settings = {"STORAGE_URL": prefix.url(), **ENVIRONMENT}
+    with Server(var, settings) as server:
+        kept = simple(server, 2)
+        told("backup", var, target, **settings)
+        (damaged, missing) = (f"documents/{document_id}" for document_id in kept)
+        prefix.put(damaged, b"something else")
+        prefix.delete(missing)
+        done = command("backup", var, target, **settings)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert f"{damaged} is damaged in the storage\n{missing} is missing in the storage\n" in done.stdout
+        for key in (damaged, missing):
+            assert "and is restored" in told("restore", var, target, "--file", key, **settings)
+        assert there(server) == kept
 
 
 def killed(name: str, data_dir: Path, target: object, fault: str, **settings: str) -> bool:
@@ -393,9 +505,9 @@ def test_what_is_deleted_meanwhile_is_in_the_backup_and_goes_afterwards(tmp_path
             until(lambda: server.logs("upkeep.postponed"))
             sweeps.append(len(ledger.files()))
 
-        made = asyncio.run(backing_up(var, target).run(report))
+        made, complete = asyncio.run(backing_up(var, target).run(report))
         assert sweeps == [4]
-        assert (made.files, made.missing) == (4, 0)
+        assert (made.files, made.missing, complete) == (4, 0, True)
         until(lambda: not ledger.files())
         assert not server.logs("upkeep.skipped")
     told("restore", tmp_path / "new", target)
@@ -424,6 +536,18 @@ def test_a_backup_that_was_killed_holds_nobody_up_for_long(tmp_path: Path) -> No
         assert not ledger.rows(select(chores).where(chores.c.name.startswith("backup:")))
 
 
+def test_a_gauge_says_when_the_last_backup_was_made(tmp_path: Path) -> None:
+    var, target, name = tmp_path / "var", tmp_path / "target", "last_backup_timestamp_seconds"
+    with Server(var) as server:
+        simple(server, 1)
+        assert metric(server, name) == 0
+        assert killed("backup", var, target, "backup.after_file:1")
+        assert metric(server, name) == 0
+        before = time.time()
+        told("backup", var, target)
+        until(lambda: before - 1 < metric(server, name) < time.time() + 1)
+
+
 def test_one_backup_at_a_time(tmp_path: Path) -> None:
     var, target = tmp_path / "var", tmp_path / "target"
     with Server(var):
@@ -444,16 +568,13 @@ def resealed(path: Path, **changes: Any) -> None:
 
 def test_what_cannot_be_meant_is_refused_in_one_line(tmp_path: Path) -> None:
     var, target, new = tmp_path / "var", tmp_path / "target", tmp_path / "new"
-    assert "there is nothing to back up" in refused("backup", var, target)
     assert refused("restore", new, target) == f"configuration: TARGET: there is no folder {target}"
     (tmp_path / "empty/files").mkdir(parents=True)
     (tmp_path / "empty/app.db").touch()
-    line = refused("backup", tmp_path / "empty", target)
-    assert line == "configuration: DATABASE_URL: there is nothing to back up: the database is empty"
+    assert "DATABASE_URL: there is no service at " in refused("backup", tmp_path / "empty", target)
     with Server(var) as server:
         simple(server, 1)
         told("backup", var, target)
-    assert refused("backup", var, var / "files") == "configuration: TARGET: the service keeps its own files there"
     assert refused("backup", var, "ftp://x/y").startswith("configuration: TARGET: must be file:///path or s3://")
     assert refused("restore", new, target, "--backup", "x") == "restore: there is no complete backup x"
     other = {"STORAGE_URL": f"file://{var}/files"}
@@ -504,6 +625,105 @@ def test_a_backup_names_no_files_but_those_of_the_service(key: str, tmp_path: Pa
     before = {each for each in tmp_path.rglob("*") if new not in each.parents}
     assert "files.ndjson is damaged" in refused("restore", new, target)
     assert {each for each in tmp_path.rglob("*") if new not in each.parents} == before | {new}
+
+
+APART = "configuration: TARGET must be apart from DATA_DIR, DATABASE_URL and STORAGE_URL"
+
+
+def test_a_target_is_apart_from_what_is_backed_up(tmp_path: Path) -> None:
+    var, target = tmp_path / "var", tmp_path / "target"
+    with Server(var) as server:
+        kept = simple(server, 1)
+    (tmp_path / "link").symlink_to(tmp_path)
+    for place in (tmp_path, tmp_path / "link", var, var / "files", var / "backups", tmp_path / "link/var/files/x"):
+        for name in ("backup", "restore"):
+            assert refused(name, var, place) == APART
+    elsewhere = {"STORAGE_URL": f"file://{tmp_path}/storage/files"}
+    shutil.copytree(var / "files", tmp_path / "storage/files")
+    assert refused("backup", var, tmp_path / "storage", **elsewhere) == APART
+    told("backup", var, target, **elsewhere)
+    told("restore", tmp_path / "new", target)
+    with Server(tmp_path / "new") as server:
+        assert there(server) == kept
+
+
+@pytest.mark.parametrize(
+    ("storage", "target"),
+    [
+        ("s3://bucket/p/files", "s3://bucket/p"),
+        ("s3://bucket/p/files", "s3://bucket"),
+        ("s3://bucket/p", "s3://bucket/p/backups"),
+        ("s3://bucket", "s3://bucket/backups?region=eu-west-1"),
+        ("s3://bucket/p?endpoint=http://127.0.0.1:9", "s3://bucket/p/?endpoint=http://localhost:9"),
+    ],
+)
+def test_a_target_is_apart_in_a_bucket(storage: str, target: str, tmp_path: Path) -> None:
+    settings = {"STORAGE_URL": storage, **ENVIRONMENT}
+    with Server(tmp_path / "var"):
+        pass
+    assert refused("backup", tmp_path / "var", target, "--keep", 1, **settings) == APART
+
+
+def test_only_what_a_backup_has_made_is_removed(tmp_path: Path, prefix: Prefix) -> None:
+    var, target = tmp_path / "var", tmp_path / "target"
+    with Server(var) as server:
+        kept = simple(server, 2)
+    others = ["files/documents/note", "files/note", f"files/{'A' * 64}", f"files/x/{'a' * 64}", "backups/mine/note"]
+    for key in others:
+        prefix.put(key, b"of somebody else")
+    folder = [target / "files/te/note.te", target / "files/te" / ("a" * 64), target / "backups/mine/database.dump"]
+    for path in folder:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"of somebody else")
+    for place, settings in ((target, {}), (prefix.url(), ENVIRONMENT)):
+        told("backup", var, place, **settings)
+        assert "kept: 1 backups; 1 removed, and 0 files" in told("backup", var, place, "--keep", 1, **settings)
+    assert set(others) < prefix.objects().keys()
+    assert all(path.exists() for path in folder)
+    told("restore", tmp_path / "new", target)
+    with Server(tmp_path / "new") as server:
+        assert there(server) == kept
+
+
+def test_a_target_is_of_one_service(tmp_path: Path) -> None:
+    var, target, new, other = (tmp_path / name for name in ("var", "target", "new", "other"))
+    with Server(var) as server:
+        simple(server)
+        told("backup", var, target)
+        first = manifest_in(target).parent.name
+        server.log_in("ada@example.com").upload(pdf("later"))
+        told("backup", var, target)
+    before = {path: path.stat().st_size for path in target.rglob("*") if path.is_file()}
+    with Server(other) as server:
+        simple(server)
+        line = refused("backup", other, target, "--keep", 1)
+        assert line == "backup: the backups in the target are of another database: name another target"
+    assert {path: path.stat().st_size for path in target.rglob("*") if path.is_file()} == before
+    told("restore", new, target, "--backup", first)
+    with Server(new) as server:
+        assert "kept: 1 backups; 2 removed" in told("backup", new, target, "--keep", 1)
+        known = str(Manifest.model_validate_json(manifest_in(target).read_bytes()).event)
+        server.log_in("ada@example.com").upload(pdf("later still"))
+        until(lambda: known not in {path.name for path in (new / "files/mark").iterdir()})
+    with databases.engine(new).begin() as conn:  # as EVENTS_TTL does
+        assert conn.execute(delete(events).where(events.c.id == UUID(known.split()[1]))).rowcount == 1
+    assert "kept: 1 backups; 1 removed" in told("backup", new, target, "--keep", 1)
+
+
+def test_where_there_is_no_service_none_is_made(tmp_path: Path) -> None:
+    target, empty = tmp_path / "target", tmp_path / "empty"
+    empty.mkdir()
+    line = refused("backup", empty, target)
+    if databases.POSTGRESQL:
+        assert line.startswith("configuration: DATABASE_URL: there is no service at postgresql")
+        assert "secret" not in line
+    else:
+        assert line == f"configuration: DATABASE_URL: there is no service at {empty / 'app.db'}"
+    assert not [*empty.iterdir(), *tmp_path.glob("target")]
+    assert command("migrate", empty).returncode == 0
+    line = refused("backup", empty, target)
+    assert line == "configuration: DATABASE_URL: there is nothing to back up: nothing ever happened there"
+    assert not [*tmp_path.glob("target/backups/*/*")]
 
 
 @pytest.mark.sqlite
@@ -562,8 +782,9 @@ def test_the_tools_get_the_url_in_their_environment(url: str, variables: dict[st
 
 def test_an_older_schema_is_migrated(tmp_path: Path) -> None:
     var, target, new = tmp_path / "var", tmp_path / "target", tmp_path / "new"
-    Before(var, "0022").migrate()
-    (var / "files").mkdir()
+    before = Before(var, "0022")
+    before.migrate()
+    before.delete(before.upload(before.register("ada@example.com")))
     assert "at revision 0022" in told("backup", var, target)
     told("restore", new, target)
     with databases.engine(new).connect() as conn:
@@ -606,7 +827,7 @@ def _release(prefix: Prefix) -> None:
     """As if the lease of what was killed had ended."""
     for key in prefix.objects():
         if key.startswith("lock/"):
-            prefix.seaweed.client.delete_object(Bucket="documents-test", Key=f"{prefix.name}/{key}")
+            prefix.delete(key)
 
 
 def test_the_lock_of_a_dead_process_in_a_bucket_ends(

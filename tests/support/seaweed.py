@@ -52,6 +52,9 @@ class Prefix:
     def put(self, key: str, body: bytes) -> None:
         self.seaweed.client.put_object(Bucket=BUCKET, Key=f"{self.name}/{key}", Body=body)
 
+    def delete(self, key: str) -> None:
+        self.seaweed.client.delete_object(Bucket=BUCKET, Key=f"{self.name}/{key}")
+
     def begin(self, key: str) -> None:
         """A multipart upload that nobody is going to complete."""
         self.seaweed.client.create_multipart_upload(Bucket=BUCKET, Key=f"{self.name}/{key}")
