@@ -13,12 +13,12 @@ from app.auth.keys import routes as keys
 from app.auth.schemas import Credentials, TokenForm
 from app.documents import (
     feed_routes as feed,
-    file_routes as document_files,
     routes as documents,
     trash_routes as trash,
     upload_routes as uploads,
 )
-from app.documents.file_schemas import FileForm, SentFile
+from app.documents.file_versions import routes as file_versions
+from app.documents.file_versions.schemas import FileForm, SentFile
 from app.documents.schemas import UploadForm
 from app.events import DocumentEvent
 from app.operators import hold_routes as holds, job_routes as all_jobs, routes as operators
@@ -46,9 +46,9 @@ ROUTERS = (
     processing.processing,
     trash.writing,
     trash.deleting,
-    document_files.reading,
-    document_files.writing,
-    document_files.deleting,
+    file_versions.reading,
+    file_versions.writing,
+    file_versions.deleting,
     feed.router,
     webhooks.router,
     auth.router,

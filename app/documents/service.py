@@ -1,6 +1,5 @@
 """What users do with documents: upload, list, edit, download."""
 
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from functools import partial
@@ -14,7 +13,9 @@ from app import events, idempotency
 from app.auth.credentials import required
 from app.auth.principal import Principal
 from app.database import Database
-from app.documents import listing, previous, repository
+from app.documents import listing, repository
+from app.documents.file_versions import sql as file_versions
+from app.documents.intake import Intake, Pending
 from app.documents.lifecycle import Status
 from app.documents.schemas import (
     Document,
@@ -27,12 +28,8 @@ from app.documents.schemas import (
 )
 from app.documents.upload_form import metadata_of
 from app.errors import (
-    AppError,
-    Forbidden,
     NotFound,
-    OutcomeUnknown,
     PreconditionFailed,
-    StorageUnavailable,
     UploadIncomplete,
     ValidationFailed,
 )
@@ -42,12 +39,11 @@ from app.files.downloads import Downloads
 from app.files.models import File
 from app.files.multipart import OVERHEAD
 from app.files.receive import Receiver, Sent
-from app.files.removal import Removal
-from app.idempotency import InProgress, StoredResponse
+from app.idempotency import StoredResponse
 from app.quotas import Quotas
 from app.settings import Settings
 from app.storage.base import Storage
-from app.telemetry import faults, metrics
+from app.telemetry import faults
 from app.web import pagination
 from app.web.conditional import Span
 
@@ -82,7 +78,7 @@ class DocumentService:
         db: Database,
         storage: Storage,
         receiver: Receiver,
-        removal: Removal,
+        intake: Intake,
         downloads: Downloads,
         *,
         quotas: Quotas,
@@ -93,13 +89,12 @@ class DocumentService:
         self._db = db
         self._storage = storage
         self._receiver = receiver
-        self._removal = removal
+        self._intake = intake
         self._quotas = quotas
         self._downloads = downloads
         self._job_for = job_for
         self._settings = settings
         self.max_upload_bytes = settings.max_upload_bytes
-        self._in_progress = InProgress(db)
 
     async def upload(
         self, principal: Principal, form: Sent, body: AsyncIterator[bytes], key: str | None, declared: int
@@ -114,9 +109,8 @@ class DocumentService:
         DocumentQuotaExceeded, TooBusy, StorageFull, Unavailable; and for `process` InsufficientScope, UnknownProcessor,
         UnsupportedContentType, TooManyJobs.
         """
-        async with self._in_progress.hold(principal.owner_id, key):
-            if declared > LARGE:
-                await self._refuse_beyond_quota(principal.owner_id, declared - OVERHEAD, key)
+        async with self._intake.in_progress.hold(principal.owner_id, key):
+            await self._refuse_beyond_quota(principal.owner_id, declared - OVERHEAD, key)
             received = await self._receive(principal, form, body)
             return await self._record(principal, received, key)
 
@@ -133,8 +127,7 @@ class DocumentService:
         `keyed_by` makes the Idempotency-Key of the SHA-256; `size` is in bytes. A document that is there is processed
         unless it was, or is, and the answer is a replay. Raises what `upload` and the stream raise, and JobInProgress.
         """
-        if size > LARGE:
-            await self._refuse_beyond_quota(principal.owner_id, size, None)
+        await self._refuse_beyond_quota(principal.owner_id, size, None)
         received = await self._receive(principal, sent, stream)
         return await self._record(principal, received, keyed_by(received.file.sha256 or ""), unless_there=True)
 
@@ -143,11 +136,10 @@ class DocumentService:
         return await self._db.read(lambda conn: owned(conn, principal.owner_id, document_id))
 
     async def stored(self, principal: Principal, document_id: UUID, number: int | None = None) -> tuple[Document, File]:
-        """Return a document and its stored file, or the previous one that has this number: the document then has the
-        filename that it had with that. Raises NotFound, UploadIncomplete.
-        """
-        read = owned_with_file if number is None else partial(_with_previous_file, number=number)
-        document, file = await self._db.read(lambda conn: read(conn, principal.owner_id, document_id))
+        """Do what `owned_with_file` does. Raises NotFound, UploadIncomplete."""
+        document, file = await self._db.read(
+            lambda conn: owned_with_file(conn, principal.owner_id, document_id, number)
+        )
         if document.status is Status.INITIATED:
             raise UploadIncomplete
         return document, file
@@ -225,11 +217,9 @@ class DocumentService:
     async def _refuse_beyond_quota(self, owner_id: UUID, size: int, key: str | None) -> None:
         """Raise StorageQuotaExceeded or DocumentQuotaExceeded if a file of this size will be refused, however small its
         metadata. A replay adds nothing, and is not refused."""
-        try:
-            await self._db.read(partial(self._quotas.check, user_id=owner_id, more_bytes=size, more_documents=1))
-        except Forbidden:
-            if key is None or not await self._in_progress.is_done(owner_id, key):
-                raise
+        if size > LARGE:
+            check = partial(self._quotas.check, user_id=owner_id, more_bytes=size, more_documents=1)
+            await self._intake.refuse_in_vain(owner_id, key, check)
 
     async def _receive(self, principal: Principal, sent: Sent, stream: AsyncIterator[bytes]) -> _Received:
         """Store a file, and check what is stated about it."""
@@ -246,7 +236,7 @@ class DocumentService:
         self, principal: Principal, received: _Received, key: str | None, *, unless_there: bool = False
     ) -> tuple[StoredResponse, UploadJob | None]:
         """Commit the rows of a stored file. Removes it again if the request is refused or its answer is a replay."""
-        owner_id, stored_at = principal.owner_id, time.time()
+        owner_id = principal.owner_id
         file, filename, metadata, job = received
         stated = metadata.model_dump(exclude=None if job else {"process"})
         if job:
@@ -254,10 +244,8 @@ class DocumentService:
         request = {"filename": filename, "sha256": file.sha256, "metadata": stated}
         keyed = idempotency.keyed(owner_id, key, self._settings.idempotency_ttl, "POST", "/documents", request)
 
-        def work(conn: Connection) -> StoredResponse:
-            # If the process was paused here, or its clock jumped, the file may have been swept as an orphan.
-            if time.time() - stored_at > self._settings.orphan_grace_seconds / 2:
-                raise StorageUnavailable
+        def work(conn: Connection, pending: Pending) -> StoredResponse:
+            pending.require()
             there = repository.same(conn, owner_id, filename, metadata.folder, file) if unless_there else None
             document = there or repository.add(conn, owner_id, filename, metadata, file)
             if job:
@@ -267,20 +255,12 @@ class DocumentService:
             body, location = document.model_dump_json().encode(), f"/documents/{document.id}"
             return StoredResponse(201, body, location, document.id, replayed=there is not None)
 
-        try:
-            once = required(principal, partial(idempotency.once, request=keyed, work=work))
-            answer = await self._db.write(once, alone_with=owner_id)
-        except OutcomeUnknown:
-            raise  # the document may exist and need its file; if it does not, upkeep removes the file
-        except AppError:
-            await self._removal.unrecorded(file.key)
-            raise
-        faults.hit("upload.after_commit")
+        async with self._intake.recording(file) as pending:
+            unit = partial(idempotency.once, request=keyed, work=partial(work, pending=pending))
+            answer = await self._db.write(required(principal, unit), alone_with=owner_id)
+            faults.hit("upload.after_commit")
+            pending.needed = not answer.replayed
         structlog.contextvars.bind_contextvars(document_id=answer.location.rpartition("/")[2])
-        if answer.replayed:
-            await self._removal.unrecorded(file.key)
-        else:
-            metrics.uploaded_bytes.inc(file.size)
         return answer, None if answer.replayed else job
 
 
@@ -300,17 +280,13 @@ def owned(conn: Connection, owner_id: UUID, document_id: UUID, *, locked: bool =
     return document
 
 
-def owned_with_file(conn: Connection, owner_id: UUID, document_id: UUID) -> tuple[Document, File]:
-    """Return the owner's document and its file. Raises NotFound as `owned` does."""
-    return owned(conn, owner_id, document_id), repository.file_of(conn, document_id)
-
-
-def _with_previous_file(conn: Connection, owner_id: UUID, document_id: UUID, number: int) -> tuple[Document, File]:
-    """Do the same for one of the files that the document has or had."""
+def owned_with_file(
+    conn: Connection, owner_id: UUID, document_id: UUID, number: int | None = None
+) -> tuple[Document, File]:
+    """Return the owner's document and its file, or the previous one that has this number: the document then has the
+    filename that it had with that. Raises NotFound."""
     document = owned(conn, owner_id, document_id)
-    if number == document.file_number:
+    if number in (None, document.file_number):
         return document, repository.file_of(conn, document_id)
-    file, filename = previous.stored(conn, document_id, number) or (None, "")
-    if file is None:
-        raise NotFound
+    file, filename = file_versions.stored(conn, document_id, number)
     return document.model_copy(update={"filename": filename}), file

@@ -13,7 +13,7 @@ from app import errors, idempotency
 from app.auth.credentials import required
 from app.auth.principal import Principal
 from app.database import Database, Prepared
-from app.documents import previous
+from app.documents.file_versions import sql as file_versions
 from app.documents.lifecycle import Status
 from app.documents.models import documents
 from app.documents.schemas import Document
@@ -172,7 +172,7 @@ class ProcessingService:
 
         def work(conn: Connection) -> tuple[Document, T]:
             document = owned(conn, principal.owner_id, document_id)
-            return document, read(conn, document_id, number=previous.previous(conn, document, number))
+            return document, read(conn, document_id, number=file_versions.previous_number(conn, document, number))
 
         return await self._db.read(work)
 

@@ -21,11 +21,12 @@ from app.auth.service import AuthService
 from app.auth.tokens import AccessTokens, development_secret
 from app.check.scrubber import Scrubber
 from app.database import Database, after_commit
-from app.documents.contents import ContentService
 from app.documents.deletion import Deletion
 from app.documents.feed import Feed
-from app.documents.files import DocumentFiles
-from app.documents.replacement import Replacement
+from app.documents.file_versions.replace import ReplaceService
+from app.documents.file_versions.replacement import Replacement
+from app.documents.file_versions.service import FileVersions
+from app.documents.intake import Intake
 from app.documents.service import DocumentService
 from app.documents.uploads import UploadService
 from app.encryption import Encryption
@@ -94,8 +95,8 @@ class Services:
     audit: AuditTrail
     documents: DocumentService
     deletion: Deletion
-    contents: ContentService
-    files: DocumentFiles
+    replace: ReplaceService
+    file_versions: FileVersions
     uploads: UploadService
     rates: Rates
     processing: ProcessingService
@@ -289,21 +290,24 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     runner = Runner(db, [process], watch, turns, capacity=capacity, lease=lease)
     dispatcher = adapters.dispatcher(settings, runner)
     events.subscribe(db, lambda conn, _: after_commit(conn, runner.wake), to=[DocumentChildrenPublished])
+    intake = Intake(db, removal, grace=settings.orphan_grace_seconds)
     documents = DocumentService(
         db,
         storage,
         receiver,
-        removal,
+        intake,
         downloads,
         quotas=quotas,
         settings=settings,
         job_for=acceptance.job_for,
     )
     replacement = Replacement(previous, settings.file_versions_max)
-    files = DocumentFiles(db, removal, replacement, reserve, settings)
+    file_versions = FileVersions(db, removal, replacement, reserve, settings)
     inbox = watcher(db, documents, acceptance, settings)
     scrubber = Scrubber(db, storage, claim, settings.scrub_bytes_per_second)
-    regular = chores(db, storage, claim, orphans, deletion, files, uses=keys.uses, inbox=inbox, settings=settings)
+    regular = chores(
+        db, storage, claim, orphans, deletion, file_versions, uses=keys.uses, inbox=inbox, settings=settings
+    )
     upkeep = Upkeep(db, [*regular, *scrubbing(scrubber, settings)])
     processing = ProcessingService(db, kinds, acceptance, watch, pauses=runner.pauses, quotas=quotas, settings=settings)
     return Services(
@@ -320,8 +324,8 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         audit=AuditTrail(db, downloads),
         documents=documents,
         deletion=deletion,
-        contents=ContentService(db, storage, receiver, removal, replacement, quotas=quotas, settings=settings),
-        files=files,
+        replace=ReplaceService(db, storage, receiver, intake, replacement, quotas=quotas, settings=settings),
+        file_versions=file_versions,
         uploads=UploadService(db, storage, receiver, OwnUrls(secrets), quotas, settings),
         processing=processing,
         batches=Batches(db, acceptance, quotas, settings),

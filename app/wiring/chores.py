@@ -11,7 +11,7 @@ from app.auth.sessions import forget_expired as forget_expired_sessions
 from app.check.scrubber import Scrubber
 from app.database import Database
 from app.documents.deletion import Deletion
-from app.documents.files import DocumentFiles
+from app.documents.file_versions.service import FileVersions
 from app.documents.search import INDEX_INTERVAL, index_documents
 from app.documents.uploads import expire_uploads
 from app.events import seals
@@ -37,7 +37,7 @@ def chores(
     claim: Claim,
     orphans: Orphans,
     deletion: Deletion,
-    files: DocumentFiles,
+    file_versions: FileVersions,
     *,
     uses: Uses,
     inbox: Watcher | None,
@@ -72,7 +72,7 @@ def chores(
         run = partial(expire_results, db, settings.result_ttl)
         found.append(Chore("results", min(HOUR, settings.result_ttl), run, shared=True))
     if settings.file_version_ttl:
-        found.append(Chore("previous-files", often, files.expire, shared=True))
+        found.append(Chore("previous-files", often, file_versions.expire, shared=True))
     if settings.events_ttl:
         found.append(Chore("events", grace, partial(claim.forget_events, settings.events_ttl), shared=True))
     if inbox:

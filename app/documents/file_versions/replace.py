@@ -1,6 +1,5 @@
 """Another file for a document: sent with a request, sent by a direct upload before, or one that it had once."""
 
-import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,19 +13,16 @@ from app import idempotency
 from app.auth.credentials import required
 from app.auth.principal import Principal
 from app.database import Database
-from app.documents import previous, repository
+from app.documents import repository
+from app.documents.file_versions import sql
+from app.documents.file_versions.replacement import Replacement
+from app.documents.intake import Intake, Pending
 from app.documents.lifecycle import REPLACEABLE, Status
-from app.documents.replacement import Replacement
 from app.documents.schemas import Document
-from app.documents.service import LARGE, owned
+from app.documents.service import LARGE, owned, owned_with_file
 from app.errors import (
-    AppError,
-    Conflict,
     DocumentProcessing,
-    Forbidden,
     MalformedMultipart,
-    NotFound,
-    OutcomeUnknown,
     PreconditionFailed,
     Sha256Mismatch,
     SizeMismatch,
@@ -38,12 +34,11 @@ from app.files import repository as files
 from app.files.models import File, key_of
 from app.files.multipart import OVERHEAD
 from app.files.receive import Batch, Receiver, Sent, compare
-from app.files.removal import Removal
-from app.idempotency import InProgress, KeyedRequest, StoredResponse
+from app.idempotency import KeyedRequest, StoredResponse
 from app.quotas import Quotas
 from app.settings import Settings
 from app.storage.base import Storage
-from app.telemetry import faults, metrics
+from app.telemetry import faults
 
 log = structlog.get_logger()
 
@@ -59,11 +54,10 @@ class Replaced(NamedTuple):
 
 
 class _Stored(NamedTuple):
-    """A file that was stored for a document, at `at` (`time.time`). `restored`: the number of what it is a copy of."""
+    """A file that was stored for a document. `restored`: the number of what it is a copy of."""
 
     file: File
     filename: str
-    at: float
     restored: int | None = None
 
 
@@ -75,7 +69,7 @@ class _Change(NamedTuple):
     recorded: bool
 
 
-class ContentService:
+class ReplaceService:
     """Each method acts for one owner; another owner's document raises NotFound, and so does a number without a file."""
 
     def __init__(
@@ -83,7 +77,7 @@ class ContentService:
         db: Database,
         storage: Storage,
         receiver: Receiver,
-        removal: Removal,
+        intake: Intake,
         replacement: Replacement,
         *,
         quotas: Quotas,
@@ -92,11 +86,11 @@ class ContentService:
         self._db = db
         self._storage = storage
         self._receiver = receiver
-        self.removal = removal
+        self._intake = intake
+        self.removal = intake.removal
         self._replacement = replacement
         self._quotas = quotas
         self._settings = settings
-        self._in_progress = InProgress(db)
         self.max_upload_bytes = settings.max_upload_bytes
 
     async def receive(
@@ -117,11 +111,11 @@ class ContentService:
         that of its file and its key.
         """
         owner_id = principal.owner_id
-        async with self._in_progress.hold(owner_id, key):
+        async with self._intake.in_progress.hold(owner_id, key):
             await self._refuse_in_vain(owner_id, document_id, versions, declared - OVERHEAD, key)
             file, _ = await self._receiver.file(owner_id, sent, stream, partial(_require_no_more, sent))
             request = {"filename": sent.filename, "sha256": file.sha256}
-            stored = _Stored(file, sent.filename, time.time())
+            stored = _Stored(file, sent.filename)
             keyed = self._keyed(principal, document_id, key, request)
             return await self._record(principal, document_id, versions, stored, keyed)
 
@@ -137,7 +131,7 @@ class ContentService:
 
         def change(conn: Connection, document: Document) -> _Change:
             _require_replaceable(document, versions)
-            other = None if other_id == document_id else previous.only_sent(conn, principal.owner_id, other_id)
+            other = None if other_id == document_id else sql.only_sent(conn, principal.owner_id, other_id)
             if other is None:
                 detail = "Not a complete direct upload that nothing was done with."
                 raise ValidationFailed(detail, errors=[{"detail": detail, "pointer": "/document_id"}])
@@ -146,7 +140,7 @@ class ContentService:
                 changed, keys = document, files.discard(conn, [file.id])
             else:
                 changed, keys = self._replacement.put(conn, document, file, other.filename)
-            previous.forget(conn, other)
+            sql.forget(conn, other)
             return _Change(changed, keys, recorded=True)
 
         keyed = self._keyed(principal, document_id, key, {"document_id": str(other_id)})
@@ -163,18 +157,14 @@ class ContentService:
         def find(conn: Connection) -> tuple[Document, File, str]:
             document = owned(conn, principal.owner_id, document_id)
             _require_replaceable(document, versions)
-            found = previous.stored(conn, document_id, number)
-            if number == document.file_number:
-                found = repository.file_of(conn, document_id), document.filename
-            if found is None:
-                raise NotFound
-            return document, *found
+            named, file = owned_with_file(conn, principal.owner_id, document_id, number)
+            return document, file, named.filename
 
         document, file, filename = await self._db.read(find)
         if file.sha256 == document.sha256:
             return Replaced(_answer(document), [])
         copy = await self._copy(principal.owner_id, file)
-        stored = _Stored(copy, filename, time.time(), restored=number)
+        stored = _Stored(copy, filename, restored=number)
         return await self._record(principal, document_id, versions, stored, None)
 
     async def _refuse_in_vain(
@@ -187,11 +177,7 @@ class ContentService:
             if size > LARGE:
                 self._quotas.check(conn, owner_id, more_bytes=size)
 
-        try:
-            await self._db.read(work)
-        except (PreconditionFailed, Conflict, Forbidden):
-            if key is None or not await self._in_progress.is_done(owner_id, key):
-                raise
+        await self._intake.refuse_in_vain(owner_id, key, work)
 
     async def _copy(self, owner_id: UUID, file: File) -> File:
         """Store the file once more, under an id of its own. Raises what `receiving` raises, and NotFound."""
@@ -206,13 +192,13 @@ class ContentService:
         faults.hit("replace.after_copy")
         return File(file_id, key_of(file_id), file.content_type, file.size, file.sha256)
 
-    def _put(self, conn: Connection, document: Document, versions: Versions, stored: _Stored) -> _Change:
+    def _put(
+        self, conn: Connection, document: Document, versions: Versions, stored: _Stored, pending: Pending
+    ) -> _Change:
         """Give a document the file, unless it has that already."""
-        # If the process was paused here, or its clock jumped, the file may have been swept as an orphan.
-        if time.time() - stored.at > self._settings.orphan_grace_seconds / 2:
-            raise StorageUnavailable
+        pending.require()
         _require_replaceable(document, versions)
-        previous.previous(conn, document, stored.restored)  # which may have been deleted meanwhile
+        sql.previous_number(conn, document, stored.restored)  # which may have been deleted meanwhile
         if stored.file.sha256 == document.sha256:
             return _Change(document, [], recorded=False)
         files.add(conn, stored.file)
@@ -224,18 +210,9 @@ class ContentService:
         self, principal: Principal, document_id: UUID, versions: Versions, stored: _Stored, keyed: KeyedRequest | None
     ) -> Replaced:
         """Commit that the document has the file. Removes it again if the request is refused, or changes nothing."""
-        key, change = stored.file.key, partial(self._put, versions=versions, stored=stored)
-        try:
-            replaced, recorded = await self._write(principal, document_id, change, keyed)
-        except OutcomeUnknown:
-            raise  # the document may need the file; if it does not, upkeep removes it
-        except AppError:
-            await self.removal.unrecorded(key)
-            raise
-        if recorded:
-            metrics.uploaded_bytes.inc(stored.file.size)
-        else:
-            await self.removal.unrecorded(key)
+        async with self._intake.recording(stored.file) as pending:
+            change = partial(self._put, versions=versions, stored=stored, pending=pending)
+            replaced, pending.needed = await self._write(principal, document_id, change, keyed)
         return replaced
 
     async def _write(

@@ -12,10 +12,10 @@ from app import errors, idempotency
 from app.auth.dependencies import CurrentPrincipal, authenticated_router
 from app.auth.principal import Principal, Scope
 from app.documents import describe
-from app.documents.contents import ContentService, Replaced
 from app.documents.dependencies import DocumentId
-from app.documents.file_schemas import DocumentFile, DocumentFilePage, FileChanges, SentFile
-from app.documents.files import DocumentFiles
+from app.documents.file_versions.replace import Replaced, ReplaceService
+from app.documents.file_versions.schemas import DocumentFile, DocumentFilePage, FileChanges, SentFile
+from app.documents.file_versions.service import FileVersions
 from app.documents.schemas import Document
 from app.documents.uploads import UNSTATED
 from app.files.body import WholeBody
@@ -35,8 +35,8 @@ reading = authenticated_router(Scope.DOCUMENTS_READ, prefix="/documents", tags=[
 writing = authenticated_router(Scope.DOCUMENTS_WRITE, prefix="/documents", tags=["documents"])
 deleting = authenticated_router(Scope.DOCUMENTS_DELETE, prefix="/documents", tags=["documents"])
 
-Contents = Annotated[ContentService, service("contents")]
-Files = Annotated[DocumentFiles, service("files")]
+Replace = Annotated[ReplaceService, service("replace")]
+Versions = Annotated[FileVersions, service("file_versions")]
 _Number = Annotated[int, Path(ge=1, lt=2**31, description="The file's number.")]
 
 _JSON = "application/json"
@@ -93,7 +93,7 @@ async def replace_content(
     request: Request,
     document_id: DocumentId,
     principal: CurrentPrincipal,
-    service: Contents,
+    service: Replace,
     key: IdempotencyKey,
     background: BackgroundTasks,
 ) -> Response:
@@ -130,7 +130,7 @@ async def restore_file(
     document_id: DocumentId,
     number: _Number,
     principal: CurrentPrincipal,
-    service: Contents,
+    service: Replace,
     background: BackgroundTasks,
 ) -> Response:
     """Give the document a copy of a file that it had before, under a new number. Nothing that came since is lost.
@@ -148,7 +148,7 @@ async def restore_file(
     responses=raises(errors.ValidationFailed, errors.NotFound, errors.InvalidCursor),
 )
 async def list_files(
-    document_id: DocumentId, principal: CurrentPrincipal, service: Files, limit: Limit = 20, cursor: Cursor = None
+    document_id: DocumentId, principal: CurrentPrincipal, service: Versions, limit: Limit = 20, cursor: Cursor = None
 ) -> Response:
     """The files that the document has and had, the newest first.
 
@@ -164,7 +164,7 @@ async def list_files(
     responses=raises(errors.ValidationFailed, errors.NotFound, body=True),
 )
 async def edit_file(
-    document_id: DocumentId, number: _Number, body: FileChanges, principal: CurrentPrincipal, service: Files
+    document_id: DocumentId, number: _Number, body: FileChanges, principal: CurrentPrincipal, service: Versions
 ) -> Response:
     """Change what is stated about one of the document's files, by a merge patch (RFC 7396)."""
     changes = body.model_dump(exclude_unset=True)
@@ -188,7 +188,7 @@ async def delete_file(
     document_id: DocumentId,
     number: _Number,
     principal: CurrentPrincipal,
-    service: Files,
+    service: Versions,
     background: BackgroundTasks,
 ) -> Response:
     """Delete a file that the document had before, and its results."""
@@ -198,7 +198,7 @@ async def delete_file(
 
 
 async def _replace(
-    request: Request, document_id: UUID, principal: Principal, service: ContentService, key: str | None
+    request: Request, document_id: UUID, principal: Principal, service: ReplaceService, key: str | None
 ) -> Replaced:
     """Replace a document's file by what is in the body. Raises PreconditionRequired, and what the service raises."""
     if "if-match" not in request.headers:
@@ -227,7 +227,7 @@ def _body_of(request: Request, max_file: int) -> Sent:
     return WholeBody(filename, declared_length(request), max_file)
 
 
-def _response(done: Replaced, service: ContentService, background: BackgroundTasks) -> Response:
+def _response(done: Replaced, service: ReplaceService, background: BackgroundTasks) -> Response:
     if done.keys:
         background.add_task(service.removal.discarded, done.keys)
     return done.answer.response({"ETag": f'"{orjson.loads(done.answer.body)["version"]}"'})

@@ -10,9 +10,10 @@ from app import events
 from app.auth.credentials import required
 from app.auth.principal import Principal
 from app.database import Database
-from app.documents import previous, repository
-from app.documents.file_schemas import DocumentFile, DocumentFilePage
-from app.documents.replacement import Replacement
+from app.documents import repository
+from app.documents.file_versions import sql
+from app.documents.file_versions.replacement import Replacement
+from app.documents.file_versions.schemas import DocumentFile, DocumentFilePage
 from app.documents.service import owned
 from app.errors import CurrentFile, NotFound, OnHold
 from app.events.catalogue import DocumentFileEdited
@@ -23,7 +24,7 @@ from app.telemetry import faults, metrics
 from app.web import pagination
 
 
-class DocumentFiles:
+class FileVersions:
     """Each method but `expire` acts for one owner; another owner's document raises NotFound, and so does a number
     without a file."""
 
@@ -42,7 +43,7 @@ class DocumentFiles:
 
         def work(conn: Connection) -> list[DocumentFile]:
             owned(conn, principal.owner_id, document_id)
-            return previous.of_document(conn, document_id, min(below, 2**31), limit + 1)
+            return sql.of_document(conn, document_id, min(below, 2**31), limit + 1)
 
         items, last = pagination.page(await self._db.read(work), limit)
         end = pagination.encode("files", last.number, document_id) if last else None
@@ -58,8 +59,8 @@ class DocumentFiles:
             if values and number == document.file_number:
                 repository.edit_file(conn, document_id, {f"file_{name}": value for name, value in values.items()})
             elif values:
-                previous.edit(conn, document_id, number, values)
-            file = previous.one(conn, document_id, number)
+                sql.edit(conn, document_id, number, values)
+            file = sql.one(conn, document_id, number)
             if file is None:
                 raise NotFound
             if values:
@@ -77,7 +78,7 @@ class DocumentFiles:
 
         def work(conn: Connection) -> list[str]:
             document = owned(conn, principal.owner_id, document_id)
-            if previous.previous(conn, document, number) is None:
+            if sql.previous_number(conn, document, number) is None:
                 raise CurrentFile
             keys = self._replacement.remove(conn, document.owner_id, document_id, [number], "deleted")
             if not keys:

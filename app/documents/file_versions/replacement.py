@@ -9,7 +9,8 @@ from sqlalchemy import Connection
 
 from app import events
 from app.database import Retry, time_of
-from app.documents import previous, repository
+from app.documents import repository
+from app.documents.file_versions import sql
 from app.documents.lifecycle import Status
 from app.documents.schemas import Document
 from app.events.catalogue import DocumentFileReplaced
@@ -43,7 +44,7 @@ class Replacement:
         `restored`: the number of the file that this one is a copy of. Returns the document, and the keys of previous
         files that are too many now. Raises Retry when another transaction moved the document first.
         """
-        previous.put_aside(conn, document.id)
+        sql.put_aside(conn, document.id)
         self._results.put_aside(conn, document.id)
         facts = _facts(conn, document, file, filename)
         moved = repository.move(conn, document.id, document.status, Status.UPLOADED, facts=facts)
@@ -52,25 +53,25 @@ class Replacement:
         about = {name: getattr(file, name) for name in ("size", "sha256", "content_type")}
         event = DocumentFileReplaced(number=moved.file_number, restored=restored, **about)
         events.append(conn, event, user_id=document.owner_id, document_id=document.id)
-        too_many = previous.beyond(conn, document.id, self._most)
+        too_many = sql.beyond(conn, document.id, self._most)
         return moved, self.remove(conn, document.owner_id, document.id, too_many, "too-many")
 
     def remove(
-        self, conn: Connection, owner_id: UUID, document_id: UUID, numbers: Collection[int], reason: previous.Reason
+        self, conn: Connection, owner_id: UUID, document_id: UUID, numbers: Collection[int], reason: sql.Reason
     ) -> list[str]:
         """Delete previous files with their results, unless the document is on hold. Returns the keys of what was stored
         of them; none: nothing was deleted."""
         if not numbers:
             return []
         keys = self._results.keys(conn, document_id, numbers)
-        return keys if previous.remove(conn, owner_id, document_id, numbers, reason) else []
+        return keys if sql.remove(conn, owner_id, document_id, numbers, reason) else []
 
     def expire(self, conn: Connection, ttl: float) -> tuple[int, list[str]]:
         """Delete a batch of the previous files that were replaced at least `ttl` seconds ago.
 
         Returns how many, and the keys of what was stored of them; none: no more are left.
         """
-        rows, keys = previous.overdue(conn, ttl), list[str]()
+        rows, keys = sql.overdue(conn, ttl), list[str]()
         numbers = defaultdict[tuple[UUID, UUID], list[int]](list)
         for row in rows:
             numbers[row.owner_id, row.document_id].append(row.number)

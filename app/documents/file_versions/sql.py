@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from app import events
 from app.database import Prepared, json_text, now
-from app.documents.file_schemas import DocumentFile
+from app.documents.file_versions.schemas import DocumentFile
 from app.documents.lifecycle import Status
 from app.documents.models import documents, previous_files
 from app.documents.schemas import Document
@@ -97,7 +97,7 @@ _THERE = Prepared(
 )
 
 
-def previous(conn: Connection, document: Document, number: int | None) -> int | None:
+def previous_number(conn: Connection, document: Document, number: int | None) -> int | None:
     """Return the number if it is that of a previous file, and None for the current one. Raises NotFound."""
     if number in (None, document.file_number):
         return None
@@ -116,10 +116,12 @@ _FILE = Prepared(
 )
 
 
-def stored(conn: Connection, document_id: UUID, number: int) -> tuple[File, str] | None:
-    """Return a previous file as it is stored, and its filename, or None."""
+def stored(conn: Connection, document_id: UUID, number: int | None) -> tuple[File, str]:
+    """Return a previous file as it is stored, and its filename. Raises NotFound."""
     row = _FILE.one(conn, {"document": document_id, "nth": number})
-    return (File.of(row), row["filename"]) if row else None
+    if row is None:
+        raise NotFound
+    return File.of(row), row["filename"]
 
 
 def edit(conn: Connection, document_id: UUID, number: int, changes: Mapping[str, Any]) -> None:
