@@ -26,7 +26,9 @@ class Job(BaseModel):
 
     id: UUID
     document_id: UUID | None
-    file_number: int | None = Field(description="Which of the document's files it reads.")
+    file_number: int | None = Field(
+        description="Which of the document's files it reads; null: that was removed, and is not known any more."
+    )
     kind: str = Field(
         description="What kind of work it is: `process` runs a processor over a document.", examples=["process"]
     )
@@ -53,7 +55,7 @@ class Job(BaseModel):
         succeeded = job.state is JobState.SUCCEEDED and processor
         shown = {
             "processor": processor,
-            "file_number": job.args.get("file_number", 1) if processor else None,
+            "file_number": job.args.get("file_number"),
             "params": job.args.get("params"),
             "attempt": job.tries,
             "max_attempts": job.max_tries,

@@ -26,6 +26,7 @@ from app.jobs.turns import Turns
 from app.processing import results
 from app.processing.contract import content_types
 from app.processing.input import InputFile
+from app.processing.jobs import numbered
 from app.processing.queues import KIND, queue_of
 from app.processing.schemas import Force, ProcessResponse
 from app.processing.stages.pipeline import AD_HOC, VERSION, Pipeline, UnusableStage, pipeline_of
@@ -289,7 +290,7 @@ def _current(conn: Connection, document: Document, wanted: RequestedWork, *, for
         assert job is not None
         if (job.args["processor"], job.args["params"], job.args.get("stages", [])) != wanted.work:
             raise errors.JobInProgress
-        return ProcessResponse(document=document, job=Job.of(job), started=False)
+        return ProcessResponse(document=document, job=Job.of(numbered(conn, job)), started=False)
     if document.status is not Status.COMPLETED or force:
         return None
     result = results.provenance(conn, document.id, wanted.processor)
@@ -300,4 +301,4 @@ def _current(conn: Connection, document: Document, wanted: RequestedWork, *, for
     ):
         return None
     job = jobs.get(conn, result.job_id)
-    return ProcessResponse(document=document, job=Job.of(job), started=False) if job else None
+    return ProcessResponse(document=document, job=Job.of(numbered(conn, job)), started=False) if job else None

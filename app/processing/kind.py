@@ -1,15 +1,18 @@
 """The kind of job that processes a document: run a processor or a pipeline over it, publish what that made."""
 
+from functools import partial
 from random import uniform
 
 from sqlalchemy import Connection
 
+from app.database import Database
 from app.documents import repository as documents
 from app.documents.lifecycle import Status
 from app.events.catalogue import JobStageFailed
 from app.jobs import repository as jobs
 from app.jobs.kinds import End, Failed, Outcome, Report, Retryable
 from app.jobs.models import Job, JobState
+from app.processing.jobs import lacks_number, numbered
 from app.processing.publication import Publication
 from app.processing.queues import KIND
 from app.processing.run import ProcessorRunner
@@ -34,9 +37,16 @@ class ProcessKind:
     name = KIND
 
     def __init__(
-        self, processors: ProcessorRunner, pipelines: PipelineRunner, publication: Publication, *, timeout: float
+        self,
+        db: Database,
+        processors: ProcessorRunner,
+        pipelines: PipelineRunner,
+        publication: Publication,
+        *,
+        timeout: float,
     ) -> None:
         self.timeout = timeout
+        self._db = db
         self.queues = {**processors.queues, **pipelines.queues}
         self._processors = processors
         self._pipelines = pipelines
@@ -48,6 +58,8 @@ class ProcessKind:
 
     async def run(self, job: Job, report: Report) -> Outcome:
         """Run the processor, or the stages of the pipeline."""
+        if lacks_number(job):
+            job = await self._db.read(partial(numbered, job=job))
         work = Work.model_validate(job.args)
         runner = self._pipelines if work.stages else self._processors
         return await runner.run(job, work, report)
@@ -81,5 +93,5 @@ def _last_settled(conn: Connection, job: Job) -> Job | None:
     """The latest job that succeeded or failed over the same file of the document. None: there was none."""
     assert job.document_id is not None, "a job of this kind has a document"
     latest = jobs.last_settled(conn, job.document_id, KIND)
-    same = latest and latest.args.get("file_number", 1) == job.args.get("file_number", 1)
+    same = latest and latest.args["file"]["key"] == job.args["file"]["key"]
     return latest if same else None

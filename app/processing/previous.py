@@ -7,9 +7,10 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Table, Uuid, bindparam, delete, insert, select, union_all, update
 
-from app.database import Prepared
+from app.database import Prepared, json_text, without_index
 from app.documents.models import documents, previous_files
 from app.files.models import files
+from app.jobs.models import JobState, jobs
 from app.processing.models import previous_result_files, previous_results, result_files, results
 
 _DOCUMENT = bindparam("document", type_=Uuid)
@@ -55,6 +56,25 @@ def put_aside(conn: Connection, document_id: UUID) -> None:
     _DELETE.count(conn, document)
     if has_files:
         _TAKE_BACK.count(conn, document)
+
+
+_HAD_RESULT = Prepared(
+    select(jobs.c.id)
+    .where(
+        jobs.c.document_id == _DOCUMENT,
+        without_index(jobs.c.state) == JobState.SUCCEEDED,
+        previous_files.c.document_id == _DOCUMENT,
+        previous_files.c.number == bindparam("nth"),
+        files.c.id == previous_files.c.file_id,
+        json_text(jobs.c.args).contains(files.c.key),
+    )
+    .limit(1)
+)
+
+
+def had_result(conn: Connection, document_id: UUID, number: int) -> bool:
+    """Return whether a job has made a result of a previous file. It may be gone."""
+    return _HAD_RESULT.one(conn, {"document": document_id, "nth": number}) is not None
 
 
 _NUMBERS = {

@@ -83,8 +83,19 @@ class StoredResult:
         return b"".join((head, self.data or b"null", tail[:-1], f',"size":{self.size},"url":{url}}}'.encode()))
 
 
+_NUMBER = (
+    select(documents.c.file_number)
+    .where(documents.c.id == results.c.document_id)
+    .correlate(results)
+    .scalar_subquery()
+    .label("file_number")
+)
+
+
 def _columns(table: Table) -> list[ColumnElement[Any]]:
-    return [table.c[name] for name in Provenance.model_fields]
+    columns: list[ColumnElement[Any]] = [table.c[name] for name in Provenance.model_fields]
+    # Not as the row says: the release before writes none into it.
+    return [_NUMBER if each is results.c.file_number else each for each in columns]
 
 
 class _Statements:

@@ -25,7 +25,7 @@ from app.jobs.models import Job as StoredJob, jobs as job_table
 from app.jobs.pauses import Pauses
 from app.jobs.schemas import Job
 from app.jobs.watch import JobWatch
-from app.processing import result_files, results
+from app.processing import jobs as numbered_jobs, previous, result_files, results
 from app.processing.acceptance import Acceptance
 from app.processing.models import ResultFile
 from app.processing.queues import KIND, queue_of
@@ -118,10 +118,8 @@ class ProcessingService:
 
         Raises NotFound, ResultNotReady, ProcessingFailed, ResultExpired.
         """
-        document, result = await self._read(principal, document_id, results.latest, number)
-        if number not in (None, document.file_number):
-            if result is None:
-                raise errors.ResultNotReady("No job has made a result of this file.")
+        document, result = await self._read(principal, document_id, _latest, number)
+        if result is not None and number not in (None, document.file_number):
             return result
         if document.status is Status.FAILED and document.error:
             raise errors.ProcessingFailed(document.error.detail, error=document.error.model_dump())
@@ -198,7 +196,7 @@ class ProcessingService:
         """
         wanted = listing.matching(KIND, principal.owner_id, **filters.conditions)
         wanted = wanted._replace(query=wanted.query.where(~_IN_TRASH))
-        found = await listing.find(self._db, wanted, limit, cursor, counted=count)
+        found = await numbered_jobs.find(self._db, wanted, limit, cursor, count=count)
         return JobPage(items=[Job.of(job) for job in found.items], next_cursor=found.next_cursor, total=found.total)
 
     async def cancel(self, principal: Principal, job_id: UUID) -> Job:
@@ -208,7 +206,7 @@ class ProcessingService:
             job = settlement.cancel(conn, {KIND: self._kinds[KIND]}, principal.owner_id, job_id)
             if job is None:
                 raise errors.JobFinished if _of_owner(conn, principal.owner_id, job_id) else errors.NotFound
-            return Job.of(job)
+            return Job.of(numbered_jobs.numbered(conn, job))
 
         job = await self._db.write(unit)
         structlog.contextvars.bind_contextvars(document_id=str(job.document_id))
@@ -227,10 +225,19 @@ _JOB = Prepared(
 )
 
 
+def _latest(conn: Connection, document_id: UUID, *, number: int | None) -> StoredResult | None:
+    """The latest result, or None; of a previous file, one that is missing raises ResultExpired or ResultNotReady."""
+    result = results.latest(conn, document_id, number=number)
+    if result is None and number is not None:
+        made = previous.had_result(conn, document_id, number)
+        raise errors.ResultExpired if made else errors.ResultNotReady("No job has made a result of this file.")
+    return result
+
+
 def _of_owner(conn: Connection, owner_id: UUID, job_id: UUID) -> StoredJob | None:
     """The owner's job, if it is one that processes a document, and that is not in the trash."""
     row = _JOB.one(conn, {"id": job_id, "owner": owner_id})
-    return StoredJob.of(row) if row else None
+    return numbered_jobs.numbered(conn, StoredJob.of(row)) if row else None
 
 
 def _stored(response: ProcessResponse) -> StoredResponse:

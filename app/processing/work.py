@@ -20,7 +20,7 @@ class Work(InputDocument):
     processor: str
     version: str
     params: dict[str, Any]
-    file_number: int = 1
+    file_number: int | None = None
     others: list[InputFile] = Field([])
     stages: list[str] = Field([])
     force: Force = False

@@ -73,6 +73,7 @@ def chores(
         found.append(Chore("results", min(HOUR, settings.result_ttl), run, shared=True))
     if settings.file_version_ttl:
         found.append(Chore("previous-files", often, file_versions.expire, shared=True))
+    found.append(Chore("too-many-files", min(HOUR, grace), file_versions.prune, shared=True))
     if settings.events_ttl:
         found.append(Chore("events", grace, partial(claim.forget_events, settings.events_ttl), shared=True))
     if inbox:

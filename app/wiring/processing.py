@@ -46,6 +46,7 @@ def process_kind(
     queues = {AD_HOC: least_at_once(processors.values())}
     queues |= {name: pipeline.at_once for name, pipeline in pipelines.items()}
     return ProcessKind(
+        db,
         ProcessorRunner(processors, inputs, writer, sinks, limits),
         PipelineRunner(db, processors, inputs, writer, limits, queues=queues),
         Publication(acceptance, quotas, deletion.unit, grace=limits.orphan_grace),

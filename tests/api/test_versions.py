@@ -2,6 +2,7 @@
 
 import hashlib
 from typing import Any
+from uuid import UUID
 
 import httpx2
 import pytest
@@ -137,15 +138,29 @@ def test_the_same_file_by_a_direct_upload_changes_nothing(user: User) -> None:
 def test_only_a_direct_upload_that_nothing_was_done_with_is_taken(user: User, stranger: User) -> None:
     document = user.upload()
     announced = direct_uploads.announce(user, pdf("two"))["document_id"]
-    processed_one, replaced_one = sent_directly(user, pdf("three")), sent_directly(user, pdf("four"))
+    processed_one, replaced_one, trashed = (sent_directly(user, pdf(text)) for text in ("three", "four", "eight"))
     processed(user, processed_one)
     replaced(user, replaced_one, pdf("five"))
     job = user.start((cancelled := sent_directly(user, pdf("six")))["id"], params={"seconds": 60})
     user.http.post(f"/jobs/{job['id']}/cancel")
-    others = [announced, processed_one["id"], replaced_one["id"], cancelled["id"], user.upload()["id"], document["id"]]
-    for other in [*others, sent_directly(stranger, pdf("seven"))["id"]]:
+    user.http.delete(f"/documents/{trashed['id']}")
+    refused = {
+        document["id"]: "It is the document itself.",
+        user.upload()["id"]: "It did not come by a direct upload.",
+        processed_one["id"]: "It was processed already.",
+        cancelled["id"]: "It was processed already.",
+        replaced_one["id"]: "Its own file was replaced already.",
+        trashed["id"]: "There is no such document.",
+        sent_directly(stranger, pdf("seven"))["id"]: "There is no such document.",
+        str(UUID(int=1)): "There is no such document.",
+    }
+    for other, reason in refused.items():
         answer = adopt(user, document, other)
-        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/document_id")
+        assert (answer.status_code, answer.json()["code"]) == (422, "validation-failed")
+        assert answer.json()["detail"] == reason
+        assert answer.json()["errors"] == [{"detail": reason, "pointer": "/document_id"}]
+    answer = adopt(user, document, announced)
+    assert (answer.status_code, answer.json()["code"]) == (409, "upload-incomplete")
     for body in ("{", "[]", '{"document_id": 1}', '{"document_id": null, "x": 1}', ""):
         sent = {"If-Match": '"1"', "Content-Type": "application/json"}
         answer = user.http.put(f"/documents/{document['id']}/content", content=body, headers=sent)
@@ -173,6 +188,8 @@ def test_a_version_must_be_named_and_must_be_the_present_one(user: User, strange
     for version in ('"2"', 'W/"1"', '"x"', ""):
         answer = user.http.put(path, content=pdf("two"), headers=kind | {"If-Match": version})
         assert (answer.status_code, answer.json()["code"]) == (412, "precondition-failed"), version
+    unquoted = user.http.put(path, content=pdf("two"), headers=kind | {"If-Match": "1"})
+    assert 'in quotes ("3")' in unquoted.json()["detail"], "what looks right says how it is written"
     assert adopt(user, document | {"version": 7}, sent_directly(user, pdf("two"))["id"]).status_code == 412
     assert replace(stranger, document, pdf("two")).status_code == 404
     assert user.document(document["id"]) == document

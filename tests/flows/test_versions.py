@@ -18,6 +18,8 @@ from app.documents import holds
 from app.documents.models import previous_files
 from app.errors import OnHold
 from app.files.models import files as stored_files
+from app.jobs.models import jobs
+from app.processing.models import previous_results, results
 from app.telemetry import context
 from tests.api.test_split import texts
 from tests.api.test_versions import adopt, content, files, processed, replace, replaced, sent_directly, used
@@ -146,6 +148,105 @@ def test_previous_files_go_by_their_age(tmp_path: Path) -> None:
         assert told[0]["actor"].startswith("worker:")
         until(lambda: stored(server) == 7)
         Ledger(server.data_dir).check()
+
+
+def test_too_many_that_a_hold_has_kept_go_when_it_has_ended(tmp_path: Path) -> None:
+    settings = SETTINGS | {"FILE_VERSION_TTL": "0", "LEASE_SECONDS": "1", "ORPHAN_GRACE_SECONDS": "2"}
+    with Server(tmp_path / "var", settings) as server:
+        user, operator = server.register(), server.operator()
+        held, still = user.upload(pdf("1")), user.upload(pdf("1"))
+        for each in (held, still):
+            operator.http.put(f"/documents/{each['id']}/hold", json={"reason": "a case"})
+            user.http.patch(f"/documents/{each['id']}/files/2", json={"keep": True})
+            for text in "23456":
+                replaced(user, user.document(each["id"]), pdf(text))
+        user.http.patch(f"/documents/{held['id']}/files/1", json={"keep": True})
+        operator.http.delete(f"/documents/{held['id']}/hold")
+        until(lambda: numbers(user, held) == [6, 5, 4, 1])
+        assert numbers(user, still) == [6, 5, 4, 3, 2, 1]
+        told = [event for event in user.events(held["id"]) if event["event"] == "document.file_removed"]
+        assert [event["data"] for event in told] == [{"number": number, "reason": "too-many"} for number in (2, 3)]
+        assert told[0]["actor"].startswith("worker:")
+        until(lambda: stored(server) == 10)
+        Ledger(server.data_dir).check()
+
+
+def test_a_result_of_a_previous_file_expires(tmp_path: Path) -> None:
+    settings = SETTINGS | {"RESULT_TTL": "2"}
+    with Server(tmp_path / "var", settings) as server:
+        user = server.register()
+        document = user.upload(pdf("one"))
+        processed(user, document)
+        document = replaced(user, user.document(document["id"]), pdf("two"))
+        document = replaced(user, document, pdf("three"))
+        path = f"/documents/{document['id']}/result"
+        assert user.http.get(f"{path}?file=1").status_code == 200
+        with databases.engine(server.data_dir).begin() as conn:
+            conn.execute(update(previous_results).values(created_at=datetime.now(UTC) - timedelta(hours=2)))
+        user = server.restarted(user)
+        answer = until(lambda: (got := user.http.get(f"{path}?file=1")).status_code != 200 and got)
+        assert (answer.status_code, answer.json()["code"]) == (410, "result-expired")
+        answer = user.http.get(f"{path}?file=2")
+        assert (answer.status_code, answer.json()["code"]) == (409, "result-not-ready"), "nobody has processed it"
+
+
+def as_the_release_before(server: Server) -> None:
+    """Make jobs and results what it leaves: those say nothing of the number of a file."""
+    with databases.engine(server.data_dir).begin() as conn:
+        conn.execute(update(results).values(file_number=1))
+        for job in conn.execute(select(jobs.c.id, jobs.c.args)):
+            args = {name: value for name, value in job.args.items() if name != "file_number"}
+            conn.execute(update(jobs).where(jobs.c.id == job.id).values(args=args))
+
+
+def test_work_of_the_release_before_is_of_the_file_that_it_read(tmp_path: Path) -> None:
+    with Server(tmp_path / "var", SETTINGS) as server:
+        user, operator = server.register(), server.operator()
+        document = user.upload(pdf("one"))
+        path = f"/documents/{document['id']}"
+        first = processed(user, document)
+        document = replaced(user, user.document(document["id"]), LARGE, "b.docx")
+        for processor in ("simulated", "text"):
+            operator.http.post(f"/admin/processors/{processor}/pause")
+        job = user.start(document["id"])
+        as_the_release_before(server)
+        cancelled = user.http.post(f"/jobs/{job['id']}/cancel").json()
+        assert cancelled["file_number"] == 2
+        now = user.document(document["id"])
+        assert (now["status"], now["job_id"]) == ("UPLOADED", None), "not as the job left it that read the file before"
+        job = user.start(document["id"], processor="text")
+        as_the_release_before(server)
+        again = user.http.post(f"{path}/process", json={"processor": "text"}).json()
+        assert (again["started"], again["job"]["file_number"]) == (False, 2)
+        operator.http.post("/admin/processors/text/resume")
+        user.finished(job["id"])
+        large = user.http.get(f"{path}/result").json()
+        assert (large["file_number"], large["input_sha256"]) == (2, document["sha256"]), "in a file"
+        operator.http.post("/admin/processors/simulated/resume")
+        second = processed(user, document)
+        as_the_release_before(server)
+        for who in (user.http.get, operator.http.get):
+            listed = who("/jobs" if who == user.http.get else "/admin/jobs").json()["items"]
+            assert [each["file_number"] for each in listed] == [2, 2, 2, 1]
+        assert user.http.get(f"/jobs/{second['id']}").json()["file_number"] == 2
+        assert operator.http.get(f"/admin/jobs/{first['id']}").json()["file_number"] == 1
+        assert user.http.get(f"{path}/result").json()["file_number"] == 2
+        listed = user.http.get(f"{path}/results").json()["items"]
+        assert [each["file_number"] for each in listed] == [2, 2]
+        replaced(user, user.document(document["id"]), pdf("three"))
+        assert user.http.get(f"{path}/result?file=2").json()["file_number"] == 2
+        user.http.delete(f"{path}/files/1")
+        assert user.http.get(f"/jobs/{first['id']}").json()["file_number"] is None, "the file is gone"
+
+
+def test_a_file_of_a_document_on_hold_is_not_taken(server: Server, user: User) -> None:
+    document, other, operator = user.upload(pdf("1")), sent_directly(user, pdf("2")), server.operator()
+    operator.http.put(f"/documents/{other['id']}/hold", json={"reason": "a case"})
+    answer = adopt(user, document, other["id"])
+    assert (answer.status_code, answer.json()["code"]) == (409, "on-hold")
+    assert user.document(document["id"]) == document
+    operator.http.delete(f"/documents/{other['id']}/hold")
+    assert adopt(user, document, other["id"]).status_code == 200
 
 
 def test_a_job_ends_on_the_files_that_it_began_with(tmp_path: Path) -> None:

@@ -79,6 +79,21 @@ class Replacement:
             keys += self.remove(conn, *of_document, gone, "expired")
         return len(rows), keys
 
+    def prune(self, conn: Connection, after: UUID) -> tuple[int, list[str], UUID | None]:
+        """Delete a batch of the previous files that are too many, of documents whose ids come after this one.
+
+        Returns how many, the keys of what was stored of them, and the id after which to go on; None: no more are left.
+        """
+        found, gone, keys = sql.with_more(conn, self._most, after), 0, list[str]()
+        for row in found:
+            numbers = sql.beyond(conn, row.document_id, self._most)[: sql.BATCH - gone]
+            keys += self.remove(conn, row.owner_id, row.document_id, numbers, "too-many")
+            gone += len(numbers)
+            if gone == sql.BATCH:
+                break  # more of this document may be left
+            after = row.document_id
+        return gone, keys, after if found else None
+
 
 def _facts(conn: Connection, document: Document, file: File, filename: str) -> dict[str, Any]:
     """The columns of a document that change with its file."""

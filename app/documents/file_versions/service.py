@@ -95,5 +95,16 @@ class FileVersions:
             gone, keys = await self._db.write(partial(self._replacement.expire, ttl=self._ttl))
             if gone == 0:
                 return
-            metrics.removed.labels("files").inc(gone)
-            await self.removal.discarded(keys)
+            await self._removed(gone, keys)
+
+    async def prune(self) -> None:
+        """Delete the previous files that are too many, but for those to keep. Some stay when their document's file is
+        replaced, for a hold or a job."""
+        after: UUID | None = UUID(int=0)
+        while after:
+            gone, keys, after = await self._db.write(partial(self._replacement.prune, after=after))
+            await self._removed(gone, keys)
+
+    async def _removed(self, gone: int, keys: list[str]) -> None:
+        metrics.removed.labels("files").inc(gone)
+        await self.removal.discarded(keys)

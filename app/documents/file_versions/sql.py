@@ -20,6 +20,7 @@ from sqlalchemy import (
     null,
     select,
     true,
+    union_all,
     update,
 )
 
@@ -124,6 +125,18 @@ def stored(conn: Connection, document_id: UUID, number: int | None) -> tuple[Fil
     return File.of(row), row["filename"]
 
 
+def numbers(conn: Connection, documents_of: Mapping[str, UUID | None]) -> dict[str, int]:
+    """Return the numbers of files by their keys, as far as they still are files of these documents."""
+    ids, by_key = set(documents_of.values()), files.c.key.in_(documents_of)
+    current = select(files.c.key, documents.c.file_number).join(documents, documents.c.file_id == files.c.id)
+    before = select(files.c.key, previous_files.c.number).join(previous_files, previous_files.c.file_id == files.c.id)
+    found = (
+        current.where(documents.c.id.in_(ids), by_key),
+        before.where(previous_files.c.document_id.in_(ids), by_key),
+    )
+    return dict(conn.execute(union_all(*found)).tuples().all())
+
+
 def edit(conn: Connection, document_id: UUID, number: int, changes: Mapping[str, Any]) -> None:
     """Change what is stated about a previous file: its `label`, whether to `keep` it."""
     at = (previous_files.c.document_id == document_id, previous_files.c.number == number)
@@ -154,7 +167,16 @@ def beyond(conn: Connection, document_id: UUID, most: int) -> list[int]:
     oldest = conn.scalar(counted.offset(most).limit(1))
     if oldest is None:
         return []
-    return list(conn.scalars(select(number).where(own, number <= oldest, *_REMOVABLE)))
+    return list(conn.scalars(select(number).where(own, number <= oldest, *_REMOVABLE).order_by(number)))
+
+
+def with_more(conn: Connection, most: int, after: UUID) -> list[Row[Any]]:
+    """Return the first documents after this id, up to BATCH, that have more than `most` previous files that are not to
+    be kept: their `document_id` and `owner_id`."""
+    its_id, owner_id = previous_files.c.document_id, previous_files.c.owner_id
+    counted = select(its_id, owner_id).where(its_id > after, previous_files.c.keep.is_(False))
+    many = counted.group_by(its_id, owner_id).having(func.count() > most)
+    return list(conn.execute(many.order_by(its_id, owner_id).limit(BATCH)))
 
 
 def overdue(conn: Connection, ttl: float) -> list[Row[Any]]:
