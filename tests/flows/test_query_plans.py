@@ -25,12 +25,13 @@ from app.auth.principal import Role
 from app.database import metadata, statements
 from app.database.statements import execute
 from app.documents import listing
+from app.documents.file_versions import sql as file_versions
 from app.documents.models import documents as documents_table
 from app.files import repository as files
 from app.jobs import repository
 from app.jobs.models import jobs as jobs_table
 from app.main import create_app
-from app.processing import kind
+from app.processing import kind, previous
 from app.settings import Settings
 from app.webhooks.models import DeliveryState, deliveries
 from tests.benchmarks import growth_rows
@@ -357,6 +358,10 @@ def replace(driver: Driver, document_id: str) -> None:
         driver.ask("GET", f"{path}/results/maker{where}?file=1")
     for number in (1, 5):
         driver.ask("PATCH", f"{path}/files/{number}", json={"label": "a"})
+    driver.cause = "of the release before"
+    driver.process.write(partial(file_versions.numbers, documents_of={"documents/x": UUID(document_id)}))
+    driver.cause = "GET a result that is gone"
+    driver.process.write(partial(previous.had_result, document_id=UUID(document_id), number=1))
     driver.ask("DELETE", f"{path}/files/1")
     driver.sweep()
 
