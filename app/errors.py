@@ -229,8 +229,8 @@ class ResultExpired(Gone):
 
 
 class PreconditionFailed(AppError, status=412, title="The document has changed"):
-    """`If-Match` names another version of what is to be changed. Fetch the current version and repeat the change on
-    it."""
+    """`If-Match` names another version of what is to be changed; a version is in quotes (`"3"`), as in `ETag`. Fetch
+    the current version and repeat the change on it."""
 
 
 class AlreadyStored(PreconditionFailed, title="Already uploaded"):

@@ -54,7 +54,8 @@ def test_the_example_of_env_has_every_setting() -> None:
 @pytest.mark.skipif(not shutil.which("curl"), reason="the README's example is written for curl")
 def test_the_main_job_in_curl(tmp_path: Path) -> None:
     headings = ("## The main job", "### Every day", "### Split and merge", "### Keys for programs", "### Webhooks")
-    parts = [part for each in (*headings, "### Large files: direct uploads") for part in scripts(README, each)]
+    headings += ("### Large files: direct uploads", "### Another file for a document")
+    parts = [part for each in headings for part in scripts(README, each)]
     with Server(tmp_path / "var") as server:
         told = typed("".join(parts).replace("http://127.0.0.1:8000", server.url), ROOT)
     assert '"processor":"text"' in told
@@ -68,6 +69,7 @@ def test_the_main_job_in_curl(tmp_path: Path) -> None:
     assert '"type":"ping"' in told
     assert '"secret":"whsec_' in told
     assert '"status":"UPLOADED"' in told.splitlines()[-1]
+    assert '"file_number":3' in told.splitlines()[-1]
 
 
 def test_what_the_author_of_a_processor_types(tmp_path: Path) -> None:

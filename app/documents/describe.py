@@ -52,7 +52,6 @@ RECEIVING = (
     errors.StorageUnavailable,
     errors.StorageFull,
     errors.StorageQuotaExceeded,
-    errors.DocumentQuotaExceeded,
 )
 REFUSING = (
     errors.MalformedMultipart,

@@ -54,6 +54,7 @@ _UPLOAD_BODY = {
         201: {"headers": {**describe.LOCATION, **idempotency.HEADERS}, "links": describe.LINKS},
         **raises(
             *describe.RECEIVING,
+            errors.DocumentQuotaExceeded,
             *describe.REFUSING,
             errors.RequestInProgress,
             errors.UnsafeArchive,

@@ -126,11 +126,15 @@ def purge(conn: Connection, owner_id: UUID, document_id: UUID, versions: frozens
 
     Only if it has one of these `versions` (any if None). Returns its file's key, or None if nothing was deleted.
     """
-    of_owner = _of_owner(owner_id, document_id, versions)
-    about = (documents.c.id, documents.c.owner_id, documents.c.file_id, documents.c.version, documents.c.deleted_at)
-    rows = conn.execute(delete(documents).where(*of_owner, _FREE).returning(*about)).all()
-    keys = _purged(conn, rows)
+    keys = _purged(conn, _delete(conn, owner_id, document_id, versions))
     return keys[0] if keys else None
+
+
+def forget(conn: Connection, owner_id: UUID, document_id: UUID) -> bool:
+    """Do the same to a document whose file is another one's now, which keeps it. Returns whether it was deleted."""
+    rows = _delete(conn, owner_id, document_id)
+    _record(conn, rows)
+    return bool(rows)
 
 
 def purge_overdue(
@@ -179,10 +183,22 @@ def _of_owner(
     return at if versions is None else (*at, documents.c.version.in_(versions))
 
 
+def _delete(
+    conn: Connection, owner_id: UUID, document_id: UUID, versions: frozenset[int] | None = None
+) -> Sequence[Any]:
+    about = (documents.c.id, documents.c.owner_id, documents.c.file_id, documents.c.version, documents.c.deleted_at)
+    of_owner = _of_owner(owner_id, document_id, versions)
+    return conn.execute(delete(documents).where(*of_owner, _FREE).returning(*about)).all()
+
+
 def _purged(conn: Connection, rows: Sequence[Any]) -> list[str]:
     """Record that documents were deleted, and discard their files. Returns the files' keys."""
+    _record(conn, rows)
+    return files.discard(conn, [row.file_id for row in rows])
+
+
+def _record(conn: Connection, rows: Sequence[Any]) -> None:
     last = {row.id: row.version + 1 for row in rows}
     seen = [row for row in rows if row.deleted_at is None]
     events.append_all(conn, [(DocumentDeleted(version=last[row.id]), row.owner_id, row.id, None) for row in seen])
     events.append_all(conn, [(DocumentPurged(version=last[row.id]), row.owner_id, row.id, None) for row in rows])
-    return files.discard(conn, [row.file_id for row in rows])

@@ -116,11 +116,16 @@ class Quotas:
     def check(self, conn: Connection, user_id: UUID, *, more_bytes: int = 0, more_documents: int = 0) -> None:
         """At the end of a unit that has added a document: raise StorageQuotaExceeded or DocumentQuotaExceeded if the
         account uses too much. Beforehand, `more_bytes` and `more_documents` are what will be added."""
-        used, quota = self._read(conn, user_id)
-        if _exceeds(used["bytes"] + more_bytes, quota["bytes"]):
-            raise StorageQuotaExceeded(f"The files of this account may have {quota['bytes']} bytes.")
+        used, quota = self.check_bytes(conn, user_id, more_bytes)
         if _exceeds(used["documents"] + more_documents, quota["documents"]):
             raise DocumentQuotaExceeded(f"This account may have {quota['documents']} documents.")
+
+    def check_bytes(self, conn: Connection, user_id: UUID, more_bytes: int = 0) -> _Account:
+        """Do the same where no document is added: raise StorageQuotaExceeded."""
+        account = self._read(conn, user_id)
+        if _exceeds(account.used["bytes"] + more_bytes, account.quota["bytes"]):
+            raise StorageQuotaExceeded(f"The files of this account may have {account.quota['bytes']} bytes.")
+        return account
 
     def check_announced(self, conn: Connection, user_id: UUID) -> None:
         """At the end of a unit that has announced a document: raise as `check` does, or TooManyUploads."""

@@ -311,6 +311,18 @@ def test_a_file_beyond_the_quota_leaves_nothing_behind(tmp_path: Path) -> None:
         Ledger(server.data_dir).check_usage()
 
 
+def test_to_replace_a_file_adds_no_document(tmp_path: Path) -> None:
+    with Server(tmp_path / "var", {"QUOTA_DOCUMENTS": "3"}) as server:
+        user = server.register()
+        document, *_ = [user.upload() for _ in range(3)]
+        user = server.restarted(user, QUOTA_DOCUMENTS="2")
+        document = replaced(user, document, LARGE)
+        assert user.http.post(f"/documents/{document['id']}/files/1/restore").status_code == 200
+        body = {"filename": "a.pdf", "content_type": PDF_TYPE, "size": 9}
+        answer = user.http.post("/documents/initiate-upload", json=body)
+        assert answer.json()["code"] == "document-quota-exceeded", "a direct upload is a document until it is taken"
+
+
 def by_itself(user: User, document: dict[str, Any]) -> httpx2.Response:
     return replace(user, document, pdf("three"), Idempotency_Key="k")
 

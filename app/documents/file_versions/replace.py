@@ -13,7 +13,7 @@ from app import idempotency
 from app.auth.credentials import required
 from app.auth.principal import Principal
 from app.database import Database
-from app.documents import repository
+from app.documents import repository, trash
 from app.documents.file_versions import sql
 from app.documents.file_versions.replacement import Replacement
 from app.documents.intake import Intake, Pending
@@ -23,6 +23,7 @@ from app.documents.service import LARGE, owned, owned_with_file
 from app.errors import (
     DocumentProcessing,
     MalformedMultipart,
+    OnHold,
     PreconditionFailed,
     Sha256Mismatch,
     SizeMismatch,
@@ -124,23 +125,20 @@ class ReplaceService:
     ) -> Replaced:
         """Give a document that has one of the versions the file of another one, which goes away.
 
-        Raises PreconditionFailed, UploadIncomplete, DocumentProcessing, IdempotencyKeyReused, and ValidationFailed
-        unless the other one came by a direct upload that is complete, and nothing was done with it since.
+        Raises PreconditionFailed, UploadIncomplete, DocumentProcessing, OnHold, IdempotencyKeyReused, and
+        ValidationFailed unless the other one came by a direct upload, and nothing was done with it since.
         """
         self._quotas.reserve.require()
 
         def change(conn: Connection, document: Document) -> _Change:
             _require_replaceable(document, versions)
-            other = None if other_id == document_id else sql.only_sent(conn, principal.owner_id, other_id)
-            if other is None:
-                detail = "Not a complete direct upload that nothing was done with."
-                raise ValidationFailed(detail, errors=[{"detail": detail, "pointer": "/document_id"}])
-            file = repository.file_of(conn, other_id)
+            other, file = _only_sent(conn, document, other_id)
             if file.sha256 == document.sha256:
                 changed, keys = document, files.discard(conn, [file.id])
             else:
                 changed, keys = self._replacement.put(conn, document, file, other.filename)
-            sql.forget(conn, other)
+            if not trash.forget(conn, document.owner_id, other_id):
+                raise OnHold("The document of the direct upload is on hold.")
             return _Change(changed, keys, recorded=True)
 
         keyed = self._keyed(principal, document_id, key, {"document_id": str(other_id)})
@@ -175,7 +173,7 @@ class ReplaceService:
         def work(conn: Connection) -> None:
             _require_replaceable(owned(conn, owner_id, document_id), versions)
             if size > LARGE:
-                self._quotas.check(conn, owner_id, more_bytes=size)
+                self._quotas.check_bytes(conn, owner_id, size)
 
         await self._intake.refuse_in_vain(owner_id, key, work)
 
@@ -203,7 +201,7 @@ class ReplaceService:
             return _Change(document, [], recorded=False)
         files.add(conn, stored.file)
         changed, keys = self._replacement.put(conn, document, stored.file, stored.filename, restored=stored.restored)
-        self._quotas.check(conn, document.owner_id)
+        self._quotas.check_bytes(conn, document.owner_id)
         return _Change(changed, keys, recorded=True)
 
     async def _record(
@@ -254,6 +252,30 @@ def _require_replaceable(document: Document, versions: Versions) -> None:
         raise PreconditionFailed
     if document.status not in REPLACEABLE:
         raise UploadIncomplete if document.status is Status.INITIATED else DocumentProcessing
+
+
+def _only_sent(conn: Connection, document: Document, other_id: UUID) -> tuple[Document, File]:
+    """Return another document, which nothing was done with since its direct upload was completed, and its file. Raises
+    ValidationFailed, UploadIncomplete."""
+    other = repository.get(conn, document.owner_id, other_id)
+    if other is None:
+        raise _refusal("There is no such document.")
+    if other.id == document.id:
+        raise _refusal("It is the document itself.")
+    if other.status is Status.INITIATED:
+        raise UploadIncomplete("The upload that is named is not completed.")
+    directly, processed = sql.way_and_use(conn, other_id)
+    if not directly:
+        raise _refusal("It did not come by a direct upload.")
+    if other.file_number > 1:
+        raise _refusal("Its own file was replaced already.")
+    if processed:
+        raise _refusal("It was processed already.")
+    return other, repository.file_of(conn, other_id)
+
+
+def _refusal(detail: str) -> ValidationFailed:
+    return ValidationFailed(detail, pointer="/document_id")
 
 
 def _require_no_more(sent: Sent) -> None:

@@ -55,7 +55,7 @@ _FILE = {
 }
 _HEADERS = {"ETag": header("The document's version.", '"2"'), **describe.LOCATION}
 _IF_MATCH, _DISPOSITION = accepts(
-    If_Match="The version that is to be changed: 428 without, 412 if the document is at another one.",
+    If_Match='The version that is to be changed, in quotes (`"3"`), or `*`: 428 without, 412 if it is at another one.',
     Content_Disposition="With a file by itself: its `filename`. Left out: the document keeps its own.",
 )["parameters"]
 _REPLACING = (
@@ -76,6 +76,7 @@ _REPLACING = (
             *_REPLACING,
             *describe.RECEIVING,
             *describe.REFUSING,
+            errors.OnHold,
             errors.PreconditionRequired,
             errors.RequestInProgress,
             errors.UnsafeArchive,
@@ -118,7 +119,6 @@ async def replace_content(
             errors.StorageUnavailable,
             errors.StorageFull,
             errors.StorageQuotaExceeded,
-            errors.DocumentQuotaExceeded,
             errors.RequestTimeout,
         ),
     },

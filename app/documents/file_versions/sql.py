@@ -27,11 +27,10 @@ from sqlalchemy import (
 from app import events
 from app.database import Prepared, json_text, now
 from app.documents.file_versions.schemas import DocumentFile
-from app.documents.lifecycle import Status
 from app.documents.models import documents, previous_files
 from app.documents.schemas import Document
 from app.errors import NotFound
-from app.events.catalogue import DocumentDeleted, DocumentFileRemoved, DocumentPurged
+from app.events.catalogue import DocumentFileRemoved
 from app.files.models import File, files
 from app.jobs.models import IS_LIVE, jobs
 
@@ -134,7 +133,7 @@ def numbers(conn: Connection, documents_of: Mapping[str, UUID | None]) -> dict[s
         current.where(documents.c.id.in_(ids), by_key),
         before.where(previous_files.c.document_id.in_(ids), by_key),
     )
-    return dict(conn.execute(union_all(*found)).tuples().all())
+    return {row.key: row.file_number for row in conn.execute(union_all(*found))}
 
 
 def edit(conn: Connection, document_id: UUID, number: int, changes: Mapping[str, Any]) -> None:
@@ -200,26 +199,9 @@ def remove(conn: Connection, owner_id: UUID, document_id: UUID, numbers: Collect
     return gone
 
 
-def only_sent(conn: Connection, owner_id: UUID, document_id: UUID) -> Document | None:
-    """Return the owner's document, locked, if it came by a direct upload that is complete, and nothing was done with it
-    since; or None."""
+def way_and_use(conn: Connection, document_id: UUID) -> tuple[bool, bool]:
+    """Return whether a document came by a direct upload, and whether a job was accepted for it."""
     processed = exists().where(jobs.c.document_id == documents.c.id)
-    query = select(documents).where(
-        documents.c.id == document_id,
-        documents.c.owner_id == owner_id,
-        documents.c.status == Status.UPLOADED,
-        documents.c.upload_expires_at.is_not(None),
-        documents.c.file_number == 1,
-        documents.c.deleted_at.is_(None),
-        documents.c.hold.is_(None),
-        ~processed,
-    )
-    row = conn.execute(query.with_for_update(of=documents)).one_or_none()
-    return Document.model_validate(row) if row else None
-
-
-def forget(conn: Connection, sent: Document) -> None:
-    """Delete such a document, but for its file, which is another one's."""
-    conn.execute(delete(documents).where(documents.c.id == sent.id))
-    for event in (DocumentDeleted(version=sent.version + 1), DocumentPurged(version=sent.version + 1)):
-        events.append(conn, event, user_id=sent.owner_id, document_id=sent.id)
+    about = select(documents.c.upload_expires_at.is_not(None), processed).where(documents.c.id == document_id)
+    directly, used = conn.execute(about).one()
+    return bool(directly), bool(used)
