@@ -145,10 +145,10 @@ def _solved(dependant: Dependant, request: Request) -> tuple[dict[str, Any], lis
         if not wrong:
             values[each.name] = each.call(**arguments)
     query = dependant.query_params
-    defaults = _defaults(dependant.call) if query and not request.query_params else {}
-    if all(field.name in defaults for field in query):
-        values |= {field.name: defaults[field.name] for field in query}
-        query = []
+    if query and not request.query_params:
+        defaults = _defaults(dependant.call)
+        values |= {field.name: defaults[field.name] for field in query if field.name in defaults}
+        query = [field for field in query if field.name not in defaults]
     for fields, received in ((dependant.path_params, request.path_params), (query, request.query_params)):
         if fields:
             found, wrong = request_params_to_args(fields, received)
