@@ -257,7 +257,7 @@ def _require_replaceable(document: Document, versions: Versions) -> None:
 def _only_sent(conn: Connection, document: Document, other_id: UUID) -> tuple[Document, File]:
     """Return another document, which nothing was done with since its direct upload was completed, and its file. Raises
     ValidationFailed, UploadIncomplete."""
-    other = repository.get(conn, document.owner_id, other_id)
+    other = repository.get(conn, document.owner_id, other_id, locked=True)
     if other is None:
         raise _refusal("There is no such document.")
     if other.id == document.id:
