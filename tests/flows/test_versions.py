@@ -432,7 +432,8 @@ def held_meanwhile(server: Server, document: dict[str, Any]) -> Iterator[None]:
 def test_a_file_is_not_taken_of_what_was_put_on_hold_just_now(server: Server, user: User) -> None:
     document, sent = user.upload(), sent_directly(user, pdf("two"))
     with held_meanwhile(server, sent):
-        assert adopt(user, document, sent["id"]).status_code == 422
+        answer = adopt(user, document, sent["id"])
+        assert (answer.status_code, answer.json()["code"]) == (409, "on-hold")
     assert user.document(sent["id"])["hold"] == "case 2"
     assert user.document(document["id"]) == document
 
