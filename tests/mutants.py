@@ -205,8 +205,8 @@ MUTANTS = (
     Mutant(
         "that a rejected upload is never completed",
         "app.documents.repository:_SWAP_UNREJECTED",
-        "_SWAP.where(documents.c.error.is_(null()))",
-        "_SWAP",
+        "IS_LIVE, documents.c.error.is_(null())",
+        "IS_LIVE",
         ("tests/unit/test_documents_repository.py",),
     ),
     Mutant(

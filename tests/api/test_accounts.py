@@ -322,6 +322,7 @@ def found(process: Process, part: str = "") -> list[ListedAccount]:
     return process.operate(find)
 
 
+@pytest.mark.long
 def test_the_list_has_no_end(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "_PAGE", 2)
     emails = [owner_of(process, 0) for _ in range(5)]

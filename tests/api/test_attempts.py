@@ -77,6 +77,7 @@ def test_however_many_guess_at_once_no_more_are_told(guessed: Server) -> None:
     assert set(codes(answers)) <= {"in", "invalid-credentials", "login-throttled", "too-busy"}
 
 
+@pytest.mark.long
 def test_an_address_may_fail_a_hundred_times_whatever_the_account(tmp_path: Path) -> None:
     with Server(tmp_path / "var", {"RATE_LIMIT_ANONYMOUS": "0"}) as server:
         user = server.register()

@@ -100,6 +100,7 @@ def test_a_filter_chooses_the_oldest_first(user: User) -> None:
     assert accepted == wanted + others
 
 
+@pytest.mark.long
 def test_a_thousand_are_processed_and_the_rest_after_them(user: User) -> None:
     """The filter goes on matching what was accepted."""
     first = uploaded(user, 1)

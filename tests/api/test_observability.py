@@ -153,6 +153,7 @@ def test_retries_are_counted(watched: Server) -> None:
     until(lambda: metric(watched, "job_run_seconds_count", outcome="retried") - before == 1)
 
 
+@pytest.mark.long
 def test_two_workers_are_one_server(tmp_path: Path) -> None:
     with Server(tmp_path / "var", {"WORKERS": "2"}) as server:
         user, documents, workers = server.register(), [], set[str]()

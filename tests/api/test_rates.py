@@ -69,6 +69,7 @@ def test_a_client_without_a_token_is_counted_by_its_address(limited: Server) -> 
         assert client.get("/documents").status_code == 401
 
 
+@pytest.mark.long
 def test_no_limit(tmp_path: Path) -> None:
     with Server(tmp_path / "var", {"RATE_LIMIT": "0", "RATE_LIMIT_ANONYMOUS": "0"}) as server:
         assert "ratelimit" not in server.register().http.get("/documents").headers

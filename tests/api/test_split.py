@@ -208,6 +208,7 @@ def test_poison_fails_at_once_and_the_server_lives(user: User, poison: bytes, co
     assert len(done(user, first)["children"]) == 1
 
 
+@pytest.mark.long
 def test_a_quota_that_is_reached_publishes_nothing(tmp_path: Path) -> None:
     whole = shared(20)
     with Server(tmp_path / "var", {"QUOTA_BYTES": str(len(whole) * 3 // 2)}) as server:

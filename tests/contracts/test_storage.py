@@ -337,6 +337,7 @@ async def test_a_listing_is_sorted_by_key_whole_and_without_what_is_no_file(plac
         await anext(place.storage.listing())
 
 
+@pytest.mark.long
 async def test_the_mark_is_the_last_one_written_and_no_file(place):
     assert await place.storage.read_mark() is None
     assert await place.storage.sample() == []
@@ -369,6 +370,7 @@ async def test_nobody_reads_half_a_mark(storage):
     await writing
 
 
+@pytest.mark.long
 async def test_memory_does_not_grow_with_the_file(storage):
     process = Path("/proc/self")
 

@@ -79,6 +79,7 @@ class Programs:
                     self.answers.append(Answer(key, sent_at, time.time(), status))
 
 
+@pytest.mark.long
 def test_a_rotation_under_load_fails_nobody_and_the_old_one_dies_at_its_end(
     both: tuple[Server, Server], user: User
 ) -> None:

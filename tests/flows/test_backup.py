@@ -310,6 +310,7 @@ def test_a_flipped_byte_is_named(tmp_path: Path) -> None:
         flip(path)
 
 
+@pytest.mark.long
 def test_what_is_missing_at_the_source_does_not_keep_the_rest_back(tmp_path: Path) -> None:
     var, target = tmp_path / "var", tmp_path / "target"
     with Server(var) as server:
@@ -515,6 +516,7 @@ def test_what_is_deleted_meanwhile_is_in_the_backup_and_goes_afterwards(tmp_path
         assert there(server) == kept
 
 
+@pytest.mark.long
 def test_a_backup_that_was_killed_holds_nobody_up_for_long(tmp_path: Path) -> None:
     var, target = tmp_path / "var", tmp_path / "target"
     with Server(var, {"ORPHAN_GRACE_SECONDS": "1", "TRASH_SECONDS": "0"}) as server:
@@ -780,6 +782,7 @@ def test_the_tools_get_the_url_in_their_environment(url: str, variables: dict[st
     assert variables.items() <= environment(make_url(url)).items()
 
 
+@pytest.mark.long
 def test_an_older_schema_is_migrated(tmp_path: Path) -> None:
     var, target, new = tmp_path / "var", tmp_path / "target", tmp_path / "new"
     before = Before(var, "0022")
@@ -830,6 +833,7 @@ def _release(prefix: Prefix) -> None:
             prefix.delete(key)
 
 
+@pytest.mark.long
 def test_the_lock_of_a_dead_process_in_a_bucket_ends(
     tmp_path: Path, prefix: Prefix, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -606,6 +606,7 @@ async def test_what_changes_between_two_looks_is_not_called_wrong(
     await db.close()
 
 
+@pytest.mark.long
 async def test_memory_does_not_grow_with_what_is_checked(tmp_path: Path) -> None:
     """A million files take as much: see tests/benchmarks/check.py."""
 

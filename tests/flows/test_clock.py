@@ -77,6 +77,7 @@ def test_jobs_outlive_an_hour_s_jump(tmp_path: Path, shift: int) -> None:
         Ledger(tmp_path / "var").check()
 
 
+@pytest.mark.long
 def test_a_lease_left_by_the_dead_does_not_last_the_hour_that_comes_again(tmp_path: Path) -> None:
     with server_with_clock(tmp_path) as server:
         user = server.register()

@@ -201,6 +201,7 @@ def test_a_service_that_nobody_has_heard_of(tmp_path: Path) -> None:
         *(pytest.param(each, marks=pytest.mark.long) for each in ("output.after_store:1", "finish.after_commit:1")),
     ],
 )
+@pytest.mark.long
 def test_killed_at_any_point_there_is_one_pdf(tmp_path: Path, point: str) -> None:
     with converting() as service:
         settings = {"CONVERSION_URL": service.url, "FAULT": point, "LEASE_SECONDS": "1.5"}

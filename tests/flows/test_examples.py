@@ -78,6 +78,7 @@ def test_a_processor_in_a_package(tmp_path: Path, installed: str) -> None:
         assert listed["result"]["required"] == ["size", "most_common", "filename"]
 
 
+@pytest.mark.long
 def test_what_its_author_types(tmp_path: Path, installed: str) -> None:
     """It is installed, and yet not there for a service that does not name it."""
     samples = [ROOT / "app/samples/sample.pdf"]
@@ -118,6 +119,7 @@ def with_graph(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"{install(EXAMPLES / 'langgraph', tmp_path_factory.mktemp('wheel'))}:{LANGGRAPH}"
 
 
+@pytest.mark.long
 def test_a_graph_that_fails_or_is_killed_goes_on_after_the_last_node(tmp_path: Path, with_graph: str) -> None:
     """And LangGraph reports nothing to anybody, even if its environment asks for it."""
     checkpoints, tracer = tmp_path / "checkpoints", socket.create_server(("127.0.0.1", 0))
@@ -170,6 +172,7 @@ def test_a_graph_that_fails_or_is_killed_goes_on_after_the_last_node(tmp_path: P
         tracer.accept()
 
 
+@pytest.mark.long
 def test_a_graph_keeps_the_contract(tmp_path: Path, with_graph: str) -> None:
     environment = {
         "DATA_DIR": str(tmp_path / "var"),

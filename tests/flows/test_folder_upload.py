@@ -210,6 +210,7 @@ def test_the_same_file_in_two_folders_and_strange_names(user: User, tmp_path: Pa
     assert "\x1b" not in done.stdout + done.stderr
 
 
+@pytest.mark.long
 def test_jobs_that_fail_are_counted_and_tried_again(user: User, tmp_path: Path) -> None:
     folder, report = filled(tmp_path / "d", 2), tmp_path / "report"
     (folder / "broken.pdf").write_bytes(b"%PDF-1.7\n" + b"z" * 100 + b"\nstartxref\n0\n%%EOF\n")
@@ -225,6 +226,7 @@ def test_jobs_that_fail_are_counted_and_tried_again(user: User, tmp_path: Path) 
     assert user.story(lines_of(report)["0000.pdf"]["document_id"]) == ["queued", "started", "succeeded"]
 
 
+@pytest.mark.long
 def test_many_jobs_are_waited_for_with_few_calls(tmp_path: Path) -> None:
     with Server(tmp_path / "var") as server:
         user, folder = server.register(), filled(tmp_path / "d", 150)
@@ -254,6 +256,7 @@ def test_jobs_that_delete_their_documents_have_succeeded(user: User, tmp_path: P
     assert [each["parent_id"] is None for each in documents(user)] == [False] * 3
 
 
+@pytest.mark.long
 def test_a_rate_that_is_limited_is_kept(tmp_path: Path) -> None:
     with Server(tmp_path / "var", {"RATE_LIMIT": "15/second"}) as server:
         user, folder = server.register(), filled(tmp_path / "d", 40)
@@ -282,6 +285,7 @@ def test_a_key_that_is_none(server: Server, tmp_path: Path) -> None:
     assert (done.returncode, line.split(": ")[:2]) == (1, ["stopped", "401 invalid-token"])
 
 
+@pytest.mark.long
 def test_a_password_and_tokens_that_expire(tmp_path: Path) -> None:
     with Server(tmp_path / "var", {"ACCESS_TOKEN_TTL": "1"}) as server:
         user, folder = server.register(), filled(tmp_path / "d", 6)

@@ -75,6 +75,7 @@ def check_all(server: Server, data: Path, tmp_path: Path) -> None:
     ledger.check()
 
 
+@pytest.mark.long
 def test_files_that_do_not_fit(tmp_path: Path) -> None:
     """The files have a disk of their own."""
     files, settings = tmp_path / "var" / "files", {"RESERVE_BYTES": "0"}
@@ -201,6 +202,7 @@ def test_everything_on_one_full_disk(tmp_path: Path, lease: str) -> None:
         check_all(server, volume.seen, tmp_path)
 
 
+@pytest.mark.long
 def test_a_read_only_disk_for_the_files(tmp_path: Path) -> None:
     files = tmp_path / "var" / "files"
     with Volume(files, MEGABYTE) as volume, Server(tmp_path / "var", prefix=volume.prefix) as server:

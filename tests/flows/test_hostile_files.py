@@ -84,6 +84,7 @@ def test_a_document_that_crashes_its_reader(limited: Server) -> None:
     assert_serving(user)
 
 
+@pytest.mark.long
 def test_archives_of_one_account_that_take_long_to_inflate_delay_nobody_else(tmp_path: Path) -> None:
     zeros = {f"word/media/{number}.bin": bytes(49 * 10**6) for number in range(3)}
     heavy = docx_with(zeros | {"word/media/noise.bin": os.urandom(4 * 10**6)})

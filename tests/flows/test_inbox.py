@@ -163,6 +163,7 @@ def test_files_become_documents_and_are_processed(inbox: Inbox, tmp_path: Path) 
         assert metric(server, "inbox_files_total", outcome="accepted") == 3
 
 
+@pytest.mark.long
 def test_what_is_refused_says_why(inbox: Inbox, tmp_path: Path) -> None:
     files = {
         "notes.txt": b"This is no PDF." * 10,
@@ -195,6 +196,7 @@ def test_what_is_refused_says_why(inbox: Inbox, tmp_path: Path) -> None:
         Ledger(tmp_path / "var").check_usage()
 
 
+@pytest.mark.long
 def test_the_same_again_is_the_same_document(inbox: Inbox, tmp_path: Path) -> None:
     """Also long after its key was forgotten; other bytes of this name, and these bytes elsewhere, are another."""
     with watched(tmp_path, inbox, IDEMPOTENCY_TTL="0.5", INBOX_PROCESSOR="text") as (server, user):

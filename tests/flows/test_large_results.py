@@ -332,6 +332,7 @@ def test_a_server_killed_after_the_commit_has_published_the_whole(tmp_path: Path
         assert len(user.http.get(path_of(document_id)).json()["data"]["text"]) == 100_000
 
 
+@pytest.mark.long
 def test_in_a_bucket(prefix: Prefix, tmp_path: Path) -> None:
     settings = {"STORAGE_URL": prefix.url(), **KEY, "AWS_EC2_METADATA_DISABLED": "true"}
     with Server(tmp_path / "var", settings) as server:
@@ -382,6 +383,7 @@ def test_a_job_accepted_under_other_settings_fails_at_once(tmp_path: Path) -> No
         assert (job["state"], job["attempt"], job["error"]["code"]) == ("FAILED", 1, "invalid-params")
 
 
+@pytest.mark.long
 def test_memory_stays_flat_whatever_becomes_of_a_small_file(tmp_path: Path, record_property: Any) -> None:
     """Three files become 40 MB of text each, which forty clients read slowly."""
     with Server(tmp_path / "var", {"TEXT_MAX_CHARACTERS": str(EMOJI)}) as server, ExitStack() as open_:

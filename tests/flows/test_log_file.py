@@ -111,6 +111,7 @@ def test_a_worker_writes_to_the_same_file(tmp_path: Path) -> None:
         assert worker.logs() == server.logs() == []
 
 
+@pytest.mark.long
 def test_the_file_is_moved_away_while_two_processes_write(tmp_path: Path) -> None:
     with served(tmp_path, WORKERS="2") as (server, path):
         moved = []
@@ -128,6 +129,7 @@ def unchanged(file: Path) -> bool:
 
 
 @pytest.mark.skipif(not LOGROTATE, reason="needs logrotate")
+@pytest.mark.long
 def test_logrotate(tmp_path: Path) -> None:
     sample, state = tmp_path / "document-api", tmp_path / "state"
     with served(tmp_path, WORKERS="2") as (server, path):
@@ -201,6 +203,7 @@ def test_a_folder_that_goes_and_comes_back(tmp_path: Path) -> None:
         works_again(server, path)
 
 
+@pytest.mark.long
 def test_a_server_process_starts_though_the_file_takes_nothing(tmp_path: Path) -> None:
     with served(tmp_path, WORKERS="2") as (server, path):
         shutil.rmtree(path.parent)

@@ -91,6 +91,7 @@ def test_memory_does_not_grow_with_the_file(prefix: Prefix, tmp_path: Path) -> N
         assert after - before < 24 * MEBIBYTE  # parts in flight, and what the allocator keeps; the file is 80
 
 
+@pytest.mark.long
 def test_downloads_that_nobody_reads_stop_neither_uploads_nor_readiness(prefix: Prefix, tmp_path: Path) -> None:
     with on(prefix, tmp_path, DOWNLOAD_SLOTS="3") as server, ExitStack() as idle:
         user = server.register()
@@ -117,6 +118,7 @@ def test_a_client_that_goes_away_leaves_nothing(prefix: Prefix, tmp_path: Path) 
         assert user.http.get("/documents").json()["items"] == []
 
 
+@pytest.mark.long
 def test_orphans_and_abandoned_uploads_are_swept(prefix: Prefix, tmp_path: Path) -> None:
     with on(prefix, tmp_path, ORPHAN_GRACE_SECONDS="1", UPLOAD_MAX_SECONDS="2") as server:
         prefix.put("documents/01939f3e-5c00-7000-8000-0000000000ff", b"orphan")
@@ -130,6 +132,7 @@ def test_orphans_and_abandoned_uploads_are_swept(prefix: Prefix, tmp_path: Path)
 
 
 @pytest.mark.parametrize("size", [100, 2 * PART])
+@pytest.mark.long
 def test_a_server_killed_during_an_upload_leaves_what_is_swept(prefix: Prefix, tmp_path: Path, size: int) -> None:
     with on(prefix, tmp_path, FAULT="upload.after_rename:1", ORPHAN_GRACE_SECONDS="60") as server:
         user = server.register()
@@ -166,6 +169,7 @@ def test_storage_that_goes_and_comes_back(prefix: Prefix, tmp_path: Path) -> Non
         assert "Traceback" not in server.log_file.read_text()
 
 
+@pytest.mark.long
 def test_storage_that_is_away_at_start_keeps_a_server_waiting(prefix: Prefix, tmp_path: Path) -> None:
     def status(http: httpx2.Client, path: str) -> int:
         try:
@@ -210,6 +214,7 @@ def test_refused_at_start_in_one_line(prefix: Prefix, tmp_path: Path, wrong: str
     assert "secret" not in line.removesuffix(reason)
 
 
+@pytest.mark.long
 def test_a_start_that_fails_lets_go_of_the_bucket(prefix: Prefix, tmp_path: Path) -> None:
     (tmp_path / "app.db").write_bytes(b"this is no database " * 100)
     environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path), "STORAGE_URL": prefix.url(), **ENVIRONMENT}

@@ -394,6 +394,7 @@ def test_files_are_not_swept_before_they_are_published(tmp_path: Path) -> None:
             assert user.http.get(f"/documents/{each['id']}/content").status_code == 200
 
 
+@pytest.mark.long
 def test_what_waited_too_long_is_made_again(tmp_path: Path) -> None:
     with Server(tmp_path / "var", PROCESSORS) as server:
         user = server.register()

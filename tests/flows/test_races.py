@@ -270,6 +270,7 @@ def timed(call: Callable[[], httpx2.Response]) -> tuple[httpx2.Response, float]:
 
 @pytest.mark.sqlite
 @pytest.mark.parametrize("held", [databases.locked, paused])
+@pytest.mark.long
 def test_a_database_locked_for_long_refuses_writes_only(
     held: Callable[[Path], AbstractContextManager[None]], both: tuple[Server, Server]
 ) -> None:
@@ -319,6 +320,7 @@ def test_the_database_itself_refuses_a_second_live_job(user: User, both: tuple[S
     user.http.post(f"/jobs/{job['id']}/cancel")
 
 
+@pytest.mark.long
 def test_claims_are_spread_over_both_servers(user: User, both: tuple[Server, Server]) -> None:
     """Not a promise, but what makes the other tests here worth something: both servers do run jobs."""
     crowd = Crowd(user, both, 24)

@@ -199,6 +199,7 @@ def without_files(tmp_path: Path) -> Iterator[Before]:
 
 
 @pytest.mark.parametrize("revision", ["0001", "0003", "0005", "0007"])
+@pytest.mark.long
 def test_rows_in_every_state_are_kept_and_go_on(revision: str, tmp_path: Path) -> None:
     with before(tmp_path, revision) as old:
         every_state_is_kept_and_goes_on(old)
@@ -276,6 +277,7 @@ def test_what_the_other_deletes_is_swept_and_what_it_has_is_not(old: Before) -> 
         Ledger(old.data_dir).check_usage()
 
 
+@pytest.mark.long
 def test_files_of_documents_deleted_before_are_remembered(without_files: Before) -> None:
     """More of them than a sweep would remove on suspicion."""
     owner_id = without_files.register("ada@example.com")
@@ -286,6 +288,7 @@ def test_files_of_documents_deleted_before_are_remembered(without_files: Before)
         until(lambda: not any(without_files.path(document_id).exists() for document_id in gone))
 
 
+@pytest.mark.long
 def test_each_runs_the_jobs_that_the_other_accepts(old: Before) -> None:
     owner_id = old.register("ada@example.com")
     with Server(old.data_dir) as server:

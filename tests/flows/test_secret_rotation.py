@@ -79,6 +79,7 @@ def understand_each_other(first: Server, second: Server, user: User) -> bool:
     return all(user.at(other).http.get("/auth/me").status_code == 200 for user, other in issued)
 
 
+@pytest.mark.long
 def test_secrets_are_replaced_without_a_refused_request(tmp_path: Path) -> None:
     limits = {"RATE_LIMIT": "0", "RATE_LIMIT_ANONYMOUS": "0"}
     settings = {"JWT_SECRET": OLD, "ENCRYPTION_KEYS": OLD_KEY, "ACCESS_TOKEN_TTL": str(TTL), **limits}

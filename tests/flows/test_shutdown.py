@@ -77,6 +77,7 @@ def test_an_idle_server_stops_at_once(tmp_path: Path) -> None:
         assert server.logs("server.stopped")
 
 
+@pytest.mark.long
 def test_a_job_claimed_too_late_is_given_back_as_well(tmp_path: Path) -> None:
     with (
         Server(tmp_path / "var", {"DRAIN_SECONDS": "0.3"}) as server,
@@ -133,6 +134,7 @@ def test_sigterm_during_uploads_and_jobs(tmp_path: Path) -> None:
     ledger.check()
 
 
+@pytest.mark.long
 def test_searches_in_flight_do_not_keep_a_server_from_stopping(tmp_path: Path) -> None:
     with Server(tmp_path / "var", {"DRAIN_SECONDS": "0.5"}) as server, ThreadPoolExecutor(20) as threads:
         user = server.register()

@@ -141,6 +141,7 @@ def test_a_frozen_runner_keeps_nothing(size: str, tmp_path: Path) -> None:
             ledger.check()
 
 
+@pytest.mark.long
 def test_two_runners_at_the_same_content(tmp_path: Path) -> None:
     """Each stage is made by one of them or by both, and all documents get the same."""
     lines, ledger = Lines(tmp_path / "var", **LEASE), Ledger(tmp_path / "var")
@@ -352,6 +353,7 @@ def test_what_is_kept_goes_with_the_last_document_of_its_content(server: Server)
     until(lambda: not stored(server) & set(kept))
 
 
+@pytest.mark.long
 def test_what_is_kept_goes_with_its_account(tmp_path: Path) -> None:
     lines = Lines(tmp_path / "var")
     with lines.server() as server:

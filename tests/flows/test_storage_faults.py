@@ -117,6 +117,7 @@ def away(root: Path, *, mount_point: bool) -> None:
         root.mkdir()
 
 
+@pytest.mark.long
 def test_a_fast_beginning_earns_no_slow_end(tmp_path: Path) -> None:
     """The minimum rate holds over each window: 500 KB at once do not pay for a trickle afterwards."""
     with Server(tmp_path / "var", {"UPLOAD_MIN_RATE": "10000"}, module="tests.support.impatient") as server:
@@ -262,6 +263,7 @@ def test_nothing_is_uploaded_that_a_power_cut_would_take(tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("method", "suffix", "code"), [("DELETE", "", "not-found"), ("POST", "/complete-upload", "upload-rejected")]
 )
+@pytest.mark.long
 def test_a_completion_whose_file_is_removed_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, suffix: str, code: str
 ) -> None:

@@ -198,6 +198,7 @@ def test_a_service_moves_and_goes_on(old: Life, tmp_path: Path) -> None:
     assert contents(tmp_path / "new") == before
 
 
+@pytest.mark.long
 def test_there_and_back_by_way_of_a_bucket(old: Life, tmp_path: Path, prefix: Prefix) -> None:
     bucket = {"STORAGE_URL": prefix.url(), **ENVIRONMENT}
     moved(tmp_path / "new", "--from-data-dir", tmp_path / "old", **bucket)
@@ -219,6 +220,7 @@ def test_files_that_the_database_does_not_know_are_not_left_behind_in_silence(tm
     assert line == "transfer: the source storage has files, and the database of the target knows none of them"
 
 
+@pytest.mark.long
 def test_first_only_the_files_move_then_only_the_rows(old: Life, tmp_path: Path) -> None:
     elsewhere = {"STORAGE_URL": f"file://{tmp_path / 'files'}"}
     settings = {"DATABASE_URL": sqlite(tmp_path / "old"), **elsewhere}

@@ -64,6 +64,7 @@ def stored(server: Server) -> int:
     return len(Ledger(server.data_dir).files())
 
 
+@pytest.mark.long
 def test_all_that_was_made_of_a_file_goes_where_it_goes(server: Server, user: User) -> None:
     document = user.upload(LARGE, "a.docx")
     path = f"/documents/{document['id']}"
@@ -124,6 +125,7 @@ def test_nothing_of_a_document_on_hold_is_removed(server: Server, user: User) ->
     assert numbers(user, document) == [6, 5, 4]
 
 
+@pytest.mark.long
 def test_previous_files_go_by_their_age(tmp_path: Path) -> None:
     settings = {"FILE_VERSION_TTL": "3600", "LEASE_SECONDS": "1"}
     with Server(tmp_path / "var", settings) as server:

@@ -241,6 +241,7 @@ def test_processes_of_one_service_do_not_dispute_each_other(place: Place, tmp_pa
         assert not server.logs("storage.disputed")
 
 
+@pytest.mark.long
 def test_rows_that_go_behind_the_services_back(place: Place, tmp_path: Path) -> None:
     with place.server(tmp_path / "var", ORPHAN_GRACE_SECONDS="3600") as server:
         user = server.register()
@@ -263,6 +264,7 @@ def test_rows_that_go_behind_the_services_back(place: Place, tmp_path: Path) -> 
         until(lambda: alarms(server) == {})
 
 
+@pytest.mark.long
 def test_files_of_deleted_documents_are_removed_however_many(tmp_path: Path) -> None:
     """A process that dies while it removes them leaves orphans that this database knows it had."""
     place = disk(tmp_path / "files")
@@ -290,6 +292,7 @@ def test_no_sweep_at_a_start(tmp_path: Path) -> None:
         assert ORPHAN in place.files()
 
 
+@pytest.mark.long
 def test_a_storage_that_is_away_at_the_start_is_looked_at_when_it_is_back(prefix: Prefix, tmp_path: Path) -> None:
     place = bucket(prefix)
     with place.server(tmp_path / "old") as old:

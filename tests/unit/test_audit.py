@@ -243,6 +243,7 @@ async def test_what_is_remembered_for_a_verification_has_bounds(trail: Trail, mo
         trail.past(delete(events).where(events.c.seq > 9))
 
 
+@pytest.mark.long
 async def test_seals_are_kept_in_the_bucket(
     trail: Trail, prefix: Prefix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,7 @@ def most_held(piece: int) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.long
 def test_one_byte_pieces_hold_no_more_memory_than_large_ones() -> None:
     held = most_held(1)
     assert held < SIZE
