@@ -48,6 +48,7 @@ from tests.support.user import User
 from tests.support.waiting import until
 from tests.support.zygote import run
 
+DAY = 86400
 GRACE = {"ORPHAN_GRACE_SECONDS": "5"}
 QUICK = {"params": {"seconds": 0}}
 
@@ -310,6 +311,31 @@ def test_states_that_contradict_each_other(on_disk: World) -> None:
         ],
         key=str,
     )
+
+
+def test_what_may_not_be_removed_yet_is_not_overdue(tmp_path: Path) -> None:
+    """What was restored is kept for as long again; what is at work, on hold, or announced is not removed."""
+    settings = {"RETENTION_SECONDS": str(10 * DAY), "TRASH_SECONDS": str(30 * DAY)}
+    with world(Server(tmp_path / "var", settings), OnDisk(tmp_path / "var" / "files")) as there:
+        restored, held, late, at_work = (there.processed() for _ in range(4))
+        unsent = announce(there.user, pdf("unsent"))["document_id"]
+
+        def document(document_id: str, **values: Any) -> Any:
+            return update(documents).where(documents.c.id == UUID(document_id)).values(**values)
+
+        there.sql(document(restored, created_at=now(-12 * DAY), deleted_at=now(-60)))
+        assert there.user.http.post(f"/documents/{restored}/restore").status_code == 200
+        there.server.stop()
+        live = {"state": "QUEUED", "finished_at": None, "locked_until": None}
+        there.sql(
+            document(held, created_at=now(-12 * DAY), hold="a lawsuit"),
+            document(at_work, expires_at=now(-2 * DAY), status="PROCESSING"),
+            update(jobs).where(jobs.c.document_id == UUID(at_work)).values(**live),
+            document(unsent, created_at=now(-12 * DAY)),
+        )
+        assert there.codes() == []
+        there.sql(document(late, created_at=now(-12 * DAY)))
+        assert there.codes() == [("expiry-overdue", late)]
 
 
 def test_a_lease_that_nobody_rescues(on_disk: World) -> None:
