@@ -1,6 +1,7 @@
 """python -m app check: whether anything is lost, damaged, left behind, or contradicts itself."""
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -8,8 +9,9 @@ import typer
 from app.check import repair as repairs
 from app.check.findings import Finding
 from app.check.service import MEGABYTE, Check
-from app.commands.services import with_services
+from app.commands.services import require_service, with_services
 from app.errors import AppError, ConfigurationError
+from app.settings import load
 from app.wiring import Services
 
 COULD_NOT = 2  # the exit code
@@ -47,12 +49,21 @@ def check(*, deep: _Deep = False, rate: _Rate = 20, repair: _Repair = False, as_
         return int(bool(summary["findings"]))
 
     try:
+        _require_service()
         code = with_services(work)
     except (ConfigurationError, AppError) as error:
         reason = error.detail if isinstance(error, AppError) else error
         typer.echo(f"check: it could not be checked: {reason}", err=True)
         code = COULD_NOT
     raise typer.Exit(code)
+
+
+def _require_service() -> None:
+    """Raise ConfigurationError if there is none: nothing is made then, not even in a disk that is not mounted."""
+    settings = load()
+    require_service(settings)
+    if isinstance(settings.storage, Path) and not any(settings.storage.iterdir()):
+        raise ConfigurationError(f"STORAGE_URL: there is nothing in {settings.storage}")
 
 
 async def _repair(services: Services, found: list[Finding], checked: Check, *, as_json: bool) -> int:

@@ -15,7 +15,7 @@ from unittest.mock import AsyncMock, Mock
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, inspect, select, update
 from uuid_utils.compat import uuid7
 
 from app.auth.models import users
@@ -435,10 +435,42 @@ def test_what_cannot_be_checked_is_not_called_right_or_wrong(on_disk: World, tmp
 
     with world_of_another(tmp_path) as other:
         assert "belong to another database" in refused(STORAGE_URL=f"file://{other}/files")
-    assert "there is no mark" in refused(STORAGE_URL=f"file://{tmp_path}/empty")
+    another_disk = tmp_path / "disk" / "lost+found"
+    another_disk.mkdir(parents=True)
+    assert "there is no mark" in refused(STORAGE_URL=f"file://{another_disk.parent}")
     refused(STORAGE_URL="s3://bucket?endpoint=http://127.0.0.1:1", **ENVIRONMENT)
     refused(DATABASE_URL="postgresql+asyncpg://nobody@127.0.0.1:1/none")
     assert "RETENTION_SECONDS" in refused(RETENTION_SECONDS="a year")
+
+
+def test_where_there_is_no_service_none_is_made(tmp_path: Path) -> None:
+    """An environment that names the wrong folder, an empty database, or a disk that is not mounted."""
+    wrong, empty, there = tmp_path / "wrong", tmp_path / "empty", tmp_path / "there"
+    for each in (empty, there, there / "files", there / "files" / "staging"):
+        each.mkdir()
+    with databases.engine(there).connect():  # an empty file, on SQLite
+        (there / "app.db").touch()
+
+    def refused(data_dir: Path, **more: str) -> str:
+        done = run("check", "--json", JWT_SECRET="s" * 32, DATA_DIR=str(data_dir), **more)
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("check: it could not be checked: "), line
+        return line
+
+    assert "there is no service at" in refused(wrong)
+    assert "there is no service at" in refused(empty)
+    database = databases.settings(there)
+    assert "there is no service at" in refused(there, **database)
+    with databases.engine(there).connect() as conn:
+        assert inspect(conn).get_table_names() == []
+    prepared = tmp_path / "prepared"
+    databases.prepare(prepared)
+    database = databases.settings(prepared)
+    assert "there is nothing in" in refused(prepared, STORAGE_URL=f"file://{empty}", **database)
+    assert "there is no folder" in refused(prepared, STORAGE_URL=f"file://{wrong}", **database)
+    assert not wrong.exists()
+    assert list(empty.iterdir()) == []
 
 
 @contextmanager
