@@ -222,7 +222,8 @@ def live(world: World) -> list[str]:
 
 def test_a_service_in_order_and_what_goes_wrong_with_its_files(there: World) -> None:
     made, plain, old, trashed, held = live(there)
-    assert there.codes("--deep", "--rate", "0") == []
+    found, summary = there.check("--deep", "--rate", "0")
+    assert (found, summary["files"]) == ([], summary["objects"])
     there.server.stop()
     objects, keys = there.objects, {each: there.key(each) for each in (made, plain, old, trashed, held)}
     was = objects.read(keys[plain])
@@ -234,11 +235,13 @@ def test_a_service_in_order_and_what_goes_wrong_with_its_files(there: World) -> 
     stray = key_of(uuid7())
     objects.write(stray, b"nobody's")
     objects.write("documents/README", b"not ours")
+    was_sha256 = there.value(select(files.c.sha256).where(files.c.key == keys[trashed]))
     unreferenced = key_of(new_file(there, b"forgotten"))
     discarded = key_of(new_file(there, b"not removed", discarded_at=now(-3600)))
-    time.sleep(6.5 if "STORAGE_URL" in there.server.settings else 0)  # the grace, which S3 dates to the second
+    time.sleep(8 if "STORAGE_URL" in there.server.settings else 0)  # the grace, which S3 dates to the second
     expected = [
         ("file-discarded", discarded, None),
+        ("file-misplaced", "documents/README", None),
         ("file-missing", keys[held], held),
         ("file-missing", previous, old),
         ("file-unknown", stray, None),
@@ -247,10 +250,52 @@ def test_a_service_in_order_and_what_goes_wrong_with_its_files(there: World) -> 
     ]
     found, _ = there.check()
     assert sorted(map(about, found), key=str) == sorted(expected, key=str)
+    assert {each["detail"].partition("SHA-256 is ")[2] for each in found if each["file"] == keys[trashed]} == {
+        was_sha256
+    }
     expected.append(("content-differs", keys[plain], plain))
     deep, summary = there.check("--deep", "--rate", "0")
     assert sorted(map(about, deep), key=str) == sorted(expected, key=str)
     assert summary["bytes"] > 0
+    (damaged,) = (each["detail"] for each in deep if each["code"] == "content-differs")
+    assert damaged.endswith(sha256(was))
+    said = [each for each in there.check("--deep", "--rate", "0", "--repair")[0] if "repaired" in each]
+    assert {(each["code"], each["repaired"]) for each in said if "backup" in each["detail"]} == {
+        ("size-differs", False),
+        ("content-differs", False),
+    }
+
+
+def test_what_lies_in_the_wrong_place_is_seen_and_left_alone(tmp_path: Path) -> None:
+    """The sweep looks at each second; of what it does not remove, it says nothing."""
+    settings = {"ORPHAN_GRACE_SECONDS": "1"}
+    with world(Server(tmp_path / "var", settings), OnDisk(tmp_path / "var" / "files")) as there:
+        kept = there.user.upload()["id"]
+        uploaded = there.user.upload()["id"]
+        root, key = tmp_path / "var" / "files", there.key(uploaded)
+        name = key.rpartition("/")[2]
+        flat, unknown = root / "documents" / name, str(uuid7())[:-2]
+        (root / "documents" / name[-2:] / name).rename(flat)
+        others = ["documents/aa/stray", f"documents/aa/{unknown}ab", f"documents/ab/cd/{unknown}cd", "documents/notes"]
+        for each in others:
+            path = root / each
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"not the service's")
+            os.utime(path, (0, 0))
+        os.utime(flat, (0, 0))
+        orphan = key_of(f"{unknown}ee")
+        there.objects.write(orphan, b"an orphan")
+        until(lambda: there.server.logs("storage.orphan_removed"))
+        assert {each["key"] for each in there.server.logs("storage.orphan_removed")} == {orphan}
+        found, _ = there.check()
+        assert sorted((each["code"], each["file"]) for each in found) == [
+            *[("file-misplaced", each) for each in sorted([*others, str(flat.relative_to(root))])],
+            ("file-missing", key),
+        ]
+        (of_flat,) = (each for each in found if each["file"] == key and each["code"] == "file-misplaced")
+        assert f"belongs at documents/{name[-2:]}/{name}" in of_flat["detail"]
+        assert all((root / each).read_bytes() == b"not the service's" for each in others)
+        assert there.user.http.get(f"/documents/{kept}/content").status_code == 200
 
 
 def test_states_that_contradict_each_other(on_disk: World) -> None:
@@ -408,7 +453,7 @@ def test_what_is_repaired_loses_nothing(on_disk: World) -> None:
     assert world.value(select(func.count()).select_from(files)) == rows
     assert user.finished(user.start(stuck, **QUICK)["id"])["state"] == "SUCCEEDED"
     world.objects.write(keys[1], b"")
-    assert [each["repaired"] for each in world.check("--repair")[0] if "repaired" in each] == [False, False]
+    assert [each["repaired"] for each in world.check("--repair")[0] if "repaired" in each] == [False] * 3
 
 
 def test_of_very_many_missing_files_no_document_is_marked(on_disk: World) -> None:
