@@ -22,7 +22,9 @@ from app.files.orphans import Found
 from app.jobs import repository as jobs
 
 _DAMAGED = {SIZE, CONTENT}
-REPAIRED = {usage.CODE, PROCESSING_WITHOUT_JOB, MISSING} | _DAMAGED
+BAD = {MISSING} | _DAMAGED
+"""The codes of files that are not as they were stored."""
+REPAIRED = {usage.CODE, PROCESSING_WITHOUT_JOB} | BAD
 """The codes of which `repair` says something."""
 MOST = 10_000  # findings that are repaired at once
 

@@ -1,12 +1,13 @@
 """python -m app check: whether anything is lost, damaged, left behind, or contradicts itself."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from app.check import repair as repairs
+from app.check import repair as repairs, scrubber
 from app.check.findings import Finding
 from app.check.service import MEGABYTE, Check
 from app.commands.services import require_service, with_services
@@ -37,11 +38,14 @@ def check(*, deep: _Deep = False, rate: _Rate = 20, repair: _Repair = False, as_
             deep=deep,
             bytes_per_second=rate * MEGABYTE,
         )
+        known = await services.db.read(scrubber.tally)
         repairable = list[Finding]()
         async for finding in checked.run():
             _say(finding.as_json() if as_json else finding, as_json=as_json)
             if finding.code in repairs.REPAIRED and len(repairable) < repairs.MOST:
                 repairable.append(finding)
+        if deep and any(known) and checked.codes.keys().isdisjoint(repairs.BAD):
+            await services.db.write(partial(scrubber.forgive, known=known))
         summary = checked.summary()
         if repair:
             summary["repaired"] = await _repair(services, repairable, checked, as_json=as_json)

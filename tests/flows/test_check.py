@@ -629,6 +629,42 @@ def test_the_scrubber_finds_what_rots_and_says_so(there: World) -> None:
     until(lambda: not alarm())
 
 
+def test_a_deep_check_that_finds_no_file_damaged_ends_the_alarm(on_disk: World) -> None:
+    document_id = on_disk.user.upload()["id"]
+    key = on_disk.key(document_id)
+    was = on_disk.objects.read(key)
+
+    def alarm() -> bool:
+        return "scrub" in on_disk.user.http.get("/readyz").json()["alarms"]
+
+    on_disk.server.stop()
+    on_disk.user = on_disk.server.restarted(on_disk.user, SCRUB_BYTES_PER_SECOND="10000000", ORPHAN_GRACE_SECONDS="1")
+    on_disk.objects.write(key, was[:-1])
+    scrub_again(on_disk)
+    until(lambda: on_disk.server.logs("storage.mismatch"))
+    until(alarm)
+    assert [code for code, _ in on_disk.codes("--deep", "--rate", "0")] == ["size-differs"]
+    on_disk.objects.write(key, was)
+    assert on_disk.codes() == []
+    assert alarm(), "not all files were read"
+    assert on_disk.codes("--deep", "--rate", "0") == []
+    until(lambda: not alarm())
+
+
+async def test_what_is_found_during_a_deep_check_is_not_forgiven(tmp_path: Path) -> None:
+    databases.prepare(tmp_path / "var")
+    db = databases.database(tmp_path / "var")
+    row = {"name": "files", "began_at": now(), "mismatches": 1, "mismatches_before": 2}
+    await db.write(lambda conn: conn.execute(insert(scrubs).values(**row)))
+    known = await db.read(scrubber_module.tally)
+    await db.write(lambda conn: conn.execute(update(scrubs).values(mismatches=2)))
+    await db.write(lambda conn: scrubber_module.forgive(conn, known))
+    assert await db.read(scrubber_module.tally) == (2, 2)
+    await db.write(lambda conn: scrubber_module.forgive(conn, scrubber_module.Tally(2, 2)))
+    assert await db.read(scrubber_module.tally) == (0, 0)
+    await db.close()
+
+
 async def test_a_round_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One file a slice, by two processes in turn: each file is read once."""
     read: list[str] = []
