@@ -202,7 +202,12 @@ def _misplaced(listed: Listed) -> Finding:
     what = "no file of the service lies there: it is left alone"
     if is_own(f"{FOLDER}/{listed.place.rpartition('/')[2]}"):
         what = f"a file of this name belongs at {listed.place}, and is not seen there: it is left alone"
-    return Finding("file-misplaced", what, file=listed.key)
+    return Finding("file-misplaced", what, file=_printable(listed.key))
+
+
+def _printable(name: str) -> str:
+    """A name that anybody may have given to a file, for a line of text."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in name)
 
 
 def _sha256(row: Row) -> str:

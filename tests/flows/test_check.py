@@ -766,7 +766,7 @@ async def test_memory_does_not_grow_with_what_is_checked(tmp_path: Path) -> None
     assert await peak(8000) - await peak(2000) < 500_000
 
 
-def test_what_somebody_has_put_among_the_files_is_passed_over(on_disk: World) -> None:
+def test_what_somebody_has_put_among_the_files_is_named_once_it_is_old(on_disk: World) -> None:
     key = on_disk.key(str(on_disk.user.upload()["id"]))
     folder = on_disk.server.data_dir / "files/documents"
     misplaced = folder / "zz" / key.rpartition("/")[2]
@@ -777,6 +777,13 @@ def test_what_somebody_has_put_among_the_files_is_passed_over(on_disk: World) ->
     (folder / "zz" / "a\nb\udcff").touch()
     (folder / "zz" / "loop").symlink_to("loop")
     assert on_disk.codes("--deep", "--rate", "0") == []
+    others = [folder / "yy", *(folder / "zz").iterdir()]
+    for each in others:
+        os.utime(each, (0, 0), follow_symlinks=False)
+    assert on_disk.codes("--deep", "--rate", "0") == [("file-misplaced", None)] * len(others)
+    *lines, _ = run("check", **on_disk.server.environment).stdout.splitlines()
+    assert len(lines) == len(others)
+    assert r"documents/zz/a\nb\udcff" in "".join(lines)
 
 
 async def test_a_storage_that_lists_its_files_in_another_order_is_not_checked(tmp_path: Path) -> None:
