@@ -155,7 +155,8 @@ class FileCheck:
                     if listed.key <= last:
                         raise StorageUnavailable("the storage does not list its files in the order of their keys")
                     last = listed.key
-                yield listed
+                if not listed.key.endswith("/"):  # a folder, which a console has made in a bucket
+                    yield listed
 
     async def _confirmed(self, suspects: list[Suspect]) -> list[Finding]:
         """Those that are still as they were: first the objects are looked at again, then the rows.

@@ -171,9 +171,9 @@ class S3Storage:
             raise StorageUnavailable(error.reason) from error
 
     def _files(self, page: _Page) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The keys of a page, and what is said of each. What ends in a slash is a folder, made by a console."""
+        """The keys of a page, and what is said of each."""
         for each in page.get("Contents", []):
-            if (key := self._objects.key(each["Key"])) != MARK and not key.endswith("/"):
+            if (key := self._objects.key(each["Key"])) != MARK:
                 yield key, each
 
     def _age(self, page: _Page, found: dict[str, Any]) -> float:
