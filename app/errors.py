@@ -384,6 +384,16 @@ class InternalError(AppError, status=500):
     """An unexpected error occurred in the service. Quote `request_id` when reporting it."""
 
 
+class FileMissing(InternalError, title="Stored file is missing"):
+    """The document is there, and the file that was stored of it is missing. Another attempt does not help: the operator
+    of the service has to bring it back. Quote `request_id`, by which the log says more."""
+
+
+class FileDamaged(InternalError, title="Stored file is damaged"):
+    """The document is there, and the file that was stored of it is not as it was. Another attempt does not help: the
+    operator of the service has to bring it back. Quote `request_id`, by which the log says more."""
+
+
 class Unavailable(AppError, status=503, title="Temporarily unavailable", headers={"Retry-After": "5"}):
     """The service cannot do this right now. Nothing was done; retry after the given seconds."""
 

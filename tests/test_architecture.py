@@ -142,6 +142,7 @@ def test_only_wiring_names_adapters() -> None:
         ".sandbox",
         ".sessions",
         ".statements",
+        ".tree",
     )
     adapters -= {name for name in adapters if name.endswith(shared)}
     for name, tree in modules().items():

@@ -147,7 +147,7 @@ class Backup:
         async for files in stored_files(self.target):
             plan.hold(files)
         async for page in self.storage.listing():
-            plan.see((each.key, each.size) for each in page)
+            plan.see((each.key, each.size) for each in page if not each.place)
         copying = Copying(self.storage, self.target.storage, plan, report)
         for batch in plan.batches():
             await in_parallel(partial(copying.run, iter(batch)))

@@ -17,6 +17,7 @@ from app.errors import NotFound
 from app.files.models import files
 from app.storage.base import Storage
 
+CONTENT = "content-differs"
 CHUNK = 128 * 1024  # bytes, which are hashed in a tenth of a millisecond: the event loop serves meanwhile
 
 Kind = Literal["missing", "size", "content"]
@@ -89,9 +90,8 @@ async def differing(reader: Reader, references: References) -> AsyncIterator[Fin
         for file in (Stored._make(row) for row in rows):
             if await reader.wrong_with(file) == "content":
                 reference = references.of([file.id]).get(file.id, Reference("the file", None))
-                yield Finding(
-                    "content-differs", f"{reference.what} is not as it was stored", reference.document_id, file=file.key
-                )
+                what = f"{reference.what} is not as it was stored; its SHA-256 was {file.sha256}"
+                yield Finding(CONTENT, what, reference.document_id, file=file.key)
 
 
 def _still(conn: Connection, file: Stored) -> bool:

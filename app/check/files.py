@@ -14,9 +14,10 @@ from app.check.references import Reference, References
 from app.database import Database, now
 from app.errors import NotFound, StorageUnavailable
 from app.files.models import files, is_own, key_of
-from app.storage.base import Listed, Storage
+from app.storage.base import FOLDER, Listed, Storage
 
 MISSING = "file-missing"
+SIZE = "size-differs"
 UNREFERENCED = "file-unreferenced"
 
 _SUSPECTS = 200  # that are looked at again at once
@@ -65,7 +66,10 @@ class Suspect(NamedTuple):
 
 @dataclass(slots=True)
 class FileCheck:
-    """`grace`: seconds for which a file may be there before its row is. Counts what it has read."""
+    """`grace`: seconds for which a file may be there before its row is.
+
+    Counts the files that must be stored, and the objects of those that are.
+    """
 
     db: Database
     storage: Storage
@@ -79,6 +83,13 @@ class FileCheck:
         """Yield what is lost, left behind, or of another size. Raises StorageUnavailable, DatabaseUnavailable."""
         suspects = list[Suspect]()
         async for known, listed in self._pairs():
+            if listed and not _is_placed(listed):
+                if listed.age > self.grace:
+                    yield _misplaced(listed)
+                continue
+            if known and known.row.stored:
+                self.rows += 1
+                self.objects += listed is not None
             if suspect := self._judge(known, listed):
                 suspects.append(suspect)
             if len(suspects) >= _SUSPECTS:
@@ -101,11 +112,11 @@ class FileCheck:
             return None
         what, document_id = reference or ("the file", None)
         if row.stored and listed is None:
-            missing = Finding(MISSING, f"{what} is not in the storage", document_id, file=row.key)
+            missing = Finding(MISSING, f"{what} is not in the storage; {_sha256(row)}", document_id, file=row.key)
             return Suspect(missing, row, "missing")
         if row.stored and listed and listed.size != row.size:
-            sizes = f"{what} has {listed.size} bytes, and was stored with {row.size}"
-            return Suspect(Finding("size-differs", sizes, document_id, file=row.key), row, "other")
+            sizes = f"{what} has {listed.size} bytes, and was stored with {row.size}; {_sha256(row)}"
+            return Suspect(Finding(SIZE, sizes, document_id, file=row.key), row, "other")
         if row.overdue and listed and listed.age > self.grace:
             discarded = Finding("file-discarded", "it was discarded, and should have been removed", file=row.key)
             return Suspect(discarded, row, "there")
@@ -116,7 +127,10 @@ class FileCheck:
         rows, listing = self._rows(), self._listing()
         known, listed = await anext(rows, None), await anext(listing, None)
         while known or listed:
-            if listed is None or (known and known.row.key < listed.key):
+            if listed and not _is_placed(listed):
+                yield None, listed
+                listed = await anext(listing, None)
+            elif listed is None or (known and known.row.key < listed.key):
                 yield known, None
                 known = await anext(rows, None)
             elif known is None or listed.key < known.row.key:
@@ -129,7 +143,6 @@ class FileCheck:
     async def _rows(self) -> AsyncIterator[Known]:
         """In the order of their ids, of which the keys are made."""
         async for _, page in walk(self.db, self._query, [files.c.id]):
-            self.rows += len(page)
             references = self.references.of(row.id for row in page)
             for row in page:
                 yield Known(Row._make(row), references.get(row.id))
@@ -138,11 +151,11 @@ class FileCheck:
         last = ""
         async for page in self.storage.listing():
             for listed in page:
-                if is_own(listed.key):
+                if _is_placed(listed):
                     if listed.key <= last:
                         raise StorageUnavailable("the storage does not list its files in the order of their keys")
                     last = listed.key
-                    self.objects += 1
+                if not listed.key.endswith("/"):  # a folder, which a console has made in a bucket
                     yield listed
 
     async def _confirmed(self, suspects: list[Suspect]) -> list[Finding]:
@@ -180,6 +193,27 @@ class FileCheck:
             for row in await self._by_key(key_of(each) for each in some if each not in referred):
                 if row.discarded is None:
                     yield Finding(UNREFERENCED, "it is stored, and nothing refers to it", file=row.key)
+
+
+def _is_placed(listed: Listed) -> bool:
+    return is_own(listed.key) and not listed.place
+
+
+def _misplaced(listed: Listed) -> Finding:
+    what = "no file of the service lies there: it is left alone"
+    if is_own(f"{FOLDER}/{listed.place.rpartition('/')[2]}"):
+        what = f"a file of this name belongs at {listed.place}, and is not seen there: it is left alone"
+    return Finding("file-misplaced", what, file=_printable(listed.key))
+
+
+def _printable(name: str) -> str:
+    """A name that anybody may have given to a file, for a line of text."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in name)
+
+
+def _sha256(row: Row) -> str:
+    """By which it is found in a backup."""
+    return f"its SHA-256 is {row.sha256}"
 
 
 def _same(before: Row | None, after: Row | None) -> bool:

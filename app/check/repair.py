@@ -9,7 +9,8 @@ from uuid import UUID
 from sqlalchemy import Connection, select
 
 from app.check import usage
-from app.check.files import MISSING
+from app.check.content import CONTENT
+from app.check.files import MISSING, SIZE
 from app.check.findings import Finding
 from app.check.states import PROCESSING_WITHOUT_JOB
 from app.database import Database
@@ -20,7 +21,11 @@ from app.events.catalogue import Failure
 from app.files.orphans import Found
 from app.jobs import repository as jobs
 
-REPAIRED = {usage.CODE, PROCESSING_WITHOUT_JOB, MISSING}
+_DAMAGED = {SIZE, CONTENT}
+BAD = {MISSING} | _DAMAGED
+"""The codes of files that are not as they were stored."""
+REPAIRED = {usage.CODE, PROCESSING_WITHOUT_JOB} | BAD
+"""The codes of which `repair` says something."""
 MOST = 10_000  # findings that are repaired at once
 
 _JOB_LOST = Failure(code="job-lost", detail="The job was lost. Process the document again.")
@@ -53,6 +58,8 @@ async def _repair(db: Database, finding: Finding) -> Repair:
         assert finding.owner_id
         counted = await db.write(partial(usage.recount, owner_id=finding.owner_id), alone_with=finding.owner_id)
         return Repair(counted, "counted anew" if counted else "it is right by now")
+    if finding.code in _DAMAGED:
+        return Repair(done=False, what="bring the file back from a backup, under its key")
     if finding.document_id is None:
         return Repair(done=False, what="the file is no document's")
     failed = await db.write(partial(_fail, document_id=finding.document_id, finding=finding))

@@ -5,7 +5,7 @@ One process does it for all. How far it got is in the database, so that a restar
 
 import time
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
@@ -70,8 +70,7 @@ class Scrubber:
 
     async def refresh(self) -> None:
         """Learn what was found, by whichever process."""
-        row = await self._db.read(_row)
-        self._found = max(row.mismatches, row.mismatches_before) if row else 0
+        self._found = max(await self._db.read(tally))
 
     async def scrub(self) -> None:
         """Read on for a while, from where the last one got to.
@@ -115,6 +114,26 @@ def last_complete(conn: Connection) -> float | None:
     """When a round was completed last, in seconds since 1970; None if none was."""
     moment: float | None = conn.scalar(select(unix_time(scrubs.c.completed_at)).where(_OURS))
     return moment
+
+
+class Tally(NamedTuple):
+    """How many mismatches a round has found, and the one before."""
+
+    mismatches: int
+    before: int
+
+
+def tally(conn: Connection) -> Tally:
+    """What the alarm goes by."""
+    row = _row(conn)
+    return Tally(row.mismatches, row.mismatches_before) if row else Tally(0, 0)
+
+
+def forgive(conn: Connection, known: Tally) -> None:
+    """End the alarm, now that all files were read and are as they were stored; unless more was found than was `known`
+    before they were."""
+    same = (scrubs.c.mismatches == known.mismatches, scrubs.c.mismatches_before == known.before)
+    conn.execute(update(scrubs).where(_OURS, *same).values(mismatches=0, mismatches_before=0))
 
 
 def _row(conn: Connection) -> Row[Any] | None:

@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, Row, Select, and_, case, exists, false, fu
 
 from app.check.findings import Finding, Rows, examined
 from app.database import Database, now
+from app.documents import trash
 from app.documents.lifecycle import Status
 from app.documents.models import documents, previous_files
 from app.events import events
@@ -49,7 +50,7 @@ def _documents(settings: Settings) -> Select[Any]:
         jobs.c.id.is_not(None).label("at_work"),
         case((lost, ~expired), else_=false()).label("lost"),
         highest.scalar_subquery().label("highest"),
-        and_(documents.c.hold.is_(None), _is_overdue(settings)).label("overdue"),
+        _is_overdue(settings).label("overdue"),
     ).select_from(documents.outerjoin(jobs, and_(jobs.c.id == documents.c.job_id, at_work)))
 
 
@@ -61,13 +62,8 @@ def _may_have_expired(settings: Settings) -> ColumnElement[bool]:
 
 def _is_overdue(settings: Settings) -> ColumnElement[bool]:
     """Whether a document is in the trash, or is not, for longer than it may be."""
-    live = [documents.c.expires_at <= now(-LATE)]
-    if settings.retention_seconds:
-        live.append(documents.c.created_at <= now(-settings.retention_seconds - LATE))
-    return or_(
-        documents.c.deleted_at <= now(-settings.trash_seconds - LATE),
-        and_(documents.c.deleted_at.is_(None), or_(*live)),
-    )
+    ways = [*trash.expiries(settings.retention_seconds), trash.purging(settings.trash_seconds)]
+    return or_(*(way.due(LATE) for way in ways))
 
 
 def _judge_documents(rows: Rows) -> list[Finding]:

@@ -1,15 +1,18 @@
 """python -m app check: whether anything is lost, damaged, left behind, or contradicts itself."""
 
 import json
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from app.check import repair as repairs
+from app.check import repair as repairs, scrubber
 from app.check.findings import Finding
 from app.check.service import MEGABYTE, Check
-from app.commands.services import with_services
+from app.commands.services import require_service, with_services
 from app.errors import AppError, ConfigurationError
+from app.settings import load
 from app.wiring import Services
 
 COULD_NOT = 2  # the exit code
@@ -35,11 +38,14 @@ def check(*, deep: _Deep = False, rate: _Rate = 20, repair: _Repair = False, as_
             deep=deep,
             bytes_per_second=rate * MEGABYTE,
         )
+        known = await services.db.read(scrubber.tally)
         repairable = list[Finding]()
         async for finding in checked.run():
             _say(finding.as_json() if as_json else finding, as_json=as_json)
             if finding.code in repairs.REPAIRED and len(repairable) < repairs.MOST:
                 repairable.append(finding)
+        if deep and any(known) and checked.codes.keys().isdisjoint(repairs.BAD):
+            await services.db.write(partial(scrubber.forgive, known=known))
         summary = checked.summary()
         if repair:
             summary["repaired"] = await _repair(services, repairable, checked, as_json=as_json)
@@ -47,12 +53,21 @@ def check(*, deep: _Deep = False, rate: _Rate = 20, repair: _Repair = False, as_
         return int(bool(summary["findings"]))
 
     try:
+        _require_service()
         code = with_services(work)
     except (ConfigurationError, AppError) as error:
         reason = error.detail if isinstance(error, AppError) else error
         typer.echo(f"check: it could not be checked: {reason}", err=True)
         code = COULD_NOT
     raise typer.Exit(code)
+
+
+def _require_service() -> None:
+    """Raise ConfigurationError if there is none: nothing is made then, not even in a disk that is not mounted."""
+    settings = load()
+    require_service(settings)
+    if isinstance(settings.storage, Path) and not any(settings.storage.iterdir()):
+        raise ConfigurationError(f"STORAGE_URL: there is nothing in {settings.storage}")
 
 
 async def _repair(services: Services, found: list[Finding], checked: Check, *, as_json: bool) -> int:

@@ -32,13 +32,14 @@ CONTENT: dict[int | str, dict[str, Any]] = {
     206: {"description": "The requested range.", "headers": _FILE_HEADERS | _CONTENT_RANGE, **_TYPES},
     304: {"description": "Unchanged."},
 }
+READING = (errors.FileMissing, errors.FileDamaged, errors.StorageUnavailable)
 SENDING = (
     errors.ValidationFailed,
     errors.NotFound,
     errors.UploadIncomplete,
     errors.RangeNotSatisfiable,
     errors.TooBusy,
-    errors.StorageUnavailable,
+    *READING,
 )
 CONTENT_REQUEST = {
     "Range": "`bytes=` with one range; other forms are ignored.",

@@ -39,10 +39,10 @@ from app.files.downloads import Downloads
 from app.files.models import File
 from app.files.multipart import OVERHEAD
 from app.files.receive import Receiver, Sent
+from app.files.stored import StoredFiles
 from app.idempotency import StoredResponse
 from app.quotas import Quotas
 from app.settings import Settings
-from app.storage.base import Storage
 from app.telemetry import faults
 from app.web import pagination
 from app.web.conditional import Span
@@ -76,7 +76,7 @@ class DocumentService:
     def __init__(
         self,
         db: Database,
-        storage: Storage,
+        stored: StoredFiles,
         receiver: Receiver,
         intake: Intake,
         downloads: Downloads,
@@ -87,7 +87,7 @@ class DocumentService:
     ) -> None:
         """`job_for` checks what an upload asks to have done with its document."""
         self._db = db
-        self._storage = storage
+        self._stored = stored
         self._receiver = receiver
         self._intake = intake
         self._quotas = quotas
@@ -186,12 +186,12 @@ class DocumentService:
         self, principal: Principal, document: Document, file: File, span: Span, *, number: int | None = None
     ) -> AsyncIterator[bytes]:
         """Return a span of a document's file, or of the one that had this number, in chunks. Raises NotFound, TooBusy,
-        Unavailable."""
+        Unavailable, FileMissing, FileDamaged."""
         if self._settings.audit_reads == "all":
             read = DocumentContentRead(start=span.start, length=span.length, number=number)
             owner_id, document_id = document.owner_id, document.id
             await self._db.write(partial(events.append, event=read, user_id=owner_id, document_id=document_id))
-        return await self._downloads.send(principal.owner_id, self._storage.read(file.key, span.start, span.length))
+        return await self._downloads.send(principal.owner_id, self._stored.read(file, span.start, span.length))
 
     async def timeline(self, principal: Principal, document_id: UUID, limit: int, cursor: str | None) -> TimelinePage:
         """Return a page of a document's events, oldest first. Raises NotFound, InvalidCursor."""

@@ -62,11 +62,15 @@ def count(conn: Connection, owner_id: UUID) -> tuple[int, int]:
 
 
 class Expiry(NamedTuple):
-    """A way in which documents expire: `moment` was at least `kept` seconds ago, and they are `such`."""
+    """A way in which documents leave: `moment` was at least `kept` seconds ago, and they are `such`."""
 
     moment: Column[datetime]
     kept: float
     such: ColumnElement[bool]
+
+    def due(self, late: float = 0) -> ColumnElement[bool]:
+        """Whether a document is to leave, and was `late` seconds ago."""
+        return and_(self.moment <= now(-self.kept - late), self.such)
 
 
 def expiries(retention: float) -> list[Expiry]:
@@ -82,11 +86,16 @@ def expiries(retention: float) -> list[Expiry]:
     return found
 
 
+def purging(kept: float) -> Expiry:
+    """Return the way in which documents leave the trash, where they are kept for so many seconds."""
+    return Expiry(documents.c.deleted_at, kept, and_(_TRASHED, _FREE))
+
+
 def put_expired(conn: Connection, expiry: Expiry, since: datetime | None = None) -> list[datetime]:
     """Move documents to the trash that have expired in this way, the first BATCH of those since `since`. Returns their
     moments; none: no more are left."""
     moment = expiry.moment
-    due = [moment <= now(-expiry.kept), expiry.such] + ([moment >= since] if since else [])
+    due = [expiry.due()] + ([moment >= since] if since else [])
     batch = in_batch(conn, documents, *due, oldest=moment, limit=BATCH)
     about = (documents.c.id, documents.c.owner_id, documents.c.version, moment.label("moment"))
     rows = conn.execute(_PUT.where(batch).returning(*about)).all()
@@ -146,7 +155,7 @@ def purge_overdue(
     Returns the keys of their files, and when the last of them was moved; None: no more are left.
     """
     moment = documents.c.deleted_at
-    due = [moment <= now(-kept), _TRASHED, _FREE] + ([moment >= since] if since else [])
+    due = [purging(kept).due()] + ([moment >= since] if since else [])
     due += [documents.c.owner_id == owner_id] if owner_id else []
     about = (documents.c.id, documents.c.owner_id, documents.c.file_id, documents.c.version, moment)
     rows = delete_batch(conn, documents, *due, oldest=moment, returning=about, limit=PURGE_BATCH)

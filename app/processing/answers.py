@@ -11,10 +11,10 @@ from app.auth.principal import Principal
 from app.errors import NotAcceptable
 from app.files.downloads import Downloads
 from app.files.models import File
+from app.files.stored import StoredFiles, damaged
 from app.limiter import Threads
 from app.processing.plain_text import text_of
 from app.processing.results import StoredResult
-from app.storage.base import Storage
 from app.web.body import is_head
 from app.web.conditional import Span, prefers_gzip, prefers_text, requested_span, unchanged
 
@@ -27,15 +27,16 @@ _VARY = "Accept, Accept-Encoding"
 class Answers:
     """Sends results. Large ones are downloads like any other."""
 
-    def __init__(self, storage: Storage, downloads: Downloads) -> None:
-        self._storage = storage
+    def __init__(self, stored: StoredFiles, downloads: Downloads) -> None:
+        self._stored = stored
         self._downloads = downloads
         self._threads = Threads(2, "answers", low_priority=True)
 
     async def respond(self, request: Request, principal: Principal, result: StoredResult) -> Response:
         """The response to a request for one result: the whole of it, the range that was asked for, its text, or 304.
 
-        Raises RangeNotSatisfiable, NotAcceptable, TooBusy, NotFound, Unavailable.
+        Raises RangeNotSatisfiable, NotAcceptable, TooBusy, NotFound, Unavailable,
+        FileMissing, FileDamaged.
         """
         if prefers_text(request):
             return await self._as_text(request, principal, result)
@@ -75,20 +76,24 @@ class Answers:
         return StreamingResponse(await self._downloads.send(principal.owner_id, text_of(json)), 200, headers, _TEXT)
 
     async def send(self, principal: Principal, file: File, span: Span) -> AsyncIterator[bytes]:
-        """Return a span of a file that belongs to a result, in chunks. Raises NotFound, TooBusy, Unavailable."""
-        return await self._downloads.send(principal.owner_id, self._storage.read(file.key, span.start, span.length))
+        """Return a span of a file that belongs to a result, in chunks. Raises NotFound, TooBusy, Unavailable,
+        FileMissing, FileDamaged."""
+        return await self._downloads.send(principal.owner_id, self._stored.read(file, span.start, span.length))
 
     def _compressed(self, file: File, span: Span) -> AsyncIterator[bytes]:
-        return self._storage.read(file.key, span.start, span.length, chunk=_PIECE)
+        return self._stored.read(file, span.start, span.length, chunk=_PIECE)
 
     async def _decompressed(self, file: File, span: Span) -> AsyncIterator[bytes]:
         """Yield a span of what is compressed in the file."""
         decompress = zlib.decompressobj(wbits=31)
         skip, left = span.start, span.length
-        async for chunk in self._storage.read(file.key, 0, file.size, chunk=_PIECE):
+        async for chunk in self._stored.read(file, 0, file.size, chunk=_PIECE):
             rest = chunk
             while rest and left:
-                piece = await self._threads.run(decompress.decompress, rest, _PIECE)
+                try:
+                    piece = await self._threads.run(decompress.decompress, rest, _PIECE)
+                except zlib.error:
+                    raise damaged(file) from None
                 rest = decompress.unconsumed_tail
                 sent = piece[skip : skip + left]
                 skip, left = max(0, skip - len(piece)), left - len(sent)
@@ -96,6 +101,8 @@ class Answers:
                     yield sent
             if not left:
                 return
+        if left:
+            raise damaged(file)
 
 
 def list_of(found: Iterable[StoredResult], query: str = "") -> Response:

@@ -25,7 +25,7 @@ RESULT: dict[int | str, dict[str, Any]] = {
     },
     304: {"description": "Unchanged."},
 }
-SENDING = (errors.RangeNotSatisfiable, errors.NotAcceptable, errors.TooBusy, errors.StorageUnavailable)
+SENDING = (errors.RangeNotSatisfiable, errors.NotAcceptable, errors.TooBusy, *documents.READING)
 RESULT_REQUEST = {
     "Accept": "`text/plain` for the text alone, if the result has one.",
     "Accept_Encoding": "With `gzip`, a result above 64 KiB is sent compressed.",

@@ -137,7 +137,7 @@ class BoundedHttp(HttpToolsProtocol):
             return
         self._in_headers = False
         self._body_until = None
-        self.app = self._exchange = Exchange(self._application, self._enter, self._answered)
+        self.app = self._exchange = Exchange(self._application, self._enter, self._answered, self._broken_off)
         super().on_headers_complete()
         self._unanswered += 1
 
@@ -169,6 +169,11 @@ class BoundedHttp(HttpToolsProtocol):
             self.transport.close()
         else:
             self._enter(State.HEADERS if self._in_headers else State.IDLE)
+
+    def _broken_off(self) -> None:
+        """Close: by that the client knows that it does not have the whole answer. Why is in the log by now."""
+        self.cycle.disconnected = True  # or uvicorn would say once more that something is wrong
+        self.transport.close()
 
     # States
 

@@ -25,12 +25,14 @@ class Stored:
 class Listed:
     """A file as a listing shows it: its key, its size in bytes, and how many seconds ago it was committed.
 
-    An adapter may take files for a little younger than they are.
+    An adapter may take files for a little younger than they are. `place`: where a file belongs that lies elsewhere; it
+    cannot be read, and its key says where it lies.
     """
 
     key: str
     size: int
     age: float
+    place: str = ""
 
 
 class Staged(Protocol):
@@ -149,8 +151,9 @@ class Storage(Protocol):
         """
 
     def listing(self) -> AsyncIterator[list[Listed]]:
-        """Yield all files, in batches, in the order of their keys by code point. Memory does not grow with their
-        number. Files that are added or removed meanwhile may be left out, or not."""
+        """Yield all files, in batches, in the order of their keys by code point; last those that do not lie where they
+        belong. Memory does not grow with their number. Files that are added or removed meanwhile may be left out, or
+        not."""
 
     async def sample(self) -> list[str]:
         """The keys of some files, whatever their age: none only if there are none."""

@@ -22,6 +22,7 @@ from uuid import uuid4
 
 from app.errors import AlreadyStored, NotFound
 from app.limiter import T
+from app.storage import tree
 from app.storage.base import CHUNK, FOLDER, Listed, Stored
 from app.storage.disk import OpenFile, Threads, clear, failure, sync
 
@@ -86,9 +87,12 @@ class LocalStorage:
             for start in range(0, len(names), _PAGE):
                 yield await self._threads.run(self._listed, names[start : start + _PAGE])
             names = await self._threads.run(self._names, names[-1]) if len(names) == _SORTED else []
+        misplaced = tree.misplaced(self._root)
+        while batch := await self._threads.run(lambda: list(islice(misplaced, _PAGE))):
+            yield batch
 
     async def sample(self) -> list[str]:
-        return await self._threads.run(lambda: [_key(path) for path in islice(self._files(), _PAGE)])
+        return await self._threads.run(lambda: [_key(entry) for entry in islice(self._placed(), _PAGE)])
 
     async def read_mark(self) -> str | None:
         return await self._threads.run(self._read_mark)
@@ -119,21 +123,15 @@ class LocalStorage:
             _require_disk(self._staging)
 
     def _path(self, key: str) -> Path:
-        *folders, name = key.split("/")
-        return self._root.joinpath(*folders, name[-2:] if len(folders) == 1 else "", name)
+        return tree.place_of(self._root, key)
 
-    def _files(self) -> Iterator[Path]:
+    def _placed(self) -> Iterator["os.DirEntry[str]"]:
         _require_disk(self._staging)
-        return self._root.glob(f"{FOLDER}/??/*")
+        return tree.placed(self._root)
 
     def _names(self, after: str = "") -> list[str]:
         """The first of the names after this one, in their order."""
-        _require_disk(self._staging)
-        folders = [each for each in _entries(self._root / FOLDER) if len(each.name) == 2]
-        # One in another folder than its own is not what is read under its key.
-        own = (each.name for folder in folders for each in _entries(folder.path) if each.name[-2:] == folder.name)
-        names = (name for name in own if name > after)
-        return heapq.nsmallest(_SORTED, names)
+        return heapq.nsmallest(_SORTED, (each.name for each in self._placed() if each.name > after))
 
     def _listed(self, names: list[str]) -> list[Listed]:
         found, time_now = [], time.time()
@@ -144,12 +142,10 @@ class LocalStorage:
         return found
 
     def _stale(self, written_before: float) -> Iterator[str]:
-        for path in self._files():
-            try:
-                if path.stat().st_mtime < written_before:
-                    yield _key(path)
-            except FileNotFoundError:
-                continue
+        for entry in self._placed():
+            with suppress(FileNotFoundError):
+                if entry.stat().st_mtime < written_before:
+                    yield _key(entry)
 
     # The mark is the name of the only folder in a folder: a name is changed by one atomic rename, copies of any kind
     # carry it along, and a count of the files finds only uploads.
@@ -284,11 +280,5 @@ def _require_disk(staging: Path) -> None:
         raise failure()
 
 
-def _entries(folder: Path | str) -> Iterator["os.DirEntry[str]"]:
-    """What is in a folder; nothing, if it does not exist, or is none."""
-    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
-        yield from entries
-
-
-def _key(path: Path) -> str:
-    return f"{path.parent.parent.name}/{path.name}"
+def _key(entry: "os.DirEntry[str]") -> str:
+    return f"{FOLDER}/{entry.name}"

@@ -84,8 +84,11 @@ class RequestMiddleware:
             log.warning("http.cancelled")
             if not exchange.status:
                 await problems.response(ShuttingDown())(scope, receive, exchange.send)
-        except Exception:
-            log.exception("http.failed")
+        except Exception as error:
+            if isinstance(error.__cause__, AppError):  # as Starlette raises it, once the answer has begun
+                log.error("http.broken_off", code=error.__cause__.code)  # noqa: TRY400 - without a traceback
+            else:
+                log.exception("http.failed")
             if not exchange.status:
                 await problems.response(InternalError())(scope, receive, exchange.send)
         finally:

@@ -38,6 +38,7 @@ from app.files.orphans import Orphans
 from app.files.receive import Receiver
 from app.files.removal import Removal
 from app.files.signed_urls import OwnUrls
+from app.files.stored import StoredFiles
 from app.inbox.watcher import Watcher
 from app.jobs import repository as jobs
 from app.jobs.dispatch.base import Dispatcher
@@ -251,6 +252,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     reserve = adapters.reserve(settings)
     receiver = Receiver(storage, reserve, settings)
     downloads = Downloads(settings.download_slots)
+    stored = StoredFiles(db, storage)
     claim = Claim(db, storage)
     removal = Removal(storage, claim)
     orphans = Orphans(db, storage, claim, settings.orphan_grace_seconds)
@@ -293,7 +295,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     intake = Intake(db, removal, grace=settings.orphan_grace_seconds)
     documents = DocumentService(
         db,
-        storage,
+        stored,
         receiver,
         intake,
         downloads,
@@ -324,12 +326,12 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         audit=AuditTrail(db, downloads),
         documents=documents,
         deletion=deletion,
-        replace=ReplaceService(db, storage, receiver, intake, replacement, quotas=quotas, settings=settings),
+        replace=ReplaceService(db, stored, receiver, intake, replacement, quotas=quotas, settings=settings),
         file_versions=file_versions,
         uploads=UploadService(db, storage, receiver, OwnUrls(secrets), quotas, settings),
         processing=processing,
         batches=Batches(db, acceptance, quotas, settings),
-        answers=Answers(storage, downloads),
+        answers=Answers(stored, downloads),
         rates=adapters.rates(settings),
         dispatcher=dispatcher,
         kinds=kinds,

@@ -15,7 +15,7 @@ from unittest.mock import AsyncMock, Mock
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, inspect, select, update
 from uuid_utils.compat import uuid7
 
 from app.auth.models import users
@@ -48,6 +48,7 @@ from tests.support.user import User
 from tests.support.waiting import until
 from tests.support.zygote import run
 
+DAY = 86400
 GRACE = {"ORPHAN_GRACE_SECONDS": "5"}
 QUICK = {"params": {"seconds": 0}}
 
@@ -221,7 +222,8 @@ def live(world: World) -> list[str]:
 
 def test_a_service_in_order_and_what_goes_wrong_with_its_files(there: World) -> None:
     made, plain, old, trashed, held = live(there)
-    assert there.codes("--deep", "--rate", "0") == []
+    found, summary = there.check("--deep", "--rate", "0")
+    assert (found, summary["files"]) == ([], summary["objects"])
     there.server.stop()
     objects, keys = there.objects, {each: there.key(each) for each in (made, plain, old, trashed, held)}
     was = objects.read(keys[plain])
@@ -233,11 +235,15 @@ def test_a_service_in_order_and_what_goes_wrong_with_its_files(there: World) -> 
     stray = key_of(uuid7())
     objects.write(stray, b"nobody's")
     objects.write("documents/README", b"not ours")
+    if isinstance(objects, InBucket):
+        objects.write("documents/", b"")  # as consoles make folders
+    was_sha256 = there.value(select(files.c.sha256).where(files.c.key == keys[trashed]))
     unreferenced = key_of(new_file(there, b"forgotten"))
     discarded = key_of(new_file(there, b"not removed", discarded_at=now(-3600)))
-    time.sleep(6.5 if "STORAGE_URL" in there.server.settings else 0)  # the grace, which S3 dates to the second
+    time.sleep(8 if "STORAGE_URL" in there.server.settings else 0)  # the grace, which S3 dates to the second
     expected = [
         ("file-discarded", discarded, None),
+        ("file-misplaced", "documents/README", None),
         ("file-missing", keys[held], held),
         ("file-missing", previous, old),
         ("file-unknown", stray, None),
@@ -246,10 +252,52 @@ def test_a_service_in_order_and_what_goes_wrong_with_its_files(there: World) -> 
     ]
     found, _ = there.check()
     assert sorted(map(about, found), key=str) == sorted(expected, key=str)
+    assert {each["detail"].partition("SHA-256 is ")[2] for each in found if each["file"] == keys[trashed]} == {
+        was_sha256
+    }
     expected.append(("content-differs", keys[plain], plain))
     deep, summary = there.check("--deep", "--rate", "0")
     assert sorted(map(about, deep), key=str) == sorted(expected, key=str)
     assert summary["bytes"] > 0
+    (damaged,) = (each["detail"] for each in deep if each["code"] == "content-differs")
+    assert damaged.endswith(sha256(was))
+    said = [each for each in there.check("--deep", "--rate", "0", "--repair")[0] if "repaired" in each]
+    assert {(each["code"], each["repaired"]) for each in said if "backup" in each["detail"]} == {
+        ("size-differs", False),
+        ("content-differs", False),
+    }
+
+
+def test_what_lies_in_the_wrong_place_is_seen_and_left_alone(tmp_path: Path) -> None:
+    """The sweep looks at each second; of what it does not remove, it says nothing."""
+    settings = {"ORPHAN_GRACE_SECONDS": "1"}
+    with world(Server(tmp_path / "var", settings), OnDisk(tmp_path / "var" / "files")) as there:
+        kept = there.user.upload()["id"]
+        uploaded = there.user.upload()["id"]
+        root, key = tmp_path / "var" / "files", there.key(uploaded)
+        name = key.rpartition("/")[2]
+        flat, unknown = root / "documents" / name, str(uuid7())[:-2]
+        (root / "documents" / name[-2:] / name).rename(flat)
+        others = ["documents/aa/stray", f"documents/aa/{unknown}ab", f"documents/ab/cd/{unknown}cd", "documents/notes"]
+        for each in others:
+            path = root / each
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"not the service's")
+            os.utime(path, (0, 0))
+        os.utime(flat, (0, 0))
+        orphan = key_of(f"{unknown}ee")
+        there.objects.write(orphan, b"an orphan")
+        until(lambda: there.server.logs("storage.orphan_removed"))
+        assert {each["key"] for each in there.server.logs("storage.orphan_removed")} == {orphan}
+        found, _ = there.check()
+        assert sorted((each["code"], each["file"]) for each in found) == [
+            *[("file-misplaced", each) for each in sorted([*others, str(flat.relative_to(root))])],
+            ("file-missing", key),
+        ]
+        (of_flat,) = (each for each in found if each["file"] == key and each["code"] == "file-misplaced")
+        assert f"belongs at documents/{name[-2:]}/{name}" in of_flat["detail"]
+        assert all((root / each).read_bytes() == b"not the service's" for each in others)
+        assert there.user.http.get(f"/documents/{kept}/content").status_code == 200
 
 
 def test_states_that_contradict_each_other(on_disk: World) -> None:
@@ -310,6 +358,31 @@ def test_states_that_contradict_each_other(on_disk: World) -> None:
         ],
         key=str,
     )
+
+
+def test_what_may_not_be_removed_yet_is_not_overdue(tmp_path: Path) -> None:
+    """What was restored is kept for as long again; what is at work, on hold, or announced is not removed."""
+    settings = {"RETENTION_SECONDS": str(10 * DAY), "TRASH_SECONDS": str(30 * DAY)}
+    with world(Server(tmp_path / "var", settings), OnDisk(tmp_path / "var" / "files")) as there:
+        restored, held, late, at_work = (there.processed() for _ in range(4))
+        unsent = announce(there.user, pdf("unsent"))["document_id"]
+
+        def document(document_id: str, **values: Any) -> Any:
+            return update(documents).where(documents.c.id == UUID(document_id)).values(**values)
+
+        there.sql(document(restored, created_at=now(-12 * DAY), deleted_at=now(-60)))
+        assert there.user.http.post(f"/documents/{restored}/restore").status_code == 200
+        there.server.stop()
+        live = {"state": "QUEUED", "finished_at": None, "locked_until": None}
+        there.sql(
+            document(held, created_at=now(-12 * DAY), hold="a lawsuit"),
+            document(at_work, expires_at=now(-2 * DAY), status="PROCESSING"),
+            update(jobs).where(jobs.c.document_id == UUID(at_work)).values(**live),
+            document(unsent, created_at=now(-12 * DAY)),
+        )
+        assert there.codes() == []
+        there.sql(document(late, created_at=now(-12 * DAY)))
+        assert there.codes() == [("expiry-overdue", late)]
 
 
 def test_a_lease_that_nobody_rescues(on_disk: World) -> None:
@@ -382,7 +455,7 @@ def test_what_is_repaired_loses_nothing(on_disk: World) -> None:
     assert world.value(select(func.count()).select_from(files)) == rows
     assert user.finished(user.start(stuck, **QUICK)["id"])["state"] == "SUCCEEDED"
     world.objects.write(keys[1], b"")
-    assert [each["repaired"] for each in world.check("--repair")[0] if "repaired" in each] == [False, False]
+    assert [each["repaired"] for each in world.check("--repair")[0] if "repaired" in each] == [False] * 3
 
 
 def test_of_very_many_missing_files_no_document_is_marked(on_disk: World) -> None:
@@ -409,10 +482,42 @@ def test_what_cannot_be_checked_is_not_called_right_or_wrong(on_disk: World, tmp
 
     with world_of_another(tmp_path) as other:
         assert "belong to another database" in refused(STORAGE_URL=f"file://{other}/files")
-    assert "there is no mark" in refused(STORAGE_URL=f"file://{tmp_path}/empty")
+    another_disk = tmp_path / "disk" / "lost+found"
+    another_disk.mkdir(parents=True)
+    assert "there is no mark" in refused(STORAGE_URL=f"file://{another_disk.parent}")
     refused(STORAGE_URL="s3://bucket?endpoint=http://127.0.0.1:1", **ENVIRONMENT)
     refused(DATABASE_URL="postgresql+asyncpg://nobody@127.0.0.1:1/none")
     assert "RETENTION_SECONDS" in refused(RETENTION_SECONDS="a year")
+
+
+def test_where_there_is_no_service_none_is_made(tmp_path: Path) -> None:
+    """An environment that names the wrong folder, an empty database, or a disk that is not mounted."""
+    wrong, empty, there = tmp_path / "wrong", tmp_path / "empty", tmp_path / "there"
+    for each in (empty, there, there / "files", there / "files" / "staging"):
+        each.mkdir()
+    with databases.engine(there).connect():  # an empty file, on SQLite
+        (there / "app.db").touch()
+
+    def refused(data_dir: Path, **more: str) -> str:
+        done = run("check", "--json", JWT_SECRET="s" * 32, DATA_DIR=str(data_dir), **more)
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("check: it could not be checked: "), line
+        return line
+
+    assert "there is no service at" in refused(wrong)
+    assert "there is no service at" in refused(empty)
+    database = databases.settings(there)
+    assert "there is no service at" in refused(there, **database)
+    with databases.engine(there).connect() as conn:
+        assert inspect(conn).get_table_names() == []
+    prepared = tmp_path / "prepared"
+    databases.prepare(prepared)
+    database = databases.settings(prepared)
+    assert "there is nothing in" in refused(prepared, STORAGE_URL=f"file://{empty}", **database)
+    assert "there is no folder" in refused(prepared, STORAGE_URL=f"file://{wrong}", **database)
+    assert not wrong.exists()
+    assert list(empty.iterdir()) == []
 
 
 @contextmanager
@@ -526,6 +631,42 @@ def test_the_scrubber_finds_what_rots_and_says_so(there: World) -> None:
     until(lambda: not alarm())
 
 
+def test_a_deep_check_that_finds_no_file_damaged_ends_the_alarm(on_disk: World) -> None:
+    document_id = on_disk.user.upload()["id"]
+    key = on_disk.key(document_id)
+    was = on_disk.objects.read(key)
+
+    def alarm() -> bool:
+        return "scrub" in on_disk.user.http.get("/readyz").json()["alarms"]
+
+    on_disk.server.stop()
+    on_disk.user = on_disk.server.restarted(on_disk.user, SCRUB_BYTES_PER_SECOND="10000000", ORPHAN_GRACE_SECONDS="1")
+    on_disk.objects.write(key, was[:-1])
+    scrub_again(on_disk)
+    until(lambda: on_disk.server.logs("storage.mismatch"))
+    until(alarm)
+    assert [code for code, _ in on_disk.codes("--deep", "--rate", "0")] == ["size-differs"]
+    on_disk.objects.write(key, was)
+    assert on_disk.codes() == []
+    assert alarm(), "not all files were read"
+    assert on_disk.codes("--deep", "--rate", "0") == []
+    until(lambda: not alarm())
+
+
+async def test_what_is_found_during_a_deep_check_is_not_forgiven(tmp_path: Path) -> None:
+    databases.prepare(tmp_path / "var")
+    db = databases.database(tmp_path / "var")
+    row = {"name": "files", "began_at": now(), "mismatches": 1, "mismatches_before": 2}
+    await db.write(lambda conn: conn.execute(insert(scrubs).values(**row)))
+    known = await db.read(scrubber_module.tally)
+    await db.write(lambda conn: conn.execute(update(scrubs).values(mismatches=2)))
+    await db.write(lambda conn: scrubber_module.forgive(conn, known))
+    assert await db.read(scrubber_module.tally) == (2, 2)
+    await db.write(lambda conn: scrubber_module.forgive(conn, scrubber_module.Tally(2, 2)))
+    assert await db.read(scrubber_module.tally) == (0, 0)
+    await db.close()
+
+
 async def test_a_round_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One file a slice, by two processes in turn: each file is read once."""
     read: list[str] = []
@@ -628,7 +769,7 @@ async def test_memory_does_not_grow_with_what_is_checked(tmp_path: Path) -> None
     assert await peak(8000) - await peak(2000) < 500_000
 
 
-def test_what_somebody_has_put_among_the_files_is_passed_over(on_disk: World) -> None:
+def test_what_somebody_has_put_among_the_files_is_named_once_it_is_old(on_disk: World) -> None:
     key = on_disk.key(str(on_disk.user.upload()["id"]))
     folder = on_disk.server.data_dir / "files/documents"
     misplaced = folder / "zz" / key.rpartition("/")[2]
@@ -639,6 +780,13 @@ def test_what_somebody_has_put_among_the_files_is_passed_over(on_disk: World) ->
     (folder / "zz" / "a\nb\udcff").touch()
     (folder / "zz" / "loop").symlink_to("loop")
     assert on_disk.codes("--deep", "--rate", "0") == []
+    others = [folder / "yy", *(folder / "zz").iterdir()]
+    for each in others:
+        os.utime(each, (0, 0), follow_symlinks=False)
+    assert on_disk.codes("--deep", "--rate", "0") == [("file-misplaced", None)] * len(others)
+    *lines, _ = run("check", **on_disk.server.environment).stdout.splitlines()
+    assert len(lines) == len(others)
+    assert r"documents/zz/a\nb\udcff" in "".join(lines)
 
 
 async def test_a_storage_that_lists_its_files_in_another_order_is_not_checked(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from app.files.downloads import Downloads
 from app.files.multipart import Form
 from app.files.receive import Receiver
 from app.files.removal import Removal
+from app.files.stored import StoredFiles
 from app.jobs.repository import live_count
 from app.quotas import Quotas
 from app.quotas.reserve import Reserve
@@ -137,7 +138,7 @@ async def test_a_file_that_a_sweep_may_have_taken_for_an_orphan_gets_no_document
     receiver, quotas = Receiver(storage, reserve, Settings()), Quotas(live_count, reserve, Settings())
     service = DocumentService(
         JumpsFirst(db, monkeypatch),
-        storage,
+        StoredFiles(db, storage),
         receiver,
         removal,
         Downloads(1),

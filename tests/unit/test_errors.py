@@ -36,7 +36,7 @@ CODES = {
     428: "precondition-required",
     429: "login-throttled rate-limited too-many-jobs too-many-requests too-many-uploads",
     431: "headers-too-large",
-    500: "internal-error",
+    500: "file-damaged file-missing internal-error",
     503: "database-unavailable encryption-key-missing not-ready shutting-down storage-unavailable too-busy unavailable",
     507: "storage-full",
 }

@@ -23,6 +23,7 @@ from app.files.multipart import Form
 from app.files.pace import paced
 from app.files.receive import Receiver
 from app.files.removal import Removal
+from app.files.stored import StoredFiles
 from app.jobs.repository import live_count
 from app.quotas import Quotas
 from app.quotas.reserve import Reserve
@@ -151,7 +152,7 @@ async def test_an_upload_with_a_key_is_one_commit_and_its_replay_needs_no_storag
     )
     service = DocumentService(
         counting,  # type: ignore[arg-type]
-        storage,
+        StoredFiles(db, storage),
         receiver,
         removal,
         downloads,

@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import structlog
 from sqlalchemy import Connection
 from uuid_utils.compat import uuid7
 
@@ -27,7 +26,6 @@ from app.errors import (
     PreconditionFailed,
     Sha256Mismatch,
     SizeMismatch,
-    StorageUnavailable,
     UploadIncomplete,
     ValidationFailed,
 )
@@ -35,13 +33,11 @@ from app.files import repository as files
 from app.files.models import File, key_of
 from app.files.multipart import OVERHEAD
 from app.files.receive import Batch, Receiver, Sent, compare
+from app.files.stored import StoredFiles, damaged
 from app.idempotency import KeyedRequest, StoredResponse
 from app.quotas import Quotas
 from app.settings import Settings
-from app.storage.base import Storage
 from app.telemetry import faults
-
-log = structlog.get_logger()
 
 Versions = frozenset[int] | None
 """The versions of a document that may be changed; None: any."""
@@ -76,7 +72,7 @@ class ReplaceService:
     def __init__(
         self,
         db: Database,
-        storage: Storage,
+        stored: StoredFiles,
         receiver: Receiver,
         intake: Intake,
         replacement: Replacement,
@@ -85,7 +81,7 @@ class ReplaceService:
         settings: Settings,
     ) -> None:
         self._db = db
-        self._storage = storage
+        self._stored = stored
         self._receiver = receiver
         self._intake = intake
         self.removal = intake.removal
@@ -149,7 +145,7 @@ class ReplaceService:
         """Give a document a copy of a file that it had before; if it has such a file now, nothing changes.
 
         Raises PreconditionFailed, UploadIncomplete, DocumentProcessing, StorageQuotaExceeded, TooBusy, StorageFull,
-        Unavailable.
+        Unavailable, FileMissing, FileDamaged.
         """
 
         def find(conn: Connection) -> tuple[Document, File, str]:
@@ -178,14 +174,13 @@ class ReplaceService:
         await self._intake.refuse_in_vain(owner_id, key, work)
 
     async def _copy(self, owner_id: UUID, file: File) -> File:
-        """Store the file once more, under an id of its own. Raises what `receiving` raises, and NotFound."""
-        file_id, stream = uuid7(), self._storage.read(file.key, 0, file.size + 1)
+        """Store the file once more, under an id of its own. Raises what `receiving` and reading raise."""
+        file_id, stream = uuid7(), self._stored.read(file, 0, file.size)
         async with self._receiver.receiving(owner_id, key_of(file_id), Batch(), stream) as staged:
             try:
                 compare(file, await staged.received())
             except (SizeMismatch, Sha256Mismatch):
-                log.warning("storage.damaged", key=file.key)
-                raise StorageUnavailable("The stored file is damaged.") from None
+                raise damaged(file) from None
             await staged.commit()
         faults.hit("replace.after_copy")
         return File(file_id, key_of(file_id), file.content_type, file.size, file.sha256)

@@ -116,7 +116,7 @@ async def replace_content(
         **raises(
             *_REPLACING,
             errors.TooBusy,
-            errors.StorageUnavailable,
+            *describe.READING,
             errors.StorageFull,
             errors.StorageQuotaExceeded,
             errors.RequestTimeout,

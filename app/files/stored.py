@@ -1,0 +1,51 @@
+"""Reading stored files for clients, and what is said when one is not there as it was stored."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+
+from app.database import Database
+from app.errors import FileDamaged, FileMissing, NotFound
+from app.files import repository
+from app.files.models import File
+from app.storage.base import CHUNK, Storage
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFiles:
+    """Reads files that were in use a moment ago."""
+
+    db: Database
+    storage: Storage
+
+    async def read(self, file: File, start: int, length: int, *, chunk: int = CHUNK) -> AsyncIterator[bytes]:
+        """Yield so many bytes of a file, at most `chunk` at once.
+
+        Raises FileMissing, FileDamaged if it ends too early, StorageUnavailable, and NotFound if it was deleted since.
+        """
+        left = length
+        try:
+            async for piece in self.storage.read(file.key, start, length, chunk=chunk):
+                left -= len(piece)
+                yield piece
+        except NotFound:
+            await self._require_deleted(file)
+            raise
+        if left:
+            raise damaged(file)
+
+    async def _require_deleted(self, file: File) -> None:
+        known = await self.db.read(partial(repository.known, keys=[file.key]))
+        if known.get(file.key) is False:
+            log.error("storage.missing", key=file.key)
+            raise FileMissing from None
+
+
+def damaged(file: File) -> FileDamaged:
+    """Log that a file is not as it was stored, and return the error to raise."""
+    log.error("storage.damaged", key=file.key)
+    return FileDamaged()
