@@ -11,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx2
+import pytest
 
 from tests.support.direct_uploads import announce, complete, put
 from tests.support.factories import PDF_TYPE, pdf
