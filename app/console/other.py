@@ -8,7 +8,7 @@ from app.errors import NotFound
 router = public_pages()
 
 
-@router.get("/{path:path}")  # noqa: FAST003 - whatever it is
+@router.get("/{path:path}")
 async def nothing() -> Response:
     """Raises NotFound, whatever the path."""
     raise NotFound

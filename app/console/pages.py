@@ -76,6 +76,7 @@ def guard(response: Response) -> None:
     """Say what the page may load, and on what it depends. A file that is sent has a stricter policy of its own."""
     response.headers.setdefault("Content-Security-Policy", _POLICY)
     response.headers.setdefault("Cache-Control", "no-store")
+    response.headers["Referrer-Policy"] = "same-origin"  # without a referrer, a form's `Origin` would be `null`
     response.headers.add_vary_header("Cookie, Origin, Sec-Fetch-Site")
 
 

@@ -21,7 +21,7 @@ from tests.support.inprocess import Process
 from tests.support.user import PASSWORD
 
 OWN = ("Sec-Fetch-Site", "same-origin")
-MARKUP = '<script>alert("x")</script><b onclick=1>&amp;'
+MARKUP = "<img src=x onerror=alert(1)><script>alert(1)&amp;"
 TEMPLATES = STATIC.parent / "templates"
 
 
@@ -233,7 +233,7 @@ def test_another_password_ends_the_session(process: Process) -> None:
 
 def test_disabling_the_account_ends_the_session(process: Process) -> None:
     browser = Browser(process).sign_in()
-    process.operate(lambda accounts: accounts.set_active(browser.email, active=False))
+    process.operate(lambda accounts: accounts.disable(browser.email))
     assert browser.get("/console").status_code == 303
 
 
@@ -277,7 +277,7 @@ def test_the_api_takes_no_cookie_and_the_console_nothing_else(process: Process, 
     assert process.http("GET", "/console", token=token).status_code == 303
     assert process.http("GET", "/console", headers=[("Cookie", f"__Host-session={token}")]).status_code == 303
     key = process.http("POST", "/api-keys", token=token, json={"name": "k", "scopes": ["documents:read"]}).json()
-    assert process.http("GET", "/console", headers=[("X-API-Key", key["secret"])]).status_code == 303
+    assert process.http("GET", "/console", headers=[("X-API-Key", key["key"])]).status_code == 303
 
 
 @pytest.mark.parametrize(
@@ -346,14 +346,14 @@ def test_what_belongs_to_others_is_not_found_like_what_there_is_not(ada: Browser
 
 def every_page(browser: Browser) -> dict[str, httpx2.Response]:
     """Each page of the console, with all that there is on it."""
-    stated = {"description": MARKUP, "folder": MARKUP, "tags": f"{MARKUP}\nb", "filename": f"{MARKUP[:40]}.pdf"}
+    stated = {"description": MARKUP, "folder": MARKUP, "tags": f"{MARKUP}\nb", "filename": f"{MARKUP}.pdf"}
     first = browser.upload(**stated, content=pdf(MARKUP), process="text")
     worked(browser, first)
     second = browser.upload(**stated, process="simulated", process_params='{"fail": "permanent", "seconds": 0}')
     worked(browser, second)
     thrown = browser.upload(**stated)
     browser.post(f"/console/documents/{thrown}/delete")
-    places = ["", "/documents", "/documents?trashed=true", "/documents?q=" + MARKUP[:20], "/upload", "/sessions"]
+    places = ["", "/documents", "/documents?trashed=true", "/documents?q=<img src=x", "/upload", "/sessions"]
     places += [f"/documents/{first}", f"/documents/{second}", "/nothing", "/documents?status=x", "/documents/x"]
     return {place: browser.get(f"/console{place}") for place in (*places, "/sign-in")}
 
@@ -363,13 +363,14 @@ def test_every_page_is_safe_whatever_users_wrote(process: Process) -> None:
         policy = dict(each.strip().partition(" ")[::2] for each in answer.headers["content-security-policy"].split(";"))
         assert (policy["default-src"], "unsafe" in str(policy)) == ("'none'", False), place
         assert answer.headers["cache-control"] == "no-store", place
+        assert answer.headers.get_list("referrer-policy") == ["same-origin"], place
         assert {"Cookie", "Origin", "Sec-Fetch-Site"} <= set(re.split(", ?", answer.headers["vary"])), place
         seen = Seen(answer.text)
         assert {tag for tag, _ in seen.tags}.isdisjoint({"script", "style", "b", "object", "iframe"}), place
         assert not [name for _, each in seen.tags for name in each if name == "style" or name.startswith("on")], place
         assert (seen.attributes("html", "lang"), seen.attributes("main", "id")) == (["en"], ["content"]), place
         if place.startswith(("/documents/0", "/documents?trashed")):
-            assert "<script>alert(" in seen.text, place
+            assert "<script>alert(1)&amp;" in seen.text, place
 
 
 def test_every_link_and_form_leads_somewhere(process: Process) -> None:
@@ -504,7 +505,7 @@ def test_results_are_shown_and_sent(ada: Browser) -> None:
     page = ada.get(f"/console/documents/{own}")
     assert "Some words" in Seen(page.text).text
     sent = ada.get(f"/console/documents/{own}/results/text", ("Accept", "text/html,*/*;q=0.8"))
-    assert sent.json()["data"]["text"].strip() == "Some words"
+    assert sent.json()["data"]["text"].startswith("Some words")
 
 
 def test_download(ada: Browser) -> None:
@@ -561,6 +562,7 @@ def test_it_is_off_in_production_unless_it_is_asked_for(process: Process) -> Non
     assert FEATURES == ("app.console",)
 
 
+@pytest.mark.filterwarnings("ignore:The `root_path` parameter")
 def test_behind_a_prefix(tmp_path: Path) -> None:
     process = Process(tmp_path, public_url="https://example.com/api")
     browser = Browser(process)
