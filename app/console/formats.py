@@ -1,11 +1,13 @@
 """How values are written on pages."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
+_HASH = re.compile(r"[0-9a-f]{64}")
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 _SHAPES = {
     "INITIATED": "◌",
@@ -27,9 +29,14 @@ def shape(state: str) -> str:
     return _SHAPES[state]
 
 
-def moment(value: datetime) -> str:
-    """A time to the second, in UTC."""
-    return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+def day(value: datetime) -> str:
+    """The date of a time, in UTC."""
+    return f"{value.astimezone(UTC):%Y-%m-%d}"
+
+
+def clock(value: datetime) -> str:
+    """The rest of a time, to the second."""
+    return f"{value.astimezone(UTC):%H:%M:%S}"
 
 
 def machine(value: datetime) -> str:
@@ -50,6 +57,11 @@ def size(count: int) -> str:
     return f"{amount:.1f} {_UNITS[unit]}" if unit else f"{count} {'byte' if count == 1 else 'bytes'}"
 
 
+def number(count: int) -> str:
+    """A number that can be read when it is large."""
+    return f"{count:,}"
+
+
 def kind(content_type: str) -> str:
     """A short name of the content type of a document."""
     return _TYPES.get(content_type, "DOCX")
@@ -66,8 +78,12 @@ def line(value: Any) -> str:
 
 
 def said(value: Any) -> str:
-    """A value of an event: a text as it is, all else as JSON."""
-    return value if isinstance(value, str) else orjson.dumps(value).decode()
+    """A value of an event. A hash is recognised by its first digits."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {said(each)}" for name, each in value.items())
+    if not isinstance(value, str):
+        return orjson.dumps(value).decode()
+    return f"{value[:12]}…" if _HASH.fullmatch(value) else value
 
 
 def who(actor: str, owner_id: object) -> str:
@@ -82,5 +98,6 @@ def words(name: str) -> str:
 
 
 FILTERS: Mapping[str, Any] = {
-    each.__name__: each for each in (shape, moment, machine, field, size, kind, json, line, said, who, words)
+    each.__name__: each
+    for each in (shape, day, clock, machine, field, size, number, kind, json, line, said, who, words)
 }

@@ -27,7 +27,7 @@ TEMPLATES = STATIC.parent / "templates"
 
 @pytest.fixture(scope="module")
 def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    process = Process(tmp_path_factory.mktemp("console"), processors="simulated,text")
+    process = Process(tmp_path_factory.mktemp("console"), processors="simulated,text,split,merge,language,keywords")
     yield process
     process.kill()
 
