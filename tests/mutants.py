@@ -400,10 +400,24 @@ MUTANTS = (
     ),
     Mutant(
         "the scope that an operation needs",
-        "app.auth.dependencies:_AuthenticatedRoute.admit",
-        "principal.require(self.needed)",
+        "app.auth.dependencies:let_in",
+        "principal.require(needed)",
         "pass",
         ("tests/api/test_scopes.py",),
+    ),
+    Mutant(
+        "that a cookie is good for a session that is alive",
+        "app.auth.sessions:of_cookie",
+        "_ALIVE",
+        "",
+        ("tests/api/test_console.py",),
+    ),
+    Mutant(
+        "that the console takes forms of its own pages only",
+        "app.console.origin:require_own_page",
+        'raise Forbidden("The console takes only what its own pages send.")',
+        "pass",
+        ("tests/api/test_console.py",),
     ),
     Mutant(
         "a key may do no more than its owner",

@@ -5,8 +5,8 @@ from alembic import op
 
 from app.migrations import online
 
-revision = "0025"
-down_revision = "0024"
+revision = "0026"
+down_revision = "0025"
 
 _NAME, _TABLE, _COLUMNS = "uq_token_families_cookie_hash", "token_families", ["cookie_hash"]
 _WHERE = "cookie_hash IS NOT NULL"
