@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import typer
 
+from app.main import FEATURES
 from tests.support.mutation import changed, file_of
 
 ROOT = Path(__file__).parents[1]
@@ -406,20 +407,6 @@ MUTANTS = (
         ("tests/api/test_scopes.py",),
     ),
     Mutant(
-        "that a cookie is good for a session that is alive",
-        "app.auth.sessions:of_cookie",
-        "_ALIVE",
-        "",
-        ("tests/api/test_console.py",),
-    ),
-    Mutant(
-        "that the console takes forms of its own pages only",
-        "app.console.origin:require_own_page",
-        'raise Forbidden("The console takes only what its own pages send.")',
-        "pass",
-        ("tests/api/test_console.py",),
-    ),
-    Mutant(
         "a key may do no more than its owner",
         "app.auth.keys.repository:authenticated",
         'SCOPES_OF[users.role_in(row)].intersection(row["scopes"])',
@@ -581,6 +568,23 @@ MUTANTS = (
         ("tests/flows/test_backup.py",),
     ),
 )
+if "app.console" in FEATURES:
+    MUTANTS += (
+        Mutant(
+            "that a cookie is good for a session that is alive",
+            "app.auth.sessions:of_cookie",
+            "_ALIVE",
+            "",
+            ("tests/api/test_console.py",),
+        ),
+        Mutant(
+            "that the console takes forms of its own pages only",
+            "app.console.origin:require_own_page",
+            'raise Forbidden("The console takes only what its own pages send.")',
+            "pass",
+            ("tests/api/test_console.py",),
+        ),
+    )
 
 
 def main() -> None:
