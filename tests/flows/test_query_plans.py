@@ -564,6 +564,16 @@ def test_every_statement_uses_an_index(driver: Driver) -> None:
     assert used >= NEEDED - ({"ix_jobs_dead"} if databases.POSTGRESQL else set())
 
 
+@pytest.mark.sqlite
+def test_the_jobs_of_a_document_are_not_looked_for_among_all_of_its_owner(driver: Driver) -> None:
+    first = document(driver, "first")
+    driver.ask("GET", f"/jobs?document_id={first}")
+    [(sql, parameters)] = [
+        (sql, parameters) for (_, sql), parameters in driver.statements.items() if "jobs.document_id = ?" in sql
+    ]
+    assert "ix_jobs_document_id_created_at_id" in driver.process.explain(sql, parameters)[0]
+
+
 def scanned(sql: str, plan: list[str]) -> set[str]:
     """What a plan reads from end to end, or sorts however much it is: tables and indexes by their names."""
     steps = "\n".join(plan)
