@@ -11,8 +11,8 @@ from app.auth.principal import Principal, Scope
 from app.console import pages
 from app.console.route import pages_for
 from app.documents.dependencies import DocumentId, Service as Documents
-from app.documents.file_routes import Files
-from app.documents.files import DocumentFiles
+from app.documents.file_versions.routes import Versions
+from app.documents.file_versions.service import FileVersions
 from app.documents.service import DocumentService
 from app.processing.models import ResultFile
 from app.processing.results import StoredResult
@@ -40,11 +40,11 @@ class _Shown(NamedTuple):
 
 class _Services(NamedTuple):
     documents: DocumentService
-    files: DocumentFiles
+    files: FileVersions
     processing: ProcessingService
 
 
-def _services(documents: Documents, files: Files, processing: Processing) -> _Services:
+def _services(documents: Documents, files: Versions, processing: Processing) -> _Services:
     return _Services(documents, files, processing)
 
 

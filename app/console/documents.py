@@ -11,7 +11,7 @@ from app.console import pages
 from app.console.route import pages_for
 from app.documents.dependencies import Service
 from app.documents.lifecycle import Status
-from app.documents.schemas import Filters, Sort
+from app.documents.schemas import DocumentPage, Filters, Sort
 from app.files.models import ContentType
 from app.web.pagination import Cursor, Limit
 
@@ -32,16 +32,19 @@ async def find(
 ) -> Response:
     """The documents that match every filter."""
     found = await service.find(principal, filters, limit, cursor)
-    given = {name: request.query_params[name] for name in request.query_params if name != "cursor"}
-    more = urlencode(given | {"cursor": found.next_cursor}) if found.next_cursor else None
-    values: dict[str, Any] = {
+    return pages.page(request, "documents.html", filters=filters, **_shown(request, found), **_CHOICES)
+
+
+def _shown(request: Request, found: DocumentPage) -> dict[str, Any]:
+    """The documents, and the queries of this list's first page and of the next one."""
+    given = {name: value for name, value in request.query_params.items() if name != "cursor"}
+    return {
         "documents": found.items,
-        "filters": filters,
-        "more": more,
         "first": urlencode(given),
-        "cursor": cursor,
+        "more": urlencode(given | {"cursor": found.next_cursor}) if found.next_cursor else None,
+        "cursor": "cursor" in request.query_params,
+        "narrowed": _narrowed(given),
     }
-    return pages.page(request, "documents.html", narrowed=_narrowed(given), **_CHOICES, **values)
 
 
 def _narrowed(given: dict[str, Any]) -> bool:

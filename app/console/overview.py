@@ -24,13 +24,16 @@ _SHOWN = 8  # documents in each list
 async def overview(request: Request, principal: CurrentPrincipal, documents: Service, accounts: Accounts) -> Response:
     """What a user sees first."""
     account = await accounts.account(principal.owner_id)
-    lists = {
+    return pages.page(request, "overview.html", account=account, many=MANY, **await _gathered(documents, principal))
+
+
+async def _gathered(documents: DocumentService, principal: Principal) -> dict[str, Any]:
+    return {
+        "counts": await documents.by_status(principal),
         "running": await _latest(documents, principal, status=Status.PROCESSING),
         "failed": await _latest(documents, principal, status=Status.FAILED),
         "latest": await _latest(documents, principal),
     }
-    counts = await documents.by_status(principal)
-    return pages.page(request, "overview.html", account=account, counts=counts, many=MANY, **lists)
 
 
 async def _latest(documents: DocumentService, principal: Principal, **filters: Any) -> Any:
