@@ -1,6 +1,7 @@
 """The application: `uvicorn app.main:app`, or `python -m app serve`."""
 
 import gc
+from importlib import import_module
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
@@ -66,6 +67,11 @@ ROUTERS = (
     health.router,
 )
 
+# What the service may be without: each is a package that installs itself.
+FEATURES = (
+    "app.console",
+)  # fmt: skip
+
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the application. Raises ConfigurationError for settings that do not allow this process to run."""
@@ -102,6 +108,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def root() -> RedirectResponse:
         return RedirectResponse(f"{settings.prefix}/docs")
 
+    for feature in FEATURES:
+        import_module(feature).install(app, settings)
     return app
 
 

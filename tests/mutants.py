@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import typer
 
+from app.main import FEATURES
 from tests.support.mutation import changed, file_of
 
 ROOT = Path(__file__).parents[1]
@@ -400,8 +401,8 @@ MUTANTS = (
     ),
     Mutant(
         "the scope that an operation needs",
-        "app.auth.dependencies:_AuthenticatedRoute.admit",
-        "principal.require(self.needed)",
+        "app.auth.dependencies:let_in",
+        "principal.require(needed)",
         "pass",
         ("tests/api/test_scopes.py",),
     ),
@@ -567,6 +568,23 @@ MUTANTS = (
         ("tests/flows/test_backup.py",),
     ),
 )
+if "app.console" in FEATURES:
+    MUTANTS += (
+        Mutant(
+            "that a cookie is good for a session that is alive",
+            "app.auth.sessions:of_cookie",
+            "_ALIVE",
+            "",
+            ("tests/api/test_console.py",),
+        ),
+        Mutant(
+            "that the console takes forms of its own pages only",
+            "app.console.origin:require_own_page",
+            'raise Forbidden("The console takes only what its own pages send.")',
+            "pass",
+            ("tests/api/test_console.py",),
+        ),
+    )
 
 
 def main() -> None:

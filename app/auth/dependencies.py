@@ -83,17 +83,25 @@ class _AuthenticatedRoute(Route):
         except Unauthorized:
             await super().admit(request)
             raise
-        owner_id = str(principal.owner_id)
-        await count(request, ACCOUNT, owner_id)
-        by_key = {"key_id": str(principal.credential_id)} if principal.via == "key" else {}
-        structlog.contextvars.bind_contextvars(user_id=owner_id, **by_key)
-        principal.require(self.needed)
-        actor = context.operator(principal.owner_id) if self.needed is Scope.OPERATOR else principal.actor
-        principal = replace(principal, actor=actor, needed=self.needed)
-        context.actor.set(principal.actor)
-        context.account.set(owner_id)
-        context.credential.set(principal.credential_id)
-        current.set(principal)
+        await let_in(request, principal, self.needed)
+
+
+async def let_in(request: Request, principal: Principal, needed: Scope) -> None:
+    """Count the request for its account, and let in its principal, who becomes the context's.
+
+    Raises InsufficientScope, RateLimited.
+    """
+    owner_id = str(principal.owner_id)
+    await count(request, ACCOUNT, owner_id)
+    by_key = {"key_id": str(principal.credential_id)} if principal.via == "key" else {}
+    structlog.contextvars.bind_contextvars(user_id=owner_id, **by_key)
+    principal.require(needed)
+    actor = context.operator(principal.owner_id) if needed is Scope.OPERATOR else principal.actor
+    principal = replace(principal, actor=actor, needed=needed)
+    context.actor.set(principal.actor)
+    context.account.set(owner_id)
+    context.credential.set(principal.credential_id)
+    current.set(principal)
 
 
 def _current_principal() -> Principal:

@@ -1,8 +1,10 @@
 """Tables of accounts, sessions, refresh tokens and API keys."""
 
-from sqlalchemy import JSON, Boolean, Column, ForeignKey, Index, LargeBinary, String, Table, Uuid
+from sqlalchemy import JSON, Boolean, Column, ForeignKey, Index, LargeBinary, String, Table, Uuid, text
 
 from app.database import UTCDateTime, metadata
+
+_WITH_COOKIE = text("cookie_hash IS NOT NULL")
 
 users = Table(
     "users",
@@ -29,7 +31,16 @@ token_families = Table(
     Column("last_used_at", UTCDateTime),
     Column("address", String(64)),
     Column("user_agent", String(200)),
+    # Of a browser's session, which has a cookie instead of tokens. NULL: it has tokens.
+    Column("cookie_hash", LargeBinary(32)),
     Index(None, "user_id", "id"),
+    Index(
+        "uq_token_families_cookie_hash",
+        "cookie_hash",
+        unique=True,
+        sqlite_where=_WITH_COOKIE,
+        postgresql_where=_WITH_COOKIE,
+    ),
 )
 
 refresh_tokens = Table(

@@ -46,16 +46,16 @@ KEY_SCOPES = [scope for scope in Scope if scope not in {Scope.ACCOUNT_READ, Scop
 class Principal:
     """Who makes a request: it sees and changes what belongs to `owner_id`, and its events name the `actor`.
 
-    `via` says how it has proved that, and `credential_id` with which credential: with `jwt`, the id of the session, or
-    None for an access token of the release before; with `key`, the id of the API key, of which `secret_hash` is the
-    hash of the secret that was sent; with `inbox`, none: a setting names the account. `needed` is the scope that the
-    request needs.
+    `via` says how it has proved that, and `credential_id` with which credential: with `jwt` and `cookie`, the id of the
+    session, or None for an access token of the release before; with `key`, the id of the API key, of which
+    `secret_hash` is the hash of the secret that was sent; with `inbox`, none: a setting names the account. `needed` is
+    the scope that the request needs.
     """
 
     owner_id: UUID
     actor: str
     scopes: frozenset[Scope]
-    via: Literal["jwt", "key", "inbox"]
+    via: Literal["jwt", "cookie", "key", "inbox"]
     credential_id: UUID | None = None
     secret_hash: bytes = b""
     needed: Scope | None = None
@@ -68,7 +68,7 @@ class Principal:
             raise InsufficientScope(reason, headers={"WWW-Authenticate": challenge})
 
     def _why_not(self, scope: Scope) -> str:
-        if scope in _OF_OPERATORS and self.via == "jwt":
+        if scope in _OF_OPERATORS and self.via != "key":
             return ", which only operators have"
         return "" if scope in KEY_SCOPES else ", which no API key has: log in"
 

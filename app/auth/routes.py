@@ -43,7 +43,7 @@ reading, writing = (
     for scope in (Scope.ACCOUNT_READ, Scope.ACCOUNT_WRITE)
 )
 
-_SessionId = Annotated[UUID, bound("session_id")]
+SessionId = Annotated[UUID, bound("session_id")]
 
 _FORM_BODY = {"application/x-www-form-urlencoded": {"schema": {"$ref": "#/components/schemas/TokenForm"}}}
 _JSON_BODY = {"application/json": {"schema": {"$ref": "#/components/schemas/Credentials"}}}
@@ -159,7 +159,7 @@ async def end_other_sessions(principal: CurrentPrincipal, service: Service) -> R
     status_code=204,
     responses=raises(errors.NotFound, errors.StorageFull),
 )
-async def end_session(session_id: _SessionId, principal: CurrentPrincipal, service: Service) -> Response:
+async def end_session(session_id: SessionId, principal: CurrentPrincipal, service: Service) -> Response:
     """End a session: its refresh and access tokens are refused from now on."""
     await service.end_session(principal, session_id)
     return Response(status_code=204)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
@@ -19,7 +19,7 @@ from app.auth.password_policy import normalized, refuse_weak
 from app.auth.passwords import PasswordHasher
 from app.auth.principal import SCOPES_OF, Principal
 from app.auth.schemas import Account, SessionPage, TokenPair, User
-from app.auth.sessions import Issued
+from app.auth.sessions import Issued, SignedIn
 from app.auth.tokens import AccessTokens
 from app.database import Database, now
 from app.events import catalogue
@@ -27,6 +27,9 @@ from app.quotas import Quotas
 from app.settings import Settings
 from app.telemetry import context, faults, metrics
 from app.web import pagination
+
+_Begun = TypeVar("_Begun", Issued, SignedIn)
+_Begin = Callable[[Connection, UUID, Settings], _Begun]
 
 
 class AuthService:
@@ -72,11 +75,18 @@ class AuthService:
 
         Raises InvalidCredentials, after the same time whether or not the user exists, LoginThrottled, TooBusy.
         """
+        return self._pair(await self._begun(email, password, sessions.begin))
+
+    async def sign_in(self, email: str, password: str) -> str:
+        """Begin a session of a browser, and return what its cookie holds. Raises as `login` does."""
+        return (await self._begun(email, password, sessions.begin_in_browser)).cookie
+
+    async def _begun(self, email: str, password: str, begin: _Begin[_Begun]) -> _Begun:
         attempt = self._attempts.to(email)
         row, matches = await self._verified(attempt, password, lambda conn: users.by_email(conn, email))
 
-        def work(conn: Connection) -> Issued | None:
-            session = self._begin(conn, row.id, row.password_hash) if row and matches else None
+        def work(conn: Connection) -> _Begun | None:
+            session = self._begin(conn, row.id, row.password_hash, begin) if row and matches else None
             _settle(conn, attempt, row.id if row else None, right=session is not None)
             return session
 
@@ -86,7 +96,7 @@ class AuthService:
         if session is None:
             raise errors.InvalidCredentials
         structlog.contextvars.bind_contextvars(user_id=str(session.user_id))
-        return self._pair(session)
+        return session
 
     async def refresh(self, refresh_token: str) -> TokenPair:
         """Exchange a refresh token for a new pair. Reuse ends its session. Raises InvalidRefreshToken."""
@@ -113,6 +123,22 @@ class AuthService:
             raise errors.InvalidToken
         actor = context.user(claims.user_id)
         return Principal(claims.user_id, actor, SCOPES_OF[role], via="jwt", credential_id=claims.session_id)
+
+    async def authenticate_browser(self, cookie: str) -> Principal:
+        """The principal of a browser's cookie, who may do all that the role of its user allows. Raises InvalidToken."""
+        session = await self._db.read(partial(sessions.of_cookie, cookie=cookie, settings=self._settings))
+        if session is None:
+            raise errors.InvalidToken
+        if not session.recent:
+            await self._db.write(lambda conn: sessions.use_in_browser(conn, session.session_id, self._settings))
+        actor = context.user(session.user_id)
+        return Principal(
+            session.user_id, actor, SCOPES_OF[session.role], via="cookie", credential_id=session.session_id
+        )
+
+    async def sign_out(self, principal: Principal) -> None:
+        """End the principal's own session."""
+        await self._db.write(partial(_end_of_token, session_id=principal.credential_id, event=catalogue.UserLoggedOut))
 
     async def account(self, user_id: UUID) -> Account:
         """The active user whom an access token was issued to, and what they use. Raises InvalidToken."""
@@ -193,11 +219,11 @@ class AuthService:
                 return True
         return False
 
-    def _begin(self, conn: Connection, user_id: UUID, password_hash: str) -> Issued | None:
+    def _begin(self, conn: Connection, user_id: UUID, password_hash: str, begin: _Begin[_Begun]) -> _Begun | None:
         """Begin a session, unless the account was disabled or given another password while this one was verified."""
         if not users.change(conn, user_id, *_is_still(password_hash), last_login_at=now()):
             return None
-        session = sessions.begin(conn, user_id, self._settings)
+        session = begin(conn, user_id, self._settings)
         users.record(conn, catalogue.UserLoggedIn(family_id=str(session.session_id)), user_id)
         return session
 

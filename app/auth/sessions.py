@@ -1,15 +1,29 @@
 """SQL on sessions and their refresh tokens. Functions run inside the caller's transaction.
 
-A session is a token family: a login, and all refresh tokens that descend from it.
+A session is a token family: a login, and all refresh tokens that descend from it. That of a browser in the console has
+a cookie instead of tokens.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Column, ColumnElement, Connection, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from uuid_utils.compat import uuid7
 
 from app.auth import users
@@ -22,6 +36,7 @@ from app.settings import Settings
 from app.telemetry import context
 
 _MAX_ADDRESS = 64  # characters
+_USED_EVERY = 60.0  # seconds in which the use of a cookie is recorded once
 _ALIVE = and_(token_families.c.revoked_at.is_(None), token_families.c.expires_at > now())
 
 _AUTHENTICATED = Prepared(
@@ -39,6 +54,23 @@ class Issued(NamedTuple):
     user_id: UUID
     session_id: UUID
     refresh_token: str
+
+
+class SignedIn(NamedTuple):
+    """A session of a browser, and what its cookie holds."""
+
+    user_id: UUID
+    session_id: UUID
+    cookie: str
+
+
+class Presented(NamedTuple):
+    """A session of a browser that is alive. `recent`: its last use was recorded a moment ago."""
+
+    user_id: UUID
+    session_id: UUID
+    role: Role
+    recent: bool
 
 
 class Ended(NamedTuple):
@@ -63,11 +95,35 @@ def authenticated(conn: Connection, user_id: UUID, session_id: UUID | None) -> R
 def begin(conn: Connection, user_id: UUID, settings: Settings) -> Issued:
     """Insert a session of this user, used now by the context's client."""
     session = Issued(user_id, uuid7(), new_refresh_token())
-    expiry = now(settings.refresh_family_ttl)
-    row = {"id": session.session_id, "user_id": user_id, "expires_at": expiry, **_use()}
-    conn.execute(insert(token_families).values(row))
+    _add(conn, session, settings.refresh_family_ttl)
     _add_token(conn, session, None, settings)
     return session
+
+
+def begin_in_browser(conn: Connection, user_id: UUID, settings: Settings) -> SignedIn:
+    """Insert a session of this user that has a cookie, used now by the context's client."""
+    session = SignedIn(user_id, uuid7(), new_refresh_token())
+    seconds = min(settings.refresh_token_ttl, settings.refresh_family_ttl)
+    _add(conn, session, seconds, cookie_hash=refresh_token_hash(session.cookie))
+    return session
+
+
+def of_cookie(conn: Connection, cookie: str, settings: Settings) -> Presented | None:
+    """The session of a browser's cookie. None, unless it is alive and of an active user."""
+    recent = token_families.c.last_used_at > now(-min(_USED_EVERY, settings.refresh_token_ttl / 10))
+    found = conn.execute(
+        select(token_families.c.user_id, token_families.c.id, users_table.c.role, recent.label("recent"))
+        .join(users_table, users_table.c.id == token_families.c.user_id)
+        .where(token_families.c.cookie_hash == refresh_token_hash(cookie), users_table.c.active, _ALIVE)
+    ).one_or_none()
+    return Presented(found.user_id, found.id, users.role_in(found._asdict()), bool(found.recent)) if found else None
+
+
+def use_in_browser(conn: Connection, session_id: UUID, settings: Settings) -> None:
+    """Record that the context's client uses the session now, which goes on as long as one that is refreshed."""
+    last, usual = made_at(session_id) + timedelta(seconds=settings.refresh_family_ttl), now(settings.refresh_token_ttl)
+    used = {"expires_at": case((usual < last, usual), else_=last), **_use()}
+    conn.execute(update(token_families).where(by_id(session_id), _ALIVE).values(used))
 
 
 def rotate(conn: Connection, presented: str, settings: Settings) -> Issued | None:
@@ -202,6 +258,12 @@ def _use() -> dict[str, object]:
         "address": address and address[:_MAX_ADDRESS],
         "user_agent": context.user_agent.get(),
     }
+
+
+def _add(conn: Connection, session: Issued | SignedIn, seconds: float, **values: object) -> None:
+    """Insert a session that ends after so many seconds."""
+    row = {"id": session.session_id, "user_id": session.user_id, "expires_at": now(seconds), **_use(), **values}
+    conn.execute(insert(token_families).values(row))
 
 
 def _add_token(conn: Connection, session: Issued, parent_id: UUID | None, settings: Settings) -> None:

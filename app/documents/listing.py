@@ -26,12 +26,14 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, or_, 
 
 from app.database import Database, case_insensitive, without_index
 from app.documents import search
+from app.documents.lifecycle import Status
 from app.documents.models import document_tags, documents
 from app.documents.repository import IS_LIVE
 from app.documents.schemas import Document, DocumentPage, Filters
 from app.web import pagination
 from app.web.pagination import Keyset
 
+MANY = 1000  # documents in one status, above which they are not counted
 FEW = 10_000  # documents; to find out whether there are more takes 0.5 ms
 
 _EQUAL = ("status", "folder", "sha256", "parent_id")  # each has an index, after `owner_id` and before `created_at`
@@ -86,6 +88,15 @@ def count(conn: Connection, owner_id: UUID | None, filters: Filters) -> int:
     """Return how many documents of the owner, or of all, match. Reads all of them, if only in an index."""
     query, _ = _matching(conn, owner_id, filters)
     return conn.scalar(query.with_only_columns(func.count(), maintain_column_froms=True)) or 0
+
+
+def by_status(conn: Connection, owner_id: UUID) -> dict[Status, int]:
+    """Return how many documents of the owner are in each status, those in the trash left out; up to MANY + 1."""
+    return {status: _up_to(conn, _in_status(owner_id, status).where(IS_LIVE), MANY + 1) for status in Status}
+
+
+def _in_status(owner_id: UUID, status: Status) -> Select[tuple[UUID]]:
+    return select(documents.c.id).where(documents.c.owner_id == owner_id, documents.c.status == status)
 
 
 def _matching(
@@ -146,7 +157,12 @@ def _rare(
 
 def _are_few(conn: Connection, found: Select[tuple[UUID]] | search.Candidates) -> bool:
     """Return whether a query finds at most FEW documents. Reads only a part of an index."""
-    return (conn.scalar(select(func.count()).select_from(found.limit(FEW + 1).subquery())) or 0) <= FEW
+    return _up_to(conn, found, FEW + 1) <= FEW
+
+
+def _up_to(conn: Connection, found: Select[tuple[UUID]] | search.Candidates, most: int) -> int:
+    """Return how many a query finds, up to a number."""
+    return conn.scalar(select(func.count()).select_from(found.limit(most).subquery())) or 0
 
 
 def _searched(sort_column: str, rare: str | None) -> set[str]:

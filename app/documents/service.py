@@ -153,6 +153,10 @@ class DocumentService:
         """
         return await listing.find(self._db, principal.owner_id, filters, limit, cursor, counted=count)
 
+    async def by_status(self, principal: Principal) -> dict[Status, int]:
+        """Return how many documents are in each status, up to `listing.MANY` + 1."""
+        return await self._db.read(partial(listing.by_status, owner_id=principal.owner_id))
+
     async def children(
         self, principal: Principal, document_id: UUID, limit: int, cursor: str | None, *, count: bool = False
     ) -> DocumentPage:

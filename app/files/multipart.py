@@ -1,7 +1,8 @@
 """The upload form: a multipart body (RFC 2046 §5.1), parsed as it arrives. Nothing is spooled."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
@@ -15,7 +16,6 @@ MAX_METADATA = 64 * 1024  # bytes of all parts but the file
 MAX_HEADERS = 8 * 1024  # bytes of one part's headers, and of what precedes the first part
 OVERHEAD = MAX_METADATA + 16 * 1024  # bytes that a body may hold besides the file
 
-_FIELDS = ("metadata", "process", "process_params")
 _MAX_BLANKS = 16  # that a gateway may have added to a delimiter
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*)")
 
@@ -62,8 +62,10 @@ class Form:
     """A Body that is the upload form. `finish` it when it has been fed.
 
     It expects one `file` part of at most `max_file` bytes, with a filename, and at most one each of `metadata`,
-    `process` and `process_params`, in any order.
+    `process` and `process_params`, in any order; another form has other `fields`.
     """
+
+    fields: ClassVar[Sequence[str]] = ("metadata", "process", "process_params")
 
     _read: Callable[[bytes, int], int | None]
 
@@ -141,8 +143,9 @@ class Form:
         values = {line[1].lower(): line[2] for line in lines if line}
         kind, options = parse_options_header(values.get(b"content-disposition"))
         name = options.get(b"name", b"").decode("latin-1")
-        if kind != b"form-data" or name not in ("file", *_FIELDS):
-            raise MalformedMultipart("Only the parts `file`, `metadata`, `process` and `process_params` are expected.")
+        if kind != b"form-data" or name not in ("file", *self.fields):
+            first, last = "`, `".join(("file", *self.fields[:-1])), self.fields[-1]
+            raise MalformedMultipart(f"Only the parts `{first}` and `{last}` are expected.")
         self._part = name
         if name == "file":
             self._begin_file(sent_name(values[b"content-disposition"], options.get(b"filename", b"")))

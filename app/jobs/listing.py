@@ -65,7 +65,9 @@ def matching(
     indexed = owner_id is not None or document_id is not None
     query, unsorted = select(jobs).where(jobs.c.kind == kind), False
     if owner_id is not None:
-        query = query.where(jobs.c.owner_id == owner_id)
+        # SQLite would read all that the owner has: it does not know that a document has few.
+        owner = jobs.c.owner_id if document_id is None else without_index(jobs.c.owner_id)
+        query = query.where(owner == owner_id)
     if state is not None and (indexed or dead):
         # The index of the dead holds fewer than that of any state.
         query = query.where((without_index(jobs.c.state) if dead else jobs.c.state) == state)

@@ -20,7 +20,7 @@ from app.web.fields import LINE
 
 reading = authenticated_router(Scope.DOCUMENTS_READ, tags=["processing"])
 
-_FileName = Annotated[str, Path(max_length=100, pattern=LINE)]
+FileName = Annotated[str, Path(max_length=100, pattern=LINE)]
 
 
 @reading.get(
@@ -53,7 +53,7 @@ async def get_result_file(
     request: Request,
     document_id: DocumentId,
     processor: ProcessorName,
-    name: _FileName,
+    name: FileName,
     principal: CurrentPrincipal,
     service: Service,
     answers: Sending,

@@ -35,7 +35,7 @@ reading = authenticated_router(Scope.DOCUMENTS_READ, tags=["processing"])
 
 Service = Annotated[ProcessingService, service("processing")]
 Sending = Annotated[Answers, service("answers")]
-_JobId = Annotated[UUID, bound("job_id")]
+JobId = Annotated[UUID, bound("job_id")]
 ProcessorName = Annotated[str, Path(max_length=50, pattern=LINE)]
 
 _DEFAULTS = ProcessRequest()
@@ -201,7 +201,7 @@ async def list_jobs(
     responses={200: {"headers": _RETRY_AFTER}, **raises(errors.ValidationFailed, errors.NotFound)},
 )
 async def get_job(
-    job_id: _JobId,
+    job_id: JobId,
     principal: CurrentPrincipal,
     service: Service,
     wait: Annotated[float, Query(ge=0, le=30, description="Seconds to wait for the job to finish.")] = 0,
@@ -218,6 +218,6 @@ async def get_job(
     response_model=Job,
     responses=raises(errors.ValidationFailed, errors.NotFound, errors.JobFinished, errors.StorageFull),
 )
-async def cancel_job(job_id: _JobId, principal: CurrentPrincipal, service: Service) -> Response:
+async def cancel_job(job_id: JobId, principal: CurrentPrincipal, service: Service) -> Response:
     """Cancel a queued or running job; its document goes back to the state before it."""
     return json_response(await service.cancel(principal, job_id), 202)

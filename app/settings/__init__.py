@@ -93,6 +93,11 @@ class Settings(Keeping, BaseSettings):
         pattern=r"^(https?://[^/?#@\s]+(/[^?#\s]*)?)?$",
         description="Where clients reach the service, with the path that a proxy takes off; empty: see each request.",
     )
+    console: Annotated[Literal["on", "off"] | None, _LOWER] = Field(
+        None,
+        description="`on`: there is a console for browsers at `/console`. "
+        "Empty: `on` in development, `off` in production.",
+    )
     cors_origins: str = Field(
         "",
         pattern=r"^(\*|https?://[^/?#\s,*]+(,https?://[^/?#\s,*]+)*)?$",
@@ -410,6 +415,11 @@ class Settings(Keeping, BaseSettings):
     def registration_open(self) -> bool:
         """Whether anybody can register."""
         return (self.registration or ("closed" if self.environment == "production" else "open")) == "open"
+
+    @property
+    def has_console(self) -> bool:
+        """Whether there is a console."""
+        return (self.console or ("off" if self.environment == "production" else "on")) == "on"
 
     @property
     def webhook_requires_https(self) -> bool:

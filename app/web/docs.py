@@ -29,7 +29,7 @@ _STYLE = """
 _SOURCES = {"script": "'self'", "style": "'self'", "connect": "'self'", "img": "'self' data:"}
 
 
-class _Assets(StaticFiles):
+class Assets(StaticFiles):
     """Files that a browser may keep for a day."""
 
     def file_response(self, *args: Any, **options: Any) -> Response:
@@ -40,7 +40,7 @@ class _Assets(StaticFiles):
 
 def install(app: FastAPI) -> None:
     """Serve the page and its files."""
-    app.mount(_ASSETS, _Assets(directory=_FILES))
+    app.mount(_ASSETS, Assets(directory=_FILES))
 
     @app.get("/favicon.ico", include_in_schema=False)
     async def icon() -> FileResponse:

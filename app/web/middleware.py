@@ -24,13 +24,13 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
 ]
 _STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=31536000")
 # Unless the route says otherwise.
 DEFAULTS = [
     (b"cache-control", b"no-store"),
     (b"content-security-policy", policy.NOTHING.encode()),
+    (b"referrer-policy", b"no-referrer"),
 ]
 # While the process drains, clients are told to use another connection (RFC 9112 §9.6).
 _CLOSE = [(b"connection", b"close")]

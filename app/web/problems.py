@@ -105,7 +105,12 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
-        return response(ValidationFailed(errors=_field_errors(error.errors())))
+        return response(validation_failed(error))
+
+
+def validation_failed(error: RequestValidationError) -> ValidationFailed:
+    """The framework's error as ours."""
+    return ValidationFailed(errors=_field_errors(error.errors()))
 
 
 def _allow(request: Request) -> dict[str, str]:

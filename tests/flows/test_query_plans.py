@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Engine, event
 
 from app import events
 from app.accounts.service import Accounts
+from app.auth import sessions
 from app.auth.principal import Role
 from app.database import metadata, statements
 from app.database.statements import execute
@@ -300,6 +301,11 @@ def live(driver: Driver) -> None:
     driver.cause = "GET /events"
     driver.process.write(partial(events.of_owner, owner_id=driver.owner, after=0, upto=10**6, limit=100))
     driver.process.write(events.owner_of, events.Reference(1, driver.owner))
+    driver.cause = "the console"
+    driver.process.write(listing.by_status, driver.owner)
+    browser = driver.process.write(sessions.begin_in_browser, driver.owner, driver.process.services.settings)
+    driver.process.write(sessions.of_cookie, browser.cookie, driver.process.services.settings)
+    driver.process.write(sessions.use_in_browser, browser.session_id, driver.process.services.settings)
     driver.ask("PATCH", f"/documents/{first}", json={"tags": ["u"], "folder": "f"})
     driver.ask("GET", f"/jobs/{job}")
     driver.work(accepted(driver, first, fail="permanent"))
@@ -556,6 +562,16 @@ def test_every_statement_uses_an_index(driver: Driver) -> None:
         used.update(re.findall(r"\bix_\w+", "\n".join(plan)))
     # Of a handful of dead letters, PostgreSQL takes the list of all.
     assert used >= NEEDED - ({"ix_jobs_dead"} if databases.POSTGRESQL else set())
+
+
+@pytest.mark.sqlite
+def test_the_jobs_of_a_document_are_not_looked_for_among_all_of_its_owner(driver: Driver) -> None:
+    first = document(driver, "first")
+    driver.ask("GET", f"/jobs?document_id={first}")
+    [(sql, parameters)] = [
+        (sql, parameters) for (_, sql), parameters in driver.statements.items() if "jobs.document_id = ?" in sql
+    ]
+    assert "ix_jobs_document_id_created_at_id" in driver.process.explain(sql, parameters)[0]
 
 
 def scanned(sql: str, plan: list[str]) -> set[str]:

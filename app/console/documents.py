@@ -1,0 +1,52 @@
+"""The list of documents, and the trash."""
+
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import Query, Request, Response
+
+from app.auth.dependencies import CurrentPrincipal
+from app.auth.principal import Scope
+from app.console import pages
+from app.console.route import pages_for
+from app.documents.dependencies import Service
+from app.documents.lifecycle import Status
+from app.documents.schemas import DocumentPage, Filters, Sort
+from app.files.models import ContentType
+from app.web.pagination import Cursor, Limit
+
+router = pages_for(Scope.DOCUMENTS_READ)
+
+_CHOICES: dict[str, Any] = {"statuses": list(Status), "content_types": list(ContentType), "sorts": list(Sort)}
+
+
+@router.get("/documents")
+async def find(
+    *,
+    request: Request,
+    principal: CurrentPrincipal,
+    service: Service,
+    filters: Annotated[Filters, Query()],
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """The documents that match every filter."""
+    found = await service.find(principal, filters, limit, cursor)
+    return pages.page(request, "documents.html", filters=filters, **_shown(request, found), **_CHOICES)
+
+
+def _shown(request: Request, found: DocumentPage) -> dict[str, Any]:
+    """The documents, and the queries of this list's first page and of the next one."""
+    given = {name: value for name, value in request.query_params.items() if name != "cursor"}
+    return {
+        "documents": found.items,
+        "first": urlencode(given),
+        "more": urlencode(given | {"cursor": found.next_cursor}) if found.next_cursor else None,
+        "cursor": "cursor" in request.query_params,
+        "narrowed": _narrowed(given),
+    }
+
+
+def _narrowed(given: dict[str, Any]) -> bool:
+    """Whether there are filters beside those that are always shown."""
+    return bool(given.keys() - {"status", "q", "folder", "tag", "sort", "trashed", "limit"})

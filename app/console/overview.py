@@ -1,0 +1,40 @@
+"""The first page: what there is, what runs, what failed, what came in."""
+
+from typing import Any
+
+from fastapi import Request, Response
+
+from app.auth.dependencies import CurrentPrincipal, Service as Accounts
+from app.auth.principal import Principal, Scope
+from app.console import pages
+from app.console.route import pages_for
+from app.documents.dependencies import Service
+from app.documents.lifecycle import Status
+from app.documents.listing import MANY
+from app.documents.schemas import Filters
+from app.documents.service import DocumentService
+
+router = pages_for(Scope.DOCUMENTS_READ)
+
+_SHOWN = 8  # documents in each list
+
+
+@router.get("")
+@router.get("/")
+async def overview(request: Request, principal: CurrentPrincipal, documents: Service, accounts: Accounts) -> Response:
+    """What a user sees first."""
+    account = await accounts.account(principal.owner_id)
+    return pages.page(request, "overview.html", account=account, many=MANY, **await _gathered(documents, principal))
+
+
+async def _gathered(documents: DocumentService, principal: Principal) -> dict[str, Any]:
+    return {
+        "counts": await documents.by_status(principal),
+        "running": await _latest(documents, principal, status=Status.PROCESSING),
+        "failed": await _latest(documents, principal, status=Status.FAILED),
+        "latest": await _latest(documents, principal),
+    }
+
+
+async def _latest(documents: DocumentService, principal: Principal, **filters: Any) -> Any:
+    return (await documents.find(principal, Filters(**filters), _SHOWN, None)).items

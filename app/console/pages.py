@@ -1,0 +1,90 @@
+"""Templates, and the responses that are made with them. All that they are given is escaped."""
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from app.console import formats
+from app.errors import AppError
+from app.telemetry import context
+
+_HERE = Path(__file__).parent
+STATIC = _HERE / "static"
+_POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'"
+)
+_KEPT = ("Allow", "Retry-After")  # of an error's fields
+
+_templates = Environment(
+    loader=FileSystemLoader(_HERE / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_templates.filters.update(formats.FILTERS)
+
+
+def page(request: Request, template: str, status: int = 200, **values: Any) -> Response:
+    """The page that a template makes of the values."""
+    shared = {
+        "root": _root(),
+        "asset": _asset,
+        "path": request.scope["path"].removeprefix(_root()),
+        "signed_in": getattr(request.state, "signed_in", False),
+    }
+    return HTMLResponse(_templates.get_template(template).render(shared | values), status)
+
+
+def problem(request: Request, error: AppError) -> Response:
+    """The page about an error, with its status."""
+    wrong = error.extra.get("errors", [])
+    response = page(
+        request, "problem.html", error.status, error=error, wrong=wrong, request_id=context.request_id.get()
+    )
+    return with_fields_of(error, response)
+
+
+def with_fields_of(error: AppError, response: Response) -> Response:
+    """The response with those fields of an error that are true of a page, too."""
+    response.headers.update({name: value for name, value in (error.headers or {}).items() if name in _KEPT})
+    return response
+
+
+def to(path: str) -> Response:
+    """Have the browser go on to a path of the console, by GET."""
+    return RedirectResponse(_root() + path, 303)
+
+
+def to_sign_in(request: Request) -> Response:
+    """Have the browser sign in first, and then come back to a page that only shows something."""
+    here = request.scope["path"].removeprefix(f"{_root()}/")
+    if request.method != "GET" or here == request.scope["path"]:
+        return to("/sign-in")
+    query = request.scope["query_string"].decode("latin-1")
+    return to(f"/sign-in?next={quote(f'{here}?{query}' if query else here, safe='')}")
+
+
+def guard(response: Response) -> None:
+    """Say what the page may load, and on what it depends. A file that is sent has a stricter policy of its own."""
+    response.headers.setdefault("Content-Security-Policy", _POLICY)
+    response.headers.setdefault("Cache-Control", "no-store")
+    response.headers["Referrer-Policy"] = "same-origin"  # without a referrer, a form's `Origin` would be `null`
+    response.headers.add_vary_header("Cookie, Origin, Sec-Fetch-Site")
+
+
+def _root() -> str:
+    return f"{context.prefix.get()}/console"
+
+
+@cache
+def _asset(name: str) -> str:
+    """Where a file of the console is. Another version has another address, because browsers keep it."""
+    return f"static/{name}?{hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]}"
