@@ -206,8 +206,8 @@ MUTANTS = (
     Mutant(
         "that a rejected upload is never completed",
         "app.documents.repository:_SWAP_UNREJECTED",
-        "IS_LIVE, documents.c.error.is_(null())",
-        "IS_LIVE",
+        "_SWAP.where(IS_LIVE, documents.c.error.is_(null()))",
+        "_SWAP.where(IS_LIVE)",
         ("tests/unit/test_documents_repository.py",),
     ),
     Mutant(

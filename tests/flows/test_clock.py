@@ -13,6 +13,7 @@ from app.auth.models import users
 from app.auth.principal import SCOPES_OF, Principal, Role
 from app.database import now
 from app.database.sqlite import SqliteDatabase
+from app.documents.intake import Intake
 from app.documents.service import DocumentService
 from app.errors import StorageUnavailable
 from app.files.claim import Claim
@@ -140,7 +141,7 @@ async def test_a_file_that_a_sweep_may_have_taken_for_an_orphan_gets_no_document
         JumpsFirst(db, monkeypatch),
         StoredFiles(db, storage),
         receiver,
-        removal,
+        Intake(db, removal, grace=Settings().orphan_grace_seconds),
         Downloads(1),
         quotas=quotas,
         settings=Settings(),

@@ -15,6 +15,7 @@ from app.auth.models import users
 from app.auth.principal import SCOPES_OF, Principal, Role
 from app.database import now
 from app.database.sqlite import SqliteDatabase
+from app.documents.intake import Intake
 from app.documents.service import DocumentService
 from app.errors import RequestTimeout, StorageUnavailable
 from app.files.claim import Claim
@@ -154,7 +155,7 @@ async def test_an_upload_with_a_key_is_one_commit_and_its_replay_needs_no_storag
         counting,  # type: ignore[arg-type]
         StoredFiles(db, storage),
         receiver,
-        removal,
+        Intake(counting, removal, grace=settings.orphan_grace_seconds),  # type: ignore[arg-type]
         downloads,
         quotas=quotas,
         settings=settings,
