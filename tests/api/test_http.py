@@ -143,7 +143,7 @@ def test_head_of_a_file_that_is_gone_does_not_read_it(tmp_path: Path) -> None:
         for path in (server.data_dir / "files" / "documents").rglob("*"):
             path.unlink() if path.is_file() else None
         content = f"/documents/{document['id']}/content"
-        assert user.http.get(content).status_code == 404
+        assert user.http.get(content).status_code == 500
         assert user.http.head(content).status_code == 200
 
 

@@ -16,7 +16,9 @@ def test_every_operation_is_shown(server: Server, tmp_path: Path) -> None:
     with browser(tmp_path, f"{server.url}/docs", *options) as process:
         written, _ = process.communicate(timeout=PATIENCE)
     shown = unescape(written.decode())
-    summaries = [operation["summary"] for path in app.openapi()["paths"].values() for operation in path.values()]
+    description = app.openapi()
+    listed = [*description["paths"].values(), *description["webhooks"].values()]
+    summaries = [operation["summary"] for path in listed for operation in path.values()]
     assert {*re.findall(r'class="opblock-summary-description">(.*?)</div>', shown)} == {*summaries}
     log = (tmp_path / "browser.log").read_text()
     assert "Content Security Policy" not in log

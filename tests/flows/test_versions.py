@@ -474,7 +474,7 @@ def test_a_damaged_file_is_not_restored(server: Server, user: User) -> None:
     damaged.chmod(0o600)
     damaged.write_bytes(whole[:-1] + b"x")
     answer = user.http.post(f"/documents/{document['id']}/files/1/restore")
-    assert (answer.status_code, answer.json()["code"]) == (503, "storage-unavailable")
+    assert (answer.status_code, answer.json()["code"]) == (500, "file-damaged")
     assert user.document(document["id"]) == document
     assert stored(server) == before
     damaged.write_bytes(whole)
