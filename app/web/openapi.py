@@ -95,7 +95,8 @@ def _ref(name: str) -> dict[str, str]:
 
 def _summarize(operation: dict[str, Any]) -> None:
     """Make the first sentence of a description the summary."""
-    operation["summary"], rest = re.split(r"\.(?:\s+|$)", operation.pop("description"), maxsplit=1)
+    first, rest = re.split(r"\.(?:\s+|$)", operation.pop("description"), maxsplit=1)
+    operation["summary"] = " ".join(first.split())  # in one line
     if rest:
         operation["description"] = rest
 
