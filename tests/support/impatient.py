@@ -19,6 +19,6 @@ if __name__ == "__main__":
     lifespan.QUEUE_SECONDS = QUEUE_SECONDS
     pace.RATE_WINDOW = RATE_WINDOW
     downloads.DOWNLOAD_TIMEOUT = 0.5
-    readers.SEARCH_TIMEOUT = postgresql.SEARCH_TIMEOUT = 0.1
+    readers.SEARCH_TIMEOUT = postgresql.SEARCH_TIMEOUT = 0.05
     kind.uniform = lambda low, _high: low / 5
     runpy.run_module("app", run_name="__main__", alter_sys=True)

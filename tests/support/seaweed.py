@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ WEED = shutil.which("weed", path=str(Path(sys.executable).parent))
 BUCKET = "documents-test"
 KEY = {"AWS_ACCESS_KEY_ID": "writer", "AWS_SECRET_ACCESS_KEY": "a secret"}
 READER = {"AWS_ACCESS_KEY_ID": "reader", "AWS_SECRET_ACCESS_KEY": "another secret"}
+ATTEMPTS = 3
 STARTUP = 30.0
 
 
@@ -74,9 +75,25 @@ class Seaweed:
             relay.cut()
 
 
+class Stopped(Exception):
+    """It ended while it started."""
+
+
 @contextmanager
 def running(folder: Path) -> Iterator[Seaweed]:
     """A SeaweedFS that has a bucket, somebody who may write to it, and somebody who may only read."""
+    with ExitStack() as stack:
+        for attempt in range(ATTEMPTS):
+            with suppress(Stopped):  # it takes nine ports, and somebody may be faster to take one
+                seaweed = stack.enter_context(_running(folder / str(attempt)))
+                break
+        else:
+            raise Stopped
+        yield seaweed
+
+
+@contextmanager
+def _running(folder: Path) -> Iterator[Seaweed]:
     assert WEED is not None
     folder.mkdir(parents=True)
     identities = [_identity(KEY, "Admin", "Read", "Write", "List"), _identity(READER, "Read", "List")]
@@ -133,7 +150,8 @@ def _wait(client: Any, process: "subprocess.Popen[bytes]") -> None:
                 client.create_bucket(Bucket=BUCKET)
             client.put_object(Bucket=BUCKET, Key="ready", Body=b"ready")
         except (BotoCoreError, ClientError):
-            assert process.poll() is None, "SeaweedFS stopped"
+            if process.poll() is not None:
+                raise Stopped from None
             assert time.monotonic() < deadline, "SeaweedFS did not start"
             time.sleep(0.1)
         else:
