@@ -25,7 +25,7 @@ from app.auth.models import users
 from app.database import Prepared, UTCDateTime, now, time_of
 from app.documents.lifecycle import SOURCES, Status
 from app.documents.models import document_tags, documents
-from app.documents.schemas import Document, Metadata, NewMetadata
+from app.documents.schemas import Document, Metadata, StatedMetadata
 from app.errors import NotFound
 from app.events.catalogue import (
     DocumentEdited,
@@ -92,7 +92,7 @@ _ADD = Prepared(_NEW)
 _ANNOUNCE = Prepared(_NEW.values(upload_expires_at=now(bindparam("expires_in", type_=Float))))
 
 
-def add(conn: Connection, owner_id: UUID, filename: str, metadata: NewMetadata, file: File) -> Document:
+def add(conn: Connection, owner_id: UUID, filename: str, metadata: Metadata, file: File) -> Document:
     """Insert an UPLOADED document with its stored file, and append `document.uploaded`."""
     values = {"status": Status.UPLOADED, "sha256": file.sha256, "parent_id": None}
     document = _insert(conn, _ADD, owner_id, filename, metadata, file, **values)
@@ -104,7 +104,7 @@ class Child(NamedTuple):
     """A document that was made of another one. Its file has a row."""
 
     filename: str
-    metadata: Metadata
+    metadata: StatedMetadata
     file: File
 
 
@@ -131,7 +131,7 @@ def announce(
     conn: Connection,
     owner_id: UUID,
     filename: str,
-    metadata: NewMetadata,
+    metadata: Metadata,
     file: File,
     *,
     sha256: str | None,
@@ -153,7 +153,7 @@ def _insert(
     statement: Prepared,
     owner_id: UUID,
     filename: str,
-    metadata: NewMetadata,
+    metadata: Metadata,
     file: File,
     **values: Any,
 ) -> Document:
@@ -165,13 +165,13 @@ def _insert(
     return document
 
 
-def _values(owner_id: UUID, filename: str, metadata: Metadata, file: File) -> dict[str, Any]:
+def _values(owner_id: UUID, filename: str, metadata: StatedMetadata, file: File) -> dict[str, Any]:
     """What a new document has, whatever its status."""
     # The id of its first file, which was made when the bytes began to arrive.
     values: dict[str, Any] = {"id": file.id, "file_id": file.id, "owner_id": owner_id}
     values |= {"filename": with_extension(filename, file.content_type)}
     values |= {"content_type": file.content_type, "size": file.size}
-    return values | {name: getattr(metadata, name) for name in Metadata.model_fields}
+    return values | {name: getattr(metadata, name) for name in StatedMetadata.model_fields}
 
 
 _SWAP = (

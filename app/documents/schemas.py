@@ -53,7 +53,7 @@ def _distinct(tags: list[str] | None) -> list[str]:
     return list(dict.fromkeys(tags or []))
 
 
-class Metadata(BaseModel):
+class StatedMetadata(BaseModel):
     """What a user states about a document."""
 
     model_config = ConfigDict(extra="forbid")
@@ -99,7 +99,7 @@ class ProcessorChoice(BaseModel):
         return self
 
 
-class NewMetadata(Metadata):
+class Metadata(StatedMetadata):
     """What a user states about a document that is sent."""
 
     expires_in: Annotated[int, Field(ge=1, le=_LONGEST, strict=True), WHOLE] | None = Field(
@@ -109,7 +109,7 @@ class NewMetadata(Metadata):
     )
 
 
-class UploadMetadata(NewMetadata):
+class UploadMetadata(Metadata):
     """What a user states about a document, and what is to be done with it at once."""
 
     process: ProcessorChoice | None = Field(
@@ -137,7 +137,7 @@ class UploadForm(BaseModel):
     process_params: dict[str, Any] = Field({}, description="Its params, as in `process` in the metadata.")
 
 
-class MetadataChanges(Metadata):
+class MetadataChanges(StatedMetadata):
     """A merge patch (RFC 7396): a field that is left out stays as it is; null clears it."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"folder": "invoices/2026"}})
@@ -285,7 +285,7 @@ class NewUpload(BaseModel):
     content_type: ContentType
     size: Annotated[int, Field(ge=1, strict=True, description="Bytes."), WHOLE]
     sha256: Sha256 | None = None
-    metadata: NewMetadata = NewMetadata()
+    metadata: Metadata = Metadata()
 
 
 class Upload(BaseModel):

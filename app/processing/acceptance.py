@@ -15,7 +15,7 @@ from app.auth.principal import Principal, Scope
 from app.database import Retry
 from app.documents import repository as documents
 from app.documents.lifecycle import Status
-from app.documents.schemas import Document, Metadata, ProcessorChoice, UploadedDocument
+from app.documents.schemas import Document, ProcessorChoice, StatedMetadata, UploadedDocument
 from app.documents.service import UploadJob
 from app.events.catalogue import JobQueued
 from app.files.models import ContentType, File
@@ -192,7 +192,7 @@ class Acceptance:
             version=wanted.version,
             params=wanted.params,
             filename=document.filename,
-            metadata=document.model_dump(include=set(Metadata.model_fields)),
+            metadata=document.model_dump(include=set(StatedMetadata.model_fields)),
             file=InputFile.model_validate(file),
             file_number=document.file_number,
             others=[_other(conn, document.owner_id, each, wanted) for each in wanted.others],

@@ -11,7 +11,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict
 
 from app.database import Database
-from app.documents.schemas import Metadata
+from app.documents.schemas import StatedMetadata
 from app.files.models import File
 from app.jobs.models import Job
 from app.limiter import Threads
@@ -35,7 +35,7 @@ class InputDocument(BaseModel):
     """The document that a job works on, as it was when the job was accepted."""
 
     filename: str = ""
-    metadata: dict[str, Any] = Metadata().model_dump()
+    metadata: dict[str, Any] = StatedMetadata().model_dump()
     file: InputFile
 
 

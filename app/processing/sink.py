@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from uuid_utils.compat import uuid7
 
 from app.database import Database
-from app.documents.schemas import Metadata
+from app.documents.schemas import StatedMetadata
 from app.errors import Forbidden
 from app.files import repository as files
 from app.files.models import File, key_of
@@ -44,7 +44,7 @@ class OutputFile:
 
     file: File
     name: str
-    metadata: Metadata | None
+    metadata: StatedMetadata | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Sink(Outputs):
         if name is None:
             raise Permanent("invalid-filename", "Nothing of the filename of a document that was made can be shown.")
         try:
-            stated = Metadata.model_validate({**self._document.metadata, **(metadata or {})})
+            stated = StatedMetadata.model_validate({**self._document.metadata, **(metadata or {})})
         except ValidationError as error:
             reason = error.errors(include_url=False, include_input=False)[0]
             raise Permanent("invalid-metadata", f"The metadata of a document: {reason['msg']}.") from None
@@ -117,7 +117,7 @@ class Sink(Outputs):
         while self.made:
             await self._of.removal.unrecorded(self.made.pop().file.key)
 
-    def _add(self, file: File, name: str, metadata: Metadata | None) -> MadeFile:
+    def _add(self, file: File, name: str, metadata: StatedMetadata | None) -> MadeFile:
         assert file.sha256 is not None, "it is stored"
         self.made.append(OutputFile(file, name, metadata))
         faults.hit("output.after_store")

@@ -12,7 +12,7 @@ from app.database import metadata, now
 from app.documents import repository, trash
 from app.documents.lifecycle import Status
 from app.documents.models import documents
-from app.documents.schemas import Document, NewMetadata
+from app.documents.schemas import Document, Metadata
 from app.errors import NotFound
 from app.events.catalogue import Failure
 from app.files.models import File, files, key_of
@@ -39,8 +39,8 @@ def add(conn: Connection, status: Status, expires_in: float = 0) -> Document:
     verified = SHA256 if status is Status.UPLOADED else None
     file = File(file_id, key_of(file_id), "application/pdf", 1, verified)
     if status is Status.UPLOADED:
-        return repository.add(conn, OWNER, "a.pdf", NewMetadata(), file)
-    return repository.announce(conn, OWNER, "a.pdf", NewMetadata(), file, sha256=None, expires_in=expires_in)
+        return repository.add(conn, OWNER, "a.pdf", Metadata(), file)
+    return repository.announce(conn, OWNER, "a.pdf", Metadata(), file, sha256=None, expires_in=expires_in)
 
 
 def complete(conn: Connection, document: Document) -> Document | None:

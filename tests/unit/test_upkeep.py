@@ -19,7 +19,7 @@ from app.auth.models import refresh_tokens, token_families, users
 from app.database import Database, batches, now
 from app.documents import repository, trash
 from app.documents.models import documents
-from app.documents.schemas import NewMetadata
+from app.documents.schemas import Metadata
 from app.errors import StorageUnavailable
 from app.files import repository as files_repository
 from app.files.models import File, files, key_of
@@ -210,9 +210,9 @@ async def test_what_has_expired_goes_in_bounded_batches_and_nothing_else(
 
     def announce(conn: Any) -> None:
         for age in [-10.0, 60.0] * 120:
-            repository.announce(conn, OWNER, "a", NewMetadata(), new_file(), sha256=None, expires_in=age)
+            repository.announce(conn, OWNER, "a", Metadata(), new_file(), sha256=None, expires_in=age)
         for _ in range(120):
-            repository.add(conn, OWNER, "a", NewMetadata(), new_file("0" * 64))
+            repository.add(conn, OWNER, "a", Metadata(), new_file("0" * 64))
 
     await db.write(log_in)
     with context.acting("worker:w"):

@@ -44,11 +44,9 @@ _BYTES = {"schema": {"type": "string", "format": "binary"}}
 _UPLOAD = {"$ref": "#/components/schemas/FileForm"}
 _FILE = {
     "required": True,
-    "description": "The file, in a form or by itself; or where it was sent by a direct upload.",
+    "description": "The file, in a form or by itself, also with its own type; or where it was sent by a direct upload.",
     "content": {
         "multipart/form-data": {"schema": _UPLOAD, "encoding": {"file": {"contentType": f"{PDF}, {DOCX}"}}},
-        PDF: _BYTES,
-        DOCX: _BYTES,
         UNSTATED: _BYTES,
         _JSON: {"schema": {"$ref": "#/components/schemas/SentFile"}},
     },
