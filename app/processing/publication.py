@@ -12,7 +12,7 @@ from app import events
 from app.documents import repository as documents
 from app.documents.repository import Child
 from app.documents.schemas import Document, ProcessorChoice
-from app.errors import AppError, Forbidden, OnHold, UnsupportedContentType
+from app.errors import AppError, Forbidden, NotFound, OnHold, UnsupportedContentType
 from app.events.catalogue import DocumentChildrenPublished, Failure
 from app.files import repository as files
 from app.jobs.kinds import Failed, Refused, Retryable
@@ -92,7 +92,7 @@ class Publication:
         """Delete the document that others were made of, if that is wanted. It is no longer PROCESSING."""
         assert job.document_id is not None
         if product.delete_original and any(each.metadata is not None for each in product.files):
-            with suppress(OnHold):  # since the job was accepted
+            with suppress(OnHold, NotFound):  # or a process of the release before works on what is in the trash
                 product.deleted[:] = self._delete(conn, job.owner_id, job.document_id)
 
     def _follow(self, conn: Connection, job: Job, children: list[Document], product: Product) -> None:

@@ -22,6 +22,7 @@ from app.processing.models import results
 from tests.support import databases
 from tests.support.factories import PDF_TYPE, pdf
 from tests.support.invariants import Ledger
+from tests.support.maker import NAMED
 from tests.support.person import Person, person, running
 from tests.support.waiting import until
 
@@ -419,6 +420,20 @@ def test_a_job_that_the_release_before_begins_in_the_trash_ends(world: World, ad
     world.process.work(UUID(job_id))
     assert ada.post(f"/documents/{document_id}/restore")["status"] == "COMPLETED"
     assert ada.get(f"/jobs/{job_id}")["state"] == "SUCCEEDED"
+
+
+def test_work_in_the_trash_that_is_to_delete_its_document_ends_too(tmp_path: Path) -> None:
+    with World(tmp_path / "var", processors=f"simulated,{NAMED}") as world:
+        ada = person(world.process)
+        document_id = ada.upload()
+        job_id = ada.job(document_id, "maker", documents=1, delete_original=True)
+        trashed = update(documents).where(documents.c.id == UUID(document_id)).values(deleted_at=world.now)
+        world.process.write(lambda conn: conn.execute(trashed))
+        world.process.pull()
+        assert found(ada, "&trashed=true") == [document_id]
+        assert ada.post(f"/documents/{document_id}/restore")["status"] == "COMPLETED"
+        assert ada.get(f"/jobs/{job_id}")["state"] == "SUCCEEDED"
+        assert len(found(ada, f"&parent_id={document_id}")) == 1
 
 
 def test_only_operators_hold(ada: Person, operator: Person) -> None:
