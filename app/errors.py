@@ -99,12 +99,13 @@ class RegistrationClosed(Forbidden, title="Registration is closed"):
 
 
 class StorageQuotaExceeded(Forbidden):
-    """The files of this account would have more bytes than it may store; `GET /auth/me` shows how many that are. Delete
-    documents to make room."""
+    """The files of this account would have more bytes than it may store; `GET /auth/me` shows how many that are. What
+    is in the trash counts: delete documents for good to make room."""
 
 
 class DocumentQuotaExceeded(Forbidden):
-    """This account would have more documents than it may; `GET /auth/me` shows how many that are. Delete some."""
+    """This account would have more documents than it may; `GET /auth/me` shows how many that are. What is in the trash
+    counts: delete some for good."""
 
 
 class BreakGlassDisabled(Forbidden):

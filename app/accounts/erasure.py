@@ -34,7 +34,7 @@ WHY_COPIES = "backups, and old versions of objects in a bucket, have what they h
 
 
 class Left(BaseModel):
-    """Something that an erased account has left. `count`: None where this service cannot know it."""
+    """Something that is left of an erased account, and why. `count`: None where this service cannot know it."""
 
     what: str
     count: int | None

@@ -26,7 +26,8 @@ _SWEEPS = 3  # after which a discarded file must have been removed
 
 
 class Row(NamedTuple):
-    """A row of `files`. `discarded`: None while it is in use, False while it is reserved. `overdue`: since long."""
+    """A row of `files`. `discarded`: None while it is in use, False while it is reserved. `overdue`: it was discarded
+    so long ago that a sweep must have removed the file."""
 
     id: UUID
     key: str
@@ -50,8 +51,8 @@ class Known:
 
 
 class Suspect(NamedTuple):
-    """What looked wrong when it was seen first, the `row` of then if there was one, and what of the object was wrong:
-    it was `missing`, `there`, or had an`other` size."""
+    """What looked wrong at the first look: the `row` that was there, if any, and the object, which was `missing`,
+    `there`, or of an`other` size."""
 
     finding: Finding
     row: Row | None
@@ -59,7 +60,7 @@ class Suspect(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Of the file."""
+        """The file's key."""
         assert self.finding.file
         return self.finding.file
 

@@ -46,13 +46,13 @@ class Deletion:
         Returns the keys of its files if it is gone for good (see `remove_files`).
         Raises NotFound, PreconditionFailed, OnHold, DocumentProcessing.
         """
-        work = partial(self.unit, owner_id=principal.owner_id, document_id=document_id, versions=versions)
+        work = partial(self.delete_within, owner_id=principal.owner_id, document_id=document_id, versions=versions)
         deleting = required(principal, partial(work, permanent=permanent))
         keys = await self._db.write(deleting, alone_with=principal.owner_id)
         faults.hit("delete.after_commit")
         return keys
 
-    def unit(
+    def delete_within(
         self,
         conn: Connection,
         owner_id: UUID,
@@ -61,7 +61,7 @@ class Deletion:
         *,
         permanent: bool = False,
     ) -> list[str]:
-        """Do what `delete` does in the caller's transaction."""
+        """Do what `delete` does, within the caller's transaction."""
         if not permanent and self._kept and trash.put(conn, owner_id, document_id, versions):
             return []
         document = repository.of_any(conn, document_id) if permanent else owned(conn, owner_id, document_id)

@@ -1,6 +1,6 @@
 """All SQL on holds: an operator forbids to remove a document, for a reason, until it is released.
 
-What removes documents has the condition that there is none; a trigger (revision 0023) refuses what has not.
+Each statement that removes documents passes over those on hold; triggers (revision 0023) refuse one that does not.
 """
 
 from uuid import UUID
@@ -14,7 +14,8 @@ from app.events.catalogue import DocumentHeld, DocumentReleased
 
 
 def hold(conn: Connection, document_id: UUID, reason: str) -> bool:
-    """Put a document on hold, or change the reason. False: it is on hold for this reason, or there is none."""
+    """Put a document on hold, or change the reason. False: it is on hold for this reason already, or there is no such
+    document."""
     return _change(conn, document_id, reason)
 
 

@@ -1,7 +1,7 @@
 """All SQL on documents that leave: into the trash and out of it, and for good. Functions run inside the caller's
 transaction.
 
-A document that is PROCESSING, or on hold, leaves in no way.
+A document that is PROCESSING, or on hold, stays where it is.
 """
 
 from collections.abc import Sequence
@@ -69,15 +69,15 @@ class Expiry(NamedTuple):
     such: ColumnElement[bool]
 
     def due(self, late: float = 0) -> ColumnElement[bool]:
-        """Whether a document is to leave, and was `late` seconds ago."""
+        """The condition for documents that are to leave, and have been for `late` seconds."""
         return and_(self.moment <= now(-self.kept - late), self.such)
 
 
 def expiries(retention: float) -> list[Expiry]:
     """Return the ways in which documents expire, where they are kept for `retention` seconds (0: for ever).
 
-    An own `expires_at` counts alone, unless it is later than the service would give to a document that is restored now:
-    it was given while documents were kept for longer.
+    A document with an `expires_at` of its own expires then, and not by its age. If that is more than `retention`
+    seconds from now, it was set while documents were kept for longer, and the age counts after all.
     """
     own, free = documents.c.expires_at, and_(_LIVE, _FREE, _STORED)
     found = [Expiry(own, 0, free)]
@@ -87,7 +87,7 @@ def expiries(retention: float) -> list[Expiry]:
 
 
 def purging(kept: float) -> Expiry:
-    """Return the way in which documents leave the trash, where they are kept for so many seconds."""
+    """Return the way in which documents leave the trash, where they stay for `kept` seconds."""
     return Expiry(documents.c.deleted_at, kept, and_(_TRASHED, _FREE))
 
 
@@ -124,7 +124,7 @@ def restore(conn: Connection, owner_id: UUID, document_id: UUID, retention: floa
 
 
 def was_purged(conn: Connection, owner_id: UUID, document_id: UUID) -> bool:
-    """Return whether the owner had this document, and it is gone for good. Forgotten with its events."""
+    """Return whether the owner had this document, and it is gone for good: as long as its events are kept."""
     table = events.events
     purged = (table.c.document_id == document_id, table.c.user_id == owner_id, table.c.event == DocumentPurged.name)
     return bool(conn.scalar(select(exists().where(*purged))))

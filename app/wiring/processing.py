@@ -49,7 +49,7 @@ def process_kind(
         db,
         ProcessorRunner(processors, inputs, writer, sinks, limits),
         PipelineRunner(db, processors, inputs, writer, limits, queues=queues),
-        Publication(acceptance, quotas, deletion.unit, grace=limits.orphan_grace),
+        Publication(acceptance, quotas, deletion.delete_within, grace=limits.orphan_grace),
         timeout=settings.job_timeout,
     )
 
