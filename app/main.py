@@ -4,7 +4,6 @@ import gc
 from importlib import import_module
 
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
 
 from app import wiring
 from app.accounts import routes as accounts
@@ -30,7 +29,7 @@ from app.server import health
 from app.server.lifespan import lifespan
 from app.settings import Settings, load
 from app.telemetry import logs
-from app.web import cors, docs, openapi, problems
+from app.web import cors, docs, front, openapi, problems
 from app.web.middleware import RequestMiddleware
 from app.webhooks import describe, routes as webhooks
 from app.webhooks.payloads import MESSAGES
@@ -95,6 +94,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         cors.install(app, settings.cors_origins.split(","))
     problems.install(app)
     docs.install(app)
+    front.install(app, settings.public_url, has_console=settings.has_console and bool(FEATURES))
     processors = adapters.offered(settings)
     openapi.install(
         app,
@@ -103,10 +103,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         openapi.AdHoc(AD_HOC, PipelineParams, PipelineResult),
         describe.webhooks(),
     )
-
-    @app.get("/", include_in_schema=False)
-    async def root() -> RedirectResponse:
-        return RedirectResponse(f"{settings.prefix}/docs")
 
     for feature in FEATURES:
         import_module(feature).install(app, settings)

@@ -575,14 +575,14 @@ if "app.console" in FEATURES:
             "app.auth.sessions:of_cookie",
             "_ALIVE",
             "",
-            ("tests/api/test_console.py",),
+            ("tests/api/console/test_sign_in.py",),
         ),
         Mutant(
             "that the console takes forms of its own pages only",
-            "app.console.origin:require_own_page",
+            "app.console.frame.origin:require_own_page",
             'raise Forbidden("The console takes only what its own pages send.")',
             "pass",
-            ("tests/api/test_console.py",),
+            ("tests/api/console/test_sign_in.py",),
         ),
     )
 

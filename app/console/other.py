@@ -2,7 +2,7 @@
 
 from fastapi import Response
 
-from app.console.route import public_pages
+from app.console.frame.route import public_pages
 from app.errors import NotFound
 
 router = public_pages()

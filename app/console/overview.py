@@ -6,8 +6,8 @@ from fastapi import Request, Response
 
 from app.auth.dependencies import CurrentPrincipal, Service as Accounts
 from app.auth.principal import Principal, Scope
-from app.console import pages
-from app.console.route import pages_for
+from app.console.frame import pages
+from app.console.frame.route import pages_for
 from app.documents.dependencies import Service
 from app.documents.lifecycle import Status
 from app.documents.listing import MANY

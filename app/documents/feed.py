@@ -5,7 +5,8 @@ One reader for all streams of a process asks once a second what is new and whose
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import contextmanager
 from functools import partial
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from sqlalchemy import Connection
 
 from app import events
 from app.auth import credentials
-from app.auth.principal import Principal
+from app.auth.principal import Principal, Scope
 from app.database import Database
 from app.errors import AppError, InsufficientScope, InvalidCursor, ShuttingDown, Unauthorized
 from app.events import settled
@@ -24,12 +25,20 @@ from app.web import pagination
 
 log = structlog.get_logger()
 
+MEDIA_TYPE = "text/event-stream"
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would keep it back
+
 POLL = 1.0  # seconds
 HEARTBEAT = 15.0  # seconds; proxies close what is silent for a minute or less
 LIFETIME = 3600.0  # seconds, after which a client has to connect again: one that reads nothing could stay for ever
 _BEGIN = b"retry: 1000\n\n"  # milliseconds until a client connects again
 _ALIVE = b":\n\n"
+_CHANGED = b"event: changed\ndata:\n\n"
 _PAGE = 100  # events
+
+
+def _clock() -> float:
+    return asyncio.get_running_loop().time()
 
 
 class _Stream:
@@ -37,14 +46,19 @@ class _Stream:
 
     def __init__(self, principal: Principal) -> None:
         self.principal = principal
-        self.ended = False
+        self._until = _clock() + LIFETIME
+        self._ended = False
         self._woken = asyncio.Event()
+
+    @property
+    def ended(self) -> bool:
+        return self._ended or _clock() >= self._until
 
     def wake(self) -> None:
         self._woken.set()
 
     def end(self) -> None:
-        self.ended = True
+        self._ended = True
         self._woken.set()
 
     async def wait(self) -> bool:
@@ -85,6 +99,17 @@ class Feed:
         start = await self._position(principal, after) if after else await self._now()
         return await self._limited.send(principal.owner_id, self._listen(principal, start))
 
+    async def hints(self, principal: Principal) -> AsyncIterator[bytes]:
+        """That something has happened to the account's documents, once a second at most; first of all, at once.
+
+        To an operator, that something has happened to anybody's; and every HEARTBEAT, since some of what operators see
+        is no event. Whoever is told looks again: nothing is told of twice, or missed. The stream ends as others do.
+        Raises TooBusy, ShuttingDown.
+        """
+        if self.closed:
+            raise ShuttingDown
+        return await self._limited.send(principal.owner_id, self._hint(principal))
+
     def close(self) -> None:
         """End all streams: the process is about to stop."""
         self.closed = True
@@ -119,19 +144,35 @@ class Feed:
                 return now.latest
             await asyncio.sleep(POLL / 10)
 
+    async def _hint(self, principal: Principal) -> AsyncIterator[bytes]:
+        with self._listening(principal) as stream:
+            position, of_all = self._settled, principal.needed is Scope.OPERATOR
+            yield _BEGIN + _CHANGED
+            while not stream.ended:
+                is_news = await stream.wait()
+                if is_news and not of_all:
+                    upto = self._settled
+                    read = partial(events.of_owner, owner_id=principal.owner_id, after=position, upto=upto, limit=1)
+                    is_news, position = bool(await self._db.read(read)), upto
+                yield _CHANGED if is_news or of_all else _ALIVE
+
     async def _listen(self, principal: Principal, position: int) -> AsyncIterator[bytes]:
-        stream, loop = _Stream(principal), asyncio.get_running_loop()
-        until = loop.time() + LIFETIME
-        self._streams.add(stream)
-        try:
+        with self._listening(principal) as stream:
             yield _BEGIN
-            while not stream.ended and not self.closed and loop.time() < until:
+            while not stream.ended:
                 page = await self._db.read(partial(self._page, owner_id=principal.owner_id, after=position))
                 if page:
                     position = page[-1][0]
                     yield b"".join(_message(seq, event) for seq, event in page)
                 elif not await stream.wait():
                     yield _ALIVE
+
+    @contextmanager
+    def _listening(self, principal: Principal) -> Iterator[_Stream]:
+        stream = _Stream(principal)
+        self._streams.add(stream)
+        try:
+            yield stream
         except AppError as error:
             log.warning("feed.cut_off", reason=error.code)  # the client connects again
         finally:
@@ -142,13 +183,12 @@ class Feed:
 
     async def _look(self) -> None:
         """Wake the streams that have news, and end those of sessions that have ended."""
-        now = await self._db.read(settled.note)
+        principals = {stream.principal for stream in self._streams}
+        now, gone = await self._db.read(partial(_news, principals=principals))
         self._notes.append(now)
         before = self._settled
         while self._notes and self._notes[0].is_settled(now):
             self._settled = self._notes.popleft().latest
-        principals = {stream.principal for stream in self._streams}
-        gone = await self._db.read(partial(_without_session, principals=principals))
         for stream in self._streams:
             if stream.principal in gone:
                 stream.end()
@@ -156,8 +196,9 @@ class Feed:
                 stream.wake()
 
 
-def _without_session(conn: Connection, principals: Collection[Principal]) -> set[Principal]:
-    return {principal for principal in principals if not _is_valid(conn, principal)}
+def _news(conn: Connection, principals: Collection[Principal]) -> tuple[settled.Note, set[Principal]]:
+    """What is there now, and whose session has ended."""
+    return settled.note(conn), {principal for principal in principals if not _is_valid(conn, principal)}
 
 
 def _is_valid(conn: Connection, principal: Principal) -> bool:

@@ -8,22 +8,20 @@ from fastapi.responses import StreamingResponse
 from app import errors
 from app.auth.dependencies import CurrentPrincipal, authenticated_router
 from app.auth.principal import Scope
-from app.documents.feed import Feed
+from app.documents.feed import HEADERS, MEDIA_TYPE, Feed
 from app.web.body import is_head
 from app.web.dependencies import service
 from app.web.describe import accepts, raises
 
 router = authenticated_router(Scope.DOCUMENTS_READ, prefix="/events", tags=["documents"])
 
-_TYPE = "text/event-stream"
-_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would keep it back
 _NO_ID = "No message of yours has this id. It is what follows `id:`, not the `id` in the data. Start again without one."
 _EXAMPLE = (
     'id: WyJldmVudHMiLDEsIjAi\nevent: job.queued\ndata: {"document_id":"01939f3e-5c00-7000-8000-000000000001"}\n\n'
 )
 _STREAM = {
     "description": "Messages with `id`, `event` and `data`, which is a DocumentEvent as JSON; now and then a comment.",
-    "content": {_TYPE: {"schema": {"type": "string"}, "example": _EXAMPLE}},
+    "content": {MEDIA_TYPE: {"schema": {"type": "string"}, "example": _EXAMPLE}},
 }
 
 
@@ -51,11 +49,11 @@ async def stream_events(
     missing.
     """
     if is_head(request):
-        return Response(None, headers=_HEADERS, media_type=_TYPE)
+        return Response(None, headers=HEADERS, media_type=MEDIA_TYPE)
     last = request.headers.get("last-event-id")
     try:
         stream = await feed.stream(principal, last or after)
     except errors.InvalidCursor:
         pointer = "/header/Last-Event-ID" if last else "/query/after"
         raise errors.InvalidCursor(_NO_ID, pointer=pointer) from None
-    return StreamingResponse(stream, headers=_HEADERS, media_type=_TYPE)
+    return StreamingResponse(stream, headers=HEADERS, media_type=MEDIA_TYPE)

@@ -14,7 +14,7 @@ from app.web import policy
 
 _ASSETS = "/static-offline-docs"
 _FILES = Path(fastapi_offline.__file__).parent / "static"
-_CACHED = {"Cache-Control": "public, max-age=86400"}
+CACHED = {"Cache-Control": "public, max-age=86400"}
 # Errors are listed with links to their pages, without an example of each. To authorize, one logs in; what else the
 # dialog asks for is not used, and the box for a token comes last.
 _STYLE = """
@@ -34,7 +34,7 @@ class Assets(StaticFiles):
 
     def file_response(self, *args: Any, **options: Any) -> Response:
         response = super().file_response(*args, **options)
-        response.headers.update(_CACHED)
+        response.headers.update(CACHED)
         return response
 
 
@@ -44,7 +44,7 @@ def install(app: FastAPI) -> None:
 
     @app.get("/favicon.ico", include_in_schema=False)
     async def icon() -> FileResponse:
-        return FileResponse(_FILES / "favicon.png", headers=_CACHED)
+        return FileResponse(_FILES / "favicon.png", headers=CACHED)
 
     @cache
     def page(root: str) -> tuple[str, dict[str, str]]:

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from app.errors import AppError, BadRequest, InternalError, MethodNotAllowed, NotFound, ValidationFailed
 from app.telemetry import context
-from app.web import policy
+from app.web import pages
 from app.web.body import errors_in
 from app.web.route import Route
 
@@ -155,25 +155,6 @@ def _pointer(error: dict[str, Any]) -> str:
     return "".join("/" + str(step)[:64].replace("~", "~0").replace("/", "~1") for step in steps)
 
 
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{title}</title><meta name="viewport" content="width=device-width">
-<style>
-:root {{ color-scheme: light dark; font: 16px/1.6 system-ui }}
-body {{ max-width: 42rem; margin: 2rem auto; padding: 0 1rem }}
-h2 {{ margin: 1.5rem 0 0; font-size: 1.1rem }}
-ul {{ margin: 0; padding-left: 1.2rem }}
-pre {{ overflow-x: auto; padding: .8rem; border: 1px solid gray; border-radius: .3rem; line-height: 1.4 }}
-</style>
-<h1>{title}</h1>
-{body}
-</html>"""
-_PAGE_HEADERS = {"Content-Security-Policy": policy.of_page(_PAGE.format(title="", body=""))}
-
-
-def _page(title: str, body: str) -> HTMLResponse:
-    return HTMLResponse(_PAGE.format(title=escape(title), body=body), headers=_PAGE_HEADERS)
-
-
 @router.get("/problems")
 async def _problem_index() -> HTMLResponse:
     """All problem types, by status."""
@@ -186,7 +167,7 @@ async def _problem_index() -> HTMLResponse:
             if error.status == status
         )
         parts.append(f"<h2>{status} {HTTPStatus(status).phrase}</h2><ul>{''.join(rows)}</ul>")
-    return _page("Problems", "".join(parts))
+    return pages.page(context.prefix.get(), "Problems", "".join(parts))
 
 
 @router.get("/problems/{code}")
@@ -204,7 +185,7 @@ async def _problem_page(request: Request, code: str) -> HTMLResponse:
         f"<h2>Calls that answer with it</h2><ul>{calls}</ul>" if calls else "",
         '<p><a href="../problems">All problems</a>',
     ]
-    return _page(error.title, "".join(parts))
+    return pages.page(context.prefix.get(), error.title, "".join(parts))
 
 
 def _calls_that_answer(paths: dict[str, Any], code: str) -> list[str]:

@@ -192,7 +192,7 @@ async def listening(tmp_path: Path) -> Any:
     databases.prepare(data_dir)
     db = databases.database(data_dir, pool_size=12)
     listening = Listening(db)
-    with patch.object(module, "POLL", 0.05), patch.object(module, "_without_session", lambda *_, **__: set()):
+    with patch.object(module, "POLL", 0.05), patch.object(module, "_is_valid", lambda *_: True):
         reading = asyncio.create_task(listening.feed.run())
         yield listening
         reading.cancel()

@@ -4,9 +4,9 @@ from fastapi import BackgroundTasks, Request, Response
 
 from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Scope
-from app.console import pages
-from app.console.forms import UploadForm
-from app.console.route import pages_for
+from app.console.frame import pages
+from app.console.frame.forms import UploadForm
+from app.console.frame.route import pages_for
 from app.documents.dependencies import Service
 from app.files.multipart import boundary_of
 from app.processing.routes import Service as Processing
@@ -20,7 +20,7 @@ writing = pages_for(Scope.DOCUMENTS_WRITE)
 async def ask(request: Request, service: Service, processing: Processing) -> Response:
     """The form."""
     offered = processing.offered.items
-    return pages.page(request, "upload.html", offered=offered, most=service.max_upload_bytes)
+    return pages.page(request, "documents/upload.html", offered=offered, most=service.max_upload_bytes)
 
 
 @writing.post("/documents")

@@ -6,9 +6,9 @@ from urllib.parse import quote
 from fastapi import Query, Request, Response
 
 from app.auth.dependencies import Service
-from app.console import cookie, forms, pages
-from app.console.origin import is_exposed, require_private
-from app.console.route import public_pages, signed_in
+from app.console.frame import cookie, forms, pages
+from app.console.frame.origin import is_exposed, require_private
+from app.console.frame.route import public_pages, signed_in
 from app.errors import AppError, Unauthorized
 from app.web.client import unless_gone
 
@@ -59,6 +59,6 @@ def _form(
     exposed = error is None and is_exposed(request)
     status = error.status if error else 200
     response = pages.page(
-        request, "sign_in.html", status, then=then, error=error, email=email, exposed=exposed, lost=lost
+        request, "account/sign_in.html", status, then=then, error=error, email=email, exposed=exposed, lost=lost
     )
     return pages.with_fields_of(error, response) if error else response

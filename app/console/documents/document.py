@@ -8,8 +8,8 @@ from fastapi import Depends, Request, Response
 
 from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Principal, Scope
-from app.console import pages
-from app.console.route import pages_for
+from app.console.frame import pages
+from app.console.frame.route import pages_for
 from app.documents.dependencies import DocumentId, Service as Documents
 from app.documents.file_versions.routes import Versions
 from app.documents.file_versions.service import FileVersions
@@ -58,7 +58,7 @@ async def show(
 ) -> Response:
     """One document."""
     values = await _gathered(services, principal, document_id, cursor)
-    return pages.page(request, "document.html", cursor=cursor, unspelled=AD_HOC, **values)
+    return pages.page(request, "documents/document.html", cursor=cursor, unspelled=AD_HOC, **values)
 
 
 async def _gathered(services: _Services, principal: Principal, document_id: UUID, cursor: str | None) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from starlette.types import Receive, Scope as ASGIScope, Send
 
 from app.auth.dependencies import let_in
 from app.auth.principal import Principal, Scope
-from app.console import cookie, pages
-from app.console.origin import require_own_page
+from app.console.frame import cookie, pages
+from app.console.frame.origin import require_own_page
 from app.errors import AppError, MethodNotAllowed, Unauthorized
 from app.web.body import StrictRequest
 from app.web.problems import validation_failed
@@ -61,7 +61,7 @@ class Page(PublicPage):
             raise
         require_own_page(request)
         await let_in(request, principal, self.needed)
-        request.state.signed_in = True
+        request.state.principal = principal
 
 
 async def signed_in(request: Request) -> Principal:
@@ -78,13 +78,13 @@ def public_pages() -> APIRouter:
     return APIRouter(prefix="/console", route_class=PublicPage, include_in_schema=False)
 
 
-def pages_for(scope: Scope) -> APIRouter:
-    """A router whose pages need this scope."""
+def pages_for(scope: Scope, prefix: str = "") -> APIRouter:
+    """A router whose pages need this scope, at `/console` and the prefix."""
 
     class ScopedPage(Page):
         needed = scope
 
-    return APIRouter(prefix="/console", route_class=ScopedPage, include_in_schema=False)
+    return APIRouter(prefix=f"/console{prefix}", route_class=ScopedPage, include_in_schema=False)
 
 
 def _without_blanks(scope: ASGIScope) -> ASGIScope:

@@ -6,7 +6,7 @@ from fastapi import Request, Response
 
 from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Scope
-from app.console.route import pages_for
+from app.console.frame.route import pages_for
 from app.documents import content
 from app.documents.dependencies import DocumentId, FileNumber, Service
 from app.processing.file_routes import FileName

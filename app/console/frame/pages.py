@@ -10,11 +10,13 @@ from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from app.console import formats
+from app.auth.principal import Scope
+from app.console.frame import formats
 from app.errors import AppError
 from app.telemetry import context
+from app.web.pages import STYLE
 
-_HERE = Path(__file__).parent
+_HERE = Path(__file__).parent.parent
 STATIC = _HERE / "static"
 _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
@@ -34,11 +36,15 @@ _templates.filters.update(formats.FILTERS)
 
 def page(request: Request, template: str, status: int = 200, **values: Any) -> Response:
     """The page that a template makes of the values."""
+    principal = getattr(request.state, "principal", None)
     shared = {
         "root": _root(),
         "asset": _asset,
         "path": request.scope["path"].removeprefix(_root()),
-        "signed_in": getattr(request.state, "signed_in", False),
+        "url": request.scope["path"]
+        + (f"?{query}" if (query := request.scope["query_string"].decode("latin-1")) else ""),
+        "signed_in": principal is not None,
+        "operates": principal is not None and Scope.OPERATOR in principal.scopes,
     }
     return HTMLResponse(_templates.get_template(template).render(shared | values), status)
 
@@ -66,10 +72,12 @@ def to(path: str) -> Response:
 def to_sign_in(request: Request) -> Response:
     """Have the browser sign in first, and then come back to a page that only shows something."""
     here = request.scope["path"].removeprefix(f"{_root()}/")
-    if request.method != "GET" or here == request.scope["path"]:
-        return to("/sign-in")
-    query = request.scope["query_string"].decode("latin-1")
-    return to(f"/sign-in?next={quote(f'{here}?{query}' if query else here, safe='')}")
+    query = _query(request)
+    shows = request.method == "GET" and here != request.scope["path"]
+    there = f"/sign-in?next={quote(f'{here}?{query}' if query else here, safe='')}" if shows else "/sign-in"
+    if "hx-request" in request.headers:  # the page that is open, not a part of it
+        return Response(status_code=204, headers={"HX-Redirect": _root() + there})
+    return to(there)
 
 
 def guard(response: Response) -> None:
@@ -80,6 +88,10 @@ def guard(response: Response) -> None:
     response.headers.add_vary_header("Cookie, Origin, Sec-Fetch-Site")
 
 
+def _query(request: Request) -> str:
+    return str(request.scope["query_string"].decode("latin-1"))
+
+
 def _root() -> str:
     return f"{context.prefix.get()}/console"
 
@@ -87,4 +99,5 @@ def _root() -> str:
 @cache
 def _asset(name: str) -> str:
     """Where a file of the console is. Another version has another address, because browsers keep it."""
-    return f"static/{name}?{hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]}"
+    file = STYLE if name == STYLE.name else STATIC / name
+    return f"static/{name}?{hashlib.sha256(file.read_bytes()).hexdigest()[:12]}"

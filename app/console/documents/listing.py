@@ -7,8 +7,8 @@ from fastapi import Query, Request, Response
 
 from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Scope
-from app.console import pages
-from app.console.route import pages_for
+from app.console.frame import pages
+from app.console.frame.route import pages_for
 from app.documents.dependencies import Service
 from app.documents.lifecycle import Status
 from app.documents.schemas import DocumentPage, Filters, Sort
@@ -32,7 +32,7 @@ async def find(
 ) -> Response:
     """The documents that match every filter."""
     found = await service.find(principal, filters, limit, cursor)
-    return pages.page(request, "documents.html", filters=filters, **_shown(request, found), **_CHOICES)
+    return pages.page(request, "documents/list.html", filters=filters, **_shown(request, found), **_CHOICES)
 
 
 def _shown(request: Request, found: DocumentPage) -> dict[str, Any]:

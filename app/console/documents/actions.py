@@ -4,8 +4,8 @@ from fastapi import BackgroundTasks, Request, Response
 
 from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Scope
-from app.console import forms, pages
-from app.console.route import pages_for
+from app.console.frame import forms, pages
+from app.console.frame.route import pages_for
 from app.documents.dependencies import DocumentId, Service as Documents
 from app.documents.trash_routes import Service as Deletion
 from app.processing.routes import JobId, Service as Processing

@@ -5,8 +5,8 @@ from fastapi import Request, Response
 from app.auth.dependencies import CurrentPrincipal, Service
 from app.auth.principal import Scope
 from app.auth.routes import SessionId
-from app.console import cookie, pages
-from app.console.route import pages_for
+from app.console.frame import cookie, pages
+from app.console.frame.route import pages_for
 from app.web.pagination import Cursor
 
 reading = pages_for(Scope.ACCOUNT_READ)
@@ -19,7 +19,7 @@ _SHOWN = 50
 async def find(request: Request, principal: CurrentPrincipal, service: Service, cursor: Cursor = None) -> Response:
     """The sessions, the latest first."""
     found = await service.sessions(principal, _SHOWN, cursor)
-    return pages.page(request, "sessions.html", found=found)
+    return pages.page(request, "account/sessions.html", found=found)
 
 
 @writing.post("/sessions/{session_id}/end")

@@ -1,0 +1,1 @@
+"""Documents: the list, each one, uploads, and what forms do with them."""

@@ -1,0 +1,1 @@
+"""Pages for operators: what belongs to all accounts, and the service itself."""

@@ -1,0 +1,135 @@
+"""That every page shows what users wrote as text, leads somewhere, and shows nothing of others."""
+
+import re
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import httpx2
+import pytest
+
+from app.console.frame.pages import STATIC
+from app.main import FEATURES
+from tests.support.console import MARKUP, TEMPLATES, Browser, Seen, worked
+from tests.support.factories import pdf
+from tests.support.inprocess import Process
+from tests.support.user import PASSWORD
+
+
+def paths(document_id: str) -> list[tuple[str, str]]:
+    """Method and path of every route of the console about one document."""
+    here = f"/console/documents/{document_id}"
+    reads = ("", "/content", "/results/simulated", "/results/simulated/files/a.png")
+    return [
+        *(("GET", here + each) for each in reads),
+        *(("POST", f"{here}/{each}") for each in ("edit", "process", "delete", "restore")),
+    ]
+
+
+def test_what_belongs_to_others_is_not_found_like_what_there_is_not(ada: Browser) -> None:
+    own = ada.upload(process="simulated", process_params='{"seconds": 0}')
+    job_id = ada.api(f"/documents/{own}")["job_id"]
+    session_id = ada.api("/auth/sessions")["items"][-1]["id"]
+    mallory = Browser(ada.process).sign_in()
+    asked = [*paths(own), ("POST", f"/console/jobs/{job_id}/cancel"), ("POST", f"/console/sessions/{session_id}/end")]
+    for method, path in asked:
+        missing = re.sub("[0-9a-f]{8}-[0-9a-f-]{27}", str(uuid4()), path)
+        body = {"data": {"nothing": "x"}} if method == "POST" else {}
+        answers = [mallory.send(method, each, **body) for each in (path, missing)]
+        assert [each.status_code for each in answers] == [404, 404], path
+        texts = [re.sub(r"<dd><code>[0-9a-f-]{36}</code>", "", each.text) for each in answers]
+        assert texts[0] == texts[1], path
+    ada.process.work(UUID(job_id))
+    assert ada.get(f"/console/documents/{own}").status_code == 200
+
+
+def every_page(browser: Browser) -> dict[str, httpx2.Response]:
+    """Each page of the console, with all that there is on it."""
+    stated = {"description": MARKUP, "folder": MARKUP, "tags": f"{MARKUP}\nb", "filename": f"{MARKUP}.pdf"}
+    first = browser.upload(**stated, content=pdf(MARKUP), process="text")
+    worked(browser, first)
+    second = browser.upload(**stated, process="simulated", process_params='{"fail": "permanent", "seconds": 0}')
+    worked(browser, second)
+    thrown = browser.upload(**stated)
+    browser.post(f"/console/documents/{thrown}/delete")
+    places = ["", "/documents", "/documents?trashed=true", "/documents?q=<img src=x", "/upload", "/sessions"]
+    places += [f"/documents/{first}", f"/documents/{second}", "/nothing", "/documents?status=x", "/documents/x"]
+    return {place: browser.get(f"/console{place}") for place in (*places, "/sign-in")}
+
+
+def test_every_page_is_safe_whatever_users_wrote(process: Process) -> None:
+    for place, answer in every_page(Browser(process).sign_in()).items():
+        policy = dict(each.strip().partition(" ")[::2] for each in answer.headers["content-security-policy"].split(";"))
+        assert (policy["default-src"], "unsafe" in str(policy)) == ("'none'", False), place
+        assert answer.headers["cache-control"] == "no-store", place
+        assert answer.headers.get_list("referrer-policy") == ["same-origin"], place
+        assert {"Cookie", "Origin", "Sec-Fetch-Site"} <= set(re.split(", ?", answer.headers["vary"])), place
+        seen = Seen(answer.text)
+        assert {tag for tag, _ in seen.tags}.isdisjoint({"style", "b", "object", "iframe"}), place
+        scripts = [each.get("src") or "" for tag, each in seen.tags if tag == "script"]
+        assert all(src.startswith("/console/static/") for src in scripts), place
+        assert not [name for _, each in seen.tags for name in each if name == "style" or name.startswith("on")], place
+        assert (seen.attributes("html", "lang"), seen.attributes("main", "id")) == (["en"], ["content"]), place
+        if place.startswith(("/documents/0", "/documents?trashed")):
+            assert "<script>alert(1)&amp;" in seen.text, place
+
+
+def test_every_link_and_form_leads_somewhere(process: Process) -> None:
+    browser = Browser(process).sign_in()
+    links, labels = set[str](), set[str]()
+    for answer in every_page(browser).values():
+        seen = Seen(answer.text)
+        links |= {*seen.attributes("a", "href"), *seen.attributes("link", "href"), *seen.attributes("img", "src")}
+        labels |= {each["aria-labelledby"] or "" for _, each in seen.tags if "aria-labelledby" in each} - set(
+            seen.attributes("h2", "id")
+        )
+    assert labels == set()
+    for link in links:
+        if not link.startswith("#"):
+            assert browser.get(link).status_code == 200, link
+
+
+def test_templates_do_without_what_would_not_be_escaped() -> None:
+    for path in TEMPLATES.rglob("*.html"):
+        source = path.read_text()
+        assert not re.search(r"\|\s*safe|autoescape|Markup|<script>|<style|\sstyle=|\son\w+=", source), path
+    for path in STATIC.parent.rglob("*.py"):
+        assert "Markup" not in path.read_text(), path
+
+
+def test_it_can_be_switched_off(tmp_path: Path) -> None:
+    process = Process(tmp_path, console="off")
+    for path in ("/console", "/console/sign-in", "/console/static/console.css"):
+        assert process.http("GET", path).status_code == 404
+    process.kill()
+
+
+def test_it_is_off_in_production_unless_it_is_asked_for(process: Process) -> None:
+    settings = process.services.settings
+    assert settings.has_console
+    production = settings.model_copy(update={"environment": "production"})
+    assert not production.has_console
+    assert production.model_copy(update={"console": "on"}).has_console
+    assert FEATURES == ("app.console",)
+
+
+@pytest.mark.filterwarnings("ignore:The `root_path` parameter")
+def test_behind_a_prefix(tmp_path: Path) -> None:
+    process = Process(tmp_path, public_url="https://example.com/api")
+    browser = Browser(process)
+    assert browser.get("/console/documents").headers["location"] == "/api/console/sign-in?next=documents"
+    fields = {"email": browser.email, "password": PASSWORD}
+    assert (
+        browser.send("POST", "/console/sign-in", data=fields).headers["location"].startswith("/api/console/signed-in")
+    )
+    page = Seen(browser.get("/console/documents").text)
+    assert all(each.startswith(("#", "/api/console")) for each in page.attributes("a", "href"))
+    assert all(each.startswith("/api/console") for each in page.attributes("form", "action"))
+    assert browser.get(page.attributes("link", "href")[0].removeprefix("/api")).status_code == 200
+    process.kill()
+
+
+def test_files_of_the_console_are_kept_by_browsers(process: Process) -> None:
+    page = Seen(process.http("GET", "/console/sign-in").text)
+    answer = process.http("GET", page.attributes("link", "href")[0])
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/css; charset=utf-8")
+    assert answer.headers["cache-control"] == "public, max-age=86400"
