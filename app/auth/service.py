@@ -136,6 +136,12 @@ class AuthService:
             session.user_id, actor, SCOPES_OF[session.role], via="cookie", credential_id=session.session_id
         )
 
+    def access_token(self, principal: Principal) -> str:
+        """An access token of the principal's own session, with which it ends."""
+        assert principal.via == "cookie", "others have theirs"
+        assert principal.credential_id, "it names its session"
+        return self._tokens.issue(principal.owner_id, principal.credential_id)
+
     async def sign_out(self, principal: Principal) -> None:
         """End the principal's own session."""
         await self._db.write(partial(_end_of_token, session_id=principal.credential_id, event=catalogue.UserLoggedOut))

@@ -1,15 +1,14 @@
 """The console: pages for people, at /console. They need no script, and do what the API does."""
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, Response
 
-from app.console import feed, other, overview
+from app.console import feed, other, overview, reference
 from app.console.account import sessions, sign_in
 from app.console.documents import actions, document, files, listing, upload
-from app.console.frame.pages import STATIC
+from app.console.frame.pages import SHARED, STATIC
 from app.settings import Settings
 from app.web.docs import CACHED, Assets
-from app.web.pages import STYLE
 
 ROUTERS = (
     sign_in.router,
@@ -24,6 +23,7 @@ ROUTERS = (
     actions.deleting,
     sessions.reading,
     sessions.writing,
+    reference.router,
     feed.router,
     feed.operators,
     other.router,
@@ -35,10 +35,12 @@ def install(app: FastAPI, settings: Settings) -> None:
     if not settings.has_console:
         return
 
-    @app.get(f"/console/static/{STYLE.name}", include_in_schema=False)
-    async def style() -> Response:
-        return FileResponse(STYLE, headers=CACHED)
-
+    for name in SHARED:
+        app.add_route(f"/console/static/{name}", _shared, include_in_schema=False)
     app.mount("/console/static", Assets(directory=STATIC))
     for router in ROUTERS:
         app.routes.extend(router.routes)
+
+
+async def _shared(request: Request) -> Response:
+    return FileResponse(SHARED[request.url.path.rpartition("/")[2]], headers=CACHED)

@@ -12,21 +12,11 @@ from fastapi.staticfiles import StaticFiles
 
 from app.web import policy
 
-_ASSETS = "/static-offline-docs"
+ASSETS = "/static-offline-docs"
 _FILES = Path(fastapi_offline.__file__).parent / "static"
+STYLE = Path(__file__).with_name("swagger.css")
+SOURCES = {"script": "'self'", "style": "'self'", "connect": "'self'", "img": "'self' data:"}
 CACHED = {"Cache-Control": "public, max-age=86400"}
-# Errors are listed with links to their pages, without an example of each. To authorize, one logs in; what else the
-# dialog asks for is not used, and the box for a token comes last.
-_STYLE = """
-.swagger-ui .info li { line-height: 2 }
-.swagger-ui tr[data-code^="4"] .response-col_description > :not(:first-child),
-.swagger-ui tr[data-code^="5"] .response-col_description > :not(:first-child) { display: none }
-.swagger-ui .modal-ux-content { display: flex; flex-direction: column-reverse }
-.swagger-ui .auth-container :is(.scope-def, .scopes, .flow) { display: none }
-.swagger-ui .auth-container .wrapper:has(> [for=client_id_password], > [for=client_secret_password]) { display: none }
-.swagger-ui .auth-container .wrapper:has(> [for=password_type]) { display: none }
-"""
-_SOURCES = {"script": "'self'", "style": "'self'", "connect": "'self'", "img": "'self' data:"}
 
 
 class Assets(StaticFiles):
@@ -40,7 +30,7 @@ class Assets(StaticFiles):
 
 def install(app: FastAPI) -> None:
     """Serve the page and its files."""
-    app.mount(_ASSETS, Assets(directory=_FILES))
+    app.mount(ASSETS, Assets(directory=_FILES))
 
     @app.get("/favicon.ico", include_in_schema=False)
     async def icon() -> FileResponse:
@@ -51,13 +41,13 @@ def install(app: FastAPI) -> None:
         html = get_swagger_ui_html(
             title=app.title,
             openapi_url=f"{root}{app.openapi_url}",
-            swagger_js_url=f"{root}{_ASSETS}/swagger-ui-bundle.js",
-            swagger_css_url=f"{root}{_ASSETS}/swagger-ui.css",
-            swagger_favicon_url=f"{root}{_ASSETS}/favicon.png",
+            swagger_js_url=f"{root}{ASSETS}/swagger-ui-bundle.js",
+            swagger_css_url=f"{root}{ASSETS}/swagger-ui.css",
+            swagger_favicon_url=f"{root}{ASSETS}/favicon.png",
             swagger_ui_parameters={"persistAuthorization": True, "defaultModelsExpandDepth": 0},
         )
-        text = bytes(html.body).decode().replace("</head>", f"<style>{_STYLE}</style></head>")
-        return text, {"Content-Security-Policy": policy.of_page(text, **_SOURCES)}
+        text = bytes(html.body).decode().replace("</head>", f"<style>{STYLE.read_text()}</style></head>")
+        return text, {"Content-Security-Policy": policy.of_page(text, **SOURCES)}
 
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:

@@ -181,7 +181,7 @@ async def _problem_page(request: Request, code: str) -> HTMLResponse:
     calls = "".join(f"<li><code>{call}</code>" for call in _calls_that_answer(request.app.openapi()["paths"], code))
     parts = [
         f"<p><code>{code}</code>: {error.status} {HTTPStatus(error.status).phrase}<p>{text}",
-        f"<pre>{escape(example)}</pre>",
+        f'<pre tabindex="0" aria-label="Example">{escape(example)}</pre>',
         f"<h2>Calls that answer with it</h2><ul>{calls}</ul>" if calls else "",
         '<p><a href="../problems">All problems</a>',
     ]

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from playwright import sync_api
 
 from tests.support import reaper
 
@@ -30,3 +31,14 @@ def browser(folder: Path, url: str, *options: str) -> Iterator["subprocess.Popen
     finally:
         process.kill()
         process.communicate()
+
+
+@contextmanager
+def driven() -> Iterator[sync_api.Browser]:
+    """A browser whose pages a test opens, and works as a person would."""
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *_ALONE])
+        try:
+            yield browser
+        finally:
+            browser.close()

@@ -14,10 +14,13 @@ from app.auth.principal import Scope
 from app.console.frame import formats
 from app.errors import AppError
 from app.telemetry import context
+from app.web import docs
 from app.web.pages import STYLE
 
 _HERE = Path(__file__).parent.parent
 STATIC = _HERE / "static"
+SHARED = {each.name: each for each in (STYLE, docs.STYLE)}
+"""Files of other pages that the console's use, too."""
 _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
     "frame-ancestors 'none'; base-uri 'none'"
@@ -99,5 +102,5 @@ def _root() -> str:
 @cache
 def _asset(name: str) -> str:
     """Where a file of the console is. Another version has another address, because browsers keep it."""
-    file = STYLE if name == STYLE.name else STATIC / name
+    file = SHARED.get(name, STATIC / name)
     return f"static/{name}?{hashlib.sha256(file.read_bytes()).hexdigest()[:12]}"

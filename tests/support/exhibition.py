@@ -1,0 +1,105 @@
+"""Accounts that have something of everything that the console shows."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.support.factories import PDF_TYPE
+from tests.support.receiver import receiving
+from tests.support.server import Server
+from tests.support.user import User
+from tests.support.waiting import until
+
+SETTINGS = {
+    "PROCESSORS": "simulated,text,split,merge,language,keywords",
+    "PIPELINES": "read=text,language,keywords",
+}
+SAMPLES = Path("app/samples")
+_LIVES: tuple[tuple[str, str, dict[str, object]], ...] = (
+    ("contract.pdf", "text", {}),
+    ("invoice 2026-118.pdf", "read", {}),
+    ("letters.pdf", "split", {"every": 1}),
+    (
+        "scan of a very long name that somebody gave to it with all that it has.pdf",
+        "simulated",
+        {"fail": "permanent"},
+    ),
+    ("delivery note.pdf", "simulated", {"flaky": 2}),
+    ("minutes.docx", "text", {}),
+)
+
+
+class Exhibition(NamedTuple):
+    """A user and an operator, and the paths of all pages of the console with something on them."""
+
+    user: User
+    operator: User
+    of_user: dict[str, str]
+    of_operator: dict[str, str]
+
+
+def prepare(server: Server) -> Exhibition:
+    """Fill a server."""
+    user, operator = server.register("ada@example.com"), server.operator()
+    with receiving(answers=[200, 200, 500]) as receiver:
+        webhook = receiver.told_of(user, description="The archive").removeprefix("/webhooks/")
+        documents = [_lived(user, name, processor, params) for name, processor, params in _LIVES]
+        until(lambda: _deliveries(user, webhook) and receiver.received)
+        delivery = _deliveries(user, webhook)[0]
+    user.http.patch(f"/documents/{documents[1]}", json={"folder": "invoices/2026", "tags": ["acme", "to pay"]})
+    user.http.patch(f"/documents/{documents[1]}", json={"description": "For the annual audit, paid in November."})
+    user.http.post("/api-keys", json={"name": "importer", "scopes": ["documents:read", "documents:write"]})
+    user.upload(name="just in.pdf")
+    user.http.delete(f"/documents/{user.upload(name='old draft.pdf')['id']}")
+    own = user.http.get("/auth/me").json()["id"]
+    return Exhibition(
+        user,
+        operator,
+        {
+            "overview": "",
+            "documents": "/documents",
+            "trash": "/documents?trashed=true",
+            "document": f"/documents/{documents[1]}",
+            "failed document": f"/documents/{documents[3]}",
+            "split document": f"/documents/{documents[2]}",
+            "upload": "/upload",
+            "jobs": "/jobs",
+            "webhooks": "/webhooks",
+            "webhook": f"/webhooks/{webhook}",
+            "delivery": f"/webhooks/{webhook}/deliveries/{delivery}",
+            "keys": "/keys",
+            "account": "/account",
+            "sessions": "/sessions",
+            "reference": "/reference",
+            "not found": "/nothing",
+        },
+        {
+            "health": "/operators/health",
+            "accounts": "/operators/accounts",
+            "account": f"/operators/accounts/{own}",
+            "all documents": "/operators/documents",
+            "any document": f"/operators/documents/{documents[1]}",
+            "all jobs": "/operators/jobs",
+            "workers": "/operators/workers",
+            "processors": "/operators/processors",
+            "audit": "/operators/audit",
+        },
+    )
+
+
+def _lived(user: User, name: str, processor: str, params: dict[str, object]) -> str:
+    """The id of a document with work behind it."""
+    sample = SAMPLES / ("sample.docx" if name.endswith(".docx") else "sample.pdf")
+    seconds = {"seconds": 0.3} if processor == "simulated" else {}
+    stated = json.dumps({"description": f"{name}, as it came in"})
+    sent = {"file": (name, sample.read_bytes(), PDF_TYPE if sample.suffix == ".pdf" else "application/octet-stream")}
+    document_id = str(user.http.post("/documents", files=sent, data={"metadata": stated}).json()["id"])
+    answer = user.process(document_id, processor=processor, params=params | seconds)
+    assert answer.status_code == 202, answer.text
+    user.finished(answer.json()["job"]["id"])
+    return document_id
+
+
+def _deliveries(user: User, webhook: str) -> list[str]:
+    items = user.http.get(f"/webhooks/{webhook}/deliveries").json()["items"]
+    return [each["id"] for each in items if each["state"] != "PENDING"]
