@@ -6,8 +6,10 @@ import shutil
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -17,7 +19,7 @@ import httpx2
 import pytest
 
 from app import events
-from app.auth.principal import SCOPES_OF, Principal, Role
+from app.auth.principal import SCOPES_OF, Principal, Role, Scope
 from app.database import Database
 from app.documents import feed as module
 from app.documents.feed import Feed
@@ -161,8 +163,8 @@ def messages(chunk: bytes) -> list[tuple[str, int]]:
 class Listening:
     """A feed on a database of its own, all of whose sessions are alive."""
 
-    def __init__(self, db: Database, count: int = 4) -> None:
-        self.db, self.feed = db, Feed(db, count)
+    def __init__(self, db: Database) -> None:
+        self.db, self.feed = db, Feed(db, 256)
         self.owner = uuid4()
 
     async def write(self, number: int, pause: float = 0, owner: UUID | None = None) -> None:
@@ -236,3 +238,33 @@ async def test_streams_are_bounded_and_alive(listening: Listening) -> None:
     assert [each async for each in stream] == []
     with pytest.raises(ShuttingDown):
         await listening.feed.stream(principal(uuid4()), None)
+
+
+async def test_pages_are_told_to_look_again(listening: Listening) -> None:
+    """Those of the owner and of operators. A hundred to which nothing happens cost one read whenever the feed looks."""
+    owners = [await listening.feed.hints(principal(listening.owner)) for _ in range(100)]
+    stranger = await listening.feed.hints(principal(uuid4()))
+    operator = await listening.feed.hints(replace(principal(uuid4()), needed=Scope.OPERATOR))
+    for each in (*owners, stranger, operator):
+        assert await anext(each) == b"retry: 1000\n\nevent: changed\ndata:\n\n"
+    told: Counter[str] = Counter()
+
+    async def listen(name: str, stream: Any) -> None:
+        async for message in stream:
+            told[name] += message == b"event: changed\ndata:\n\n"
+
+    listeners = [asyncio.create_task(listen("owner", each)) for each in owners]
+    listeners += [asyncio.create_task(listen("stranger", stranger)), asyncio.create_task(listen("operator", operator))]
+    with patch.object(listening.db, "read", wraps=listening.db.read) as read:
+        await asyncio.sleep(20 * module.POLL)
+        assert read.call_count <= 20
+    await listening.write(1)
+    await until(lambda: told["owner"] == 100 and told["operator"] == 1)
+    await listening.write(1, owner=uuid4())
+    await until(lambda: told["operator"] == 2)
+    await asyncio.sleep(5 * module.POLL)
+    assert told == {"owner": 100, "operator": 2, "stranger": 0}
+    listening.feed.close()
+    await asyncio.wait_for(asyncio.gather(*listeners), 1)
+    with pytest.raises(ShuttingDown):
+        await listening.feed.hints(principal(uuid4()))
