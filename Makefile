@@ -15,7 +15,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 \
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install markdown run demo up down test torture mutants clients bench growth soak measure recall attacks migrations lint lock clean
+.PHONY: help install markdown run demo up down test torture mutants clients bench growth pages screenshots soak measure recall attacks migrations lint lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +56,12 @@ bench: .venv/installed-benchmarks ## Measure against a textbook app and the mach
 
 growth: .venv/installed-benchmarks ## Measure how cost grows to 1,000 connections and 1,000,000 documents
 	.venv/bin/python -m tests.benchmarks.growth
+
+pages: .venv/installed-tests ## Measure the first byte of each page of the console, with 100,000 documents
+	.venv/bin/python -m tests.benchmarks.console
+
+screenshots: .venv/installed-tests ## Make the pictures of the console in README.md; TEST_CHROMIUM names a browser
+	.venv/bin/python -m tests.browser.screenshots
 
 soak: .venv/installed-tests ## Ten minutes of mixed traffic at 80 % of capacity; SECONDS=60 is a shorter one
 	.venv/bin/python -m tests.benchmarks.soak
