@@ -41,13 +41,13 @@ def _drawn(number: int, width: int) -> dict[str, Any]:
     if pdf.get_formtype():
         pdf.init_forms()
     page = pdf[number - 1]
-    bitmap = page.render(scale=_scale(*page.get_size(), width), rev_byteorder=True)
+    bitmap = page.render(scale=_scale(width, *page.get_size()), rev_byteorder=True)
     picture = png(bitmap.width, bitmap.height, memoryview(bitmap.buffer).cast("B"), bitmap.stride)
     return {"page_count": len(pdf), "png": b64encode(picture).decode()}
 
 
-def _scale(width: float, height: float, pixels: int) -> float:
-    """Return the pixels for each point of a page so that it is as wide, unless it is too tall then."""
+def _scale(pixels: int, width: float, height: float) -> float:
+    """Return the scale by which a page is so many pixels wide, unless it is too tall or has too many then."""
     tallest = TALLEST * pixels
     # Sides are rounded up: with half a pixel less, they are those that were asked for.
     return min((pixels - 0.5) / width, (tallest - 0.5) / height, sqrt(MAX_PIXELS / (width * height)))
