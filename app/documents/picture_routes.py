@@ -20,8 +20,11 @@ Service = Annotated[Pictures, service("pictures")]
 _ETAG = {"ETag": header("The file, the page and the width.", f'"{"0" * 64}-1-800-1"')}
 
 
+PageNumber = Annotated[int, Path(ge=1, lt=2**31, description="Of the page, counted from 1.")]
+
+
 def _wanted(
-    number: Annotated[int, Path(ge=1, lt=2**31, description="Of the page, counted from 1.")],
+    number: PageNumber,
     width: Annotated[int, Query(ge=64, le=1600, description="In pixels. Of a page that is tall it may be less.")] = 800,
 ) -> Wanted:
     return Wanted(number, width)

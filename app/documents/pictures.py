@@ -64,8 +64,8 @@ _COUNT = Wanted(0, 1)  # there is no such page
 class Pictures:
     """Sends pictures of documents. A limited number is drawn at once; each child has the limits of a ConfinedChild.
 
-    Each method raises NotFound, UploadIncomplete, NoPictures, PictureFailed, TooBusy, FileMissing, StorageUnavailable,
-    StorageFull.
+    Each method raises NotFound, UploadIncomplete, NoPictures, PageNotFound, PictureFailed, TooBusy, FileMissing,
+    StorageUnavailable, StorageFull.
     """
 
     def __init__(
@@ -97,20 +97,23 @@ class Pictures:
         """How many are being drawn, and how many can be."""
         return self._limiter.usage
 
-    async def page_count(self, principal: Principal, document_id: UUID) -> tuple[Document, int]:
-        """Return a document, and how many pages it has."""
+    async def page_count(self, principal: Principal, document_id: UUID, number: int) -> tuple[Document, int]:
+        """Return a document that has a page of this number, and how many it has."""
         document, file = await self._pdf(principal, document_id)
-        return document, (await self._drawn(principal.owner_id, file, _COUNT)).page_count
+        count = (await self._drawn(principal.owner_id, file, _COUNT)).page_count
+        if number > count:
+            raise _beyond(count)
+        return document, count
 
     async def respond(self, request: Request, principal: Principal, document_id: UUID, wanted: Wanted) -> Response:
-        """The response to a request for a picture, or 304. Raises PageNotFound, too."""
+        """The response to a request for a picture, or 304."""
         document, file = await self._pdf(principal, document_id)
         headers = _HEADERS | {"ETag": f'"{file.sha256}-{wanted.number}-{wanted.width}-{DRAWER}"'}
         if unchanged(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
         drawn = await self._drawn(principal.owner_id, file, wanted)
         if drawn.png is None:
-            raise PageNotFound(f"The document has {drawn.page_count} page{'' if drawn.page_count == 1 else 's'}.")
+            raise _beyond(drawn.page_count)
         if not is_head(request):
             read = DocumentContentRead(start=0, length=len(drawn.png), page=wanted.number)
             await self._documents.note_read(document, read)
@@ -158,6 +161,10 @@ class Kept:
         while self._left < 0:
             _, oldest = self._drawn.popitem(last=False)
             self._left += oldest.size
+
+
+def _beyond(count: int) -> PageNotFound:
+    return PageNotFound(f"The document has {count} page{'' if count == 1 else 's'}.")
 
 
 def _ignore(progress: float) -> None:

@@ -18,7 +18,15 @@ from tests.support.user import PASSWORD
 def paths(document_id: str) -> list[tuple[str, str]]:
     """Method and path of every route of the console about one document."""
     here = f"/console/documents/{document_id}"
-    reads = ("", "/content", "/results/simulated", "/results/simulated/files/a.png", "/pages", "/pages/1.png")
+    reads = (
+        "",
+        "/content",
+        "/results/simulated",
+        "/results/simulated/files/a.png",
+        "/pages",
+        "/pages/1",
+        "/pages/1.png",
+    )
     return [
         *(("GET", here + each) for each in reads),
         *(("POST", f"{here}/{each}") for each in ("edit", "process", "delete", "restore")),

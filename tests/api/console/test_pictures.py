@@ -8,11 +8,21 @@ def shown(page: Seen) -> list[str]:
     return [name for name in page.attributes("img", "alt") if name]
 
 
+def turns(page: Seen) -> list[str]:
+    """Where the links to the pages before and after lead."""
+    return [each["href"] or "" for tag, each in page.tags if each.get("rel") in ("prev", "next")]
+
+
 def test_a_document_shows_its_first_page(ada: Browser) -> None:
-    page = Seen(ada.get(f"/console/documents/{(own := ada.upload(content=pdf(pages=3)))}").text)
+    here = f"/console/documents/{ada.upload(content=pdf(pages=3))}"
+    page = Seen(ada.get(here).text)
     assert shown(page) == ["Page 1"]
-    assert f"/console/documents/{own}/pages" in page.attributes("a", "href")
-    for address in (*page.attributes("img", "src"), f"/console/documents/{own}/pages/1.png?width=1600"):
+    assert {f"{here}/pages", f"{here}/pages/1"} <= set(page.attributes("a", "href"))
+    [small] = [address for address in page.attributes("img", "src") if "/pages/" in address]
+    [large] = [
+        address for address in Seen(ada.get(f"{here}/pages/1").text).attributes("img", "src") if "/pages/" in address
+    ]
+    for address in (small, large):
         picture = ada.get(address)
         assert (picture.status_code, picture.headers["content-type"]) == (200, "image/png")
         assert picture.headers["cache-control"] == "private, no-cache"
@@ -24,15 +34,18 @@ def test_pages_follow_each_other(ada: Browser) -> None:
     first = Seen(ada.get(here).text)
     assert shown(first) == [f"Page {number}" for number in range(1, 13)]
     assert "Pages 1 to 12 of 14" in first.text
-    assert [each for each in first.attributes("a", "href") if "?page=" in each] == [f"{here}?page=13"]
+    assert turns(first) == [f"{here}?page=13"]
     last = Seen(ada.get(f"{here}?page=13").text)
     assert shown(last) == ["Page 13", "Page 14"]
-    assert [each for each in last.attributes("a", "href") if "?page=" in each] == [f"{here}?page=1"]
-    beyond = Seen(ada.get(f"{here}?page=99").text)
-    assert (shown(beyond), "The last page is 14." in beyond.text) == ([], True)
-    assert [each for each in beyond.attributes("a", "href") if "?page=" in each] == [f"{here}?page=3"]
-    for wrong in ("0", "x"):
-        assert ada.get(f"{here}?page={wrong}").status_code == 422
+    assert turns(last) == [f"{here}?page=1"]
+    assert turns(Seen(ada.get(f"{here}?page=5").text)) == [f"{here}?page=1"]
+    assert turns(Seen(ada.get(f"{here}/1").text)) == [f"{here}/2"]
+    assert turns(Seen(ada.get(f"{here}/14").text)) == [f"{here}/13"]
+    for beyond in ("?page=15", "/15"):
+        answer = ada.get(here + beyond)
+        assert (answer.status_code, "The document has 14 pages." in answer.text) == (404, True)
+    for wrong in ("?page=0", "?page=x", "/0", "/x"):
+        assert ada.get(here + wrong).status_code == 422
 
 
 def test_without_pictures_the_page_says_why(ada: Browser) -> None:
