@@ -22,7 +22,7 @@ from app.processors.child import ConfinedChild
 from app.processors.pdf.picture import MAX_PIXELS, TALLEST, png
 from tests.support.factories import DOCX_TYPE, PDF_TYPE, docx, encrypted_pdf, pdf
 from tests.support.inprocess import Process
-from tests.unit.test_text_processor import filled_form
+from tests.unit.test_text_processor import filled_form, pdf_of
 
 TWO = pdf("Hello", pages=2)
 
@@ -135,11 +135,18 @@ def test_noise_is_sent_whole(ada: Reader) -> None:
 
 
 def test_what_is_filled_in_is_drawn(ada: Reader) -> None:
-    empty = drawn(picture(ada.page(ada.upload(pdf()))))
-    assert drawn(picture(ada.page(ada.upload(filled_form())))) > empty + 200
+    field = (97, 460, 231, 487)  # where the form has "Ada", in pixels
+    empty, filled = (picture(ada.page(ada.upload(each))).crop(field) for each in (pdf(), filled_form()))
+    assert drawn(empty) == 0
+    assert drawn(filled) > 50
 
 
-def test_colours_are_right() -> None:
+def test_colours_are_those_of_the_page(ada: Reader) -> None:
+    red = pdf_of(zlib.compress(b"1 0 0 rg 0 0 99 99 re f")) + b"startxref\n0\n%%EOF\n"
+    assert picture(ada.page(ada.upload(red))).getpixel((400, 400)) == (255, 0, 0)
+
+
+def test_a_png_is_written_row_by_row() -> None:
     pixels = memoryview(bytes([255, 0, 0, 0, 255, 0, 9, 9]) + bytes([0, 0, 255, 1, 2, 3, 9, 9]))
     made = png(2, 2, pixels, 8)
     found = Image.open(io.BytesIO(made))
