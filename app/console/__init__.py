@@ -5,7 +5,7 @@ from fastapi.responses import FileResponse, Response
 
 from app.console import feed, other, overview, reference
 from app.console.account import sessions, sign_in
-from app.console.documents import actions, document, files, listing, upload
+from app.console.documents import actions, document, files, listing, pictures, upload
 from app.console.frame.pages import SHARED, STATIC
 from app.settings import Settings
 from app.web.docs import CACHED, Assets
@@ -18,6 +18,7 @@ ROUTERS = (
     upload.writing,
     document.router,
     files.router,
+    pictures.router,
     actions.writing,
     actions.processing,
     actions.deleting,

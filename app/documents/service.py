@@ -191,11 +191,14 @@ class DocumentService:
     ) -> AsyncIterator[bytes]:
         """Return a span of a document's file, or of the one that had this number, in chunks. Raises NotFound, TooBusy,
         Unavailable, FileMissing, FileDamaged."""
+        await self.note_read(document, DocumentContentRead(start=span.start, length=span.length, number=number))
+        return await self._downloads.send(principal.owner_id, self._stored.read(file, span.start, span.length))
+
+    async def note_read(self, document: Document, read: DocumentContentRead) -> None:
+        """Record that something of a document's file is about to be sent, if AUDIT_READS says so."""
         if self._settings.audit_reads == "all":
-            read = DocumentContentRead(start=span.start, length=span.length, number=number)
             owner_id, document_id = document.owner_id, document.id
             await self._db.write(partial(events.append, event=read, user_id=owner_id, document_id=document_id))
-        return await self._downloads.send(principal.owner_id, self._stored.read(file, span.start, span.length))
 
     async def timeline(self, principal: Principal, document_id: UUID, limit: int, cursor: str | None) -> TimelinePage:
         """Return a page of a document's events, oldest first. Raises NotFound, InvalidCursor."""

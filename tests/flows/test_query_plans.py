@@ -265,7 +265,7 @@ def _manner(path: str) -> str:
 
 def _template(path: str) -> str:
     return re.sub(
-        r"[0-9a-f]{8}-[0-9a-f-]{27}|{\w+}|simulated|maker|0\.bin|(?<=files/)\d+", "{id}", path.partition("?")[0]
+        r"[0-9a-f]{8}-[0-9a-f-]{27}|{\w+}|simulated|maker|0\.bin|(?<=files/|pages/)\d+", "{id}", path.partition("?")[0]
     )
 
 
@@ -298,6 +298,7 @@ def live(driver: Driver) -> None:
     driver.work(job)
     for path in ("", "/content", "/timeline", "/timeline?limit=1", "/result", "/results", "/results/simulated"):
         driver.ask("GET", f"/documents/{first}{path}")
+    driver.ask("GET", f"/documents/{first}/pages/1.png")
     driver.cause = "GET /events"
     driver.process.write(partial(events.of_owner, owner_id=driver.owner, after=0, upto=10**6, limit=100))
     driver.process.write(events.owner_of, events.Reference(1, driver.owner))

@@ -18,7 +18,15 @@ from tests.support.user import PASSWORD
 def paths(document_id: str) -> list[tuple[str, str]]:
     """Method and path of every route of the console about one document."""
     here = f"/console/documents/{document_id}"
-    reads = ("", "/content", "/results/simulated", "/results/simulated/files/a.png")
+    reads = (
+        "",
+        "/content",
+        "/results/simulated",
+        "/results/simulated/files/a.png",
+        "/pages",
+        "/pages/1",
+        "/pages/1.png",
+    )
     return [
         *(("GET", here + each) for each in reads),
         *(("POST", f"{here}/{each}") for each in ("edit", "process", "delete", "restore")),
@@ -52,7 +60,14 @@ def every_page(browser: Browser) -> dict[str, httpx2.Response]:
     thrown = browser.upload(**stated)
     browser.post(f"/console/documents/{thrown}/delete")
     places = ["", "/documents", "/documents?trashed=true", "/documents?q=<img src=x", "/upload", "/sessions"]
-    places += [f"/documents/{first}", f"/documents/{second}", "/nothing", "/documents?status=x", "/documents/x"]
+    places += [
+        f"/documents/{first}",
+        f"/documents/{first}/pages",
+        f"/documents/{second}",
+        "/nothing",
+        "/documents?status=x",
+        "/documents/x",
+    ]
     return {place: browser.get(f"/console{place}") for place in (*places, "/sign-in")}
 
 
