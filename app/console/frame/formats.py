@@ -20,6 +20,12 @@ _SHAPES = {
     "WAITING": "◔",
     "SUCCEEDED": "✓",
     "CANCELLED": "⊘",
+    "PENDING": "◔",
+    "DELIVERED": "✓",
+    "DISCARDED": "⊘",
+    "ACTIVE": "●",
+    "PAUSED": "‖",
+    "DISABLED": "✕",
 }
 _TYPES = {"application/pdf": "PDF"}
 
