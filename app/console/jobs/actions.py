@@ -13,7 +13,7 @@ from app.errors import AppError, Conflict
 from app.jobs.schemas import Job
 from app.operators.bulk import BulkJobs
 from app.operators.dependencies import Operating
-from app.operators.schemas import RerunFilter, RerunRequest
+from app.operators.schemas import RerunRequest
 from app.processing.routes import JobId, Service
 
 router = pages_for(Scope.DOCUMENTS_PROCESS)
@@ -48,13 +48,13 @@ async def retry(
 
 async def _again(bulk: BulkJobs, principal: Principal, job: Job) -> UUID:
     """The new job. Raises Conflict if there is nothing to do again, and what its owner would get to see."""
-    only = RerunFilter(
-        owner_id=principal.owner_id,
-        document_id=job.document_id,
-        created_after=job.created_at - _INSTANT,
-        created_before=job.created_at + _INSTANT,
-    )
-    answer, started = await bulk.rerun(RerunRequest(filter=only, confirm=1), principal)
+    only = {
+        "owner_id": principal.owner_id,
+        "document_id": job.document_id,
+        "created_after": (job.created_at - _INSTANT).isoformat(),
+        "created_before": (job.created_at + _INSTANT).isoformat(),
+    }
+    answer, started = await bulk.rerun(RerunRequest.model_validate({"filter": only, "confirm": 1}), principal)
     for code in answer.skipped:
         raise AppError.by_code[code]
     if not started:
