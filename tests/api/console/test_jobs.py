@@ -3,10 +3,11 @@
 import re
 from pathlib import Path
 from unittest.mock import patch
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
+from app.documents import listing
 from app.processing import kind
 from tests.support.console import Browser, Seen, worked
 from tests.support.factories import pdf
@@ -146,6 +147,12 @@ def test_what_was_skipped_says_why(tmp_path: Path) -> None:
     assert "2 jobs were retried." in text
     assert "1 job: Too many unfinished jobs" in text
     process.kill()
+
+
+def test_the_documents_of_others_have_no_name(browser: Browser) -> None:
+    own = UUID(browser.upload())
+    assert browser.process.write(listing.some, UUID(browser.api("/auth/me")["id"]), {own}).keys() == {own}
+    assert browser.process.write(listing.some, uuid4(), {own}) == {}
 
 
 @pytest.mark.parametrize("path", ["retry", "cancel"])
