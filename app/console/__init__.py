@@ -4,9 +4,11 @@ from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, Response
 
 from app.console import feed, other, overview, reference
-from app.console.account import sessions, sign_in
+from app.console.account import keys, sessions, show, sign_in
 from app.console.documents import actions, document, files, listing, pictures, upload
 from app.console.frame.pages import SHARED, STATIC
+from app.console.jobs import actions as job_actions, bulk as all_jobs, listing as jobs
+from app.console.webhooks import actions as webhook_actions, listing as webhooks
 from app.settings import Settings
 from app.web.docs import CACHED, Assets
 
@@ -22,6 +24,15 @@ ROUTERS = (
     actions.writing,
     actions.processing,
     actions.deleting,
+    jobs.router,
+    all_jobs.router,
+    job_actions.router,
+    webhooks.router,
+    webhook_actions.router,
+    keys.reading,
+    keys.writing,
+    show.reading,
+    show.writing,
     sessions.reading,
     sessions.writing,
     reference.router,

@@ -1,6 +1,6 @@
 """What users do with documents: upload, list, edit, download."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
@@ -152,6 +152,10 @@ class DocumentService:
         Raises InvalidCursor, SearchTooBroad, TooBusy.
         """
         return await listing.find(self._db, principal.owner_id, filters, limit, cursor, counted=count)
+
+    async def some(self, principal: Principal, document_ids: Collection[UUID]) -> dict[UUID, Document]:
+        """Return those of the documents that there are, by id."""
+        return await self._db.read(partial(listing.some, owner_id=principal.owner_id, document_ids=document_ids))
 
     async def by_status(self, principal: Principal) -> dict[Status, int]:
         """Return how many documents are in each status, up to `listing.MANY` + 1."""

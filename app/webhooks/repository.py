@@ -272,6 +272,11 @@ def attempts_of(conn: Connection, delivery_id: UUID) -> Sequence[RowMapping]:
     return conn.execute(query).mappings().all()
 
 
+def message_of(conn: Connection, event_id: UUID) -> bytes:
+    """The body of the message about an event."""
+    return bytes(conn.execute(select(messages.c.body).where(messages.c.event_id == event_id)).scalar_one())
+
+
 def remove_of_owner(conn: Connection, owner_id: UUID) -> bool:
     """Delete a batch of the messages of an owner, with their deliveries. Whether there may be more."""
     return bool(delete_batch(conn, messages, messages.c.owner_id == owner_id, oldest=messages.c.created_at))

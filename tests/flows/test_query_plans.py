@@ -34,6 +34,7 @@ from app.jobs.models import jobs as jobs_table
 from app.main import create_app
 from app.processing import kind, previous
 from app.settings import Settings
+from app.webhooks import repository as repository_of_webhooks
 from app.webhooks.models import DeliveryState, deliveries
 from tests.benchmarks import growth_rows
 from tests.support import databases, maker
@@ -304,6 +305,7 @@ def live(driver: Driver) -> None:
     driver.process.write(events.owner_of, events.Reference(1, driver.owner))
     driver.cause = "the console"
     driver.process.write(listing.by_status, driver.owner)
+    driver.process.write(listing.some, driver.owner, [UUID(first), driver.owner])
     browser = driver.process.write(sessions.begin_in_browser, driver.owner, driver.process.services.settings)
     driver.process.write(sessions.of_cookie, browser.cookie, driver.process.services.settings)
     driver.process.write(sessions.use_in_browser, browser.session_id, driver.process.services.settings)
@@ -403,6 +405,9 @@ def tell(driver: Driver) -> None:
         ("POST", f"{path}/deliveries/{delivery}/redeliver"),
     ):
         driver.ask(method, where)
+    event_id = UUID(driver.ask("GET", f"{path}/deliveries/{delivery}")["event_id"])
+    driver.cause = "the console"
+    driver.process.write(repository_of_webhooks.message_of, event_id)
     cursor = driver.ask("GET", f"{path}/deliveries?limit=1")["next_cursor"]
     driver.ask("GET", f"{path}/deliveries?cursor={cursor}")
     driver.cause = ""

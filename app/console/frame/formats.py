@@ -20,6 +20,12 @@ _SHAPES = {
     "WAITING": "◔",
     "SUCCEEDED": "✓",
     "CANCELLED": "⊘",
+    "PENDING": "◔",
+    "DELIVERED": "✓",
+    "DISCARDED": "⊘",
+    "ACTIVE": "●",
+    "PAUSED": "‖",
+    "DISABLED": "✕",
 }
 _TYPES = {"application/pdf": "PDF"}
 
@@ -81,6 +87,8 @@ def said(value: Any) -> str:
     """A value of an event. A hash is recognised by its first digits."""
     if isinstance(value, dict):
         return ", ".join(f"{name}: {said(each)}" for name, each in value.items())
+    if isinstance(value, list):
+        return ", ".join(said(each) for each in value)
     if not isinstance(value, str):
         return orjson.dumps(value).decode()
     return f"{value[:12]}…" if _HASH.fullmatch(value) else value

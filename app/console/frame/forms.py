@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
+from uuid import UUID
 
 import orjson
 from fastapi import Request
@@ -37,15 +38,15 @@ async def fields_of(request: Request) -> dict[str, str]:
 
 def credentials(fields: Mapping[str, str]) -> Credentials:
     """Email and password. Raises ValidationFailed."""
-    return _valid(Credentials, {name: fields.get(name, "") for name in ("email", "password")})
+    return valid(Credentials, {name: fields.get(name, "") for name in ("email", "password")})
 
 
 def metadata_changes(fields: Mapping[str, str]) -> dict[str, Any]:
     """The changes that a form with all metadata makes: what it leaves empty is cleared. Raises ValidationFailed."""
     changes = _stated(fields)
     if fields.get("expires_at") != fields.get("expires_at_before"):
-        changes["expires_at"] = _in_utc(fields["expires_at"]) if "expires_at" in fields else None
-    return _valid(MetadataChanges, changes).model_dump(exclude_unset=True)
+        changes["expires_at"] = in_utc(fields["expires_at"]) if "expires_at" in fields else None
+    return valid(MetadataChanges, changes).model_dump(exclude_unset=True)
 
 
 def process_request(fields: Mapping[str, str]) -> ProcessRequest:
@@ -55,7 +56,38 @@ def process_request(fields: Mapping[str, str]) -> ProcessRequest:
     except ValidationError as error:
         raise invalid(error, "params") from None
     asked = {"processor": fields["processor"]} if "processor" in fields else {}
-    return _valid(ProcessRequest, {**asked, "params": params, "force": "force" in fields})
+    return valid(ProcessRequest, {**asked, "params": params, "force": "force" in fields})
+
+
+def idempotency_key(fields: Mapping[str, str]) -> str:
+    """The Idempotency-Key that came with the form: sent again, it does nothing again. Raises ValidationFailed."""
+    try:
+        return f"form:{UUID(fields.get('key', ''))}"
+    except ValueError:
+        raise ValidationFailed("The form has no key. Load its page again.") from None
+
+
+def there(fields: Mapping[str, str], otherwise: str) -> str:
+    """The path to go on to: the page that the form was on, if it says so. Whatever it says, it is of the console."""
+    return f"/{fields['next']}" if "next" in fields else otherwise
+
+
+def whole(text: str | None, times: int = 1) -> int | str | None:
+    """A whole number that was typed, so many `times`. What is none stays as it is, and is refused by its model."""
+    return int(text) * times if text and text.isdecimal() and len(text) < 10 else text
+
+
+def in_utc(typed: str) -> str:
+    """A date and time as browsers send it, which may lack the seconds, as RFC 3339."""
+    return f"{typed}:00Z" if typed.count(":") == 1 else f"{typed}Z"
+
+
+def valid(model: type[_Model], values: Mapping[str, Any]) -> _Model:
+    """The model that the values make. Raises ValidationFailed."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise invalid(error) from None
 
 
 def versions(fields: Mapping[str, str]) -> frozenset[int] | None:
@@ -89,15 +121,3 @@ def _stated(fields: Mapping[str, str]) -> dict[str, Any]:
 def _unix(text: str) -> str:
     """Text with the line breaks that were typed: forms send others."""
     return text.replace("\r\n", "\n")
-
-
-def _in_utc(typed: str) -> str:
-    """A date and time as browsers send it, which may lack the seconds, as RFC 3339."""
-    return f"{typed}:00Z" if typed.count(":") == 1 else f"{typed}Z"
-
-
-def _valid(model: type[_Model], values: Mapping[str, Any]) -> _Model:
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise invalid(error) from None

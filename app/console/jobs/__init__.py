@@ -1,0 +1,1 @@
+"""Jobs: the list, each one, and all that match."""
