@@ -5,7 +5,7 @@ from fastapi.responses import FileResponse, Response
 
 from app.console import feed, other, overview
 from app.console.account import sessions, sign_in
-from app.console.documents import actions, document, files, listing, upload
+from app.console.documents import actions, document, files, listing, previous, upload
 from app.console.frame.pages import STATIC
 from app.settings import Settings
 from app.web.docs import CACHED, Assets
@@ -19,6 +19,9 @@ ROUTERS = (
     upload.writing,
     document.router,
     files.router,
+    previous.reading,
+    previous.writing,
+    previous.deleting,
     actions.writing,
     actions.processing,
     actions.deleting,

@@ -38,12 +38,23 @@ async def process(
     service: Processing,
     background: BackgroundTasks,
 ) -> Response:
-    """Process a document, or do again what failed."""
+    """Process a document."""
     asked = forms.process_request(await forms.fields_of(request))
     _, job_id = await service.process(principal, document_id, asked, None)
     if job_id:
         background.add_task(service.wake, job_id)
     return pages.to(f"/documents/{document_id}")
+
+
+@processing.post("/jobs/{job_id}/retry")
+async def retry(
+    job_id: JobId, principal: CurrentPrincipal, service: Processing, background: BackgroundTasks
+) -> Response:
+    """Do once more what a job was to do."""
+    answer, again = await service.retry(principal, job_id)
+    if again:
+        background.add_task(service.wake, again)
+    return pages.to(f"/documents/{answer.document_id}")
 
 
 @processing.post("/jobs/{job_id}/cancel")
