@@ -1,6 +1,8 @@
 """The files that a document has and had: a page for each, and what forms do with them."""
 
-from fastapi import BackgroundTasks, Request, Response
+from typing import Annotated
+
+from fastapi import BackgroundTasks, Query, Request, Response
 
 from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Scope
@@ -38,16 +40,18 @@ async def show(
 
 @writing.post("/documents/{document_id}/replace")
 async def replace(
+    *,
     request: Request,
     document_id: DocumentId,
+    version: Annotated[int, Query(ge=1, lt=2**31)],
     principal: CurrentPrincipal,
     service: Replace,
     background: BackgroundTasks,
 ) -> Response:
-    """Give the document another file."""
+    """Give a document that has this version another file."""
     form = Form(boundary_of(request, service.max_upload_bytes), service.max_upload_bytes)
-    shown, length = forms.versions(request.query_params), declared_length(request)
-    done = await service.receive(principal, document_id, shown, form, request.stream(), key=None, declared=length)
+    at, body, length = frozenset({version}), request.stream(), declared_length(request)
+    done = await service.receive(principal, document_id, at, form, body, key=None, declared=length)
     background.add_task(service.removal.discarded, done.keys)
     return pages.to(f"/documents/{document_id}")
 

@@ -116,15 +116,13 @@ class _Span(NamedTuple):
 
 def pictures(jobs: Sequence[Job], happened: Iterable[TimelineItem], now: datetime) -> dict[UUID, Picture]:
     """The pictures of jobs by their ids. One whose beginning is not among what happened has none."""
-    of_jobs: dict[UUID, list[TimelineItem]] = {job.id: [] for job in jobs}
+    of_jobs: dict[UUID | None, list[TimelineItem]] = {}
     for each in happened:
-        if each.job_id in of_jobs:
+        if each.event == catalogue.JobQueued.name:
+            of_jobs[each.job_id] = [each]
+        elif each.job_id in of_jobs:
             of_jobs[each.job_id].append(each)
-    return {
-        job.id: _picture(_Story(job, of_jobs[job.id], now))
-        for job in jobs
-        if of_jobs[job.id] and of_jobs[job.id][0].event == catalogue.JobQueued.name
-    }
+    return {job.id: _picture(_Story(job, of_jobs[job.id], now)) for job in jobs if job.id in of_jobs}
 
 
 def legend(drawn: Iterable[Picture]) -> dict[Look, str]:
@@ -201,8 +199,9 @@ class _Story:
         """Up to now; a pause that is not over, up to its end."""
         if self._open:
             self._end(now, Look.RUNNING)
-        elif self._pause:
-            self._wait(max(now, run_at))
+        elif self._pause and run_at > now:
+            self._pause = run_at
+            self._wait(run_at)
         else:
             self._wait(now)
 
@@ -227,7 +226,8 @@ def _stages(attempt: Attempt, x: float, width: float) -> Iterator[Bar]:
     """Yield the bars of the stages of an attempt that is drawn there, one after the other."""
     seconds = [stage.seconds for stage in attempt.stages]
     rest = max(0.0, attempt.seconds - sum(seconds))
-    widths = _shares([*seconds, rest], [*(width / 2 / len(seconds) for _ in seconds), 0.0] if seconds else [0.0], width)
+    least = min(_LEAST, width / 2 / len(seconds)) if seconds else 0.0
+    widths = _shares([*seconds, rest], [*(least for _ in seconds), 0.0], width)
     for stage, place, length in zip(attempt.stages, accumulate([x, *widths]), widths, strict=False):
         yield Bar(stage.look, place, length, stage.seconds, stage.name)
 

@@ -10,7 +10,7 @@ import pytest
 from app.console.frame.pages import STATIC
 from app.main import FEATURES
 from tests.support.console import MARKUP, TEMPLATES, Browser, Seen, worked
-from tests.support.factories import pdf
+from tests.support.factories import PDF_TYPE, pdf
 from tests.support.inprocess import Process
 from tests.support.user import PASSWORD
 
@@ -18,10 +18,11 @@ from tests.support.user import PASSWORD
 def paths(document_id: str) -> list[tuple[str, str]]:
     """Method and path of every route of the console about one document."""
     here = f"/console/documents/{document_id}"
-    reads = ("", "/content", "/results/simulated", "/results/simulated/files/a.png")
+    reads = ("", "/content", "/results/simulated", "/results/simulated/files/a.png", "/files/1")
     return [
         *(("GET", here + each) for each in reads),
-        *(("POST", f"{here}/{each}") for each in ("edit", "process", "delete", "restore")),
+        *(("POST", f"{here}/{each}") for each in ("edit", "process", "delete", "restore", "replace?version=1")),
+        *(("POST", f"{here}/files/1/{each}") for each in ("edit", "delete", "restore")),
     ]
 
 
@@ -30,10 +31,15 @@ def test_what_belongs_to_others_is_not_found_like_what_there_is_not(ada: Browser
     job_id = ada.api(f"/documents/{own}")["job_id"]
     session_id = ada.api("/auth/sessions")["items"][-1]["id"]
     mallory = Browser(ada.process).sign_in()
-    asked = [*paths(own), ("POST", f"/console/jobs/{job_id}/cancel"), ("POST", f"/console/sessions/{session_id}/end")]
+    asked = [
+        *paths(own),
+        *(("POST", f"/console/jobs/{job_id}/{each}") for each in ("cancel", "retry")),
+        ("POST", f"/console/sessions/{session_id}/end"),
+    ]
     for method, path in asked:
         missing = re.sub("[0-9a-f]{8}-[0-9a-f-]{27}", str(uuid4()), path)
-        body = {"data": {"nothing": "x"}} if method == "POST" else {}
+        file = {"files": {"file": ("a.pdf", pdf(), PDF_TYPE)}} if "/replace" in path else {"data": {"nothing": "x"}}
+        body = file if method == "POST" else {}
         answers = [mallory.send(method, each, **body) for each in (path, missing)]
         assert [each.status_code for each in answers] == [404, 404], path
         texts = [re.sub(r"<dd><code>[0-9a-f-]{36}</code>", "", each.text) for each in answers]
@@ -52,7 +58,8 @@ def every_page(browser: Browser) -> dict[str, httpx2.Response]:
     thrown = browser.upload(**stated)
     browser.post(f"/console/documents/{thrown}/delete")
     places = ["", "/documents", "/documents?trashed=true", "/documents?q=<img src=x", "/upload", "/sessions"]
-    places += [f"/documents/{first}", f"/documents/{second}", "/nothing", "/documents?status=x", "/documents/x"]
+    places += [f"/documents/{each}" for each in (first, f"{first}/files/1", second, thrown)]
+    places += ["/nothing", "/documents?status=x", "/documents/x"]
     return {place: browser.get(f"/console{place}") for place in (*places, "/sign-in")}
 
 
