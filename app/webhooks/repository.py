@@ -23,7 +23,7 @@ from sqlalchemy import (
     update,
 )
 
-from app.database import BATCH, Prepared, delete_batch, now, unix_time
+from app.database import BATCH, Prepared, delete_batch, now, unix_time, without_index
 from app.jobs import transitions
 from app.jobs.models import jobs
 from app.webhooks.models import DeliveryState, EndpointState, attempts, deliveries, endpoints, messages
@@ -249,9 +249,9 @@ def advance(conn: Connection, endpoint_id: UUID, after: Place | None) -> Place |
 
 
 def about(owner_id: UUID, event_ids: Sequence[UUID], limit: int) -> Select[Any]:
-    """The query for the deliveries that tell of events of an owner's, those of the latest events first."""
+    """The query for the deliveries that tell of events of an owner's, the latest first."""
     query = _deliveries().where(deliveries.c.event_id.in_(event_ids), messages.c.owner_id == owner_id)
-    return query.order_by(deliveries.c.event_id.desc()).limit(limit)
+    return query.order_by(without_index(deliveries.c.created_at).desc()).limit(limit)
 
 
 def matching(

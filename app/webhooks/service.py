@@ -208,7 +208,7 @@ class WebhookService:
         return DeliveryPage(items=[Delivery.of(row) for row in rows], next_cursor=_cursor("deliveries", last))
 
     async def about(self, principal: Principal, event_ids: Sequence[UUID], limit: int) -> list[Delivery]:
-        """The deliveries that tell of these events to any webhook, up to `limit`, those of the latest events first."""
+        """The deliveries that tell of these events to any webhook, up to `limit`, the latest first."""
         query = repository.about(principal.owner_id, event_ids, limit)
         return [Delivery.of(row) for row in await self._db.read(partial(_rows, query=query))]
 

@@ -34,6 +34,7 @@ from app.jobs.models import jobs as jobs_table
 from app.main import create_app
 from app.processing import kind, previous
 from app.settings import Settings
+from app.webhooks import repository as webhooks
 from app.webhooks.models import DeliveryState, deliveries
 from tests.benchmarks import growth_rows
 from tests.support import databases, maker
@@ -303,6 +304,7 @@ def live(driver: Driver) -> None:
     driver.process.write(events.owner_of, events.Reference(1, driver.owner))
     driver.cause = "the console"
     driver.process.write(listing.by_status, driver.owner)
+    driver.process.write(events.latest_of, UUID(first), 500)
     browser = driver.process.write(sessions.begin_in_browser, driver.owner, driver.process.services.settings)
     driver.process.write(sessions.of_cookie, browser.cookie, driver.process.services.settings)
     driver.process.write(sessions.use_in_browser, browser.session_id, driver.process.services.settings)
@@ -396,6 +398,10 @@ def tell(driver: Driver) -> None:
         driver.process.deliver()
     driver.ask("POST", f"{path}/rotate-secret")
     delivery = driver.ask("POST", f"{path}/test")["id"]
+    told = [UUID(each["event_id"]) for each in driver.ask("GET", f"{path}/deliveries")["items"]]
+    driver.cause = "the console"
+    about = webhooks.about(driver.owner, (told * 100)[:100], 20)
+    assert driver.process.write(lambda conn: conn.execute(about).all())
     for method, where in (
         *(("GET", each) for each in ("/webhooks", "/webhooks?limit=1", path, f"{path}/deliveries/{delivery}")),
         *(("GET", f"{path}/deliveries?{each}") for each in ("limit=1", "state=PENDING", "type=ping")),
