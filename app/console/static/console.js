@@ -58,7 +58,7 @@ document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]")
   if (!button) return
   const source = document.getElementById(button.dataset.copy)
-  const copied = await copy(source.textContent)
+  const copied = await copy(source.textContent.trim())
   const said = button.firstChild // what it copies may follow, for screen readers
   said.data = copied ? "Copied" : "Not copied"
   setTimeout(() => { said.data = "Copy" }, 2000)
