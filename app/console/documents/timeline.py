@@ -98,6 +98,11 @@ class Picture(NamedTuple):
     attempts: list[Attempt]
     cut: bool
 
+    @property
+    def error(self) -> dict[str, str] | None:
+        """What the last attempt failed with, if it did."""
+        return self.attempts[-1].error if self.attempts else None
+
 
 class _Span(NamedTuple):
     look: Look

@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -189,6 +190,18 @@ def test_why_each_attempt_failed(process: Process, ada: Browser) -> None:
     assert re.search(".*".join(map(re.escape, told)), text), text
     assert 'fill="url(#hatched)"' in page.text
     assert '<line class="now"' not in page.text
+
+
+def test_a_worker_that_fell_silent_for_the_last_time(tmp_path: Path) -> None:
+    process = Process(tmp_path, processors="simulated", job_max_tries=1)
+    browser = Browser(process).sign_in()
+    own = browser.upload(process="simulated")
+    [_] = process.claim(1, lease=-1.0)
+    process.tick()
+    page = browser.get(f"/console/documents/{own}").text
+    jobs = Seen(page[page.index('id="jobs"') : page.index('id="process"')]).text
+    assert "lease-lost The worker fell silent on the last attempt." in jobs
+    process.kill()
 
 
 def test_an_ad_hoc_pipeline_is_drawn_and_tried_again(process: Process, ada: Browser) -> None:
