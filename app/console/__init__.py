@@ -5,7 +5,7 @@ from fastapi.responses import FileResponse, Response
 
 from app.console import feed, other, overview, reference
 from app.console.account import keys, sessions, show, sign_in
-from app.console.documents import actions, document, files, listing, pictures, upload
+from app.console.documents import actions, document, files, listing, pictures, previous, upload
 from app.console.frame.pages import SHARED, STATIC
 from app.console.jobs import actions as job_actions, bulk as all_jobs, listing as jobs
 from app.console.webhooks import actions as webhook_actions, listing as webhooks
@@ -21,6 +21,9 @@ ROUTERS = (
     document.router,
     files.router,
     pictures.router,
+    previous.reading,
+    previous.writing,
+    previous.deleting,
     actions.writing,
     actions.processing,
     actions.deleting,

@@ -33,7 +33,7 @@ from app.errors import (
     UploadIncomplete,
     ValidationFailed,
 )
-from app.events import TimelinePage
+from app.events import TimelineItem, TimelinePage
 from app.events.catalogue import DocumentContentRead
 from app.files.downloads import Downloads
 from app.files.models import File
@@ -208,6 +208,11 @@ class DocumentService:
         """Return a page of a document's events, oldest first. Raises NotFound, InvalidCursor."""
         await self.get(principal, document_id)
         return await self.events_of(document_id, limit, cursor)
+
+    async def latest_events(self, principal: Principal, document_id: UUID, limit: int) -> list[TimelineItem]:
+        """Return the latest of a document's events, oldest first. Raises NotFound."""
+        await self.get(principal, document_id)
+        return await self._db.read(partial(events.latest_of, document_id=document_id, limit=limit))
 
     async def events_of(self, document_id: UUID, limit: int, cursor: str | None) -> TimelinePage:
         """Return the same of any document, whoever owns it and wherever it is. Raises InvalidCursor."""

@@ -1,7 +1,7 @@
 """What owners do with webhooks, and what they see of the deliveries."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -210,6 +210,11 @@ class WebhookService:
         slow = filters.type is not None or filters.document_id is not None
         rows, last = pagination.page(await (self._db.search if slow else self._db.read)(work), limit)
         return DeliveryPage(items=[Delivery.of(row) for row in rows], next_cursor=_cursor("deliveries", last))
+
+    async def about(self, principal: Principal, event_ids: Sequence[UUID], limit: int) -> list[Delivery]:
+        """The deliveries that tell of these events to any webhook, up to `limit`, the latest first."""
+        query = repository.about(principal.owner_id, event_ids, limit)
+        return [Delivery.of(row) for row in await self._db.read(partial(_rows, query=query))]
 
     async def delivery(self, principal: Principal, webhook_id: UUID, delivery_id: UUID) -> DeliveryDetails:
         """One delivery, and the attempts to make it."""

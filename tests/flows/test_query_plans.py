@@ -306,6 +306,7 @@ def live(driver: Driver) -> None:
     driver.cause = "the console"
     driver.process.write(listing.by_status, driver.owner)
     driver.process.write(listing.some, driver.owner, [UUID(first), driver.owner])
+    driver.process.write(events.latest_of, UUID(first), 500)
     browser = driver.process.write(sessions.begin_in_browser, driver.owner, driver.process.services.settings)
     driver.process.write(sessions.of_cookie, browser.cookie, driver.process.services.settings)
     driver.process.write(sessions.use_in_browser, browser.session_id, driver.process.services.settings)
@@ -399,6 +400,10 @@ def tell(driver: Driver) -> None:
         driver.process.deliver()
     driver.ask("POST", f"{path}/rotate-secret")
     delivery = driver.ask("POST", f"{path}/test")["id"]
+    told = [UUID(each["event_id"]) for each in driver.ask("GET", f"{path}/deliveries")["items"]]
+    driver.cause = "the console"
+    about = repository_of_webhooks.about(driver.owner, (told * 100)[:100], 20)
+    assert driver.process.write(lambda conn: conn.execute(about).all())
     for method, where in (
         *(("GET", each) for each in ("/webhooks", "/webhooks?limit=1", path, f"{path}/deliveries/{delivery}")),
         *(("GET", f"{path}/deliveries?{each}") for each in ("limit=1", "state=PENDING", "type=ping")),

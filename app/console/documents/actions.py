@@ -38,7 +38,7 @@ async def process(
     service: Processing,
     background: BackgroundTasks,
 ) -> Response:
-    """Process a document, or do again what failed."""
+    """Process a document."""
     asked = forms.process_request(await forms.fields_of(request))
     _, job_id = await service.process(principal, document_id, asked, None)
     if job_id:

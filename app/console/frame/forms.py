@@ -10,6 +10,7 @@ from fastapi import Request
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from app.auth.schemas import Credentials
+from app.documents.file_versions.schemas import FileChanges
 from app.documents.schemas import MetadataChanges
 from app.errors import UnsupportedMediaType, ValidationFailed
 from app.files.multipart import Form
@@ -47,6 +48,12 @@ def metadata_changes(fields: Mapping[str, str]) -> dict[str, Any]:
     if fields.get("expires_at") != fields.get("expires_at_before"):
         changes["expires_at"] = in_utc(fields["expires_at"]) if "expires_at" in fields else None
     return valid(MetadataChanges, changes).model_dump(exclude_unset=True)
+
+
+def file_changes(fields: Mapping[str, str]) -> dict[str, Any]:
+    """The changes that a form with all that is stated about a file makes. Raises ValidationFailed."""
+    changes = {"label": fields.get("label"), "keep": "keep" in fields}
+    return _valid(FileChanges, changes).model_dump()
 
 
 def process_request(fields: Mapping[str, str]) -> ProcessRequest:

@@ -1,6 +1,5 @@
 """Documents in the console: the overview, the list, uploads, and what forms do."""
 
-import json
 import re
 
 import pytest
@@ -96,9 +95,8 @@ def test_process_cancel_and_retry(ada: Browser) -> None:
     worked(ada, own)
     failed = Seen(ada.get(here).text)
     assert {"Failed", "Retry"} <= set(failed.text.split())
-    params = [each["value"] for tag, each in failed.tags if tag == "input" and each.get("name") == "params"]
-    assert json.loads(params[0] or "")["fail"] == "permanent"
-    retried = ada.post(f"{here}/process", processor="simulated", params=params[0] or "")
+    [retry, _] = [each for each in failed.attributes("form", "action") if each.endswith("/retry")]
+    retried = ada.post(retry)
     assert "Processing" in Seen(retried.text).text
     worked(ada, own)
     assert ada.post(f"{here}/process", processor="none").status_code == 422
@@ -134,7 +132,6 @@ def test_delete_and_restore(ada: Browser) -> None:
     stale = ada.post(f"/console/documents/{own}/delete", version="7")
     assert stale.status_code == 412
     assert "thrown away.pdf" not in ada.post(f"/console/documents/{own}/delete", version="1").text
-    assert ada.get(f"/console/documents/{own}").status_code == 404
     assert "thrown away.pdf" in ada.get("/console/documents?trashed=true").text
     assert ada.post(f"/console/documents/{own}/restore").status_code == 200
     gone = ada.post(f"/console/documents/{own}/delete", permanent="on")

@@ -13,7 +13,7 @@ from app.console.frame.pages import STATIC
 from app.console.frame.route import PublicPage
 from app.main import FEATURES
 from tests.support.console import MARKUP, TEMPLATES, Browser, Seen, worked
-from tests.support.factories import pdf
+from tests.support.factories import PDF_TYPE, pdf
 from tests.support.inprocess import Process
 from tests.support.receiver import NOBODY
 from tests.support.user import PASSWORD
@@ -30,10 +30,12 @@ def paths(document_id: str) -> list[tuple[str, str]]:
         "/pages",
         "/pages/1",
         "/pages/1.png",
+        "/files/1",
     )
     return [
         *(("GET", here + each) for each in reads),
-        *(("POST", f"{here}/{each}") for each in ("edit", "process", "delete", "restore")),
+        *(("POST", f"{here}/{each}") for each in ("edit", "process", "delete", "restore", "replace?version=1")),
+        *(("POST", f"{here}/files/1/{each}") for each in ("edit", "delete", "restore")),
     ]
 
 
@@ -73,7 +75,8 @@ def test_what_belongs_to_others_is_not_found_like_what_there_is_not(ada: Browser
     sent = {"key": str(uuid4()), "previous_valid_for": "0", "since": "2026-01-01T00:00", "until": "2026-01-02T00:00"}
     for method, path in asked:
         missing = re.sub("[0-9a-f]{8}-[0-9a-f-]{27}", str(uuid4()), path)
-        body = {"data": sent} if method == "POST" else {}
+        file = {"files": {"file": ("a.pdf", pdf(), PDF_TYPE)}} if "/replace" in path else {"data": sent}
+        body = file if method == "POST" else {}
         answers = [mallory.send(method, each, **body) for each in (path, missing)]
         assert [each.status_code for each in answers] == [404, 404], path
         texts = [re.sub(r"<dd><code>[0-9a-f-]{36}</code>", "", each.text) for each in answers]
@@ -92,8 +95,8 @@ def every_page(browser: Browser) -> dict[str, httpx2.Response]:
     thrown = browser.upload(**stated)
     browser.post(f"/console/documents/{thrown}/delete")
     places = ["", "/documents", "/documents?trashed=true", "/documents?q=<img src=x", "/upload", "/sessions"]
-    places += [f"/documents/{first}", f"/documents/{first}/pages", f"/documents/{second}", "/nothing"]
-    places += ["/documents?status=x", "/documents/x"]
+    places += [f"/documents/{each}" for each in (first, f"{first}/pages", f"{first}/files/1", second, thrown)]
+    places += ["/nothing", "/documents?status=x", "/documents/x"]
     own = {name: path.removeprefix("/console") for name, path in things(browser).items() if name != "key"}
     places += ["/jobs", f"/jobs?processor={quote(MARKUP)}", "/jobs?dead=true", "/jobs/retry", "/jobs/cancel"]
     places += ["/webhooks", *own.values(), "/keys", "/account", "/account?changed=password"]
