@@ -53,7 +53,7 @@ def metadata_changes(fields: Mapping[str, str]) -> dict[str, Any]:
 def file_changes(fields: Mapping[str, str]) -> dict[str, Any]:
     """The changes that a form with all that is stated about a file makes. Raises ValidationFailed."""
     changes = {"label": fields.get("label"), "keep": "keep" in fields}
-    return _valid(FileChanges, changes).model_dump()
+    return valid(FileChanges, changes).model_dump()
 
 
 def process_request(fields: Mapping[str, str]) -> ProcessRequest:
