@@ -5,7 +5,7 @@ from fastapi.responses import FileResponse, Response
 
 from app.console import feed, other, overview
 from app.console.account import sessions, sign_in
-from app.console.documents import actions, document, files, listing, upload
+from app.console.documents import actions, document, files, listing, selection, upload
 from app.console.frame.pages import STATIC
 from app.settings import Settings
 from app.web.docs import CACHED, Assets
@@ -22,6 +22,10 @@ ROUTERS = (
     actions.writing,
     actions.processing,
     actions.deleting,
+    selection.reading,
+    selection.writing,
+    selection.processing,
+    selection.deleting,
     sessions.reading,
     sessions.writing,
     feed.router,

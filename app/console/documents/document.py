@@ -8,6 +8,8 @@ from fastapi import Depends, Request, Response
 
 from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Principal, Scope
+from app.console.documents import params
+from app.console.documents.params import Chosen
 from app.console.frame import pages
 from app.console.frame.route import pages_for
 from app.documents.dependencies import DocumentId, Service as Documents
@@ -54,11 +56,13 @@ async def show(
     document_id: DocumentId,
     principal: CurrentPrincipal,
     services: Annotated[_Services, Depends(_services)],
+    processor: Chosen = None,
     cursor: Cursor = None,
 ) -> Response:
-    """One document."""
+    """One document, and a form to have it processed."""
     values = await _gathered(services, principal, document_id, cursor)
-    return pages.page(request, "documents/document.html", cursor=cursor, unspelled=AD_HOC, **values)
+    choice = params.choice(values.pop("offered"), processor, first=True)
+    return pages.page(request, "documents/document.html", cursor=cursor, unspelled=AD_HOC, choice=choice, **values)
 
 
 async def _gathered(services: _Services, principal: Principal, document_id: UUID, cursor: str | None) -> dict[str, Any]:

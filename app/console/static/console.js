@@ -77,4 +77,6 @@ const copy = async (text) => {
   }
 }
 
-for (const each of document.querySelectorAll("[data-scripted]")) each.hidden = false
+const show = () => { for (const each of document.querySelectorAll("[data-scripted]")) each.hidden = false }
+document.addEventListener("htmx:after:swap", show) // a page that is fetched again hides it again
+show()
