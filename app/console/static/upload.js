@@ -41,10 +41,10 @@ class Upload {
     this.row.querySelector("progress").hidden = state !== "sending"
     if (share !== null) this.row.querySelector("progress").value = Math.floor(share * STEPS) / STEPS
     const [cancel, retry] = ["cancel", "retry"].map((name) => this.row.querySelector(`.${name}`))
-    const held = this.row.contains(document.activeElement)
+    const focused = document.activeElement
     cancel.hidden = !["chosen", "waiting", "sending"].includes(state)
     retry.hidden = !["failed", "cancelled"].includes(state)
-    if (held && document.activeElement?.hidden) (retry.hidden ? form.querySelector("button.main") : retry).focus()
+    if (focused.hidden && this.row.contains(focused)) (retry.hidden ? form.querySelector("button.main") : retry).focus()
     if (moved || state === "chosen") summarise()
   }
 
@@ -154,6 +154,7 @@ const add = (files) => {
 
 // The files of what was dropped, with their folders.
 const files = async (entry, folder = "") => {
+  if (entry instanceof File) return [[entry, folder]]
   if (entry.isFile) return [[await new Promise((resolve, reject) => entry.file(resolve, reject)), folder]]
   const reader = entry.createReader()
   const found = []
@@ -184,7 +185,8 @@ for (const [name, over] of [["dragenter", true], ["dragover", true], ["dragleave
 }
 drop.addEventListener("drop", async (event) => {
   // Before anything is waited for: the items are gone afterwards.
-  const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean)
+  const items = [...event.dataTransfer.items].filter(({ kind }) => kind === "file")
+  const entries = items.map((item) => item.webkitGetAsEntry() ?? item.getAsFile())
   for (const entry of entries) {
     try {
       add(await files(entry))
