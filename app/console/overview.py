@@ -26,13 +26,15 @@ _DRAWN = (Status.COMPLETED, Status.FAILED, Status.PROCESSING, Status.UPLOADED)  
 async def overview(request: Request, principal: CurrentPrincipal, documents: Service, accounts: Accounts) -> Response:
     """What a user sees first."""
     account = await accounts.account(principal.owner_id)
-    return pages.page(request, "overview.html", account=account, many=MANY, drawn=_DRAWN, **await _gathered(documents, principal))
+    return pages.page(request, "overview.html", account=account, **await _gathered(documents, principal))
 
 
 async def _gathered(documents: DocumentService, principal: Principal) -> dict[str, Any]:
     return {
         "counts": await documents.by_status(principal),
         "hours": await documents.by_hour(principal),
+        "drawn": _DRAWN,
+        "many": MANY,
         "most": MOST,
         "running": await _latest(documents, principal, status=Status.PROCESSING),
         "failed": await _latest(documents, principal, status=Status.FAILED),

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, String, column, func, select, values
+from sqlalchemy import Connection, String, column, func, select, true, values
 
 from app.database import UTCDateTime, time_of
 from app.documents.lifecycle import Status
@@ -44,6 +44,7 @@ def by_hour(conn: Connection, owner_id: UUID) -> list[Hour]:
     found = select(documents.c.id).where(*own, *within).limit(MOST + 1).correlate(hours, _STATES).subquery()
     count = select(func.count()).select_from(found).correlate(hours, _STATES).scalar_subquery()
     counts: dict[datetime, dict[Status, int]] = {start: {} for start in starts}
-    for start, status, number in conn.execute(select(hours.c.start, _STATES.c.status, count)):
+    each = select(hours.c.start, _STATES.c.status, count).select_from(hours.join(_STATES, true()))
+    for start, status, number in conn.execute(each):
         counts[start][Status(status)] = number
     return [Hour(start, counts[start]) for start in starts]

@@ -13,6 +13,7 @@ from tests.support.user import PASSWORD, User
 
 pytestmark = NEEDS_BROWSER
 
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with Server(tmp_path_factory.mktemp("upload") / "var", {"PROCESSORS": "simulated,keywords"}) as server:
@@ -20,7 +21,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def page(server: Server) -> Iterator[Page]:
+def page() -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
@@ -178,7 +179,8 @@ def test_nothing_chosen(page: Page, user: User) -> None:
     assert documents(user) == []
 
 
-def test_without_a_session_the_reason_is_said(page: Page, user: User, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("user")
+def test_without_a_session_the_reason_is_said(page: Page, tmp_path: Path) -> None:
     choose(page, *written(tmp_path, a=pdf("a")))
     page.context.clear_cookies()
     send(page)
@@ -186,7 +188,8 @@ def test_without_a_session_the_reason_is_said(page: Page, user: User, tmp_path: 
     expect(page.locator(".uploads .failed")).to_contain_text("session has ended")
 
 
-def test_a_large_file_that_is_no_document_is_refused_with_the_reason(page: Page, user: User, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("user")
+def test_a_large_file_that_is_no_document_is_refused_with_the_reason(page: Page, tmp_path: Path) -> None:
     choose(page, *written(tmp_path, large=b"x" * 40 * 1024**2))
     send(page)
     says(page, "1 refused or failed")

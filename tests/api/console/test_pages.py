@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from urllib.parse import quote
 from uuid import UUID, uuid4
 
 import httpx2
@@ -52,6 +53,9 @@ def every_page(browser: Browser) -> dict[str, httpx2.Response]:
     thrown = browser.upload(**stated)
     browser.post(f"/console/documents/{thrown}/delete")
     places = ["", "/documents", "/documents?trashed=true", "/documents?q=<img src=x", "/upload", "/sessions"]
+    places += ["/documents?held=true", f"/selection/matching?folder={quote(MARKUP)}"]
+    places += [f"/upload?processor={name}" for name in ("split", "merge", "text")]
+    places += [f"/documents/{first}?processor=merge", "/upload?processor=<img src=x"]
     places += [f"/documents/{first}", f"/documents/{second}", "/nothing", "/documents?status=x", "/documents/x"]
     return {place: browser.get(f"/console{place}") for place in (*places, "/sign-in")}
 
