@@ -2,6 +2,7 @@
 
 const AT_ONCE = 3
 const TRIES = 4
+const LONGEST = 60 // seconds that a file waits by itself before it is tried again
 const HASHED = 256 * 1024 * 1024 // bytes; of a larger file name, size and time stand for the content
 const STEPS = 100 // of a progress bar
 
@@ -59,20 +60,22 @@ class Upload {
   }
 
   async send() {
+    const attempt = this.attempt = {}
+    const goes = () => this.attempt === attempt && this.state === "sending"
     this.say("sending", "Reading", 0)
     try {
       const fields = stated(this.folder)
       const key = await keyed(this.file, fields)
-      for (let tries = 1; this.state === "sending"; tries += 1) {
+      for (let tries = 1; goes(); tries += 1) {
         const answer = await this.post(fields, key)
-        if (this.state !== "sending") break
+        if (!goes()) return
         if (answer.done) return this.arrived(answer.url)
-        if (!answer.again || tries === TRIES) return this.say("failed", answer.reason)
+        if (!answer.again || answer.again > LONGEST || tries === TRIES) return this.say("failed", answer.reason)
         this.say("sending", `${answer.reason} Trying again`)
         await new Promise((resolve) => setTimeout(resolve, answer.again * 1000 * tries))
       }
     } catch {
-      this.say("failed", "The file cannot be read.")
+      if (goes()) this.say("failed", "The file cannot be read.")
     }
   }
 
@@ -144,7 +147,7 @@ const summarise = () => {
   const busy = count("waiting", "sending")
   status.textContent = said.concat(busy ? [[busy, "on the way"]] : []).map((each) => each.join(" ")).join(", ")
   form.querySelector("button.main").textContent = count("chosen") > 1 ? `Upload ${count("chosen")} files` : "Upload"
-  for (const each of document.querySelectorAll("[data-listed]")) each.hidden = !uploads.length
+  form.querySelector("[data-finished]").hidden = busy > 0 || !count("done")
 }
 
 const add = (files) => {

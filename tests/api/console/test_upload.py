@@ -34,7 +34,7 @@ def test_the_form_works_without_a_script(ada: Browser) -> None:
     page = Seen(ada.get("/console/upload?processor=simulated").text)
     [file] = [each for tag, each in page.tags if tag == "input" and each.get("name") == "file"]
     assert "required" in file
-    hidden = [each for _, each in page.tags if "data-scripted" in each or "data-listed" in each]
+    hidden = [each for _, each in page.tags if "data-scripted" in each or "data-finished" in each]
     assert hidden
     assert all("hidden" in each for each in hidden)
     names = {each["name"] for _, each in page.tags if "name" in each and each.get("form") != "choose"}
