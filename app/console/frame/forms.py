@@ -39,16 +39,6 @@ async def chosen(request: Request) -> list[UUID]:
         raise ValidationFailed(errors=[{"detail": "Not an id", "pointer": "/document"}]) from None
 
 
-async def _sent(request: Request) -> list[tuple[str, str]]:
-    if media_type(request) != _FORM:
-        raise UnsupportedMediaType
-    try:
-        sent = parse_qsl((await request.body()).decode(), errors="strict", max_num_fields=_MAX_FIELDS)
-    except ValueError:
-        raise ValidationFailed("The body is not a valid form.") from None
-    return [(name, unix(value)) for name, value in sent]
-
-
 def credentials(fields: Mapping[str, str]) -> Credentials:
     """Email and password. Raises ValidationFailed."""
     return _valid(Credentials, {name: fields.get(name, "") for name in ("email", "password")})
@@ -93,10 +83,6 @@ def versions(fields: Mapping[str, str]) -> frozenset[int] | None:
     return frozenset({int(shown)}) if shown.isdecimal() and len(shown) < 10 else None
 
 
-def _processor(fields: Mapping[str, str]) -> dict[str, str]:
-    return {"processor": fields["processor"]} if "processor" in fields else {}
-
-
 def stated(fields: Mapping[str, str]) -> dict[str, Any]:
     """Description, folder and tags, of which each line is one; what is empty is None."""
     tags = [tag.strip() for tag in fields.get("tags", "").splitlines()]
@@ -110,6 +96,20 @@ def stated(fields: Mapping[str, str]) -> dict[str, Any]:
 def unix(text: str) -> str:
     """Text with the line breaks that were typed: forms send others."""
     return text.replace("\r\n", "\n")
+
+
+async def _sent(request: Request) -> list[tuple[str, str]]:
+    if media_type(request) != _FORM:
+        raise UnsupportedMediaType
+    try:
+        sent = parse_qsl((await request.body()).decode(), errors="strict", max_num_fields=_MAX_FIELDS)
+    except ValueError:
+        raise ValidationFailed("The body is not a valid form.") from None
+    return [(name, unix(value)) for name, value in sent]
+
+
+def _processor(fields: Mapping[str, str]) -> dict[str, str]:
+    return {"processor": fields["processor"]} if "processor" in fields else {}
 
 
 def _in_utc(typed: str) -> str:
