@@ -5,7 +5,7 @@ from fastapi.responses import FileResponse, Response
 
 from app.console import feed, other, overview, reference
 from app.console.account import keys, sessions, show, sign_in
-from app.console.documents import actions, document, files, listing, pictures, previous, upload
+from app.console.documents import actions, document, files, listing, pictures, previous, selection, upload
 from app.console.frame.pages import SHARED, STATIC
 from app.console.jobs import actions as job_actions, bulk as all_jobs, listing as jobs
 from app.console.webhooks import actions as webhook_actions, listing as webhooks
@@ -36,6 +36,10 @@ ROUTERS = (
     keys.writing,
     show.reading,
     show.writing,
+    selection.reading,
+    selection.writing,
+    selection.processing,
+    selection.deleting,
     sessions.reading,
     sessions.writing,
     reference.router,

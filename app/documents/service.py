@@ -13,7 +13,7 @@ from app import events, idempotency
 from app.auth.credentials import required
 from app.auth.principal import Principal
 from app.database import Database
-from app.documents import listing, repository
+from app.documents import activity, listing, repository
 from app.documents.file_versions import sql as file_versions
 from app.documents.intake import Intake, Pending
 from app.documents.lifecycle import Status
@@ -27,12 +27,7 @@ from app.documents.schemas import (
     UploadMetadata,
 )
 from app.documents.upload_form import metadata_of
-from app.errors import (
-    NotFound,
-    PreconditionFailed,
-    UploadIncomplete,
-    ValidationFailed,
-)
+from app.errors import NotFound, PreconditionFailed, UploadIncomplete, ValidationFailed
 from app.events import TimelineItem, TimelinePage
 from app.events.catalogue import DocumentContentRead
 from app.files.downloads import Downloads
@@ -160,6 +155,10 @@ class DocumentService:
     async def by_status(self, principal: Principal) -> dict[Status, int]:
         """Return how many documents are in each status, up to `listing.MANY` + 1."""
         return await self._db.read(partial(listing.by_status, owner_id=principal.owner_id))
+
+    async def by_hour(self, principal: Principal) -> list[activity.Hour]:
+        """Return what was sent in each of the last hours."""
+        return await self._db.read(partial(activity.by_hour, owner_id=principal.owner_id))
 
     async def children(
         self, principal: Principal, document_id: UUID, limit: int, cursor: str | None, *, count: bool = False

@@ -25,7 +25,7 @@ from app.auth import sessions
 from app.auth.principal import Role
 from app.database import metadata, statements
 from app.database.statements import execute
-from app.documents import listing
+from app.documents import activity, listing
 from app.documents.file_versions import sql as file_versions
 from app.documents.models import documents as documents_table
 from app.files import repository as files
@@ -535,6 +535,8 @@ def list_everything(driver: Driver) -> None:
         driver.ask("GET", f"/jobs?{query}")
         driver.ask("GET", f"/jobs?{query}&cursor={cursor}&count=true")
     list_what_all_have(driver)
+    driver.cause = "the overview"
+    driver.process.write(partial(activity.by_hour, owner_id=driver.owner))
 
 
 def list_what_all_have(driver: Driver) -> None:

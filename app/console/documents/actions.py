@@ -4,6 +4,7 @@ from fastapi import BackgroundTasks, Request, Response
 
 from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Scope
+from app.console.documents import params
 from app.console.frame import forms, pages
 from app.console.frame.route import pages_for
 from app.documents.dependencies import DocumentId, Service as Documents
@@ -39,7 +40,8 @@ async def process(
     background: BackgroundTasks,
 ) -> Response:
     """Process a document."""
-    asked = forms.process_request(await forms.fields_of(request))
+    fields = await forms.fields_of(request)
+    asked = forms.process_request(fields, params.typed(service.offered.items, fields, "processor", "params"))
     _, job_id = await service.process(principal, document_id, asked, None)
     if job_id:
         background.add_task(service.wake, job_id)

@@ -9,7 +9,8 @@ from fastapi import Depends, Request, Response
 
 from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Principal, Scope
-from app.console.documents import results, timeline
+from app.console.documents import params, results, timeline
+from app.console.documents.params import Chosen
 from app.console.frame import pages
 from app.console.frame.route import pages_for
 from app.documents.deletion import Deletion
@@ -55,15 +56,17 @@ async def show(
     document_id: DocumentId,
     principal: CurrentPrincipal,
     services: Annotated[_Services, Depends(_services)],
+    processor: Chosen = None,
     cursor: Cursor = None,
 ) -> Response:
-    """One document, or what can be done with it while it is in the trash."""
+    """One document and a form to have it processed, or what can be done with it while it is in the trash."""
     try:
         values = await _gathered(services, principal, document_id, cursor)
     except NotFound:
         trashed = await services.deletion.in_trash(principal, document_id)
         return pages.page(request, "documents/trashed.html", document=trashed)
-    return pages.page(request, "documents/document.html", cursor=cursor, **values)
+    choice = params.choice(values.pop("offered"), processor, first=True)
+    return pages.page(request, "documents/document.html", cursor=cursor, choice=choice, **values)
 
 
 async def _gathered(services: _Services, principal: Principal, document_id: UUID, cursor: str | None) -> dict[str, Any]:
