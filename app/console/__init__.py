@@ -7,6 +7,7 @@ from app.console import feed, other, overview
 from app.console.account import sessions, sign_in
 from app.console.documents import actions, document, files, listing, upload
 from app.console.frame.pages import STATIC
+from app.console.operators import accounts, audit, bulk, documents, health, jobs, workers
 from app.settings import Settings
 from app.web.docs import CACHED, Assets
 from app.web.pages import STYLE
@@ -26,6 +27,13 @@ ROUTERS = (
     sessions.writing,
     feed.router,
     feed.operators,
+    health.router,
+    accounts.router,
+    documents.router,
+    bulk.router,  # before the jobs, whose ids the names of its paths are not
+    jobs.router,
+    workers.router,
+    audit.router,
     other.router,
 )
 

@@ -9,6 +9,7 @@ import orjson
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+_SPANS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 _SHAPES = {
     "INITIATED": "◌",
     "UPLOADED": "○",
@@ -57,6 +58,17 @@ def size(count: int) -> str:
     return f"{amount:.1f} {_UNITS[unit]}" if unit else f"{count} {'byte' if count == 1 else 'bytes'}"
 
 
+def duration(seconds: float) -> str:
+    """A time span in its two largest units."""
+    if seconds < 60:
+        return f"{seconds:.{2 if seconds < 1 else 1}f} s" if 0 < seconds < 10 else f"{seconds:.0f} s"
+    left, parts = round(seconds), []
+    for count, unit in _SPANS:
+        whole, left = divmod(left, count)
+        parts += [f"{whole} {unit}"] if whole else []
+    return " ".join(parts[:2])
+
+
 def number(count: int) -> str:
     """A number that can be read when it is large."""
     return f"{count:,}"
@@ -99,5 +111,5 @@ def words(name: str) -> str:
 
 FILTERS: Mapping[str, Any] = {
     each.__name__: each
-    for each in (shape, day, clock, machine, field, size, number, kind, json, line, said, who, words)
+    for each in (shape, day, clock, machine, field, size, duration, number, kind, json, line, said, who, words)
 }

@@ -37,7 +37,7 @@ async def fields_of(request: Request) -> dict[str, str]:
 
 def credentials(fields: Mapping[str, str]) -> Credentials:
     """Email and password. Raises ValidationFailed."""
-    return _valid(Credentials, {name: fields.get(name, "") for name in ("email", "password")})
+    return valid(Credentials, {name: fields.get(name, "") for name in ("email", "password")})
 
 
 def metadata_changes(fields: Mapping[str, str]) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def metadata_changes(fields: Mapping[str, str]) -> dict[str, Any]:
     changes = _stated(fields)
     if fields.get("expires_at") != fields.get("expires_at_before"):
         changes["expires_at"] = _in_utc(fields["expires_at"]) if "expires_at" in fields else None
-    return _valid(MetadataChanges, changes).model_dump(exclude_unset=True)
+    return valid(MetadataChanges, changes).model_dump(exclude_unset=True)
 
 
 def process_request(fields: Mapping[str, str]) -> ProcessRequest:
@@ -55,7 +55,7 @@ def process_request(fields: Mapping[str, str]) -> ProcessRequest:
     except ValidationError as error:
         raise invalid(error, "params") from None
     asked = {"processor": fields["processor"]} if "processor" in fields else {}
-    return _valid(ProcessRequest, {**asked, "params": params, "force": "force" in fields})
+    return valid(ProcessRequest, {**asked, "params": params, "force": "force" in fields})
 
 
 def versions(fields: Mapping[str, str]) -> frozenset[int] | None:
@@ -96,7 +96,8 @@ def _in_utc(typed: str) -> str:
     return f"{typed}:00Z" if typed.count(":") == 1 else f"{typed}Z"
 
 
-def _valid(model: type[_Model], values: Mapping[str, Any]) -> _Model:
+def valid(model: type[_Model], values: Mapping[str, Any]) -> _Model:
+    """The model that the values make. Raises ValidationFailed."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
