@@ -65,7 +65,7 @@ class Verification:
 
     async def run_latest(self, db: Database, most: int) -> None:
         """Verify the latest events, `most` or fewer than as many more as one seal may have; and their seals."""
-        first, after = await db.read(partial(_latest, most=most))
+        first, after = await db.read(partial(latest, most=most))
         await self._run(db, first, after)
 
     async def _run(self, db: Database, first: Seal | None, after: int | None) -> None:
@@ -208,7 +208,7 @@ def _sealed_before(conn: Connection, moment: datetime) -> Seal | None:
     return Seal.of(row) if row else None
 
 
-def _latest(conn: Connection, most: int) -> tuple[Seal | None, int]:
+def latest(conn: Connection, most: int) -> tuple[Seal | None, int]:
     """The last seal that is over `most` events old, and the number after which to verify: where it ends, unless nothing
     has been sealed since."""
     highest = conn.scalar(select(func.max(events.c.seq))) or 0

@@ -20,6 +20,10 @@ CHECKS: Mapping[str, Meaning] = {
         "Without its storage, files can be neither stored nor sent, and jobs that need them are tried again later.",
         "See that the folder or the bucket of STORAGE_URL is there, and that the credentials are right.",
     ),
+    "background": Meaning(
+        "The process runs no jobs, no upkeep and no deliveries: what does them has ended.",
+        "The log says why; restart the process, and report it.",
+    ),
     "shutdown": Meaning(
         "The process is stopping: it begins nothing, and lets its jobs end.", "Nothing, if it was meant to stop."
     ),

@@ -10,6 +10,7 @@ import pytest
 
 from app.console.operators.meanings import ALARMS, CHECKS, CHORES
 from app.operators import workload
+from app.telemetry import context
 from tests.support.console import Browser, Seen, worked
 from tests.support.inprocess import Process
 from tests.support.person import running
@@ -66,13 +67,13 @@ def test_health_says_what_is_wrong_and_what_to_do(tmp_path: Path) -> None:
         assert "somebody should look into one thing" in text
         assert "It fills the disk." in text
         assert ALARMS["paused"].remedy in text
-        assert f"worker:{process.services.presence._about['name'].partition(':')[2]}" in text
+        assert context.worker() in text
 
 
 def test_everything_has_a_meaning(process: Process) -> None:
     services = process.services
     assert set(services.alarms) == set(ALARMS)
-    assert {*services.checks, "shutdown"} == set(CHECKS)
+    assert {*services.checks, "background", "shutdown"} == set(CHECKS)
     assert set(services.upkeep.shared) <= set(CHORES)
 
 

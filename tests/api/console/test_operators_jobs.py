@@ -154,10 +154,8 @@ def test_verification_of_the_latest_events_is_bounded(
         bob.upload()
         alone.tick()
     highest = alone.write(lambda conn: conn.scalar(select(events.c.seq).order_by(events.c.seq.desc()).limit(1)))
-    found = latest(alone, 3)
-    assert found.wrong == 0, found.findings
-    assert 3 <= found.events < highest
-    assert found.seals
+    found = latest(alone, 2)
+    assert (found.events, found.seals, found.findings) == (2, 2, [])
     whole = latest(alone, 10**6)
     assert (whole.events, whole.seals, whole.wrong) == (highest, 3, 0)
     alone.write(lambda conn: conn.execute(delete(events).where(events.c.seq == highest)))
