@@ -38,10 +38,13 @@ class Finding(NamedTuple):
 
 
 class Verification:
-    """What was found, and how much was looked at. `unsigned`: events of the release before, under the first seals."""
+    """What was found, and how much was looked at. `unsigned`: events of the release before, under the first seals.
 
-    def __init__(self, keys: Sequence[bytes], batch: int = BATCH) -> None:
-        self._batch = batch
+    `batch` events are read at once; between two batches others have their turn.
+    """
+
+    def __init__(self, keys: Sequence[bytes], batch: int | None = None) -> None:
+        self._batch = batch or BATCH
         self.findings: list[Finding] = []
         self.wrong = 0
         self.events = self.unsigned = self.unsealed = self.seals = 0
