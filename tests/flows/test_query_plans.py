@@ -19,8 +19,9 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Connection, Engine, event
 
-from app import events
+from app import events, quotas
 from app.accounts.service import Accounts
+from app.audit import verify
 from app.auth import sessions
 from app.auth.principal import Role
 from app.database import metadata, statements
@@ -32,6 +33,7 @@ from app.files import repository as files
 from app.jobs import repository
 from app.jobs.models import jobs as jobs_table
 from app.main import create_app
+from app.operators import workload
 from app.processing import kind, previous
 from app.settings import Settings
 from app.webhooks import repository as repository_of_webhooks
@@ -113,6 +115,8 @@ SCANNED = {
     "GET /admin/jobs counted": {*JOBS_IN_ORDER, *JOBS_BY_ANY_INDEX},
     "GET /admin/accounts": {"users", "sqlite_autoindex_users_1"},
     "GET /documents": {"unindexed_documents"},  # what came in the last seconds and waits for the index of texts
+    # In the order of the index, up to a limit; of the seals no more than have so many events.
+    "the console": {"ix_jobs_held", "sqlite_autoindex_audit_seals_1"},
     # The users by a part of the address, in the order of the ids; one document that waits for the index is enough.
     "the operator": {"users", "sqlite_autoindex_users_1", "unindexed_documents"},
     # Once an hour, the keys of each account are counted; the sort is of a batch that gets its turns.
@@ -501,6 +505,16 @@ def oversee(driver: Driver) -> None:
     driver.cause = "the operator"
 
 
+def watch(driver: Driver) -> None:
+    """What only operators' pages of the console ask."""
+    driver.cause = "the console"
+    driver.process.write(workload.held)
+    with patch.object(workload, "RECENT_EVENTS", 500):  # as few among all as there are of a million
+        driver.process.write(workload.records)
+    driver.process.write(quotas.own, driver.owner)
+    driver.process.write(partial(verify.latest, most=100))
+
+
 def audit(driver: Driver, document_id: str) -> None:
     driver.ask("GET", f"/auth/me/activity?cursor={driver.ask('GET', '/auth/me/activity?limit=1')['next_cursor']}")
     driver.cause = ""
@@ -564,6 +578,7 @@ def test_every_statement_uses_an_index(driver: Driver) -> None:
         list_everything(driver)
     if databases.POSTGRESQL:
         many_rows(driver)
+    watch(driver)
     paths = create_app(Settings(_env_file=None)).openapi()["paths"]
     operations = {f"{method.upper()} {_template(path)}" for path, methods in paths.items() for method in methods}
     causes = {cause for cause, _ in driver.statements}

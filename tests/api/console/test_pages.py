@@ -103,6 +103,7 @@ def every_page(browser: Browser) -> dict[str, httpx2.Response]:
     own = {name: path.removeprefix("/console") for name, path in things(browser).items() if name != "key"}
     places += ["/jobs", f"/jobs?processor={quote(MARKUP)}", "/jobs?dead=true", "/jobs/retry", "/jobs/cancel"]
     places += ["/webhooks", *own.values(), "/keys", "/account", "/account?changed=password"]
+    places += operators_places(browser.promote(), first, second)
     return {place: browser.get(f"/console{place}") for place in (*places, "/sign-in")} | secrets(browser)
 
 
@@ -112,6 +113,18 @@ def secrets(browser: Browser) -> dict[str, httpx2.Response]:
     asked = [(place, again) for place in ("/webhooks", "/keys") for again in (False, True)]
     keyed = {place: fields | {"key": str(uuid4())} for place in ("/webhooks", "/keys")}
     return {f"{place} {again}": browser.send("POST", f"/console{place}", data=keyed[place]) for place, again in asked}
+
+
+def operators_places(browser: Browser, first: str, second: str) -> list[str]:
+    """The pages of operators, with all that there is on them."""
+    browser.post(f"/console/operators/documents/{first}/hold", reason=MARKUP)
+    browser.post("/console/operators/processors/merge/pause", reason=MARKUP)
+    browser.process.announce()
+    owner, job = browser.api("/auth/me")["id"], browser.api(f"/documents/{second}")["job_id"]
+    places = [f"documents?owner_id={owner}", f"documents/{first}", f"jobs?owner_id={owner}", f"jobs/{job}"]
+    places += [f"accounts?search={browser.email[:20]}", f"accounts/{owner}", f"jobs/rerun?owner_id={owner}"]
+    places += ["health", "workers", "processors", "jobs/cancel", f"audit?user_id={owner}", "audit/verify", "jobs/x"]
+    return [f"/operators/{each}" for each in places]
 
 
 def test_every_page_is_safe_whatever_users_wrote(process: Process) -> None:
@@ -127,7 +140,8 @@ def test_every_page_is_safe_whatever_users_wrote(process: Process) -> None:
         assert all(src.startswith("/console/static/") for src in scripts), place
         assert not [name for _, each in seen.tags for name in each if name == "style" or name.startswith("on")], place
         assert (seen.attributes("html", "lang"), seen.attributes("main", "id")) == (["en"], ["content"]), place
-        if place == "/webhooks" or place.startswith(("/documents/0", "/documents?t", "/jobs?processor", "/keys")):
+        shows = ("/documents/0", "/documents?t", "/jobs?processor", "/keys", "/operators/documents", "/operators/proc")
+        if place == "/webhooks" or place.startswith(shows):
             assert "<script>alert(1)&amp;" in seen.text, place
 
 
