@@ -24,7 +24,7 @@ _LIVES: tuple[tuple[str, str, dict[str, object]], ...] = (
         "simulated",
         {"fail": "permanent"},
     ),
-    ("delivery note.pdf", "simulated", {"flaky": 2}),
+    ("delivery note.pdf", "simulated", {"flaky": 1}),
     ("minutes.docx", "text", {}),
 )
 
