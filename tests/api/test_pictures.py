@@ -326,5 +326,15 @@ def test_what_is_kept_is_bounded() -> None:
     assert there() == [0, 1, 2]
 
 
+def test_that_a_page_cannot_be_drawn_is_kept(ada: Reader) -> None:
+    """Or whoever asks again and again would keep others waiting."""
+    document = ada.upload(encrypted_pdf("secret"))
+    first = ada.page(document)
+    with patch.object(ConfinedChild, "run", side_effect=AssertionError("it is known")):
+        again = ada.page(document)
+    for answer in (first, again):
+        assert (answer.status_code, answer.json()["error"]["code"]) == (409, first.json()["error"]["code"])
+
+
 def test_how_many_are_drawn_at_once_is_known(process: Process) -> None:
     assert process.services.usages["pictures"]().of == pictures.AT_ONCE

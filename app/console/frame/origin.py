@@ -18,7 +18,8 @@ def require_own_page(request: Request) -> None:
         return
     site = request.headers.get("sec-fetch-site")
     if site is None:
-        own = _host(request.headers.get("origin", "")) == request.headers["host"].lower()
+        host = request.headers.get("host", "").lower()
+        own = host != "" and _host(request.headers.get("origin", "")) == host
     else:
         own = site == "same-origin"
     if not own:

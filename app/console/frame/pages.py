@@ -4,7 +4,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -68,8 +68,9 @@ def with_fields_of(error: AppError, response: Response) -> Response:
 
 
 def to(path: str) -> Response:
-    """Have the browser go on to a path of the console, by GET."""
-    return RedirectResponse(_root() + path, 303)
+    """Have the browser go on to a path of the console, by GET. One that would lead out of it leads to its root."""
+    steps = unquote(urlsplit(path).path).replace("\\", "/").split("/")
+    return RedirectResponse(_root() + ("" if ".." in steps else path), 303)
 
 
 def to_sign_in(request: Request) -> Response:

@@ -10,7 +10,7 @@ from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Principal, Scope
 from app.console.frame import forms, pages
 from app.console.frame.route import pages_for
-from app.errors import PreconditionFailed
+from app.errors import PreconditionFailed, ValidationFailed
 from app.webhooks.payloads import EventType
 from app.webhooks.routes import DeliveryId, Service, WebhookId
 from app.webhooks.schemas import CreatedWebhook, RecoverRequest, RotateRequest, WebhookChanges, WebhookRequest
@@ -93,10 +93,15 @@ def _changes(fields: Mapping[str, str]) -> dict[str, Any]:
 async def _rotated(
     service: WebhookService, principal: Principal, webhook_id: UUID, fields: Mapping[str, str]
 ) -> str | None:
-    """The new secret. None: the webhook has changed since its page was shown, by the same form or another."""
+    """The new secret. None: the webhook has changed since its page was shown, by the same form or another.
+
+    Raises ValidationFailed, also for a form that does not say which version was shown.
+    """
+    if (versions := forms.versions(fields)) is None:
+        raise ValidationFailed("The form has no version. Load its page again.")
     asked = forms.valid(RotateRequest, {"previous_valid_for": forms.whole(fields.get("previous_valid_for"))})
     try:
-        return (await service.rotate_secret(principal, webhook_id, asked, forms.versions(fields))).secret
+        return (await service.rotate_secret(principal, webhook_id, asked, versions)).secret
     except PreconditionFailed:
         return None
 
