@@ -264,6 +264,9 @@ async def test_pages_are_told_to_look_again(listening: Listening) -> None:
     await until(lambda: told["operator"] == 2)
     await asyncio.sleep(5 * module.POLL)
     assert told == {"owner": 100, "operator": 2, "stranger": 0}
+    with patch.object(module, "HEARTBEAT", 0.01):
+        beating = await listening.feed.hints(principal(uuid4()))
+        assert [await anext(beating) for _ in range(2)][1] == b"event: beat\ndata:\n\n"
     listening.feed.close()
     await asyncio.wait_for(asyncio.gather(*listeners), 1)
     with pytest.raises(ShuttingDown):

@@ -16,13 +16,13 @@ CODES = {
     401: "api-key-expired invalid-credentials invalid-refresh-token invalid-token unauthorized",
     403: "api-key-quota-exceeded break-glass-disabled break-glass-required document-quota-exceeded forbidden "
     "insufficient-scope invalid-upload-url login-required registration-closed storage-quota-exceeded wrong-password",
-    404: "not-found",
+    404: "not-found page-not-found",
     405: "method-not-allowed",
     406: "not-acceptable",
     408: "request-timeout",
-    409: "conflict current-file document-processing email-taken job-finished job-in-progress more-jobs-match on-hold "
-    "own-account processing-failed request-in-progress result-not-ready rotation-in-progress too-many-webhooks "
-    "upload-incomplete webhook-inactive",
+    409: "conflict current-file document-processing email-taken job-finished job-in-progress more-jobs-match no-pictures "
+    "on-hold own-account picture-failed processing-failed request-in-progress result-not-ready rotation-in-progress "
+    "too-many-webhooks upload-incomplete webhook-inactive",
     410: "document-purged gone result-expired",
     411: "length-required",
     412: "already-stored precondition-failed",

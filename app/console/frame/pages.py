@@ -25,6 +25,31 @@ _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
     "frame-ancestors 'none'; base-uri 'none'"
 )
+DONE = "done"
+"""The parameter of the query that says what was done."""
+
+_DONE = {
+    "accepted": "Accepted: it is processed as soon as its turn comes.",
+    "cancelled": "Cancelled.",
+    "deleted": "Moved to the trash.",
+    "disabled": "The account is disabled.",
+    "enabled": "The account is enabled.",
+    "ended": "Ended.",
+    "held": "Put on hold.",
+    "password": "The password is changed. All other sessions have ended.",
+    "paused": "Paused.",
+    "purged": "Deleted for good.",
+    "released": "The hold is over.",
+    "removed": "Removed.",
+    "replaced": "The file is replaced.",
+    "restored": "Restored.",
+    "resumed": "Resumed.",
+    "revoked": "Revoked.",
+    "saved": "Saved.",
+    "sent": "Sent.",
+    "signed-out": "You are signed out.",
+    "uploaded": "Uploaded.",
+}
 _KEPT = ("Allow", "Retry-After")  # of an error's fields
 
 _templates = Environment(
@@ -46,6 +71,7 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> R
         "path": request.scope["path"].removeprefix(_root()),
         "url": request.scope["path"]
         + (f"?{query}" if (query := request.scope["query_string"].decode("latin-1")) else ""),
+        "done": _DONE.get(request.scope.get("done", "")),
         "signed_in": principal is not None,
         "operates": principal is not None and Scope.OPERATOR in principal.scopes,
     }
@@ -67,10 +93,17 @@ def with_fields_of(error: AppError, response: Response) -> Response:
     return response
 
 
-def to(path: str) -> Response:
-    """Have the browser go on to a path of the console, by GET. One that would lead out of it leads to its root."""
+def to(path: str, done: str = "") -> Response:
+    """Have the browser go on to a path of the console, by GET, where it is said what was done.
+
+    A path that would lead out of the console leads to its root.
+    """
     steps = unquote(urlsplit(path).path).replace("\\", "/").split("/")
-    return RedirectResponse(_root() + ("" if ".." in steps else path), 303)
+    there = "" if ".." in steps else path
+    if done:
+        assert done in _DONE, done
+        there = f"{there}{'&' if '?' in there else '?'}{DONE}={done}"
+    return RedirectResponse(_root() + there, 303)
 
 
 def to_sign_in(request: Request) -> Response:

@@ -9,6 +9,7 @@ if (feed) {
   let paused = false
   let missed = false
   let lost = false
+  let failed = false
 
   const say = () => {
     feed.classList.toggle("lost", lost)
@@ -40,6 +41,12 @@ if (feed) {
     if (lost) htmx.trigger(feed, "changed") // the session has ended: the page is sent to where one signs in
   })
   for (const each of ["error", "close"]) feed.addEventListener(`htmx:sse:${each}`, () => connected(false))
+  // What a look has failed to bring is brought by the next one.
+  document.addEventListener("htmx:error", () => { failed = true })
+  feed.addEventListener("beat", () => {
+    if (failed) htmx.trigger(feed, "changed")
+    failed = false
+  })
   // One that could not be connected at all is tried again, too.
   setInterval(() => { if (!feed._htmx?.sse) htmx.trigger(feed, "again") }, 10_000)
 
