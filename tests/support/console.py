@@ -1,5 +1,6 @@
 """What a browser does of all that the console asks for, and what a page of it shows."""
 
+import re
 from html.parser import HTMLParser
 from typing import Any
 from uuid import UUID, uuid4
@@ -24,6 +25,7 @@ class Browser:
         self.process = process
         self.email = email or f"{uuid4().hex}@example.com"
         self.cookie = ""
+        self.done = ""  # what the last redirect says was done
         if not email:
             answer = process.http("POST", "/auth/register", json={"email": self.email, "password": PASSWORD})
             assert answer.status_code == 201, answer.text
@@ -34,6 +36,8 @@ class Browser:
         answer = self.process.http(method, path, headers=sent, **body)
         if "set-cookie" in answer.headers:
             self.cookie = answer.headers["set-cookie"].partition(";")[0]
+        if "location" in answer.headers:
+            answer.headers["location"], self.done = _apart(answer.headers["location"])
         return answer
 
     def get(self, path: str, *more: tuple[str, str]) -> httpx2.Response:
@@ -71,6 +75,12 @@ class Browser:
 
     def api(self, path: str) -> Any:
         return self.process.http("GET", path, token=self.token()).json()
+
+
+def _apart(location: str) -> tuple[str, str]:
+    """Where it leads, and what was done."""
+    found = re.search(r"[?&]done=([a-z-]+)", location)
+    return (location.replace(found[0], ""), found[1]) if found else (location, "")
 
 
 class Seen(HTMLParser):

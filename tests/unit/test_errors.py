@@ -20,9 +20,9 @@ CODES = {
     405: "method-not-allowed",
     406: "not-acceptable",
     408: "request-timeout",
-    409: "conflict current-file document-processing email-taken job-finished job-in-progress more-jobs-match no-pictures "
-    "on-hold own-account picture-failed processing-failed request-in-progress result-not-ready rotation-in-progress "
-    "too-many-webhooks upload-incomplete webhook-inactive",
+    409: "conflict current-file document-processing email-taken job-finished job-in-progress more-jobs-match "
+    "no-pictures on-hold own-account picture-failed processing-failed request-in-progress result-not-ready "
+    "rotation-in-progress too-many-webhooks upload-incomplete webhook-inactive",
     410: "document-purged gone result-expired",
     411: "length-required",
     412: "already-stored precondition-failed",

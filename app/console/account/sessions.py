@@ -26,18 +26,18 @@ async def find(request: Request, principal: CurrentPrincipal, service: Service, 
 async def end(session_id: SessionId, principal: CurrentPrincipal, service: Service) -> Response:
     """End one of them."""
     await service.end_session(principal, session_id)
-    return pages.to("/sessions")
+    return pages.to("/sessions", "ended")
 
 
 @writing.post("/sessions/end-others")
 async def end_others(principal: CurrentPrincipal, service: Service) -> Response:
     """End all but this one."""
     await service.end_other_sessions(principal)
-    return pages.to("/sessions")
+    return pages.to("/sessions", "ended")
 
 
 @writing.post("/sign-out")
 async def sign_out(principal: CurrentPrincipal, service: Service) -> Response:
     """End this one."""
     await service.sign_out(principal)
-    return cookie.remove(pages.to("/sign-in"))
+    return cookie.remove(pages.to("/sign-in", "signed-out"))

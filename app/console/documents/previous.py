@@ -53,7 +53,7 @@ async def replace(
     at, body, length = frozenset({version}), request.stream(), declared_length(request)
     done = await service.receive(principal, document_id, at, form, body, key=None, declared=length)
     background.add_task(service.removal.discarded, done.keys)
-    return pages.to(f"/documents/{document_id}")
+    return pages.to(f"/documents/{document_id}", "replaced")
 
 
 @writing.post("/documents/{document_id}/files/{number}/restore")
@@ -70,7 +70,7 @@ async def restore(
     shown = forms.versions(await forms.fields_of(request))
     done = await service.restore(principal, document_id, shown, number)
     background.add_task(service.removal.discarded, done.keys)
-    return pages.to(f"/documents/{document_id}")
+    return pages.to(f"/documents/{document_id}", "restored")
 
 
 @writing.post("/documents/{document_id}/files/{number}/edit")
@@ -80,7 +80,7 @@ async def edit(
     """Change what is stated about a file."""
     changes = forms.file_changes(await forms.fields_of(request))
     await service.edit(principal, document_id, number, changes)
-    return pages.to(f"/documents/{document_id}/files/{number}")
+    return pages.to(f"/documents/{document_id}/files/{number}", "saved")
 
 
 @deleting.post("/documents/{document_id}/files/{number}/delete")
@@ -89,4 +89,4 @@ async def delete(
 ) -> Response:
     """Delete a file that the document had before, with its results."""
     background.add_task(service.removal.discarded, await service.remove(principal, document_id, number))
-    return pages.to(f"/documents/{document_id}#files")
+    return pages.to(f"/documents/{document_id}#files", "removed")

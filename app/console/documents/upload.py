@@ -42,4 +42,4 @@ async def upload(
     answer, job = await service.upload(principal, form, request.stream(), key, declared_length(request))
     if job:
         background.add_task(job.wake)
-    return pages.to(answer.location)
+    return pages.to(answer.location, "uploaded")

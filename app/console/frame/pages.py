@@ -102,7 +102,8 @@ def to(path: str, done: str = "") -> Response:
     there = "" if ".." in steps else path
     if done:
         assert done in _DONE, done
-        there = f"{there}{'&' if '?' in there else '?'}{DONE}={done}"
+        there, mark, part = there.partition("#")
+        there = f"{there}{'&' if '?' in there else '?'}{DONE}={done}{mark}{part}"
     return RedirectResponse(_root() + there, 303)
 
 

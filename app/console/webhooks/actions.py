@@ -34,7 +34,7 @@ async def edit(request: Request, webhook_id: WebhookId, principal: CurrentPrinci
     """Change where it is, what it is told, or what is said about it; or whether it is told anything."""
     fields = await forms.fields_of(request)
     await service.edit(principal, webhook_id, forms.versions(fields), _changes(fields))
-    return pages.to(f"/webhooks/{webhook_id}")
+    return pages.to(f"/webhooks/{webhook_id}", "saved")
 
 
 @router.post("/webhooks/{webhook_id}/rotate-secret")
@@ -49,7 +49,7 @@ async def rotate(request: Request, webhook_id: WebhookId, principal: CurrentPrin
 async def test(webhook_id: WebhookId, principal: CurrentPrincipal, service: Service) -> Response:
     """Send a ping."""
     delivery = await service.test(principal, webhook_id)
-    return pages.to(f"/webhooks/{webhook_id}/deliveries/{delivery.id}")
+    return pages.to(f"/webhooks/{webhook_id}/deliveries/{delivery.id}", "sent")
 
 
 @router.post("/webhooks/{webhook_id}/recover")
@@ -65,7 +65,7 @@ async def recover(request: Request, webhook_id: WebhookId, principal: CurrentPri
 async def delete(webhook_id: WebhookId, principal: CurrentPrincipal, service: Service) -> Response:
     """Delete a webhook, with its deliveries."""
     await service.delete(principal, webhook_id, None)
-    return pages.to("/webhooks")
+    return pages.to("/webhooks", "removed")
 
 
 @router.post("/webhooks/{webhook_id}/deliveries/{delivery_id}/resend")
@@ -74,7 +74,7 @@ async def resend(
 ) -> Response:
     """Send the same message again."""
     again = await service.redeliver(principal, webhook_id, delivery_id)
-    return pages.to(f"/webhooks/{webhook_id}/deliveries/{again.id}")
+    return pages.to(f"/webhooks/{webhook_id}/deliveries/{again.id}", "sent")
 
 
 def _stated(fields: Mapping[str, str]) -> dict[str, Any]:

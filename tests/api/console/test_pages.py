@@ -102,7 +102,7 @@ def every_page(browser: Browser) -> dict[str, httpx2.Response]:
     places += ["/nothing", "/documents?status=x", "/documents/x"]
     own = {name: path.removeprefix("/console") for name, path in things(browser).items() if name != "key"}
     places += ["/jobs", f"/jobs?processor={quote(MARKUP)}", "/jobs?dead=true", "/jobs/retry", "/jobs/cancel"]
-    places += ["/webhooks", *own.values(), "/keys", "/account", "/account?changed=password"]
+    places += ["/webhooks", *own.values(), "/keys", "/account", "/account?done=password", "/account?done=<b>"]
     places += operators_places(browser.promote(), first, second)
     return {place: browser.get(f"/console{place}") for place in (*places, "/sign-in")} | secrets(browser)
 
@@ -214,3 +214,23 @@ def test_files_of_the_console_are_kept_by_browsers(process: Process) -> None:
     answer = process.http("GET", page.attributes("link", "href")[0])
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/css; charset=utf-8")
     assert answer.headers["cache-control"] == "public, max-age=86400"
+
+
+def test_what_was_done_is_said_once(process: Process) -> None:
+    browser = Browser(process).sign_in()
+    own = browser.upload()
+    assert browser.done == "uploaded"
+    page = browser.get(f"/console/documents/{own}?done=uploaded")
+    assert "Uploaded." in page.text
+    assert "done=" not in page.text, "a page that looks again does not say it again"
+    assert 'class="done"' not in browser.get(f"/console/documents/{own}?done=<b>").text
+    browser.send("POST", f"/console/documents/{own}/delete", data={"nothing": ""})
+    assert browser.done == "deleted"
+
+
+def test_an_unknown_page_keeps_the_navigation(process: Process) -> None:
+    browser = Browser(process).sign_in()
+    for method, path in (("GET", "/console/nothing"), ("POST", "/console/upload")):
+        answer = browser.send(method, path)
+        assert answer.status_code in (404, 405)
+        assert 'aria-label="Main"' in answer.text
