@@ -146,6 +146,39 @@ def test_without_script(browser: Browser, shown: Exhibition) -> None:
         expect(page.locator("main > .head > .state")).to_contain_text("Completed")
 
 
+@pytest.mark.parametrize("script", [False, True], ids=["without a script", "before its form has come"])
+def test_the_processor_that_is_chosen_is_the_one_that_runs(browser: Browser, shown: Exhibition, script: bool) -> None:
+    user = shown.user.server.register()
+    with opened(browser, user.server, java_script_enabled=script) as page:
+        sign_in(page, user.email)
+        page.route("**/*process*=text*", lambda route: None)  # it never comes
+        for path in (f"/documents/{user.upload()['id']}", "/upload"):
+            page.goto(f"/console{path}")
+            page.get_by_label("Processor").select_option("text")
+            if path == "/upload":
+                page.locator("[type=file]").first.set_input_files(SAMPLE)
+            page.get_by_role("button", name=re.compile("^(Process|Upload)$")).click()
+            if path == "/upload" and script:
+                page.get_by_role("link", name="sample.pdf").first.click()
+            expect(page.get_by_role("heading", name="text", level=3).first).to_be_visible()
+
+
+def test_the_form_of_a_processor_comes_when_it_is_chosen(browser: Browser, shown: Exhibition) -> None:
+    user = shown.user.server.register()
+    with opened(browser, user.server) as page:
+        sign_in(page, user.email)
+        page.goto(f"/console/documents/{user.upload()['id']}")
+        for name, label in (("split", "Every"), ("text", "Max pages")):
+            page.get_by_label("Processor").select_option(name)
+            expect(page.get_by_label(label)).to_be_visible()
+    with opened(browser, user.server, java_script_enabled=False) as page:
+        sign_in(page, user.email)
+        page.goto("/console/upload")
+        page.get_by_role("link", name="split", exact=True).click()
+        expect(page.get_by_label("Every")).to_be_visible()
+        expect(page.get_by_label("Processor")).to_have_value("split")
+
+
 # Live pages
 
 

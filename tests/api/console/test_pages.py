@@ -96,8 +96,8 @@ def every_page(browser: Browser) -> dict[str, httpx2.Response]:
     browser.post(f"/console/documents/{thrown}/delete")
     places = ["", "/documents", "/documents?trashed=true", "/documents?q=<img src=x", "/upload", "/sessions"]
     places += ["/documents?held=true", f"/selection/matching?folder={quote(MARKUP)}"]
-    places += [f"/upload?processor={name}" for name in ("split", "merge", "text")]
-    places += [f"/documents/{first}?processor=merge", "/upload?processor=<img src=x"]
+    places += [f"/upload?process={name}" for name in ("split", "merge", "text")]
+    places += [f"/documents/{first}?processor=merge", "/upload?process=<img src=x"]
     places += [f"/documents/{each}" for each in (first, f"{first}/pages", f"{first}/files/1", second, thrown)]
     places += ["/nothing", "/documents?status=x", "/documents/x"]
     own = {name: path.removeprefix("/console") for name, path in things(browser).items() if name != "key"}
