@@ -197,6 +197,28 @@ def test_a_page_shows_what_happens_and_can_be_paused(browser: Browser, shown: Ex
         expect(page.get_by_role("link", name="second.pdf").first).to_be_visible()
 
 
+def test_a_page_waits_while_rows_are_chosen_and_stays_paused_if_it_was(browser: Browser, shown: Exhibition) -> None:
+    user = shown.user.server.register()
+    user.upload()
+    with opened(browser, user.server) as page:
+        sign_in(page, user.email)
+        page.goto("/console/documents")
+        status, button = page.locator("#feed [role=status]"), page.locator("#feed button")
+        for choice in (page.locator("[data-choice]"), page.get_by_label("Choose all")):
+            expect(status).to_have_text("Live")
+            choice.check()
+            expect(status).to_have_text("Paused")
+            choice.uncheck()
+            expect(status).to_have_text("Live")
+        button.click()
+        page.locator("[data-choice]").check()
+        page.locator("[data-choice]").uncheck()
+        expect(status).to_have_text("Paused")
+        page.locator("[data-choice]").check()
+        button.click()
+        expect(status).to_have_text("Live")
+
+
 def test_a_lost_connection_says_so_and_heals(browser: Browser, tmp_path: Path) -> None:
     with Server(tmp_path / "var") as server:
         user = server.register()

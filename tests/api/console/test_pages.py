@@ -179,7 +179,7 @@ def test_templates_do_without_what_would_not_be_escaped() -> None:
 
 def test_it_can_be_switched_off(tmp_path: Path) -> None:
     process = Process(tmp_path, console="off")
-    for path in ("/console", "/console/sign-in", "/console/static/console.css"):
+    for path in ("/console", "/console/sign-in", "/console/static/style.css"):
         assert process.http("GET", path).status_code == 404
     process.kill()
 
