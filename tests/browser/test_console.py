@@ -147,11 +147,13 @@ def test_without_script(browser: Browser, shown: Exhibition) -> None:
 
 
 @pytest.mark.parametrize("script", [False, True], ids=["without a script", "before its form has come"])
-def test_the_processor_that_is_chosen_is_the_one_that_runs(browser: Browser, shown: Exhibition, script: bool) -> None:
+def test_the_processor_that_is_chosen_is_the_one_that_runs(
+    browser: Browser, shown: Exhibition, *, script: bool
+) -> None:
     user = shown.user.server.register()
     with opened(browser, user.server, java_script_enabled=script) as page:
         sign_in(page, user.email)
-        page.route("**/*process*=text*", lambda route: None)  # it never comes
+        page.route("**/*process*=text*", lambda _: None)  # it never comes
         for path in (f"/documents/{user.upload()['id']}", "/upload"):
             page.goto(f"/console{path}")
             page.get_by_label("Processor").select_option("text")

@@ -97,8 +97,10 @@ def typed(offered: Sequence[Offered], fields: Mapping[str, str], processor: str,
     `processor` and `params` are the form's names for both. Raises ValidationFailed.
     """
     found = next((each for each in offered if each.name == fields.get(processor)), None)
+    if not found:
+        return {}
     values: dict[str, Any] = {}
-    for field in _fields(found.params) if found else ():
+    for field in _fields(found.params):
         if given := fields.get(f"{params}.{found.name}.{field.name}", "").strip():
             inner = values
             for step in field.path[:-1]:

@@ -80,7 +80,7 @@ def test_filters_are_those_of_the_api_and_pages_follow_each_other(process: Proce
     back = [each["href"] for tag, each in first.tags if tag == "a" and "limit=2" in (each.get("href") or "")]
     assert back == [more.rpartition("&cursor=")[0]]
     wrong = browser.get("/console/documents?status=NONE&cursor=x")
-    assert (wrong.status_code, "/query/status" in wrong.text) == (422, True)
+    assert (wrong.status_code, "<strong>State:</strong>" in wrong.text) == (422, True)
     assert "invalid-cursor" in browser.get("/console/documents?cursor=x").text
 
 
@@ -127,6 +127,7 @@ def test_edit(ada: Browser) -> None:
     assert (found["description"], found["folder"], found["tags"]) == ("d", None, ["a", "b"])
     again = ada.post(f"{here}/edit", **form)
     assert (again.status_code, "precondition-failed" in again.text) == (412, True)
+    assert ("It was changed meanwhile" in again.text, "If-Match" in again.text) == (True, False)
     ada.post(f"{here}/edit", version="2", expires_at="2099-01-01T12:00:00", expires_at_before="2099-01-01T12:00:00")
     assert ada.api(f"/documents/{own}")["expires_at"].startswith("2099-01-01T12:00:00")
     ada.post(f"{here}/edit", version="3", expires_at="", expires_at_before="2099-01-01T12:00:00")

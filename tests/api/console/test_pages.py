@@ -159,6 +159,26 @@ def test_every_link_and_form_leads_somewhere(process: Process) -> None:
             assert browser.get(link).status_code == 200, link
 
 
+def test_an_error_leads_back_to_the_page_of_the_console_that_it_came_from(ada: Browser) -> None:
+    form, host = "/console/documents?folder=a&limit=2", "http://app"
+    for referer, back in (
+        (f"{host}{form}", [form]),
+        (f"{host}/console", ["/console"]),
+        (f"{host}/console#process", ["/console"]),
+        (f"{host}/consoles", []),
+        (f"{host}/docs", []),
+        (f"{host}//console/x", []),
+        ("http://example.com/console/documents", []),
+        ("http://[", []),
+        ("", []),
+    ):
+        sent = [("Referer", referer)] if referer else []
+        page = Seen(ada.send("POST", "/console/documents/x/edit", *sent, data={"a": "b"}).text)
+        links = [each for each in page.attributes("a", "href") if each != "#content"][-1:]
+        assert "Back to where you were" in page.text if back else links == ["/console"], referer
+        assert not back or links == back, referer
+
+
 def test_no_form_of_another_site_is_taken(ada: Browser) -> None:
     routes = [each for router in ROUTERS for each in router.routes if isinstance(each, PublicPage)]
     forms = [each.path for each in routes if "POST" in (each.methods or ())]
