@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from app.auth.principal import Scope
-from app.console.frame import formats
+from app.console.frame import formats, origin, wording
 from app.errors import AppError
 from app.telemetry import context
 from app.web import docs
@@ -80,11 +80,14 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> R
 
 def problem(request: Request, error: AppError) -> Response:
     """The page about an error, with its status."""
-    wrong = error.extra.get("errors", [])
-    response = page(
-        request, "problem.html", error.status, error=error, wrong=wrong, request_id=context.request_id.get()
-    )
+    told = {"said": wording.said(error), "wrong": wording.wrong(error), "request_id": context.request_id.get()}
+    response = page(request, "problem.html", error.status, error=error, back=_before(request), **told)
     return with_fields_of(error, response)
+
+
+def drawing(template: str, **values: Any) -> Response:
+    """The picture that a template makes of the values."""
+    return Response(_templates.get_template(template).render(values), media_type="image/svg+xml")
 
 
 def with_fields_of(error: AppError, response: Response) -> Response:
@@ -124,6 +127,12 @@ def guard(response: Response) -> None:
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers["Referrer-Policy"] = "same-origin"  # without a referrer, a form's `Origin` would be `null`
     response.headers.add_vary_header("Cookie, Origin, Sec-Fetch-Site")
+
+
+def _before(request: Request) -> str | None:
+    """The page of the console from which the browser came here, if it says so."""
+    there = origin.page_before(request) or ""
+    return there if f"{there.partition('?')[0]}/".startswith(f"{_root()}/") else None
 
 
 def _query(request: Request) -> str:

@@ -9,9 +9,8 @@ from app.audit.routes import Service
 from app.audit.schemas import Filters
 from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Scope
-from app.console.frame import pages
+from app.console.frame import pages, paging
 from app.console.frame.route import pages_for
-from app.console.operators.listing import around
 from app.events.catalogue import CATALOGUE
 from app.web.pagination import Cursor, Limit
 
@@ -31,7 +30,7 @@ async def find(
 ) -> Response:
     """The events that match every filter, the latest first. That they were read is an event, too."""
     found = await service.find(filters, limit, cursor)
-    shown = around(request, found.next_cursor)
+    shown = paging.links(request, found.next_cursor)
     return pages.page(
         request, "operators/audit.html", events=found.items, filters=filters, names=sorted(CATALOGUE), **shown
     )

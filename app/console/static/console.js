@@ -1,24 +1,31 @@
 // What pages can do better with a script. Without it, all of them work.
 
+// All rows at once.
+document.addEventListener("change", (event) => {
+  if (!event.target.matches("[data-choice-all]")) return
+  for (const each of document.querySelectorAll("[data-choice]")) each.checked = event.target.checked
+})
+
 const feed = document.querySelector("#feed")
 
 // Live: the page looks again whenever the feed says `changed`, unless it is paused.
 if (feed) {
   const status = feed.querySelector("[role=status]")
   const button = feed.querySelector("button")
-  let paused = false
+  let paused = false // by the button
+  let chosen = false // rows are, of which nobody must lose sight
   let missed = false
   let lost = false
   let failed = false
 
   const say = () => {
     feed.classList.toggle("lost", lost)
-    status.textContent = lost ? "Connection lost, trying again" : paused ? "Paused" : "Live"
+    status.textContent = lost ? "Connection lost, trying again" : rests() ? "Paused" : "Live"
   }
-  const pause = (value) => {
-    paused = value
-    button.textContent = paused ? "Resume" : "Pause"
-    if (!paused && missed) htmx.trigger(feed, "changed")
+  const rests = () => paused || chosen
+  const update = () => {
+    button.textContent = rests() ? "Resume" : "Pause"
+    if (!rests() && missed) htmx.trigger(feed, "changed")
     say()
   }
   const connected = (value) => {
@@ -28,13 +35,18 @@ if (feed) {
 
   // Before htmx hears of it, which listens at the element itself.
   document.addEventListener("changed", (event) => {
-    missed = paused
-    if (paused) event.stopImmediatePropagation()
+    missed = rests()
+    if (missed) event.stopImmediatePropagation()
   }, true)
-  button.addEventListener("click", () => pause(!paused))
-  // Whoever has chosen rows, or writes, must not lose sight of them.
+  button.addEventListener("click", () => {
+    paused = !rests()
+    chosen = false
+    update()
+  })
   document.addEventListener("change", (event) => {
-    if (event.target.matches("[data-choice], [data-choice-all]")) pause(document.querySelector("[data-choice]:checked") !== null)
+    if (!event.target.matches("[data-choice], [data-choice-all]")) return
+    chosen = document.querySelector("[data-choice]:checked") !== null
+    update()
   })
   feed.addEventListener("htmx:sse:after:connection", (event) => {
     connected(event.detail.connection.status === 200)
@@ -53,12 +65,6 @@ if (feed) {
   feed.hidden = false
   connected(true)
 }
-
-// All rows at once.
-document.addEventListener("change", (event) => {
-  if (!event.target.matches("[data-choice-all]")) return
-  for (const each of document.querySelectorAll("[data-choice]")) each.checked = event.target.checked
-})
 
 // Copying, with and without HTTPS.
 document.addEventListener("click", async (event) => {

@@ -320,7 +320,16 @@ def test_what_webhooks_are_told_of_it(process: Process) -> None:
     page = Seen(browser.get(f"/console/documents/{own}").text)
     assert f"/console/webhooks/{hook}/deliveries/{told}" in page.attributes("a", "href")
     assert "document: processing" in page.text
+    assert "it happened" in page.text
+    assert "it happened" in browser.get(f"/console/webhooks/{hook}").text
     worked(browser, own)
+
+
+def test_where_one_is_on_the_page(ada: Browser) -> None:
+    page = Seen(ada.get(f"/console/documents/{ada.upload()}").text)
+    ids = [each["id"] for _, each in page.tags if "id" in each]
+    links = {each[1:] for each in page.attributes("a", "href") if each.startswith("#")}
+    assert {"facts", "pages", "files"} <= links <= set(ids)
 
 
 def test_parents_and_children(ada: Browser) -> None:

@@ -87,7 +87,7 @@ def test_accounts_are_found_and_their_limits_set(process: Process, operator: Bro
     own = {each["name"]: each.get("value") for tag, each in shown.tags if tag == "input" and "pattern" in each}
     assert own == {"bytes": "1000000", "documents": "", "announced": "", "jobs": "0"}
     wrong = operator.post(f"{link}/quota", bytes="many")
-    assert (wrong.status_code, "bytes" in wrong.text) == (422, True)
+    assert (wrong.status_code, "Bytes of files" in wrong.text) == (422, True)
     assert ("listAccounts", {}) in noted(operator), "without what was searched for"
     assert ("getAccount", {}) in noted(operator, user_id=link.rpartition("/")[2])
 

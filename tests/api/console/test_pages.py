@@ -96,8 +96,8 @@ def every_page(browser: Browser) -> dict[str, httpx2.Response]:
     browser.post(f"/console/documents/{thrown}/delete")
     places = ["", "/documents", "/documents?trashed=true", "/documents?q=<img src=x", "/upload", "/sessions"]
     places += ["/documents?held=true", f"/selection/matching?folder={quote(MARKUP)}"]
-    places += [f"/upload?processor={name}" for name in ("split", "merge", "text")]
-    places += [f"/documents/{first}?processor=merge", "/upload?processor=<img src=x"]
+    places += [f"/upload?process={name}" for name in ("split", "merge", "text")]
+    places += [f"/documents/{first}?processor=merge", "/upload?process=<img src=x"]
     places += [f"/documents/{each}" for each in (first, f"{first}/pages", f"{first}/files/1", second, thrown)]
     places += ["/nothing", "/documents?status=x", "/documents/x"]
     own = {name: path.removeprefix("/console") for name, path in things(browser).items() if name != "key"}
@@ -159,6 +159,26 @@ def test_every_link_and_form_leads_somewhere(process: Process) -> None:
             assert browser.get(link).status_code == 200, link
 
 
+def test_an_error_leads_back_to_the_page_of_the_console_that_it_came_from(ada: Browser) -> None:
+    form, host = "/console/documents?folder=a&limit=2", "http://app"
+    for referer, back in (
+        (f"{host}{form}", [form]),
+        (f"{host}/console", ["/console"]),
+        (f"{host}/console#process", ["/console"]),
+        (f"{host}/consoles", []),
+        (f"{host}/docs", []),
+        (f"{host}//console/x", []),
+        ("http://example.com/console/documents", []),
+        ("http://[", []),
+        ("", []),
+    ):
+        sent = [("Referer", referer)] if referer else []
+        page = Seen(ada.send("POST", "/console/documents/x/edit", *sent, data={"a": "b"}).text)
+        links = [each for each in page.attributes("a", "href") if each != "#content"][-1:]
+        assert "Back to where you were" in page.text if back else links == ["/console"], referer
+        assert not back or links == back, referer
+
+
 def test_no_form_of_another_site_is_taken(ada: Browser) -> None:
     routes = [each for router in ROUTERS for each in router.routes if isinstance(each, PublicPage)]
     forms = [each.path for each in routes if "POST" in (each.methods or ())]
@@ -179,7 +199,7 @@ def test_templates_do_without_what_would_not_be_escaped() -> None:
 
 def test_it_can_be_switched_off(tmp_path: Path) -> None:
     process = Process(tmp_path, console="off")
-    for path in ("/console", "/console/sign-in", "/console/static/console.css"):
+    for path in ("/console", "/console/sign-in", "/console/static/style.css"):
         assert process.http("GET", path).status_code == 404
     process.kill()
 
