@@ -29,6 +29,7 @@ from app.database.statements import execute
 from app.documents import activity, listing
 from app.documents.file_versions import sql as file_versions
 from app.documents.models import documents as documents_table
+from app.documents.schemas import Filters
 from app.files import repository as files
 from app.jobs import repository
 from app.jobs.models import jobs as jobs_table
@@ -309,6 +310,7 @@ def live(driver: Driver) -> None:
     driver.process.write(events.owner_of, events.Reference(1, driver.owner))
     driver.cause = "the console"
     driver.process.write(listing.by_status, driver.owner)
+    driver.process.write(listing.count_up_to, driver.owner, Filters(), 10)
     driver.process.write(listing.some, driver.owner, [UUID(first), driver.owner])
     driver.process.write(events.latest_of, UUID(first), 500)
     browser = driver.process.write(sessions.begin_in_browser, driver.owner, driver.process.services.settings)

@@ -12,7 +12,7 @@ from app.console.frame.route import pages_for
 from app.documents.dependencies import DocumentId, Service as Documents
 from app.documents.file_versions.routes import Number, Replace, Versions
 from app.files.multipart import Form, boundary_of
-from app.processing.routes import Service as Processing
+from app.processing.routes import Sending, Service as Processing
 from app.web.body import declared_length
 
 reading = pages_for(Scope.DOCUMENTS_READ)
@@ -30,11 +30,12 @@ async def show(
     documents: Documents,
     service: Versions,
     processing: Processing,
+    answers: Sending,
 ) -> Response:
     """One of them, and what was made of it."""
     document = await documents.get(principal, document_id)
     file = await service.get(principal, document_id, number)
-    found = await results.of_document(processing, principal, document_id, number)
+    found = await results.of_document(processing, answers, principal, document_id, number)
     return pages.page(request, "documents/file.html", document=document, file=file, results=found)
 
 

@@ -25,6 +25,7 @@ deleting = pages_for(Scope.DOCUMENTS_DELETE)
 
 _T = TypeVar("_T")
 _SHOWN = 100  # refusals
+_MANY = 10_000  # documents, above which they are not counted
 
 
 class _Refused(NamedTuple):
@@ -80,11 +81,11 @@ async def ask(
     offered: Processing,
     selection: Annotated[Selection, Query()],
 ) -> Response:
-    """How many documents match, and by what they are to be processed."""
+    """How many documents match, as far as they are counted, and by what they are to be processed."""
     given = selection.model_dump(mode="json", exclude_none=True)
-    found = await service.find(principal, Filters(**given), 1, None, count=True)
-    values: dict[str, Any] = {"given": given, "total": found.total, "offered": offered.offered.items, "most": MAX_BATCH}
-    return pages.page(request, "documents/matching.html", **values)
+    total = await service.count(principal, Filters(**given), _MANY + 1)
+    values: dict[str, Any] = {"given": given, "total": total, "offered": offered.offered.items}
+    return pages.page(request, "documents/matching.html", many=_MANY, most=MAX_BATCH, **values)
 
 
 @processing.post("/selection/process-matching")
