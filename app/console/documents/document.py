@@ -72,7 +72,7 @@ async def show(
     except NotFound:
         trashed = await services.deletion.in_trash(principal, document_id)
         return pages.page(request, "documents/trashed.html", document=trashed)
-    return pages.page(request, "documents/document.html", cursor=cursor, **values)
+    return await pages.long_page(request, "documents/document.html", cursor=cursor, **values)
 
 
 async def _gathered(

@@ -36,7 +36,7 @@ async def show(
     document = await documents.get(principal, document_id)
     file = await service.get(principal, document_id, number)
     found = await results.of_document(processing, answers, principal, document_id, number)
-    return pages.page(request, "documents/file.html", document=document, file=file, results=found)
+    return await pages.long_page(request, "documents/file.html", document=document, file=file, results=found)
 
 
 @writing.post("/documents/{document_id}/replace")

@@ -1,6 +1,7 @@
 """Results as pages show them: text as paragraphs, Markdown as what it says, lists of alike objects as tables."""
 
 import re
+from asyncio import to_thread
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -12,7 +13,6 @@ from app.console.frame import formats
 from app.errors import AppError
 from app.processing.answers import Answers
 from app.processing.models import ResultFile
-from app.processing.output import INLINE
 from app.processing.plain_text import text_in
 from app.processing.results import StoredResult
 from app.processing.schemas import Provenance
@@ -21,7 +21,7 @@ from app.processing.service import ProcessingService
 _BETWEEN = re.compile(r"\n[ \t]*\n\s*|\f")
 _WIDEST = 12  # columns
 _LONGEST = 200  # characters in a cell
-_MOST = 200_000  # bytes of a large result
+_MOST = 32 * 1024  # bytes of JSON that are shown of a result
 
 
 class Table(NamedTuple):
@@ -55,11 +55,12 @@ async def of_document(
     """The last good result of each processor, of the document's current file or of the one that had this number.
     Raises NotFound."""
     found = await processing.whole_results(principal, document_id, number)
-    return [await _beginning(answers, *each) if _is_large(each[0]) else _shown(*each) for each in found]
+    # In a thread: to read Markdown may take a tenth of a second.
+    return [await (_beginning(answers, *each) if _is_large(each[0]) else to_thread(_shown, *each)) for each in found]
 
 
 def _is_large(result: StoredResult) -> bool:
-    return result.data is None or len(result.data) > INLINE
+    return result.data is None or len(result.data) > _MOST
 
 
 def _shown(result: StoredResult, files: list[ResultFile]) -> Shown:
@@ -74,7 +75,7 @@ def _shown(result: StoredResult, files: list[ResultFile]) -> Shown:
 
 
 async def _beginning(answers: Answers, result: StoredResult, files: list[ResultFile]) -> Shown:
-    """A large result, as what it was stored as: to read Markdown takes long."""
+    """A large result, as what it was stored as."""
     try:
         json = await answers.beginning(result, _MOST)
     except AppError:

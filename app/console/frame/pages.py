@@ -1,6 +1,7 @@
 """Templates, and the responses that are made with them. All that they are given is escaped."""
 
 import hashlib
+from asyncio import to_thread
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,11 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> R
         "operates": principal is not None and Scope.OPERATOR in principal.scopes,
     }
     return HTMLResponse(_templates.get_template(template).render(shared | values), status)
+
+
+async def long_page(request: Request, template: str, **values: Any) -> Response:
+    """A page that may take a tenth of a second to make, in a thread: others are answered meanwhile."""
+    return await to_thread(page, request, template, **values)
 
 
 def problem(request: Request, error: AppError) -> Response:
