@@ -6,9 +6,9 @@ from fastapi import Request, Response
 
 from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Scope
-from app.console.frame import forms as frame, pages
+from app.console.frame import forms, pages
 from app.console.frame.route import pages_for
-from app.console.operators import forms
+from app.console.operators import requests
 from app.operators import workload
 from app.operators.dependencies import Operating, StatusOf
 from app.operators.processes import SILENT
@@ -49,7 +49,7 @@ async def pause(
     request: Request, processor: ProcessorPath, principal: CurrentPrincipal, operators: Operating
 ) -> Response:
     """Have no process begin another attempt with it."""
-    wanted = forms.pause_request(await frame.fields_of(request))
+    wanted = requests.pause_request(await forms.fields_of(request))
     await operators.processors.pause(processor, wanted.reason, principal)
     return pages.to("/operators/processors")
 

@@ -44,7 +44,7 @@ def test_pages_of_operators_are_theirs_alone(ada: Browser, operator: Browser, pa
     [
         *("accounts/{}/change", "accounts/{}/sign-out", "accounts/{}/quota"),
         *("documents/{}/hold", "documents/{}/release", "documents/{}/content", "documents/{}/result"),
-        *("jobs/{}/cancel", "jobs/rerun", "jobs/cancel", "processors/text/pause", "processors/text/resume"),
+        *("jobs/{}/cancel", "jobs/retry", "jobs/cancel", "processors/text/pause", "processors/text/resume"),
     ],
 )
 def test_actions_of_operators_are_theirs_alone(ada: Browser, operator: Browser, action: str) -> None:

@@ -122,7 +122,7 @@ def operators_places(browser: Browser, first: str, second: str) -> list[str]:
     browser.process.announce()
     owner, job = browser.api("/auth/me")["id"], browser.api(f"/documents/{second}")["job_id"]
     places = [f"documents?owner_id={owner}", f"documents/{first}", f"jobs?owner_id={owner}", f"jobs/{job}"]
-    places += [f"accounts?search={browser.email[:20]}", f"accounts/{owner}", f"jobs/rerun?owner_id={owner}"]
+    places += [f"accounts?search={browser.email[:20]}", f"accounts/{owner}", f"jobs/retry?owner_id={owner}"]
     places += ["health", "workers", "processors", "jobs/cancel", f"audit?user_id={owner}", "audit/verify", "jobs/x"]
     return [f"/operators/{each}" for each in places]
 
