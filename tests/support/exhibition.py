@@ -64,6 +64,9 @@ def prepare(server: Server) -> Exhibition:
             "split document": f"/documents/{documents[2]}",
             "upload": "/upload",
             "jobs": "/jobs",
+            "jobs of an idle processor": "/jobs?processor=language",
+            "jobs to retry": "/jobs/retry",
+            "jobs to cancel": "/jobs/cancel",
             "webhooks": "/webhooks",
             "webhook": f"/webhooks/{webhook}",
             "delivery": f"/webhooks/{webhook}/deliveries/{delivery}",
@@ -79,9 +82,13 @@ def prepare(server: Server) -> Exhibition:
             "all documents": "/operators/documents",
             "any document": f"/operators/documents/{documents[1]}",
             "all jobs": "/operators/jobs",
+            "all jobs of an idle processor": "/operators/jobs?processor=language",
+            "all jobs to retry": "/operators/jobs/retry",
+            "all jobs to cancel": "/operators/jobs/cancel",
             "workers": "/operators/workers",
             "processors": "/operators/processors",
             "audit": "/operators/audit",
+            "verification": "/operators/audit/verify",
         },
     )
 

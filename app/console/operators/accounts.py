@@ -8,10 +8,9 @@ from app.accounts.routes import AccountId, Search, Service
 from app.audit.dependencies import Noted
 from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Role, Scope
-from app.console.frame import forms, pages
+from app.console.frame import forms, pages, paging
 from app.console.frame.route import pages_for
 from app.console.operators import requests
-from app.console.operators.listing import around
 from app.web.pagination import Cursor, Limit
 
 router = pages_for(Scope.OPERATOR, "/operators/accounts")
@@ -30,7 +29,7 @@ async def find(
     """The accounts, the oldest first."""
     found = await service.page(search, limit, cursor)
     await noted({"search": search}, None)
-    shown = around(request, found.next_cursor)
+    shown = paging.links(request, found.next_cursor)
     return pages.page(request, "operators/accounts.html", accounts=found.items, search=search, **shown)
 
 

@@ -10,10 +10,9 @@ from app.audit.dependencies import Noted
 from app.audit.routes import Service as Audit
 from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Scope
-from app.console.frame import forms, pages
+from app.console.frame import forms, pages, paging
 from app.console.frame.route import pages_for
 from app.console.operators import requests
-from app.console.operators.listing import around
 from app.documents import content
 from app.documents.dependencies import DocumentId
 from app.documents.lifecycle import Status
@@ -42,7 +41,7 @@ async def find(
     """The documents that match every filter, newest first."""
     found = await operators.documents.find(filters, limit, cursor)
     await noted(dict(filters), filters.owner_id)
-    shown = _CHOICES | around(request, found.next_cursor)
+    shown = _CHOICES | paging.links(request, found.next_cursor)
     return pages.page(request, "operators/documents.html", documents=found.items, filters=filters, **shown)
 
 

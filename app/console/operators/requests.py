@@ -26,4 +26,4 @@ def hold_request(fields: Mapping[str, str]) -> HoldRequest:
 
 def pause_request(fields: Mapping[str, str]) -> PauseRequest:
     """Why a processor is paused. Raises ValidationFailed."""
-    return valid(PauseRequest, fields)
+    return valid(PauseRequest, {"reason": fields.get("reason")})
