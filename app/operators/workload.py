@@ -17,10 +17,11 @@ from app.database import Database, time_of
 from app.events import events
 from app.events.catalogue import JobFailed, JobStarted, JobSucceeded
 from app.jobs.models import IS_HELD, JobState, jobs
+from app.operators.status import AtWork, at_work
 from app.processing.queues import KIND, processor_of
 
 MOST_HELD = 200  # attempts that are shown
-RECENT_JOBS = 1_000
+RECENT_JOBS = 500
 RECENT_EVENTS = 10_000  # among which the recent jobs are looked for: no index has the jobs in the order of their ends
 LATELY = timedelta(minutes=5)  # for which the rate is told
 _FAILURES = 5  # of each processor that are shown
@@ -107,6 +108,10 @@ class Workload:
         """The jobs that are held, up to MOST_HELD, by the process that holds them: the longest attempt first."""
         found = sorted(await self._db.read(held), key=lambda each: (each.process, each.begun is None, each.begun))
         return {name: list(theirs) for name, theirs in groupby(found, key=attrgetter("process"))}
+
+    async def now(self) -> AtWork:
+        """The processes, and the queues that they serve."""
+        return await self._db.read(at_work)
 
     async def records(self) -> dict[str, Record]:
         """How the recent jobs went, by their processor: the last RECENT_JOBS among the last RECENT_EVENTS."""

@@ -11,10 +11,10 @@ from app.console.frame import forms, pages
 from app.console.frame.route import pages_for
 from app.console.operators import requests
 from app.operators import workload
-from app.operators.dependencies import Operating, Operators, StatusOf
+from app.operators.dependencies import Operating, Operators
 from app.operators.processes import SILENT
 from app.operators.routes import ProcessorPath
-from app.operators.status import Process, Queue, ServiceStatus
+from app.operators.status import AtWork, Process, Queue
 from app.processing.routes import Service as Processing
 from app.processing.schemas import Offered
 from app.processing.service import ProcessingService
@@ -37,9 +37,9 @@ class _Row(NamedTuple):
 
 
 @router.get("/workers")
-async def workers(request: Request, status_of: StatusOf, operators: Operating, processing: Processing) -> Response:
+async def workers(request: Request, operators: Operating, processing: Processing) -> Response:
     """The processes, the jobs that each holds, and the queues."""
-    now, held = await status_of(), await operators.workload.held()
+    now, held = await operators.workload.now(), await operators.workload.held()
     shown = await _processors(operators, processing)
     rows = _rows(now, shown["names"], shown["offered"])
     return pages.page(request, "operators/workers.html", now=now, held=held, rows=rows, **shown)
@@ -77,7 +77,7 @@ async def _processors(operators: Operators, processing: ProcessingService) -> di
     return shown | {"names": sorted({*offered, *records, *paused}), "known": operators.processors.offered}
 
 
-def _rows(now: ServiceStatus, names: Sequence[str], offered: Mapping[str, Offered]) -> dict[str, _Row]:
+def _rows(now: AtWork, names: Sequence[str], offered: Mapping[str, Offered]) -> dict[str, _Row]:
     """By the processor: those that are known, and those that only have jobs."""
     every = sorted({*names, *(each.processor for each in now.queues)})
     queues = {name: [each for each in now.queues if each.processor == name] for name in every}
