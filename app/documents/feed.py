@@ -17,7 +17,7 @@ from app import events
 from app.auth import credentials
 from app.auth.principal import Principal, Scope
 from app.database import Database
-from app.errors import AppError, InsufficientScope, InvalidCursor, ShuttingDown, Unauthorized
+from app.errors import AppError, InvalidCursor, ShuttingDown
 from app.events import settled
 from app.files.downloads import Downloads
 from app.limiter import Usage
@@ -199,15 +199,7 @@ class Feed:
 
 def _news(conn: Connection, principals: Collection[Principal]) -> tuple[settled.Note, set[Principal]]:
     """What is there now, and whose session has ended."""
-    return settled.note(conn), {principal for principal in principals if not _is_valid(conn, principal)}
-
-
-def _is_valid(conn: Connection, principal: Principal) -> bool:
-    try:
-        credentials.required(principal, lambda _: None)(conn)
-    except (Unauthorized, InsufficientScope):
-        return False
-    return True
+    return settled.note(conn), {*principals} - credentials.good(conn, principals)
 
 
 def _message(seq: int, event: events.DocumentEvent) -> bytes:

@@ -4,7 +4,7 @@ from fastapi import BackgroundTasks, Request, Response
 
 from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Scope
-from app.console.documents import params
+from app.console.documents import params, requests
 from app.console.frame import forms, pages
 from app.console.frame.route import pages_for
 from app.documents.dependencies import DocumentId, Service as Documents
@@ -20,7 +20,7 @@ deleting = pages_for(Scope.DOCUMENTS_DELETE)
 async def edit(request: Request, document_id: DocumentId, principal: CurrentPrincipal, service: Documents) -> Response:
     """Change what is stated about a document."""
     fields = await forms.fields_of(request)
-    await service.edit(principal, document_id, forms.versions(fields), forms.metadata_changes(fields))
+    await service.edit(principal, document_id, forms.versions(fields), requests.metadata_changes(fields))
     return pages.to(f"/documents/{document_id}", "saved")
 
 
@@ -41,7 +41,7 @@ async def process(
 ) -> Response:
     """Process a document."""
     fields = await forms.fields_of(request)
-    asked = forms.process_request(fields, params.typed(service.offered.items, fields, "processor", "params"))
+    asked = requests.process_request(fields, params.typed(service.offered.items, fields, "processor", "params"))
     _, job_id = await service.process(principal, document_id, asked, None)
     if job_id:
         background.add_task(service.wake, job_id)

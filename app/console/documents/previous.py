@@ -6,7 +6,7 @@ from fastapi import BackgroundTasks, Query, Request, Response
 
 from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Scope
-from app.console.documents import results
+from app.console.documents import requests, results
 from app.console.frame import forms, pages
 from app.console.frame.route import pages_for
 from app.documents.dependencies import DocumentId, Service as Documents
@@ -79,7 +79,7 @@ async def edit(
     request: Request, document_id: DocumentId, number: Number, principal: CurrentPrincipal, service: Versions
 ) -> Response:
     """Change what is stated about a file."""
-    changes = forms.file_changes(await forms.fields_of(request))
+    changes = requests.file_changes(await forms.fields_of(request))
     await service.edit(principal, document_id, number, changes)
     return pages.to(f"/documents/{document_id}/files/{number}", "saved")
 

@@ -8,6 +8,7 @@ from fastapi import BackgroundTasks, Query, Request, Response
 
 from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Scope
+from app.console.documents import requests
 from app.console.frame import forms, pages
 from app.console.frame.route import pages_for
 from app.documents.dependencies import Service as Documents
@@ -67,7 +68,7 @@ async def process(
     request: Request, principal: CurrentPrincipal, service: Batches, background: BackgroundTasks
 ) -> Response:
     """Have documents processed by one processor, with its defaults."""
-    asked = forms.batch_request(await forms.fields_of(request), await forms.chosen(request))
+    asked = requests.batch_request(await forms.fields_of(request), await requests.chosen(request))
     answer = await service.process(principal, asked, None)
     _wake(background, service, answer.started)
     return _processed(request, answer.response)
@@ -94,7 +95,7 @@ async def process_matching(
 ) -> Response:
     """Have all documents processed that match, or the first of them."""
     fields = await forms.fields_of(request)
-    answer = await service.process(principal, forms.filtered_request(fields), None)
+    answer = await service.process(principal, requests.filtered_request(fields), None)
     _wake(background, service, answer.started)
     return _processed(request, answer.response, fields | {"cursor": answer.response.next_cursor})
 
@@ -102,7 +103,7 @@ async def process_matching(
 async def _each(request: Request, work: Callable[[UUID], Awaitable[_T]]) -> tuple[list[_T], list[_Refused]]:
     """Do the work with each document that was chosen. Returns what it returned, and what was refused."""
     done, refused = list[_T](), list[_Refused]()
-    for each in await forms.chosen(request):
+    for each in await requests.chosen(request):
         try:
             done.append(await work(each))
         except AppError as error:

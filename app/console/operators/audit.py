@@ -7,6 +7,7 @@ from fastapi.responses import StreamingResponse
 
 from app.audit.routes import Service
 from app.audit.schemas import Filters
+from app.audit.service import VERIFIED
 from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Scope
 from app.console.frame import pages, paging
@@ -46,4 +47,4 @@ async def export(principal: CurrentPrincipal, service: Service, filters: Annotat
 @router.get("/verify")
 async def verify(request: Request, service: Service) -> Response:
     """Whether the latest events are as they were written, and none is gone or came later."""
-    return pages.page(request, "operators/verification.html", found=await service.verify())
+    return pages.page(request, "operators/verification.html", found=await service.verify(), most=VERIFIED)

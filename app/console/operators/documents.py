@@ -10,9 +10,9 @@ from app.audit.dependencies import Noted
 from app.audit.routes import Service as Audit
 from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Scope
-from app.console.frame import forms as frame, pages, paging
+from app.console.frame import forms, pages, paging
 from app.console.frame.route import pages_for
-from app.console.operators import forms
+from app.console.operators import requests
 from app.documents import content
 from app.documents.dependencies import DocumentId
 from app.documents.lifecycle import Status
@@ -67,7 +67,7 @@ async def show(
 @router.post("/{document_id}/hold")
 async def hold(request: Request, document_id: DocumentId, operators: Operating) -> Response:
     """Have nobody remove it."""
-    wanted = forms.hold_request(await frame.fields_of(request))
+    wanted = requests.hold_request(await forms.fields_of(request))
     await operators.documents.hold(document_id, wanted.reason)
     return _to(document_id)
 
@@ -107,9 +107,9 @@ async def get_result(
 
 
 async def _reason(request: Request) -> str | None:
-    sent = (await frame.fields_of(request)).get("reason")
+    sent = (await forms.fields_of(request)).get("reason")
     return None if sent is None else stated_reason(sent, "reason")
 
 
 def _to(document_id: UUID) -> Response:
-    return pages.to(f"/operators/documents/{document_id}")
+    return pages.to(f"/operators/documents/{document_id}", "saved")

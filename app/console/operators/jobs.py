@@ -48,4 +48,4 @@ async def show(request: Request, job_id: JobId, operators: Operating, noted: Not
 async def cancel(job_id: JobId, principal: CurrentPrincipal, operators: Operating) -> Response:
     """Cancel it, as its owner would."""
     await operators.jobs.cancel(principal, job_id)
-    return pages.to(f"/operators/jobs/{job_id}")
+    return pages.to(f"/operators/jobs/{job_id}", "cancelled")
