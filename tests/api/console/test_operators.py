@@ -209,7 +209,7 @@ def test_workers_show_queues_that_are_idle_and_how_much_they_can_take(tmp_path: 
     with running(tmp_path, processors="simulated,text", job_concurrency=3) as process:
         operator, here = Browser(process).promote().sign_in(), "/console/operators/workers"
         process.announce()
-        assert row(operator.get(here).text, "text") == "text none 3 – yes Pause text"
+        assert row(operator.get(here).text, "text") == "text none 3 – Pause text"
         fields = {"next": "operators/workers", "reason": "It fills the disk."}
         paused = operator.send("POST", "/console/operators/processors/text/pause", data=fields)
         assert paused.headers["location"] == here
