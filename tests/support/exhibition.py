@@ -54,7 +54,8 @@ def prepare(server: Server) -> Exhibition:
     user.http.patch(f"/documents/{documents[1]}", json={"description": "For the annual audit, paid in November."})
     user.http.post("/api-keys", json={"name": "importer", "scopes": ["documents:read", "documents:write"]})
     own = user.http.get("/auth/me").json()["id"]
-    operator.http.put(f"/admin/documents/{documents[0]}/hold", json={"reason": "for the auditors"})
+    held = operator.http.put(f"/documents/{documents[0]}/hold", json={"reason": "for the auditors"})
+    assert held.status_code == 200, held.text
     job = user.http.get(f"/documents/{documents[3]}").json()["job_id"]
     return Exhibition(
         user,

@@ -47,6 +47,10 @@ _LABELS: Mapping[str, str] = {  # of fields that are not called as their names a
     "url": "URL",
     "user_id": "Account",
 }
+_DETAILS: Mapping[str, str] = {  # by their beginnings
+    "Field required": "It has to be filled in.",
+    "String should match pattern": "It is not written as it has to be.",
+}
 _AROUND = ("filter", "header", "metadata", "params", "path", "process_params", "query")  # fields; no page names them
 
 
@@ -59,7 +63,11 @@ def said(error: AppError) -> str:
 def wrong(error: AppError) -> list[tuple[str, str]]:
     """What is wrong with which field, beside what `said` says."""
     found = error.extra.get("errors", [])
-    return [(_label(each["pointer"]), each["detail"]) for each in found if each["detail"] != error.detail]
+    return [(_label(each["pointer"]), _detail(each["detail"])) for each in found if each["detail"] != error.detail]
+
+
+def _detail(text: str) -> str:
+    return next((said for begin, said in _DETAILS.items() if text.startswith(begin)), text)
 
 
 def _label(pointer: str) -> str:

@@ -241,6 +241,14 @@ def test_upload_with_what_was_typed(ada: Browser) -> None:
     worked(ada, own)
 
 
+def test_what_is_wrong_is_said_as_to_somebody_who_fills_in_a_form(ada: Browser) -> None:
+    here = f"/console/documents/{ada.upload()}"
+    missing = Seen(ada.post(f"{here}/replace").text).text
+    assert ("Version: It has to be filled in." in missing, "missing or invalid" in missing) == (True, False)
+    wrong = Seen(ada.post(f"{here}/process", processor="split", **{"params.split.ranges": "x"}).text).text
+    assert "Ranges: It is not written as it has to be." in wrong
+
+
 @pytest.fixture
 def scanner(tmp_path: Path) -> Iterator[Browser]:
     process = Process(tmp_path, processors="text,keywords", pipelines="scan=text,keywords")
