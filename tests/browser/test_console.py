@@ -205,7 +205,6 @@ def test_a_page_waits_while_rows_are_chosen_and_stays_paused_if_it_was(browser: 
     with opened(browser, user.server) as page:
         sign_in(page, user.email)
         page.goto("/console/documents")
-        time.sleep(2)  # until what was done before has been told of
         status, button = page.locator("#feed [role=status]"), page.locator("#feed button")
         for choice in (page.locator("[data-choice]"), page.get_by_label("Choose all")):
             expect(status).to_have_text("Live")

@@ -7,6 +7,8 @@ document.addEventListener("change", (event) => {
 })
 
 const feed = document.querySelector("#feed")
+const LIVE = "Live"
+const LOST = "Connection lost, trying again"
 
 // Live: the page looks again whenever the feed says `changed`, unless it is paused.
 if (feed) {
@@ -15,29 +17,37 @@ if (feed) {
   let paused = false // by the button
   let chosen = false // rows are, of which nobody must lose sight
   let missed = false
-  let lost = false
+  let connection = "Connecting"
   let failed = false
 
   const say = () => {
-    feed.classList.toggle("lost", lost)
-    status.textContent = lost ? "Connection lost, trying again" : rests() ? "Paused" : "Live"
+    feed.classList.toggle("lost", connection === LOST)
+    status.textContent = connection !== LIVE ? connection : rests() ? "Paused" : LIVE
   }
   const rests = () => paused || chosen
   const update = () => {
     button.textContent = rests() ? "Resume" : "Pause"
     if (!rests() && missed) htmx.trigger(feed, "changed")
+    missed = rests() && missed
     say()
   }
   const connected = (value) => {
-    lost = !value
+    connection = value ? LIVE : LOST
     say()
   }
 
   // Before htmx hears of it, which listens at the element itself.
-  document.addEventListener("changed", (event) => {
-    missed = rests()
-    if (missed) event.stopImmediatePropagation()
+  for (const each of ["changed", "beat"]) document.addEventListener(each, (event) => {
+    if (!rests()) return
+    missed = true
+    event.stopImmediatePropagation()
   }, true)
+  // What was asked for before.
+  document.addEventListener("htmx:before:swap", (event) => {
+    if (!rests() || event.target.id !== "content") return
+    missed = true
+    event.preventDefault()
+  })
   button.addEventListener("click", () => {
     paused = !rests()
     chosen = false
@@ -50,7 +60,7 @@ if (feed) {
   })
   feed.addEventListener("htmx:sse:after:connection", (event) => {
     connected(event.detail.connection.status === 200)
-    if (lost) htmx.trigger(feed, "changed") // the session has ended: the page is sent to where one signs in
+    if (connection === LOST) htmx.trigger(feed, "changed") // the session has ended: the page is sent to where one signs in
   })
   for (const each of ["error", "close"]) feed.addEventListener(`htmx:sse:${each}`, () => connected(false))
   // What a look has failed to bring is brought by the next one.
@@ -63,7 +73,7 @@ if (feed) {
   setInterval(() => { if (!feed._htmx?.sse) htmx.trigger(feed, "again") }, 10_000)
 
   feed.hidden = false
-  connected(true)
+  say()
 }
 
 // Copying, with and without HTTPS.

@@ -69,7 +69,7 @@ class Upload {
       for (let tries = 1; goes(); tries += 1) {
         const answer = await this.post(fields, key)
         if (!goes()) return
-        if (answer.done) return this.arrived(new URL(answer.url).pathname)
+        if (answer.done) return this.arrived(answer.url)
         if (!answer.again || answer.again > LONGEST || tries === TRIES) return this.say("failed", answer.reason)
         this.say("sending", `${answer.reason} Trying again`)
         await new Promise((resolve) => setTimeout(resolve, answer.again * 1000 * tries))
