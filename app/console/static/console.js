@@ -1,5 +1,8 @@
 // What pages can do better with a script. Without it, all of them work.
 
+// On a narrow screen the navigation is wider than what is seen of it.
+for (const each of document.querySelectorAll(".top [aria-current]")) each.scrollIntoView({ inline: "center", block: "nearest" })
+
 // All rows at once.
 document.addEventListener("change", (event) => {
   if (!event.target.matches("[data-choice-all]")) return
