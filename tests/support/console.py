@@ -1,13 +1,19 @@
 """What a browser does of all that the console asks for, and what a page of it shows."""
 
 import re
+from functools import cache
 from html.parser import HTMLParser
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx2
+from sqlalchemy import select
 
+from app.auth import sessions, users
+from app.auth.models import users as accounts
+from app.auth.passwords import ARGON2
 from app.auth.principal import Role
+from app.console.frame import cookie
 from app.console.frame.pages import STATIC
 from tests.support.factories import PDF_TYPE, pdf
 from tests.support.inprocess import Process
@@ -16,6 +22,12 @@ from tests.support.user import PASSWORD
 OWN = ("Sec-Fetch-Site", "same-origin")
 MARKUP = "<img src=x onerror=alert(1)><script>alert(1)&amp;"
 TEMPLATES = STATIC.parent / "templates"
+
+
+@cache
+def _hashed() -> str:
+    """The hash of everybody's password."""
+    return str(ARGON2.hash(PASSWORD))
 
 
 class Browser:
@@ -27,8 +39,7 @@ class Browser:
         self.cookie = ""
         self.done = ""  # what the last redirect says was done
         if not email:
-            answer = process.http("POST", "/auth/register", json={"email": self.email, "password": PASSWORD})
-            assert answer.status_code == 201, answer.text
+            process.write(users.add, self.email, _hashed())
 
     def send(self, method: str, path: str, *more: tuple[str, str], **body: Any) -> httpx2.Response:
         """One request, as of the console's own page."""
@@ -48,10 +59,20 @@ class Browser:
         answer = self.send("POST", path, data=fields or {"nothing": ""})
         return self.get(answer.headers["location"]) if answer.status_code == 303 else answer
 
-    def sign_in(self, password: str = PASSWORD) -> "Browser":
-        answer = self.send("POST", "/console/sign-in", data={"email": self.email, "password": password})
-        assert answer.status_code == 303, answer.text
+    def sign_in(self, password: str = "") -> "Browser":
+        """Have a session: by the form with a password, else without, since to hash one takes long."""
+        if password:
+            answer = self.send("POST", "/console/sign-in", data={"email": self.email, "password": password})
+            assert answer.status_code == 303, answer.text
+        else:
+            session = self.process.write(sessions.begin_in_browser, self._id, self.process.services.settings)
+            self.cookie = f"{cookie.NAME}={session.cookie}"
         return self
+
+    @property
+    def _id(self) -> UUID:
+        found = select(accounts.c.id).where(accounts.c.email == self.email)
+        return UUID(str(self.process.write(lambda conn: conn.scalar(found))))
 
     def promote(self) -> "Browser":
         """Make the account an operator."""
@@ -69,7 +90,8 @@ class Browser:
 
     def token(self) -> str:
         """An access token of the same account."""
-        answer = self.process.http("POST", "/auth/login", json={"email": self.email, "password": PASSWORD})
+        session = self.process.write(sessions.begin, self._id, self.process.services.settings)
+        answer = self.process.http("POST", "/auth/refresh", json={"refresh_token": session.refresh_token})
         token: str = answer.json()["access_token"]
         return token
 

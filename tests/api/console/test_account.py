@@ -77,7 +77,7 @@ def test_what_happened_is_said_in_words(process: Process, browser: Browser) -> N
         each.strip() for each in text.split("\n")
     }
     for _ in range(12):
-        other = Browser(process, browser.email).sign_in()
+        other = Browser(process, browser.email).sign_in(PASSWORD)
         other.send("POST", "/console/sign-out")
     page = Seen(browser.get("/console/account").text)
     [more] = [each["href"] or "" for tag, each in page.tags if tag == "a" and each.get("rel") == "next"]
