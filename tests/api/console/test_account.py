@@ -16,7 +16,7 @@ ANOTHER = "another one, and as long"
 
 @pytest.fixture
 def browser(process: Process) -> Browser:
-    return Browser(process).sign_in()
+    return Browser(process).sign_in(PASSWORD)
 
 
 def test_what_it_uses_is_shown_by_meters_and_in_words(tmp_path: Path) -> None:
