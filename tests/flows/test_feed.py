@@ -278,7 +278,7 @@ async def test_sessions_of_all_streams_are_looked_at_by_one_statement(tmp_path: 
     with patch.object(module, "POLL", 0.05):
         reading = asyncio.create_task(feed.run())
         for each in streams[:2]:
-            assert b"event" not in b"".join([message async for message in each])
+            assert b"changed" not in b"".join([message async for message in each])
         reading.cancel()
     assert feed.usage.used == 98
     for stream in streams:

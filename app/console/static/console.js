@@ -76,7 +76,8 @@ if (feed) {
   setInterval(() => { if (!feed._htmx?.sse) htmx.trigger(feed, "again") }, 10_000)
 
   feed.hidden = false
-  say()
+  if (feed._htmx?.sse?.status === 200) connected(true) // before this script was there
+  else say()
 }
 
 // Copying, with and without HTTPS.
