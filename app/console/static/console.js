@@ -76,8 +76,7 @@ if (feed) {
   setInterval(() => { if (!feed._htmx?.sse) htmx.trigger(feed, "again") }, 10_000)
 
   feed.hidden = false
-  if (feed._htmx?.sse?.status === 200) connected(true) // before this script was there
-  else say()
+  say()
 }
 
 // Copying, with and without HTTPS.
