@@ -135,6 +135,10 @@ class NotFound(AppError, status=404):
     """There is no such resource, or it belongs to another user."""
 
 
+class PageNotFound(NotFound, title="No such page"):
+    """The document has fewer pages than that."""
+
+
 class MethodNotAllowed(AppError, status=405):
     """The resource does not support this method; `Allow` lists those it does."""
 
@@ -198,6 +202,14 @@ class ResultNotReady(Conflict):
 
 class ProcessingFailed(Conflict):
     """The last job of the document gave up; `error` says why. Process the document again to retry."""
+
+
+class NoPictures(Conflict, title="No pictures of pages"):
+    """Only a PDF has pictures of its pages. Process a DOCX with `convert` to get a PDF of it."""
+
+
+class PictureFailed(Conflict, title="Page cannot be drawn"):
+    """There is no picture of this page; `error` says why. Another attempt does not help."""
 
 
 class RotationInProgress(Conflict):

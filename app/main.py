@@ -13,6 +13,7 @@ from app.auth.keys import routes as keys
 from app.auth.schemas import Credentials, TokenForm
 from app.documents import (
     feed_routes as feed,
+    picture_routes as pictures,
     routes as documents,
     trash_routes as trash,
     upload_routes as uploads,
@@ -42,6 +43,7 @@ ROUTERS = (
     documents.reading,
     processing.reading,
     result_files.reading,
+    pictures.router,
     documents.writing,
     processing.processing,
     trash.writing,

@@ -24,8 +24,8 @@ from app.web.pagination import Cursor, Limit
 router = authenticated_router(Scope.OPERATOR, prefix="/admin/accounts", tags=["operators"])
 
 Service = Annotated[Accounts, service("accounts")]
-_AccountId = Annotated[UUID, bound("account_id")]
-_Search = Annotated[str, Query(max_length=254, pattern=LINE, description="A part of the address.")]
+AccountId = Annotated[UUID, bound("account_id")]
+Search = Annotated[str, Query(max_length=254, pattern=LINE, description="A part of the address.")]
 
 
 @router.get(
@@ -35,7 +35,7 @@ _Search = Annotated[str, Query(max_length=254, pattern=LINE, description="A part
     responses=raises(errors.InvalidCursor, errors.SearchTooBroad, errors.TooBusy, errors.StorageFull),
 )
 async def list_accounts(
-    service: Service, noted: Noted, search: _Search = "", limit: Limit = 20, cursor: Cursor = None
+    service: Service, noted: Noted, search: Search = "", limit: Limit = 20, cursor: Cursor = None
 ) -> Response:
     """The accounts, oldest first, each with what it uses."""
     page = await service.page(search, limit, cursor)
@@ -49,7 +49,7 @@ async def list_accounts(
     response_model=AccountDetails,
     responses=raises(errors.ValidationFailed, errors.NotFound, errors.StorageFull),
 )
-async def get_account(account_id: _AccountId, service: Service, noted: Noted) -> Response:
+async def get_account(account_id: AccountId, service: Service, noted: Noted) -> Response:
     """One account, what it uses, and how much it may use."""
     account = await service.get(account_id)
     await noted({}, account_id)
@@ -63,7 +63,7 @@ async def get_account(account_id: _AccountId, service: Service, noted: Noted) ->
     responses=raises(errors.ValidationFailed, errors.NotFound, errors.OwnAccount, errors.LoginRequired, body=True),
 )
 async def change_account(
-    account_id: _AccountId, body: AccountChanges, principal: CurrentPrincipal, service: Service
+    account_id: AccountId, body: AccountChanges, principal: CurrentPrincipal, service: Service
 ) -> Response:
     """Enable or disable an account, or give it another role. What is left out stays as it is.
 
@@ -78,7 +78,7 @@ async def change_account(
     status_code=204,
     responses=raises(errors.ValidationFailed, errors.NotFound, errors.TooBusy, errors.StorageFull),
 )
-async def sign_out_account(account_id: _AccountId, service: Service) -> Response:
+async def sign_out_account(account_id: AccountId, service: Service) -> Response:
     """End all sessions of an account."""
     await service.sign_out(account_id)
     return Response(status_code=204)
@@ -90,7 +90,7 @@ async def sign_out_account(account_id: _AccountId, service: Service) -> Response
     response_model=AccountQuota,
     responses=raises(errors.ValidationFailed, errors.NotFound, errors.StorageFull),
 )
-async def get_quota(account_id: _AccountId, service: Service, noted: Noted) -> Response:
+async def get_quota(account_id: AccountId, service: Service, noted: Noted) -> Response:
     """What an account uses, and how much it may use."""
     account = await service.get(account_id)
     await noted({}, account_id)
@@ -104,7 +104,7 @@ async def get_quota(account_id: _AccountId, service: Service, noted: Noted) -> R
     responses=raises(errors.ValidationFailed, errors.NotFound, body=True),
 )
 async def set_quota(
-    account_id: _AccountId, body: QuotaChange, principal: CurrentPrincipal, service: Service
+    account_id: AccountId, body: QuotaChange, principal: CurrentPrincipal, service: Service
 ) -> Response:
     """Say how much an account may use. What is null or left out is as the settings say."""
     used, allowed = await service.change_quota(account_id, body.model_dump(), principal)

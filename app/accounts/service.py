@@ -77,6 +77,10 @@ class Accounts:
 
         return await self._db.read(work)
 
+    async def own_quota(self, account_id: UUID) -> dict[str, int | None]:
+        """What an operator has set for one of them, by name. None: nothing, so it is as the settings say."""
+        return await self._db.read(partial(quotas.own, user_id=account_id))
+
     async def change(self, principal: Principal, account_id: UUID, changes: AccountChanges) -> AccountDetails:
         """Enable or disable it, and give it another role: whatever is given. Raises OwnAccount, LoginRequired."""
         if principal.via == "key" and (changes.active or changes.role is not None):

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from app.database import Database, Prepared
 from app.events import events, seals, signing
@@ -38,9 +38,13 @@ class Finding(NamedTuple):
 
 
 class Verification:
-    """What was found, and how much was looked at. `unsigned`: events of the release before, under the first seals."""
+    """What was found, and how much was looked at. `unsigned`: events of the release before, under the first seals.
 
-    def __init__(self, keys: Sequence[bytes]) -> None:
+    `batch` events are read at once; between two batches others have their turn.
+    """
+
+    def __init__(self, keys: Sequence[bytes], batch: int | None = None) -> None:
+        self._batch = batch or BATCH
         self.findings: list[Finding] = []
         self.wrong = 0
         self.events = self.unsigned = self.unsealed = self.seals = 0
@@ -60,11 +64,20 @@ class Verification:
     async def run(self, db: Database, since: datetime | None = None) -> None:
         """Verify everything, or what was sealed `since` and all that follows."""
         first = await db.read(partial(_sealed_before, moment=since)) if since else None
+        await self._run(db, first, first.to_seq if first else None)
+
+    async def run_latest(self, db: Database, most: int) -> None:
+        """Verify the latest events, `most` or fewer than as many more as one seal may have; and their seals."""
+        first, after = await db.read(partial(latest, most=most))
+        await self._run(db, first, after)
+
+    async def _run(self, db: Database, first: Seal | None, after: int | None) -> None:
+        """Verify the seals from the `first` on, and the events with a number above `after`."""
         self._previous = first
         self._unsigned_to = first.unsigned_to if first else None
         sealed = _sealed(db, first.id if first else 0)
         seal, found = self._checked(await anext(sealed, None)), _Found()
-        async for row in _rows(db, first.to_seq if first else None):
+        async for row in _rows(db, after, self._batch):
             while seal and row["seq"] > seal.to_seq:
                 await self._end_range(db, seal, found)
                 seal, found = self._checked(await anext(sealed, None)), _Found()
@@ -198,6 +211,19 @@ def _sealed_before(conn: Connection, moment: datetime) -> Seal | None:
     return Seal.of(row) if row else None
 
 
+def latest(conn: Connection, most: int) -> tuple[Seal | None, int]:
+    """The last seal that is over `most` events old, and the number after which to verify: where it ends, unless nothing
+    has been sealed since."""
+    highest = conn.scalar(select(func.max(events.c.seq))) or 0
+    by_age = select(audit_seals).order_by(audit_seals.c.id.desc()).limit(1)
+    row = conn.execute(by_age.where(audit_seals.c.to_seq <= highest - most)).one_or_none()
+    first = Seal.of(row) if row else None
+    latest = conn.scalar(select(func.max(audit_seals.c.id)))
+    sealed_since = latest is not None and (first is None or latest > first.id)
+    end = first.to_seq if first else 0
+    return first, end if sealed_since else max(end, highest - most)
+
+
 def _seal(conn: Connection, number: int) -> Seal | None:
     row = conn.execute(select(audit_seals).where(audit_seals.c.id == number)).one_or_none()
     return Seal.of(row) if row else None
@@ -210,8 +236,8 @@ async def _sealed(db: Database, after: int) -> AsyncIterator[Seal]:
         after = found[-1].id
 
 
-async def _rows(db: Database, after: int | None) -> AsyncIterator[dict[str, Any]]:
-    values = {"after": -(2**63) if after is None else after, "limit": BATCH}
+async def _rows(db: Database, after: int | None, batch: int) -> AsyncIterator[dict[str, Any]]:
+    values = {"after": -(2**63) if after is None else after, "limit": batch}
     while rows := await db.read(partial(_EVENTS.all, values=values)):
         for row in rows:
             yield row

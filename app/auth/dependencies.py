@@ -16,7 +16,7 @@ from app.web.dependencies import bearer_token, service
 from app.web.rates import ACCOUNT
 from app.web.route import Route, count
 
-_SCOPES: dict[str, str] = {
+SCOPES: dict[str, str] = {
     Scope.ACCOUNT_READ: "See the account, its sessions and its API keys. No API key may.",
     Scope.ACCOUNT_WRITE: "Change the password, end sessions, and make, rotate and revoke API keys. No API key may.",
     Scope.DOCUMENTS_READ: "List and fetch documents, their results and timelines, and jobs.",
@@ -39,7 +39,7 @@ _bearer = HTTPBearer(
 _password = OAuth2PasswordBearer(
     "auth/token",
     auto_error=False,
-    scopes=_SCOPES,
+    scopes=SCOPES,
     description="The username is the account's e-mail address; register first, with POST /auth/register.",
 )
 _api_key = APIKeyHeader(

@@ -35,6 +35,8 @@ def _screen(found: ServiceStatus) -> Iterator[str]:
     yield from _list("Alarms", _alarms(found))
     upkeep = [(each.name, _ago(found.at, each.last_run_at)) for each in found.upkeep]
     yield from _table("Upkeep", ("chore", "last run"), upkeep)
+    if found.last_backup_at:
+        yield f"\nLast backup: {_ago(found.at, found.last_backup_at)}"
     disks = [(each.folder, _size(each.free), _size(each.size)) for each in found.disks.items]
     yield from _table("Disks", ("folder", "free", "of"), disks)
 

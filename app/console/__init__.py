@@ -3,26 +3,18 @@
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, Response
 
-from app.console import feed, other, overview, reference
-from app.console.account import sessions, sign_in
-from app.console.documents import actions, document, files, listing, upload
+from app.console import account, documents, feed, jobs, operators, other, overview, reference, webhooks
 from app.console.frame.pages import SHARED, STATIC
 from app.settings import Settings
 from app.web.docs import CACHED, Assets
 
 ROUTERS = (
-    sign_in.router,
     overview.router,
-    listing.router,
-    upload.reading,
-    upload.writing,
-    document.router,
-    files.router,
-    actions.writing,
-    actions.processing,
-    actions.deleting,
-    sessions.reading,
-    sessions.writing,
+    *documents.ROUTERS,
+    *jobs.ROUTERS,
+    *webhooks.ROUTERS,
+    *account.ROUTERS,
+    *operators.ROUTERS,
     reference.router,
     feed.router,
     feed.operators,
@@ -34,7 +26,6 @@ def install(app: FastAPI, settings: Settings) -> None:
     """Serve the console, if the settings ask for it."""
     if not settings.has_console:
         return
-
     for name in SHARED:
         app.add_route(f"/console/static/{name}", _shared, include_in_schema=False)
     app.mount("/console/static", Assets(directory=STATIC))

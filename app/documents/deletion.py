@@ -93,6 +93,13 @@ class Deletion:
 
         return await self._db.write(required(principal, work), alone_with=owner_id)
 
+    async def in_trash(self, principal: Principal, document_id: UUID) -> Document:
+        """Return a document that is in the trash. Raises NotFound for any other."""
+        document = await self._db.read(partial(repository.of_any, document_id=document_id))
+        if document is None or document.owner_id != principal.owner_id or document.deleted_at is None:
+            raise NotFound
+        return document
+
     async def empty_trash(self, principal: Principal) -> list[str]:
         """Delete for good what is in the trash now, but for what is on hold. Returns the keys of its files.
 

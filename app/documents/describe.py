@@ -19,8 +19,9 @@ LINKS: dict[str, Any] = links(
 )
 
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
-# The third for generators of clients, which know bytes by that name.
+# The last for generators of clients, which know bytes by that name.
 _TYPES = {"content": {PDF: _BYTES, DOCX: _BYTES, "application/octet-stream": _BYTES}}
+PICTURE: dict[str, Any] = {"content": {"image/png": _BYTES, "application/octet-stream": _BYTES}}
 _FILE_HEADERS = {
     "ETag": header("The file's SHA-256.", f'"{"0" * 64}"'),
     "Accept-Ranges": header("Range requests are supported.", "bytes"),

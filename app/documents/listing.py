@@ -16,7 +16,7 @@ The list of all documents is in the order of time only. A status finds them, if 
 anything else they are read in order.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from operator import eq, gt, lt
 from typing import Any
@@ -88,6 +88,12 @@ def count(conn: Connection, owner_id: UUID | None, filters: Filters) -> int:
     """Return how many documents of the owner, or of all, match. Reads all of them, if only in an index."""
     query, _ = _matching(conn, owner_id, filters)
     return conn.scalar(query.with_only_columns(func.count(), maintain_column_froms=True)) or 0
+
+
+def some(conn: Connection, owner_id: UUID, document_ids: Collection[UUID]) -> dict[UUID, Document]:
+    """Return those of the owner's documents that are not in the trash, by id."""
+    own = (without_index(documents.c.owner_id) == owner_id, documents.c.id.in_(document_ids), IS_LIVE)
+    return {row.id: Document.model_validate(row) for row in conn.execute(select(documents).where(*own))}
 
 
 def by_status(conn: Connection, owner_id: UUID) -> dict[Status, int]:

@@ -1,6 +1,6 @@
 """What users do with documents: upload, list, edit, download."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from app import events, idempotency
 from app.auth.credentials import required
 from app.auth.principal import Principal
 from app.database import Database
-from app.documents import listing, repository
+from app.documents import activity, listing, repository
 from app.documents.file_versions import sql as file_versions
 from app.documents.intake import Intake, Pending
 from app.documents.lifecycle import Status
@@ -27,13 +27,8 @@ from app.documents.schemas import (
     UploadMetadata,
 )
 from app.documents.upload_form import metadata_of
-from app.errors import (
-    NotFound,
-    PreconditionFailed,
-    UploadIncomplete,
-    ValidationFailed,
-)
-from app.events import TimelinePage
+from app.errors import NotFound, PreconditionFailed, UploadIncomplete, ValidationFailed
+from app.events import TimelineItem, TimelinePage
 from app.events.catalogue import DocumentContentRead
 from app.files.downloads import Downloads
 from app.files.models import File
@@ -153,9 +148,17 @@ class DocumentService:
         """
         return await listing.find(self._db, principal.owner_id, filters, limit, cursor, counted=count)
 
+    async def some(self, principal: Principal, document_ids: Collection[UUID]) -> dict[UUID, Document]:
+        """Return those of the documents that there are, by id."""
+        return await self._db.read(partial(listing.some, owner_id=principal.owner_id, document_ids=document_ids))
+
     async def by_status(self, principal: Principal) -> dict[Status, int]:
         """Return how many documents are in each status, up to `listing.MANY` + 1."""
         return await self._db.read(partial(listing.by_status, owner_id=principal.owner_id))
+
+    async def by_hour(self, principal: Principal) -> list[activity.Hour]:
+        """Return what was sent in each of the last hours."""
+        return await self._db.read(partial(activity.by_hour, owner_id=principal.owner_id))
 
     async def children(
         self, principal: Principal, document_id: UUID, limit: int, cursor: str | None, *, count: bool = False
@@ -191,16 +194,24 @@ class DocumentService:
     ) -> AsyncIterator[bytes]:
         """Return a span of a document's file, or of the one that had this number, in chunks. Raises NotFound, TooBusy,
         Unavailable, FileMissing, FileDamaged."""
+        await self.note_read(document, DocumentContentRead(start=span.start, length=span.length, number=number))
+        return await self._downloads.send(principal.owner_id, self._stored.read(file, span.start, span.length))
+
+    async def note_read(self, document: Document, read: DocumentContentRead) -> None:
+        """Record that something of a document's file is about to be sent, if AUDIT_READS says so."""
         if self._settings.audit_reads == "all":
-            read = DocumentContentRead(start=span.start, length=span.length, number=number)
             owner_id, document_id = document.owner_id, document.id
             await self._db.write(partial(events.append, event=read, user_id=owner_id, document_id=document_id))
-        return await self._downloads.send(principal.owner_id, self._stored.read(file, span.start, span.length))
 
     async def timeline(self, principal: Principal, document_id: UUID, limit: int, cursor: str | None) -> TimelinePage:
         """Return a page of a document's events, oldest first. Raises NotFound, InvalidCursor."""
         await self.get(principal, document_id)
         return await self.events_of(document_id, limit, cursor)
+
+    async def latest_events(self, principal: Principal, document_id: UUID, limit: int) -> list[TimelineItem]:
+        """Return the latest of a document's events, oldest first. Raises NotFound."""
+        await self.get(principal, document_id)
+        return await self._db.read(partial(events.latest_of, document_id=document_id, limit=limit))
 
     async def events_of(self, document_id: UUID, limit: int, cursor: str | None) -> TimelinePage:
         """Return the same of any document, whoever owns it and wherever it is. Raises InvalidCursor."""

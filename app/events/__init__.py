@@ -230,6 +230,13 @@ def timeline(conn: Connection, document_id: UUID, *, after: int, limit: int) -> 
     return [(row.seq, TimelineItem.model_validate(row)) for row in conn.execute(query)]
 
 
+def latest_of(conn: Connection, document_id: UUID, limit: int) -> list[TimelineItem]:
+    """The latest events of a document, up to `limit`, oldest first."""
+    of_document = select(events).where(events.c.document_id == document_id)
+    rows = conn.execute(of_document.order_by(events.c.seq.desc()).limit(limit)).all()
+    return [TimelineItem.model_validate(row) for row in reversed(rows)]
+
+
 _OF_OWNER = Prepared(
     select(events)
     .where(

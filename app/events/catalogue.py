@@ -121,6 +121,7 @@ class DocumentContentRead(TimelineEvent):
     start: Annotated[int, Field(description="The first byte that was sent.")]
     length: int
     number: Annotated[int | SkipJsonSchema[None], Field(description="Which of its files, if that was said.")] = None
+    page: Annotated[int | SkipJsonSchema[None], Field(description="The bytes are of a picture of this page.")] = None
 
 
 class DocumentDeleted(TimelineEvent):

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Sequence
-from typing import ClassVar
 
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
@@ -65,7 +64,7 @@ class Form:
     `process` and `process_params`, in any order; another form has other `fields`.
     """
 
-    fields: ClassVar[Sequence[str]] = ("metadata", "process", "process_params")
+    fields: Sequence[str] = ("metadata", "process", "process_params")
 
     _read: Callable[[bytes, int], int | None]
 

@@ -1,8 +1,10 @@
 """Reading stored files for clients, and what is said when one is not there as it was stored."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import structlog
 
@@ -37,6 +39,17 @@ class StoredFiles:
             raise
         if left:
             raise damaged(file)
+
+    @asynccontextmanager
+    async def copy(self, file: File) -> AsyncIterator[Path]:
+        """Yield where a file can be read on this machine, inside the block. Raises FileMissing, StorageUnavailable,
+        StorageFull, and NotFound if it was deleted since."""
+        try:
+            async with self.storage.local_copy(file.key) as path:
+                yield path.absolute()  # DATA_DIR may be relative, and a confined child is elsewhere
+        except NotFound:
+            await self._require_deleted(file)
+            raise
 
     async def _require_deleted(self, file: File) -> None:
         known = await self.db.read(partial(repository.known, keys=[file.key]))

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select, tuple_
 
 from app.database import Database, without_index
-from app.jobs.models import IS_HELD, IS_LIVE, IS_QUEUED, IS_UNSUCCESSFUL, UNSUCCESSFUL, Job, JobState, jobs
+from app.jobs.models import IS_HELD, IS_LIVE, IS_QUEUED, IS_UNSUCCESSFUL, LIVE, UNSUCCESSFUL, Job, JobState, jobs
 from app.web import pagination
 from app.web.pagination import Keyset
 
@@ -74,7 +74,8 @@ def matching(
     elif state is not None:
         query, unsorted = query.where(*_of_all(state)), state.live
     if live:
-        query, unsorted = query.where(IS_LIVE), True
+        # SQLite would read all that the owner has: it does not know that few of them are not finished.
+        query, unsorted = query.where(jobs.c.state.in_(LIVE) if indexed else IS_LIVE), True
     if dead is not None:
         query = query.where(jobs.c.dead.is_(dead))
     if document_id is not None:

@@ -16,6 +16,7 @@ from app.operators.documents import AllDocuments
 from app.operators.jobs import AllJobs
 from app.operators.processors import PausedProcessors
 from app.operators.status import ServiceStatus
+from app.operators.workload import Workload
 from app.web.dependencies import service
 from app.web.fields import LINE
 from app.web.problems import invalid
@@ -47,6 +48,7 @@ class Operators:
     jobs: AllJobs
     bulk: BulkJobs
     processors: PausedProcessors
+    workload: Workload
 
 
 Operating = Annotated[Operators, service("operators")]
@@ -65,7 +67,12 @@ def break_glass(request: Request) -> str | None:
         return None
     with suppress(UnicodeDecodeError):  # clients send UTF-8, or the ISO 8859-1 of old
         sent = sent.encode("latin-1").decode()
+    return stated_reason(sent, "header", HEADER)
+
+
+def stated_reason(sent: str, *where: str) -> str:
+    """The reason that was sent at this place of the request. Raises ValidationFailed unless it is a line of text."""
     try:
         return _REASON.validate_python(sent)
     except ValidationError as error:
-        raise invalid(error, "header", HEADER) from None
+        raise invalid(error, *where) from None

@@ -32,7 +32,7 @@ class AllDocuments:
         self._db = db
         self.service = documents
         self._processing = processing
-        self._readable = settings.operator_content
+        self.readable = settings.operator_content
 
     async def find(
         self, filters: DocumentsFilters, limit: int, cursor: str | None, *, count: bool = False
@@ -87,7 +87,7 @@ class AllDocuments:
         return document, found
 
     def _required(self, reason: str | None) -> str:
-        if not self._readable:
+        if not self.readable:
             raise BreakGlassDisabled
         if reason is None:
             raise BreakGlassRequired

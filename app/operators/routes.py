@@ -29,7 +29,7 @@ from app.web.pagination import Count, Cursor, Limit, page_response
 router = admin_router()
 
 Sending = Annotated[Answers, service("answers")]
-_Name = Annotated[ProcessorName, Path()]
+ProcessorPath = Annotated[ProcessorName, Path()]
 _TEXT = r"[^\x00-\x1f\x7f-\x9f]"
 _REASON = {
     "in": "header",
@@ -164,7 +164,7 @@ async def get_any_result(
     responses=raises(errors.NotFound, body=True),
 )
 async def pause_processor(
-    processor: _Name, principal: CurrentPrincipal, operators: Operating, body: PauseRequest = _NO_REASON
+    processor: ProcessorPath, principal: CurrentPrincipal, operators: Operating, body: PauseRequest = _NO_REASON
 ) -> Response:
     """Have no process begin another attempt with it, within a second. Jobs are accepted and wait; attempts go on."""
     return json_response(await operators.processors.pause(processor, body.reason, principal))
@@ -176,7 +176,7 @@ async def pause_processor(
     status_code=204,
     responses=raises(errors.ValidationFailed, errors.NotFound, errors.StorageFull),
 )
-async def resume_processor(processor: _Name, operators: Operating) -> Response:
+async def resume_processor(processor: ProcessorPath, operators: Operating) -> Response:
     """Have its jobs begun again, within a second."""
     await operators.processors.resume(processor)
     return Response(status_code=204)

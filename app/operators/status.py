@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, func, literal_column, select
 
 from app import VERSION, migrations
 from app.database import now
+from app.files import backups
 from app.jobs import pauses, repository
 from app.jobs.models import IS_HELD, IS_QUEUED, JobState, jobs
 from app.operators import processes
@@ -94,6 +95,7 @@ class ServiceStatus(BaseModel):
     processes: list[Process]
     alarms: dict[str, str] = Field(description="Those of the process that answers.")
     upkeep: list[ChoreRun]
+    last_backup_at: datetime | None = Field(description="When the last backup was complete.")
     disks: Disks
 
 
@@ -126,6 +128,7 @@ def read(conn: Connection, every: Mapping[str, float], disks: Disks, alarms: Map
         processes=_processes(conn),
         alarms=dict(alarms),
         upkeep=_upkeep(conn, every),
+        last_backup_at=_last_backup(conn),
         disks=disks,
     )
 
@@ -175,6 +178,11 @@ def _upkeep(conn: Connection, every: Mapping[str, float]) -> list[ChoreRun]:
         ChoreRun(name=row.name, last_run_at=row.until - timedelta(seconds=every[row.name]), next_run_at=row.until)
         for row in known
     ]
+
+
+def _last_backup(conn: Connection) -> datetime | None:
+    seconds = backups.last(conn)
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 def _seconds(since: datetime | None, until: datetime) -> float:

@@ -31,6 +31,7 @@ from app.processing.models import ResultFile
 from app.processing.queues import KIND, queue_of
 from app.processing.results import StoredResult
 from app.processing.schemas import JobFilters, JobPage, ProcessorList, ProcessRequest, ProcessResponse
+from app.processing.stages.pipeline import AD_HOC
 from app.quotas import Quotas
 from app.settings import Settings
 from app.telemetry import faults
@@ -112,6 +113,15 @@ class ProcessingService:
         structlog.contextvars.bind_contextvars(job_id=answer.location.rpartition("/")[2])
         started = answer.status == 202 and not answer.replayed
         return answer, job_id if started else None
+
+    async def retry(self, principal: Principal, job_id: UUID) -> tuple[StoredResponse, UUID | None]:
+        """Do what `process` does, with the document and the work of a job of before. Raises the same."""
+        job = await self._db.read(lambda conn: _of_owner(conn, principal.owner_id, job_id))
+        if job is None or job.document_id is None:
+            raise errors.NotFound
+        stages = job.args.get("stages") if job.processor == AD_HOC else None
+        named = {"pipeline": stages} if stages else {"processor": job.processor}
+        return await self.process(principal, job.document_id, ProcessRequest(**named, params=job.args["params"]), None)
 
     async def result(self, principal: Principal, document_id: UUID, number: int | None = None) -> StoredResult:
         """The current result, or the latest of the previous file that has this number.

@@ -155,6 +155,12 @@ class Quotas:
         return (self._defaults[name] if own is None else own) or None
 
 
+def own(conn: Connection, user_id: UUID) -> dict[str, int | None]:
+    """What an operator has set for one account, by name. None: nothing, so it is as the settings say."""
+    row = conn.execute(select(*(quotas.c[name] for name in _NAMES)).where(quotas.c.user_id == user_id)).one_or_none()
+    return dict(row._asdict()) if row else dict.fromkeys(_NAMES)
+
+
 def change(conn: Connection, user_id: UUID, limits: Mapping[str, int | None]) -> None:
     """Set quotas of one account, by their names. None: as the settings say; 0: no limit."""
     if limits:

@@ -158,7 +158,7 @@ class Settings(Keeping, BaseSettings):
         "signs and all verify. Empty: derived from JWT_SECRET, or generated into DATA_DIR where that is empty, too.",
     )
     audit_reads: Annotated[Literal["none", "all"], _LOWER] = Field(
-        "none", description="`all`: an event for each time that a document's file is sent."
+        "none", description="`all`: an event for each time that a document's file, or a picture of a page, is sent."
     )
 
     operator_content: bool = Field(

@@ -52,7 +52,7 @@ class Problem(BaseModel):
         None, max_length=_MAX_ERRORS, description="With status 422: what is wrong, and where."
     )
     error: dict[str, str] | SkipJsonSchema[None] = Field(
-        None, description="With processing-failed and upload-rejected: the reason."
+        None, description="With processing-failed, picture-failed and upload-rejected: the reason."
     )
     violated_policies: list[str] | SkipJsonSchema[None] = Field(
         None,

@@ -23,7 +23,7 @@ from sqlalchemy import (
     update,
 )
 
-from app.database import BATCH, Prepared, delete_batch, now, unix_time
+from app.database import BATCH, Prepared, delete_batch, now, unix_time, without_index
 from app.jobs import transitions
 from app.jobs.models import jobs
 from app.webhooks.models import DeliveryState, EndpointState, attempts, deliveries, endpoints, messages
@@ -248,6 +248,12 @@ def advance(conn: Connection, endpoint_id: UUID, after: Place | None) -> Place |
     return found[-1] if len(found) == ADVANCED else None
 
 
+def about(owner_id: UUID, event_ids: Sequence[UUID], limit: int) -> Select[Any]:
+    """The query for the deliveries that tell of events of an owner's, the latest first."""
+    query = _deliveries().where(deliveries.c.event_id.in_(event_ids), messages.c.owner_id == owner_id)
+    return query.order_by(without_index(deliveries.c.created_at).desc()).limit(limit)
+
+
 def matching(
     endpoint_id: UUID,
     *,
@@ -256,20 +262,28 @@ def matching(
     document_id: UUID | None = None,
 ) -> Select[Any]:
     """The query for the deliveries to an endpoint that match every filter that is given."""
-    query = (
+    query = _deliveries().where(deliveries.c.endpoint_id == endpoint_id)
+    filters = {deliveries.c.state: state, messages.c.type: type, messages.c.document_id: document_id}
+    return query.where(*(column == value for column, value in filters.items() if value is not None))
+
+
+def _deliveries() -> Select[Any]:
+    return (
         select(deliveries, messages.c.type, messages.c.document_id, jobs.c.run_at)
         .join(messages, messages.c.event_id == deliveries.c.event_id)
         .outerjoin(jobs, jobs.c.id == deliveries.c.id)
-        .where(deliveries.c.endpoint_id == endpoint_id)
     )
-    filters = {deliveries.c.state: state, messages.c.type: type, messages.c.document_id: document_id}
-    return query.where(*(column == value for column, value in filters.items() if value is not None))
 
 
 def attempts_of(conn: Connection, delivery_id: UUID) -> Sequence[RowMapping]:
     """The attempts to make a delivery, the first one first."""
     query = select(attempts).where(attempts.c.delivery_id == delivery_id).order_by(attempts.c.fence)
     return conn.execute(query).mappings().all()
+
+
+def message_of(conn: Connection, event_id: UUID) -> bytes:
+    """The body of the message about an event."""
+    return bytes(conn.execute(select(messages.c.body).where(messages.c.event_id == event_id)).scalar_one())
 
 
 def remove_of_owner(conn: Connection, owner_id: UUID) -> bool:

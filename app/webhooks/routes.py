@@ -34,8 +34,8 @@ from app.webhooks.service import WebhookService
 router = authenticated_router(Scope.WEBHOOKS_MANAGE, prefix="/webhooks", tags=["webhooks"])
 
 Service = Annotated[WebhookService, service("webhooks")]
-_WebhookId = Annotated[UUID, bound("webhook_id")]
-_DeliveryId = Annotated[UUID, bound("delivery_id")]
+WebhookId = Annotated[UUID, bound("webhook_id")]
+DeliveryId = Annotated[UUID, bound("delivery_id")]
 
 _DEFAULTS = RotateRequest()
 _ETAG = {"ETag": header("The version of the webhook.", '"1"')}
@@ -82,7 +82,7 @@ async def list_webhooks(
     response_model=Webhook,
     responses={200: {"headers": _ETAG}, **raises(errors.NotFound)},
 )
-async def get_webhook(webhook_id: _WebhookId, principal: CurrentPrincipal, service: Service) -> Response:
+async def get_webhook(webhook_id: WebhookId, principal: CurrentPrincipal, service: Service) -> Response:
     """One webhook. Its secret is not shown again."""
     webhook = await service.get(principal, webhook_id)
     return json_response(webhook, headers={"ETag": webhook.etag})
@@ -99,7 +99,7 @@ async def get_webhook(webhook_id: _WebhookId, principal: CurrentPrincipal, servi
     openapi_extra=accepts(If_Match="Versions that may be changed: 412 if the webhook is at another one."),
 )
 async def edit_webhook(
-    request: Request, webhook_id: _WebhookId, body: WebhookChanges, principal: CurrentPrincipal, service: Service
+    request: Request, webhook_id: WebhookId, body: WebhookChanges, principal: CurrentPrincipal, service: Service
 ) -> Response:
     """Change a webhook, by a merge patch (RFC 7396). With `If-Match`, only if it is still at that version.
 
@@ -118,7 +118,7 @@ async def edit_webhook(
     openapi_extra=accepts(If_Match="Versions that may be deleted: 412 if the webhook is at another one."),
 )
 async def delete_webhook(
-    request: Request, webhook_id: _WebhookId, principal: CurrentPrincipal, service: Service
+    request: Request, webhook_id: WebhookId, principal: CurrentPrincipal, service: Service
 ) -> Response:
     """Delete a webhook with its deliveries: nothing more is sent. With `If-Match`, only if it is at that version."""
     await service.delete(principal, webhook_id, expected_versions(request))
@@ -132,7 +132,7 @@ async def delete_webhook(
     responses=raises(errors.NotFound, errors.RotationInProgress, errors.EncryptionKeyMissing, body=True),
 )
 async def rotate_secret(
-    *, webhook_id: _WebhookId, principal: CurrentPrincipal, service: Service, body: RotateRequest = _DEFAULTS
+    *, webhook_id: WebhookId, principal: CurrentPrincipal, service: Service, body: RotateRequest = _DEFAULTS
 ) -> Response:
     """Replace the secret. For a time each request has two signatures, one under each of both secrets.
 
@@ -151,7 +151,7 @@ async def rotate_secret(
         **raises(errors.NotFound, errors.WebhookInactive, errors.TooBusy, errors.StorageFull),
     },
 )
-async def test_webhook(webhook_id: _WebhookId, principal: CurrentPrincipal, service: Service) -> Response:
+async def test_webhook(webhook_id: WebhookId, principal: CurrentPrincipal, service: Service) -> Response:
     """Send a `ping`, whatever types of events the webhook wants."""
     return json_response(await service.test(principal, webhook_id), 202)
 
@@ -164,7 +164,7 @@ async def test_webhook(webhook_id: _WebhookId, principal: CurrentPrincipal, serv
     responses=raises(errors.NotFound, errors.WebhookInactive, errors.SearchTooBroad, body=True),
 )
 async def recover(
-    webhook_id: _WebhookId, body: RecoverRequest, principal: CurrentPrincipal, service: Service
+    webhook_id: WebhookId, body: RecoverRequest, principal: CurrentPrincipal, service: Service
 ) -> Response:
     """Deliver what the webhook was never told of a time, such as one in which it was disabled. It is safe to repeat."""
     return json_response(await service.recover(principal, webhook_id, body), 202)
@@ -178,7 +178,7 @@ async def recover(
 )
 async def list_deliveries(
     *,
-    webhook_id: _WebhookId,
+    webhook_id: WebhookId,
     principal: CurrentPrincipal,
     service: Service,
     filters: Annotated[DeliveryFilters, Query()],
@@ -196,7 +196,7 @@ async def list_deliveries(
     responses=raises(errors.NotFound),
 )
 async def get_delivery(
-    webhook_id: _WebhookId, delivery_id: _DeliveryId, principal: CurrentPrincipal, service: Service
+    webhook_id: WebhookId, delivery_id: DeliveryId, principal: CurrentPrincipal, service: Service
 ) -> Response:
     """One delivery, with each attempt to make it."""
     return json_response(await service.delivery(principal, webhook_id, delivery_id))
@@ -213,7 +213,7 @@ async def get_delivery(
     },
 )
 async def redeliver(
-    webhook_id: _WebhookId, delivery_id: _DeliveryId, principal: CurrentPrincipal, service: Service
+    webhook_id: WebhookId, delivery_id: DeliveryId, principal: CurrentPrincipal, service: Service
 ) -> Response:
     """Send the same message again, with the same `webhook-id`, in a delivery of its own."""
     return json_response(await service.redeliver(principal, webhook_id, delivery_id), 202)

@@ -1,7 +1,7 @@
 """What owners do with webhooks, and what they see of the deliveries."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -151,9 +151,7 @@ class WebhookService:
         paused = {"state": EndpointState.PAUSED}
 
         def work(conn: Connection) -> bool:
-            _owned(conn, principal, webhook_id)
-            if versions is not None and not repository.edit(conn, principal.owner_id, webhook_id, versions, {}):
-                raise errors.PreconditionFailed
+            _require_version(conn, principal, webhook_id, versions)
             if not repository.remove(conn, webhook_id):
                 repository.edit(conn, principal.owner_id, webhook_id, None, paused)
                 return False
@@ -163,12 +161,18 @@ class WebhookService:
         while not await self._write(principal, work):
             versions = None  # it is the one that was meant
 
-    async def rotate_secret(self, principal: Principal, webhook_id: UUID, request: RotateRequest) -> RotatedSecret:
-        """Replace the secret; both sign for a time. Raises RotationInProgress, EncryptionKeyMissing."""
+    async def rotate_secret(
+        self, principal: Principal, webhook_id: UUID, request: RotateRequest, versions: frozenset[int] | None = None
+    ) -> RotatedSecret:
+        """Replace the secret, if the webhook has one of the versions; both sign for a time.
+
+        Raises RotationInProgress, EncryptionKeyMissing, PreconditionFailed.
+        """
         secret = secrets.token_bytes(SECRET_BYTES)
         stored = self._encryption.encrypt(secret)
 
         def work(conn: Connection) -> RotatedSecret:
+            _require_version(conn, principal, webhook_id, versions)
             valid_for = request.previous_valid_for
             rotated = repository.rotate(conn, principal.owner_id, webhook_id, stored, valid_for)
             webhook = _owned(conn, principal, webhook_id)
@@ -207,6 +211,11 @@ class WebhookService:
         rows, last = pagination.page(await (self._db.search if slow else self._db.read)(work), limit)
         return DeliveryPage(items=[Delivery.of(row) for row in rows], next_cursor=_cursor("deliveries", last))
 
+    async def about(self, principal: Principal, event_ids: Sequence[UUID], limit: int) -> list[Delivery]:
+        """The deliveries that tell of these events to any webhook, up to `limit`, the latest first."""
+        query = repository.about(principal.owner_id, event_ids, limit)
+        return [Delivery.of(row) for row in await self._db.read(partial(_rows, query=query))]
+
     async def delivery(self, principal: Principal, webhook_id: UUID, delivery_id: UUID) -> DeliveryDetails:
         """One delivery, and the attempts to make it."""
 
@@ -215,6 +224,15 @@ class WebhookService:
             row, made = _found(conn, webhook_id, delivery_id), repository.attempts_of(conn, delivery_id)
             numbered = [DeliveryAttempt(number=number, **each) for number, each in enumerate(made, 1)]
             return DeliveryDetails.of(row, attempts=numbered)
+
+        return await self._db.read(work)
+
+    async def message(self, principal: Principal, webhook_id: UUID, delivery_id: UUID) -> bytes:
+        """What a delivery sends, to the byte."""
+
+        def work(conn: Connection) -> bytes:
+            _owned(conn, principal, webhook_id)
+            return repository.message_of(conn, _found(conn, webhook_id, delivery_id)["event_id"])
 
         return await self._db.read(work)
 
@@ -275,6 +293,13 @@ def _owned(conn: Connection, principal: Principal, webhook_id: UUID) -> Webhook:
     if row is None:
         raise errors.NotFound
     return Webhook.of(row)
+
+
+def _require_version(conn: Connection, principal: Principal, webhook_id: UUID, versions: frozenset[int] | None) -> None:
+    """Raise NotFound, or PreconditionFailed unless the webhook has one of the versions."""
+    webhook = _owned(conn, principal, webhook_id)
+    if versions is not None and webhook.version not in versions:
+        raise errors.PreconditionFailed
 
 
 def _able(conn: Connection, principal: Principal, webhook_id: UUID) -> Webhook:

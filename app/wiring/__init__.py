@@ -27,6 +27,7 @@ from app.documents.file_versions.replace import ReplaceService
 from app.documents.file_versions.replacement import Replacement
 from app.documents.file_versions.service import FileVersions
 from app.documents.intake import Intake
+from app.documents.pictures import Pictures
 from app.documents.service import DocumentService
 from app.documents.uploads import UploadService
 from app.encryption import Encryption
@@ -95,6 +96,7 @@ class Services:
     accounts: Accounts
     audit: AuditTrail
     documents: DocumentService
+    pictures: Pictures
     deletion: Deletion
     replace: ReplaceService
     file_versions: FileVersions
@@ -152,6 +154,7 @@ class Services:
             "deliveries": lambda: self.deliverer.usage,
             "uploads": lambda: self.receiver.usage,
             "downloads": lambda: self.downloads.usage,
+            "pictures": lambda: self.pictures.usage,
             "streams": lambda: self.feed.usage,
         }
 
@@ -325,6 +328,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         accounts=Accounts(db, auth, kinds, Erasure(db, orphans, settings.events_ttl), quotas),
         audit=AuditTrail(db, downloads),
         documents=documents,
+        pictures=Pictures(documents, stored),
         deletion=deletion,
         replace=ReplaceService(db, stored, receiver, intake, replacement, quotas=quotas, settings=settings),
         file_versions=file_versions,

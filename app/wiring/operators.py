@@ -9,6 +9,7 @@ from app.operators.dependencies import Operators
 from app.operators.documents import AllDocuments
 from app.operators.jobs import AllJobs
 from app.operators.processors import PausedProcessors
+from app.operators.workload import Workload
 from app.processing.acceptance import Acceptance
 from app.processing.service import ProcessingService
 from app.processing.stages.pipeline import AD_HOC
@@ -34,4 +35,5 @@ def operators(
         jobs=AllJobs(db, processing),
         bulk=BulkJobs(db, kinds, acceptance, watch, quotas),
         processors=PausedProcessors(db, [*processors, *adapters.pipelines(settings, processors), AD_HOC]),
+        workload=Workload(db),
     )

@@ -59,6 +59,7 @@ def known(owner: User, document: dict[str, Any]) -> dict[str, str]:
         "job_id": document["job_id"],
         "processor": "simulated",
         "name": "none",
+        "number": "1",
         "account_id": document["owner_id"],
         "key_id": key["id"],
         "webhook_id": webhook["id"],

@@ -35,7 +35,7 @@ OPERATIONS = [
     *("restoreDocument", "emptyTrash"),
     *("replaceDocumentContent", "listDocumentFiles", "editDocumentFile", "restoreDocumentFile", "deleteDocumentFile"),
     *("listDocumentChildren", "listResultFiles", "getResultFile"),
-    *("getDocumentContent", "getDocumentTimeline", "processDocument", "getResult"),
+    *("getDocumentContent", "getPagePicture", "getDocumentTimeline", "processDocument", "getResult"),
     *("listResults", "getProcessorResult", "listProcessors", "processBatch"),
     *("initiateUpload", "putUpload", "completeUpload"),
     *("listJobs", "getJob", "cancelJob"),

@@ -1,14 +1,17 @@
 """Documents that swallow memory, never end, or crash their reader: a typed failure, once, and the server serves on."""
 
+import io
 import os
 import signal
 import time
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from statistics import median
 
+import pikepdf
 import pytest
 
 from tests.flows.test_shares import UPLOADS, repeated, seconds
@@ -82,6 +85,109 @@ def test_a_document_that_crashes_its_reader(limited: Server) -> None:
     os.kill(reader, signal.SIGSEGV)
     assert_failed_for_good(user, job_id, "text-crashed")
     assert_serving(user)
+
+
+def saved(document: pikepdf.Pdf) -> bytes:
+    file = io.BytesIO()
+    document.save(file)
+    return file.getvalue()
+
+
+def endless_forms() -> bytes:
+    """A page of nine forms, each of which draws the next one ten times: a thousand million squares."""
+    document = pikepdf.open(io.BytesIO(pdf()))
+
+    def form(content: bytes, **inner: pikepdf.Object) -> pikepdf.Object:
+        drawn = document.make_stream(content)
+        drawn.Type, drawn.Subtype, drawn.BBox = pikepdf.Name.XObject, pikepdf.Name.Form, [0, 0, 600, 800]
+        drawn.Resources = pikepdf.Dictionary(XObject=pikepdf.Dictionary(**inner))
+        return drawn
+
+    last = form(b"0 0 500 500 re f")
+    for _ in range(8):
+        last = form(b"/F Do " * 10, F=last)
+    page = document.pages[0]
+    page.Resources.XObject, page.Contents = pikepdf.Dictionary(F=last), document.make_stream(b"/F Do " * 10)
+    return saved(document)
+
+
+def endless_shading() -> bytes:
+    """A page that is painted by a function of PostScript, over and over."""
+    document = pikepdf.open(io.BytesIO(pdf()))
+    function = document.make_stream(b"{ " + b"sin cos " * 200 + b"exch pop dup dup }")
+    function.FunctionType, function.Domain, function.Range = 4, [0, 1, 0, 1], [0, 1] * 3
+    shading = pikepdf.Dictionary(
+        ShadingType=1, ColorSpace=pikepdf.Name.DeviceRGB, Function=function, Matrix=[600, 0, 0, 800, 0, 0]
+    )
+    page = document.pages[0]
+    page.Resources.Shading = pikepdf.Dictionary(S=shading)
+    page.Contents = document.make_stream(b"/S sh " * 1000)
+    return saved(document)
+
+
+def large_image() -> bytes:
+    """An image of a hundred million pixels in some kilobytes."""
+    document = pikepdf.open(io.BytesIO(pdf()))
+    image = document.make_stream(zlib.compress(bytes(3 * 10**8), 1))
+    image.Type, image.Subtype, image.Filter = pikepdf.Name.XObject, pikepdf.Name.Image, pikepdf.Name.FlateDecode
+    image.Width = image.Height = 10_000
+    image.ColorSpace, image.BitsPerComponent = pikepdf.Name.DeviceRGB, 8
+    page = document.pages[0]
+    page.Resources.XObject = pikepdf.Dictionary(I=image)
+    page.Contents = document.make_stream(b"600 0 0 800 0 0 cm /I Do")
+    return saved(document)
+
+
+def page(user: User, document_id: str) -> tuple[int, str | None]:
+    """The status of a picture of its first page, and why there is none."""
+    answer = user.http.get(f"/documents/{document_id}/pages/1.png?width=1600", timeout=30)
+    return answer.status_code, None if answer.status_code == 200 else answer.json()["error"]["code"]
+
+
+def complete(document: bytes) -> bytes:
+    return document + b"startxref\n0\n%%EOF\n"
+
+
+@pytest.mark.parametrize(
+    ("document", "codes"),
+    [
+        pytest.param(lambda: complete(memory_bomb()), {"picture-out-of-memory"}, marks=limits_memory),
+        pytest.param(large_image, {None, "picture-out-of-memory"}, marks=limits_memory),
+        pytest.param(endless_forms, {"picture-timeout", "picture-out-of-memory"}),
+        pytest.param(endless_shading, {"picture-timeout"}),
+        pytest.param(lambda: complete(pdf_of(b"", count=10**9)), {None, "malformed-document"}),
+    ],
+    ids=["memory bomb", "large image", "forms", "shading", "pages that are not there"],
+)
+def test_a_page_beyond_a_limit(limited: Server, document, codes: set[str | None]) -> None:
+    user = limited.register()
+    own, harmless = (user.upload(each)["id"] for each in (document(), pdf("Harmless")))
+    assert page(user, own)[1] in codes
+    assert page(user, harmless) == (200, None)
+    assert page(user, own)[1] in codes
+    assert readers(limited) == []
+    assert_serving(user)
+
+
+@linux_only
+def test_a_page_that_crashes_its_reader(limited: Server) -> None:
+    user = limited.register()
+    own = user.upload(endless_shading())["id"]
+    with ThreadPoolExecutor() as threads:
+        answer = threads.submit(page, user, own)
+        (reader,) = until(lambda: readers(limited))
+        os.kill(reader, signal.SIGSEGV)
+        assert answer.result() == (409, "picture-crashed")
+    assert_serving(user)
+
+
+def test_pages_of_one_account_that_take_long_delay_nobody_else(limited: Server) -> None:
+    mallory, alice = limited.register(), limited.register()
+    heavy, light = mallory.upload(endless_shading())["id"], alice.upload(pdf("Light"))["id"]
+    with repeated([partial(page, mallory, heavy)] * 8):
+        time.sleep(1)
+        assert page(alice, light) == (200, None)
+        assert max(seconds(lambda: alice.http.get(f"/documents/{light}")) for _ in range(10)) < 1
 
 
 @pytest.mark.long

@@ -19,21 +19,24 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Connection, Engine, event
 
-from app import events
+from app import events, quotas
 from app.accounts.service import Accounts
+from app.audit import verify
 from app.auth import sessions
 from app.auth.principal import Role
 from app.database import metadata, statements
 from app.database.statements import execute
-from app.documents import listing
+from app.documents import activity, listing
 from app.documents.file_versions import sql as file_versions
 from app.documents.models import documents as documents_table
 from app.files import repository as files
 from app.jobs import repository
 from app.jobs.models import jobs as jobs_table
 from app.main import create_app
+from app.operators import workload
 from app.processing import kind, previous
 from app.settings import Settings
+from app.webhooks import repository as repository_of_webhooks
 from app.webhooks.models import DeliveryState, deliveries
 from tests.benchmarks import growth_rows
 from tests.support import databases, maker
@@ -112,6 +115,8 @@ SCANNED = {
     "GET /admin/jobs counted": {*JOBS_IN_ORDER, *JOBS_BY_ANY_INDEX},
     "GET /admin/accounts": {"users", "sqlite_autoindex_users_1"},
     "GET /documents": {"unindexed_documents"},  # what came in the last seconds and waits for the index of texts
+    # In the order of the index, up to a limit; of the seals no more than have so many events.
+    "the console": {"ix_jobs_held", "sqlite_autoindex_audit_seals_1"},
     # The users by a part of the address, in the order of the ids; one document that waits for the index is enough.
     "the operator": {"users", "sqlite_autoindex_users_1", "unindexed_documents"},
     # Once an hour, the keys of each account are counted; the sort is of a batch that gets its turns.
@@ -265,7 +270,7 @@ def _manner(path: str) -> str:
 
 def _template(path: str) -> str:
     return re.sub(
-        r"[0-9a-f]{8}-[0-9a-f-]{27}|{\w+}|simulated|maker|0\.bin|(?<=files/)\d+", "{id}", path.partition("?")[0]
+        r"[0-9a-f]{8}-[0-9a-f-]{27}|{\w+}|simulated|maker|0\.bin|(?<=files/|pages/)\d+", "{id}", path.partition("?")[0]
     )
 
 
@@ -298,11 +303,14 @@ def live(driver: Driver) -> None:
     driver.work(job)
     for path in ("", "/content", "/timeline", "/timeline?limit=1", "/result", "/results", "/results/simulated"):
         driver.ask("GET", f"/documents/{first}{path}")
+    driver.ask("GET", f"/documents/{first}/pages/1.png")
     driver.cause = "GET /events"
     driver.process.write(partial(events.of_owner, owner_id=driver.owner, after=0, upto=10**6, limit=100))
     driver.process.write(events.owner_of, events.Reference(1, driver.owner))
     driver.cause = "the console"
     driver.process.write(listing.by_status, driver.owner)
+    driver.process.write(listing.some, driver.owner, [UUID(first), driver.owner])
+    driver.process.write(events.latest_of, UUID(first), 500)
     browser = driver.process.write(sessions.begin_in_browser, driver.owner, driver.process.services.settings)
     driver.process.write(sessions.of_cookie, browser.cookie, driver.process.services.settings)
     driver.process.write(sessions.use_in_browser, browser.session_id, driver.process.services.settings)
@@ -396,12 +404,19 @@ def tell(driver: Driver) -> None:
         driver.process.deliver()
     driver.ask("POST", f"{path}/rotate-secret")
     delivery = driver.ask("POST", f"{path}/test")["id"]
+    told = [UUID(each["event_id"]) for each in driver.ask("GET", f"{path}/deliveries")["items"]]
+    driver.cause = "the console"
+    about = repository_of_webhooks.about(driver.owner, (told * 100)[:100], 20)
+    assert driver.process.write(lambda conn: conn.execute(about).all())
     for method, where in (
         *(("GET", each) for each in ("/webhooks", "/webhooks?limit=1", path, f"{path}/deliveries/{delivery}")),
         *(("GET", f"{path}/deliveries?{each}") for each in ("limit=1", "state=PENDING", "type=ping")),
         ("POST", f"{path}/deliveries/{delivery}/redeliver"),
     ):
         driver.ask(method, where)
+    event_id = UUID(driver.ask("GET", f"{path}/deliveries/{delivery}")["event_id"])
+    driver.cause = "the console"
+    driver.process.write(repository_of_webhooks.message_of, event_id)
     cursor = driver.ask("GET", f"{path}/deliveries?limit=1")["next_cursor"]
     driver.ask("GET", f"{path}/deliveries?cursor={cursor}")
     driver.cause = ""
@@ -490,6 +505,16 @@ def oversee(driver: Driver) -> None:
     driver.cause = "the operator"
 
 
+def watch(driver: Driver) -> None:
+    """What only operators' pages of the console ask."""
+    driver.cause = "the console"
+    driver.process.write(workload.held)
+    with patch.object(workload, "RECENT_EVENTS", 500):  # as few among all as there are of a million
+        driver.process.write(workload.records)
+    driver.process.write(quotas.own, driver.owner)
+    driver.process.write(partial(verify.latest, most=100))
+
+
 def audit(driver: Driver, document_id: str) -> None:
     driver.ask("GET", f"/auth/me/activity?cursor={driver.ask('GET', '/auth/me/activity?limit=1')['next_cursor']}")
     driver.cause = ""
@@ -524,6 +549,8 @@ def list_everything(driver: Driver) -> None:
         driver.ask("GET", f"/jobs?{query}")
         driver.ask("GET", f"/jobs?{query}&cursor={cursor}&count=true")
     list_what_all_have(driver)
+    driver.cause = "the overview"
+    driver.process.write(partial(activity.by_hour, owner_id=driver.owner))
 
 
 def list_what_all_have(driver: Driver) -> None:
@@ -551,6 +578,7 @@ def test_every_statement_uses_an_index(driver: Driver) -> None:
         list_everything(driver)
     if databases.POSTGRESQL:
         many_rows(driver)
+    watch(driver)
     paths = create_app(Settings(_env_file=None)).openapi()["paths"]
     operations = {f"{method.upper()} {_template(path)}" for path, methods in paths.items() for method in methods}
     causes = {cause for cause, _ in driver.statements}

@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 import httpx2
 
+from app.auth.principal import Role
 from app.console.frame.pages import STATIC
 from tests.support.factories import PDF_TYPE, pdf
 from tests.support.inprocess import Process
@@ -46,6 +47,11 @@ class Browser:
     def sign_in(self, password: str = PASSWORD) -> "Browser":
         answer = self.send("POST", "/console/sign-in", data={"email": self.email, "password": password})
         assert answer.status_code == 303, answer.text
+        return self
+
+    def promote(self) -> "Browser":
+        """Make the account an operator."""
+        self.process.operate(lambda accounts: accounts.set_role(self.email, Role.OPERATOR))
         return self
 
     def upload(self, **more: Any) -> str:

@@ -62,7 +62,7 @@ def valid(schema: dict[str, Any]) -> Any:
     if schema["type"] == "array":
         return [valid(schema["items"])]
     if schema["type"] != "string":
-        return 1
+        return max(1, schema.get("minimum", 1))
     texts = FORMATS.get(schema.get("format", ""), TEXTS)
     return next(text for text in texts if re.search(schema.get("pattern", ""), text))
 

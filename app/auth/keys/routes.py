@@ -22,8 +22,8 @@ reading, writing = (
     for scope in (Scope.ACCOUNT_READ, Scope.ACCOUNT_WRITE)
 )
 
-_Service = Annotated[ApiKeys, service("keys")]
-_KeyId = Annotated[UUID, bound("key_id")]
+Service = Annotated[ApiKeys, service("keys")]
+KeyId = Annotated[UUID, bound("key_id")]
 
 _LOCATION = {"Location": header("The key.", "/api-keys/01939f3e-5c00-7000-8000-000000000004")}
 _ISSUED = {
@@ -40,7 +40,7 @@ _DEFAULTS = ApiKeyRotation()
     response_model=IssuedApiKey,
     responses={201: _ISSUED, **raises(errors.ApiKeyQuotaExceeded, body=True, keyed=True)},
 )
-async def create(body: NewApiKey, principal: CurrentPrincipal, service: _Service, key: IdempotencyKey) -> Response:
+async def create(body: NewApiKey, principal: CurrentPrincipal, service: Service, key: IdempotencyKey) -> Response:
     """Make a key for a program. The answer shows it, and nothing will again.
 
     It may do what its scopes say, and never more than the account may at the time of a request.
@@ -51,14 +51,14 @@ async def create(body: NewApiKey, principal: CurrentPrincipal, service: _Service
 
 @reading.get("", operation_id="listApiKeys", response_model=ApiKeyPage, responses=raises(errors.InvalidCursor))
 async def list_keys(
-    principal: CurrentPrincipal, service: _Service, limit: Limit = 20, cursor: Cursor = None
+    principal: CurrentPrincipal, service: Service, limit: Limit = 20, cursor: Cursor = None
 ) -> Response:
     """The caller's keys, the newest first. Those that have expired are there for 30 days more."""
     return json_response(await service.page(principal, limit, cursor))
 
 
 @reading.get("/{key_id}", operation_id="getApiKey", response_model=ApiKey, responses=raises(errors.NotFound))
-async def get(key_id: _KeyId, principal: CurrentPrincipal, service: _Service) -> Response:
+async def get(key_id: KeyId, principal: CurrentPrincipal, service: Service) -> Response:
     """A key: what it may do, and when it was used last."""
     return json_response(await service.get(principal, key_id))
 
@@ -69,7 +69,7 @@ async def get(key_id: _KeyId, principal: CurrentPrincipal, service: _Service) ->
     status_code=204,
     responses=raises(errors.NotFound, errors.StorageFull),
 )
-async def revoke(key_id: _KeyId, principal: CurrentPrincipal, service: _Service) -> Response:
+async def revoke(key_id: KeyId, principal: CurrentPrincipal, service: Service) -> Response:
     """Revoke a key: it is refused from now on, also for what is still being received."""
     await service.revoke(principal, key_id)
     return Response(status_code=204)
@@ -85,9 +85,9 @@ async def revoke(key_id: _KeyId, principal: CurrentPrincipal, service: _Service)
     },
 )
 async def rotate(
-    key_id: _KeyId,
+    key_id: KeyId,
     principal: CurrentPrincipal,
-    service: _Service,
+    service: Service,
     key: IdempotencyKey,
     body: ApiKeyRotation = _DEFAULTS,
 ) -> Response:

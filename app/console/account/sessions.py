@@ -19,7 +19,7 @@ _SHOWN = 50
 async def find(request: Request, principal: CurrentPrincipal, service: Service, cursor: Cursor = None) -> Response:
     """The sessions, the latest first."""
     found = await service.sessions(principal, _SHOWN, cursor)
-    return pages.page(request, "account/sessions.html", found=found)
+    return pages.page(request, "account/sessions.html", path="/account", found=found)
 
 
 @writing.post("/sessions/{session_id}/end")

@@ -1,14 +1,15 @@
-"""What forms do with documents and jobs: each goes on to the page of the document, or to the list."""
+"""What forms do with documents: each goes on to the page of the document, or to the list."""
 
 from fastapi import BackgroundTasks, Request, Response
 
 from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Scope
+from app.console.documents import params
 from app.console.frame import forms, pages
 from app.console.frame.route import pages_for
 from app.documents.dependencies import DocumentId, Service as Documents
 from app.documents.trash_routes import Service as Deletion
-from app.processing.routes import JobId, Service as Processing
+from app.processing.routes import Service as Processing
 
 writing = pages_for(Scope.DOCUMENTS_WRITE)
 processing = pages_for(Scope.DOCUMENTS_PROCESS)
@@ -38,19 +39,13 @@ async def process(
     service: Processing,
     background: BackgroundTasks,
 ) -> Response:
-    """Process a document, or do again what failed."""
-    asked = forms.process_request(await forms.fields_of(request))
+    """Process a document."""
+    fields = await forms.fields_of(request)
+    asked = forms.process_request(fields, params.typed(service.offered.items, fields, "processor", "params"))
     _, job_id = await service.process(principal, document_id, asked, None)
     if job_id:
         background.add_task(service.wake, job_id)
     return pages.to(f"/documents/{document_id}")
-
-
-@processing.post("/jobs/{job_id}/cancel")
-async def cancel(job_id: JobId, principal: CurrentPrincipal, service: Processing) -> Response:
-    """Cancel a job."""
-    job = await service.cancel(principal, job_id)
-    return pages.to(f"/documents/{job.document_id}")
 
 
 @deleting.post("/documents/{document_id}/delete")

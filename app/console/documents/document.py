@@ -1,51 +1,53 @@
 """The page of one document: all that there is to know of it, and what can be done with it."""
 
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
-import orjson
 from fastapi import Depends, Request, Response
 
 from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Principal, Scope
+from app.console.documents import params, results, timeline
+from app.console.documents.params import Chosen
 from app.console.frame import pages
 from app.console.frame.route import pages_for
+from app.documents.deletion import Deletion
 from app.documents.dependencies import DocumentId, Service as Documents
 from app.documents.file_versions.routes import Versions
 from app.documents.file_versions.service import FileVersions
+from app.documents.schemas import Document
 from app.documents.service import DocumentService
-from app.processing.models import ResultFile
-from app.processing.results import StoredResult
+from app.documents.trash_routes import Service as Trash
+from app.errors import NotFound
 from app.processing.routes import Service as Processing
-from app.processing.schemas import JobFilters, Provenance
+from app.processing.schemas import JobFilters
 from app.processing.service import ProcessingService
-from app.processing.stages.pipeline import AD_HOC
 from app.web.pagination import Cursor
+from app.webhooks.routes import Service as Webhooks
+from app.webhooks.service import WebhookService
 
 router = pages_for(Scope.DOCUMENTS_READ)
 
-_SHOWN = 20  # jobs, children and files
+_SHOWN = 20  # jobs, children, files and deliveries
 _EVENTS = 50
-
-
-class _Shown(NamedTuple):
-    """A result: its text if it has one, the rest of its data as far as a page can show it, and its files."""
-
-    made: Provenance
-    size: int
-    text: str | None
-    data: dict[str, Any] | None
-    files: list[ResultFile]
+_DRAWN = 500  # events, of which the jobs' pictures are made
+_TOLD = 100  # events, of which webhooks may have been told
 
 
 class _Services(NamedTuple):
     documents: DocumentService
+    deletion: Deletion
     files: FileVersions
     processing: ProcessingService
+    webhooks: WebhookService
 
 
-def _services(documents: Documents, files: Versions, processing: Processing) -> _Services:
-    return _Services(documents, files, processing)
+def _services(
+    documents: Documents, deletion: Trash, files: Versions, processing: Processing, webhooks: Webhooks
+) -> _Services:
+    return _Services(documents, deletion, files, processing, webhooks)
 
 
 @router.get("/documents/{document_id}")
@@ -54,35 +56,46 @@ async def show(
     document_id: DocumentId,
     principal: CurrentPrincipal,
     services: Annotated[_Services, Depends(_services)],
+    processor: Chosen = None,
     cursor: Cursor = None,
 ) -> Response:
-    """One document."""
-    values = await _gathered(services, principal, document_id, cursor)
-    return pages.page(request, "documents/document.html", cursor=cursor, unspelled=AD_HOC, **values)
+    """One document and a form to have it processed, or what can be done with it while it is in the trash."""
+    try:
+        values = await _gathered(services, principal, document_id, cursor)
+    except NotFound:
+        trashed = await services.deletion.in_trash(principal, document_id)
+        return pages.page(request, "documents/trashed.html", document=trashed)
+    choice = params.choice(values.pop("offered"), processor, first=True)
+    return pages.page(request, "documents/document.html", cursor=cursor, choice=choice, **values)
 
 
 async def _gathered(services: _Services, principal: Principal, document_id: UUID, cursor: str | None) -> dict[str, Any]:
     """What the page shows. Raises NotFound, InvalidCursor, TooBusy."""
-    documents, files, processing = services
+    documents, _, files, processing, webhooks = services
     document = await documents.get(principal, document_id)
-    offered = [each for each in processing.offered.items if document.content_type in each.content_types]
+    latest = await documents.latest_events(principal, document_id, _DRAWN)
+    jobs = await processing.jobs(principal, JobFilters(document_id=document_id), _SHOWN, None)
+    pictures = timeline.pictures(jobs.items, latest, datetime.now(UTC))
     return {
         "document": document,
-        "offered": offered,
-        "jobs": await processing.jobs(principal, JobFilters(document_id=document_id), _SHOWN, None),
-        "results": await _results(processing, principal, document_id),
+        "parent": await _parent(documents, principal, document),
+        "offered": [each for each in processing.offered.items if document.content_type in each.content_types],
+        "jobs": jobs,
+        "pictures": pictures,
+        "legend": timeline.legend(pictures.values()),
+        "words": timeline.WORDS,
+        "results": await results.of_document(processing, principal, document_id),
         "children": await documents.children(principal, document_id, _SHOWN, None),
         "files": await files.find(principal, document_id, _SHOWN, None),
         "timeline": await documents.timeline(principal, document_id, _EVENTS, cursor),
+        "deliveries": await webhooks.about(principal, [each.id for each in latest[-_TOLD:]], _SHOWN),
     }
 
 
-async def _results(processing: ProcessingService, principal: Principal, document_id: UUID) -> list[_Shown]:
-    found = await processing.results(principal, document_id)
-    return [_shown(each, await processing.files(principal, document_id, each.provenance.processor)) for each in found]
-
-
-def _shown(result: StoredResult, files: list[ResultFile]) -> _Shown:
-    data = orjson.loads(result.data) if result.data else None
-    text = data.pop("text") if data and isinstance(data.get("text"), str) else None
-    return _Shown(result.provenance, result.size, text, data, files)
+async def _parent(documents: DocumentService, principal: Principal, document: Document) -> Document | None:
+    """What the document was made of, unless that is deleted."""
+    if document.parent_id is None:
+        return None
+    with suppress(NotFound):
+        return await documents.get(principal, document.parent_id)
+    return None

@@ -31,15 +31,17 @@ async def get_content(
 
 @router.get("/documents/{document_id}/results/{processor}")
 async def get_result(
+    *,
     request: Request,
     document_id: DocumentId,
     processor: ProcessorName,
     principal: CurrentPrincipal,
     service: Processing,
     answers: Sending,
+    number: FileNumber = None,
 ) -> Response:
     """The last good result of one processor, as JSON."""
-    return await answers.respond(request, principal, await service.result_of(principal, document_id, processor))
+    return await answers.respond(request, principal, await service.result_of(principal, document_id, processor, number))
 
 
 @router.get("/documents/{document_id}/results/{processor}/files/{name}")
@@ -52,7 +54,8 @@ async def get_result_file(
     principal: CurrentPrincipal,
     service: Processing,
     answers: Sending,
+    number: FileNumber = None,
 ) -> Response:
     """A file that belongs to it."""
-    found = await service.file(principal, document_id, processor, name)
+    found = await service.file(principal, document_id, processor, name, number)
     return await content.respond(request, found.file, found.name, partial(answers.send, principal, found.file))

@@ -11,8 +11,9 @@ from app.console.frame import pages
 from app.console.frame.route import pages_for
 from app.documents.dependencies import Service
 from app.documents.lifecycle import Status
-from app.documents.schemas import DocumentPage, Filters, Sort
+from app.documents.schemas import DocumentPage, Filters, Selection, Sort
 from app.files.models import ContentType
+from app.processing.routes import Service as Processing
 from app.web.pagination import Cursor, Limit
 
 router = pages_for(Scope.DOCUMENTS_READ)
@@ -26,13 +27,15 @@ async def find(
     request: Request,
     principal: CurrentPrincipal,
     service: Service,
+    processing: Processing,
     filters: Annotated[Filters, Query()],
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
     """The documents that match every filter."""
     found = await service.find(principal, filters, limit, cursor)
-    return pages.page(request, "documents/list.html", filters=filters, **_shown(request, found), **_CHOICES)
+    values = _shown(request, found) | _CHOICES | {"offered": processing.offered.items, "selection": _selection(filters)}
+    return pages.page(request, "documents/list.html", filters=filters, **values)
 
 
 def _shown(request: Request, found: DocumentPage) -> dict[str, Any]:
@@ -45,6 +48,11 @@ def _shown(request: Request, found: DocumentPage) -> dict[str, Any]:
         "cursor": "cursor" in request.query_params,
         "narrowed": _narrowed(given),
     }
+
+
+def _selection(filters: Filters) -> dict[str, Any]:
+    """The filters by which documents may be processed."""
+    return filters.model_dump(mode="json", exclude_none=True, include=set(Selection.model_fields))
 
 
 def _narrowed(given: dict[str, Any]) -> bool:

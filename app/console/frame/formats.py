@@ -20,6 +20,12 @@ _SHAPES = {
     "WAITING": "◔",
     "SUCCEEDED": "✓",
     "CANCELLED": "⊘",
+    "PENDING": "◔",
+    "DELIVERED": "✓",
+    "DISCARDED": "⊘",
+    "ACTIVE": "●",
+    "PAUSED": "‖",
+    "DISABLED": "✕",
 }
 _TYPES = {"application/pdf": "PDF"}
 
@@ -57,6 +63,20 @@ def size(count: int) -> str:
     return f"{amount:.1f} {_UNITS[unit]}" if unit else f"{count} {'byte' if count == 1 else 'bytes'}"
 
 
+def duration(seconds: float) -> str:
+    """A length of time in the two largest units of which there is one."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, left = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    counts = ((days, "d"), (hours, "h"), (minutes, "min"), (left, "s"))
+    first = next(place for place, (count, _) in enumerate(counts) if count)
+    return " ".join(f"{count} {unit}" for count, unit in counts[first : first + 2] if count)
+
+
 def number(count: int) -> str:
     """A number that can be read when it is large."""
     return f"{count:,}"
@@ -81,6 +101,8 @@ def said(value: Any) -> str:
     """A value of an event. A hash is recognised by its first digits."""
     if isinstance(value, dict):
         return ", ".join(f"{name}: {said(each)}" for name, each in value.items())
+    if isinstance(value, list):
+        return ", ".join(said(each) for each in value)
     if not isinstance(value, str):
         return orjson.dumps(value).decode()
     return f"{value[:12]}…" if _HASH.fullmatch(value) else value
@@ -99,5 +121,5 @@ def words(name: str) -> str:
 
 FILTERS: Mapping[str, Any] = {
     each.__name__: each
-    for each in (shape, day, clock, machine, field, size, number, kind, json, line, said, who, words)
+    for each in (shape, day, clock, machine, field, size, duration, number, kind, json, line, said, who, words)
 }

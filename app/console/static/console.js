@@ -58,9 +58,10 @@ document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]")
   if (!button) return
   const source = document.getElementById(button.dataset.copy)
-  const copied = await copy(source.textContent)
-  button.textContent = copied ? "Copied" : "Not copied"
-  setTimeout(() => { button.textContent = "Copy" }, 2000)
+  const copied = await copy(source.textContent.trim())
+  const said = button.firstChild // what it copies may follow, for screen readers
+  said.data = copied ? "Copied" : "Not copied"
+  setTimeout(() => { said.data = "Copy" }, 2000)
 })
 
 const copy = async (text) => {
@@ -77,4 +78,10 @@ const copy = async (text) => {
   }
 }
 
-for (const each of document.querySelectorAll("[data-scripted]")) each.hidden = false
+// What a page that looked again brings along is hidden, too.
+const reveal = () => { for (const each of document.querySelectorAll("[data-scripted]")) each.hidden = false }
+document.addEventListener("htmx:after:swap", reveal)
+reveal()
+
+// A form that somebody has begun to fill in stays as it is.
+document.addEventListener("input", (event) => event.target.form?.setAttribute("hx-morph-skip", ""))

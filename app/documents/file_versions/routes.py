@@ -37,7 +37,7 @@ deleting = authenticated_router(Scope.DOCUMENTS_DELETE, prefix="/documents", tag
 
 Replace = Annotated[ReplaceService, service("replace")]
 Versions = Annotated[FileVersions, service("file_versions")]
-_Number = Annotated[int, Path(ge=1, lt=2**31, description="The file's number.")]
+Number = Annotated[int, Path(ge=1, lt=2**31, description="The file's number.")]
 
 _JSON = "application/json"
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
@@ -126,7 +126,7 @@ async def restore_file(
     *,
     request: Request,
     document_id: DocumentId,
-    number: _Number,
+    number: Number,
     principal: CurrentPrincipal,
     service: Replace,
     background: BackgroundTasks,
@@ -162,7 +162,7 @@ async def list_files(
     responses=raises(errors.ValidationFailed, errors.NotFound, body=True),
 )
 async def edit_file(
-    document_id: DocumentId, number: _Number, body: FileChanges, principal: CurrentPrincipal, service: Versions
+    document_id: DocumentId, number: Number, body: FileChanges, principal: CurrentPrincipal, service: Versions
 ) -> Response:
     """Change what is stated about one of the document's files, by a merge patch (RFC 7396)."""
     changes = body.model_dump(exclude_unset=True)
@@ -184,7 +184,7 @@ async def edit_file(
 )
 async def delete_file(
     document_id: DocumentId,
-    number: _Number,
+    number: Number,
     principal: CurrentPrincipal,
     service: Versions,
     background: BackgroundTasks,

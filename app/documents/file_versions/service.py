@@ -49,6 +49,15 @@ class FileVersions:
         end = pagination.encode("files", last.number, document_id) if last else None
         return DocumentFilePage(items=items, next_cursor=end)
 
+    async def get(self, principal: Principal, document_id: UUID, number: int) -> DocumentFile:
+        """Return one file of a document."""
+
+        def work(conn: Connection) -> DocumentFile:
+            owned(conn, principal.owner_id, document_id)
+            return _found(conn, document_id, number)
+
+        return await self._db.read(work)
+
     async def edit(self, principal: Principal, document_id: UUID, number: int, changes: dict[str, Any]) -> DocumentFile:
         """Change what is stated about a file. Raises StorageFull."""
         self._reserve.require()
@@ -60,9 +69,7 @@ class FileVersions:
                 repository.edit_file(conn, document_id, {f"file_{name}": value for name, value in values.items()})
             elif values:
                 sql.edit(conn, document_id, number, values)
-            file = sql.one(conn, document_id, number)
-            if file is None:
-                raise NotFound
+            file = _found(conn, document_id, number)
             if values:
                 event = DocumentFileEdited(number=number, fields=sorted(values))
                 events.append(conn, event, user_id=principal.owner_id, document_id=document_id)
@@ -108,3 +115,10 @@ class FileVersions:
     async def _removed(self, gone: int, keys: list[str]) -> None:
         metrics.removed.labels("files").inc(gone)
         await self.removal.discarded(keys)
+
+
+def _found(conn: Connection, document_id: UUID, number: int) -> DocumentFile:
+    file = sql.one(conn, document_id, number)
+    if file is None:
+        raise NotFound
+    return file

@@ -1,10 +1,14 @@
 """Documents in the console: the overview, the list, uploads, and what forms do."""
 
-import json
 import re
+from datetime import UTC, datetime, timedelta
+from unittest.mock import patch
+from uuid import UUID
 
 import pytest
 
+from app.documents import activity
+from app.documents.models import documents
 from tests.support.console import Browser, Seen, worked
 from tests.support.factories import PDF_TYPE, pdf
 from tests.support.inprocess import Process
@@ -25,6 +29,41 @@ def test_the_overview_counts_by_state(process: Process) -> None:
         "Failed": "1",
     }
     assert "Failed, the latest first" in seen.text
+
+
+def test_the_overview_shows_what_came_in_by_the_hour(process: Process) -> None:
+    browser = Browser(process).sign_in()
+    assert "Received by the hour" not in browser.get("/console").text
+    gone = browser.upload()
+    browser.post(f"/console/documents/{gone}/delete")
+    worked(browser, browser.upload(process="simulated", process_params='{"seconds": 0}'))
+    worked(browser, browser.upload(process="simulated", process_params='{"seconds": 0, "fail": "permanent"}'))
+    for hours in (1, 1, 25):
+        aged(process, browser.upload(), hours)
+    seen = Seen(browser.get("/console").text)
+    table = seen.text.partition("Received by the hour, and how it stands now")[2].partition("Failed, the latest")[0]
+    rows = re.findall(r":00:00(\d{4})", table)
+    assert rows == ["0002", "1101"], "completed, failed, processing, uploaded"
+    bars = [float(each["height"] or 0) for tag, each in seen.tags if tag == "rect" and each.get("width") == "24"]
+    assert bars == [66.67, 33.33, 33.33, 33.33]
+
+
+def aged(process: Process, document_id: str, hours: int) -> None:
+    """Have a document come in earlier."""
+    then = datetime.now(UTC) - timedelta(hours=hours)
+    process.write(
+        lambda conn: conn.execute(documents.update().where(documents.c.id == UUID(document_id)).values(created_at=then))
+    )
+
+
+def test_an_hour_is_not_counted_beyond_what_is_shown(process: Process) -> None:
+    browser = Browser(process).sign_in()
+    for _ in range(3):
+        browser.upload()
+    with patch.object(activity, "MOST", 2), patch("app.console.overview.MOST", 2):
+        page = Seen(browser.get("/console").text).text
+    assert "over 2" in page
+    assert "at most 2 an hour are counted" in page
 
 
 def test_filters_are_those_of_the_api_and_pages_follow_each_other(process: Process) -> None:
@@ -96,9 +135,8 @@ def test_process_cancel_and_retry(ada: Browser) -> None:
     worked(ada, own)
     failed = Seen(ada.get(here).text)
     assert {"Failed", "Retry"} <= set(failed.text.split())
-    params = [each["value"] for tag, each in failed.tags if tag == "input" and each.get("name") == "params"]
-    assert json.loads(params[0] or "")["fail"] == "permanent"
-    retried = ada.post(f"{here}/process", processor="simulated", params=params[0] or "")
+    [retry, _] = [each for each in failed.attributes("form", "action") if each.endswith("/retry")]
+    retried = ada.post(retry)
     assert "Processing" in Seen(retried.text).text
     worked(ada, own)
     assert ada.post(f"{here}/process", processor="none").status_code == 422
@@ -134,7 +172,6 @@ def test_delete_and_restore(ada: Browser) -> None:
     stale = ada.post(f"/console/documents/{own}/delete", version="7")
     assert stale.status_code == 412
     assert "thrown away.pdf" not in ada.post(f"/console/documents/{own}/delete", version="1").text
-    assert ada.get(f"/console/documents/{own}").status_code == 404
     assert "thrown away.pdf" in ada.get("/console/documents?trashed=true").text
     assert ada.post(f"/console/documents/{own}/restore").status_code == 200
     gone = ada.post(f"/console/documents/{own}/delete", permanent="on")

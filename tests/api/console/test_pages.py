@@ -2,26 +2,66 @@
 
 import re
 from pathlib import Path
+from urllib.parse import quote
 from uuid import UUID, uuid4
 
 import httpx2
 import pytest
 
+from app.console import ROUTERS
 from app.console.frame.pages import STATIC
+from app.console.frame.route import PublicPage
 from app.main import FEATURES
 from tests.support.console import MARKUP, TEMPLATES, Browser, Seen, worked
-from tests.support.factories import pdf
+from tests.support.factories import PDF_TYPE, pdf
 from tests.support.inprocess import Process
+from tests.support.receiver import NOBODY
 from tests.support.user import PASSWORD
 
 
 def paths(document_id: str) -> list[tuple[str, str]]:
     """Method and path of every route of the console about one document."""
     here = f"/console/documents/{document_id}"
-    reads = ("", "/content", "/results/simulated", "/results/simulated/files/a.png")
+    reads = (
+        "",
+        "/content",
+        "/results/simulated",
+        "/results/simulated/files/a.png",
+        "/pages",
+        "/pages/1",
+        "/pages/1.png",
+        "/files/1",
+    )
     return [
         *(("GET", here + each) for each in reads),
-        *(("POST", f"{here}/{each}") for each in ("edit", "process", "delete", "restore")),
+        *(("POST", f"{here}/{each}") for each in ("edit", "process", "delete", "restore", "replace?version=1")),
+        *(("POST", f"{here}/files/1/{each}") for each in ("edit", "delete", "restore")),
+    ]
+
+
+def things(browser: Browser) -> dict[str, str]:
+    """The pages of a webhook, of a delivery and of a key."""
+    fields = {"url": NOBODY, "name": MARKUP, "description": MARKUP, "scope.documents:read": "on"}
+    for place in ("webhooks", "keys"):
+        sent = fields | {"key": str(uuid4())}
+        assert browser.send("POST", f"/console/{place}", data=sent).status_code == 200
+    webhook = f"/console/webhooks/{browser.api('/webhooks')['items'][0]['id']}"
+    delivery = browser.send("POST", f"{webhook}/test").headers["location"]
+    return {
+        "webhook": webhook,
+        "delivery": delivery,
+        "key": f"/console/keys/{browser.api('/api-keys')['items'][0]['id']}",
+    }
+
+
+def paths_of_things(webhook: str, delivery: str, key: str) -> list[tuple[str, str]]:
+    """Method and path of every route of the console about them."""
+    changes = ("edit", "rotate-secret", "test", "recover", "delete")
+    return [
+        *(("GET", each) for each in (webhook, delivery)),
+        *(("POST", f"{webhook}/{each}") for each in changes),
+        ("POST", f"{delivery}/resend"),
+        *(("POST", f"{key}/{each}") for each in ("rotate", "revoke")),
     ]
 
 
@@ -30,10 +70,13 @@ def test_what_belongs_to_others_is_not_found_like_what_there_is_not(ada: Browser
     job_id = ada.api(f"/documents/{own}")["job_id"]
     session_id = ada.api("/auth/sessions")["items"][-1]["id"]
     mallory = Browser(ada.process).sign_in()
-    asked = [*paths(own), ("POST", f"/console/jobs/{job_id}/cancel"), ("POST", f"/console/sessions/{session_id}/end")]
+    posted = (f"jobs/{job_id}/cancel", f"jobs/{job_id}/retry", f"sessions/{session_id}/end")
+    asked = [*paths(own), *paths_of_things(**things(ada)), *(("POST", f"/console/{each}") for each in posted)]
+    sent = {"key": str(uuid4()), "previous_valid_for": "0", "since": "2026-01-01T00:00", "until": "2026-01-02T00:00"}
     for method, path in asked:
         missing = re.sub("[0-9a-f]{8}-[0-9a-f-]{27}", str(uuid4()), path)
-        body = {"data": {"nothing": "x"}} if method == "POST" else {}
+        file = {"files": {"file": ("a.pdf", pdf(), PDF_TYPE)}} if "/replace" in path else {"data": sent}
+        body = file if method == "POST" else {}
         answers = [mallory.send(method, each, **body) for each in (path, missing)]
         assert [each.status_code for each in answers] == [404, 404], path
         texts = [re.sub(r"<dd><code>[0-9a-f-]{36}</code>", "", each.text) for each in answers]
@@ -52,8 +95,36 @@ def every_page(browser: Browser) -> dict[str, httpx2.Response]:
     thrown = browser.upload(**stated)
     browser.post(f"/console/documents/{thrown}/delete")
     places = ["", "/documents", "/documents?trashed=true", "/documents?q=<img src=x", "/upload", "/sessions"]
-    places += [f"/documents/{first}", f"/documents/{second}", "/nothing", "/documents?status=x", "/documents/x"]
-    return {place: browser.get(f"/console{place}") for place in (*places, "/sign-in")}
+    places += ["/documents?held=true", f"/selection/matching?folder={quote(MARKUP)}"]
+    places += [f"/upload?processor={name}" for name in ("split", "merge", "text")]
+    places += [f"/documents/{first}?processor=merge", "/upload?processor=<img src=x"]
+    places += [f"/documents/{each}" for each in (first, f"{first}/pages", f"{first}/files/1", second, thrown)]
+    places += ["/nothing", "/documents?status=x", "/documents/x"]
+    own = {name: path.removeprefix("/console") for name, path in things(browser).items() if name != "key"}
+    places += ["/jobs", f"/jobs?processor={quote(MARKUP)}", "/jobs?dead=true", "/jobs/retry", "/jobs/cancel"]
+    places += ["/webhooks", *own.values(), "/keys", "/account", "/account?changed=password"]
+    places += operators_places(browser.promote(), first, second)
+    return {place: browser.get(f"/console{place}") for place in (*places, "/sign-in")} | secrets(browser)
+
+
+def secrets(browser: Browser) -> dict[str, httpx2.Response]:
+    """The pages that show one, and those of forms that are sent again."""
+    fields = {"url": NOBODY, "name": MARKUP, "scope.documents:read": "on"}
+    asked = [(place, again) for place in ("/webhooks", "/keys") for again in (False, True)]
+    keyed = {place: fields | {"key": str(uuid4())} for place in ("/webhooks", "/keys")}
+    return {f"{place} {again}": browser.send("POST", f"/console{place}", data=keyed[place]) for place, again in asked}
+
+
+def operators_places(browser: Browser, first: str, second: str) -> list[str]:
+    """The pages of operators, with all that there is on them."""
+    browser.post(f"/console/operators/documents/{first}/hold", reason=MARKUP)
+    browser.post("/console/operators/processors/merge/pause", reason=MARKUP)
+    browser.process.announce()
+    owner, job = browser.api("/auth/me")["id"], browser.api(f"/documents/{second}")["job_id"]
+    places = [f"documents?owner_id={owner}", f"documents/{first}", f"jobs?owner_id={owner}", f"jobs/{job}"]
+    places += [f"accounts?search={browser.email[:20]}", f"accounts/{owner}", f"jobs/rerun?owner_id={owner}"]
+    places += ["health", "workers", "processors", "jobs/cancel", f"audit?user_id={owner}", "audit/verify", "jobs/x"]
+    return [f"/operators/{each}" for each in places]
 
 
 def test_every_page_is_safe_whatever_users_wrote(process: Process) -> None:
@@ -69,23 +140,33 @@ def test_every_page_is_safe_whatever_users_wrote(process: Process) -> None:
         assert all(src.startswith("/console/static/") for src in scripts), place
         assert not [name for _, each in seen.tags for name in each if name == "style" or name.startswith("on")], place
         assert (seen.attributes("html", "lang"), seen.attributes("main", "id")) == (["en"], ["content"]), place
-        if place.startswith(("/documents/0", "/documents?trashed")):
+        shows = ("/documents/0", "/documents?t", "/jobs?processor", "/keys", "/operators/documents", "/operators/proc")
+        if place == "/webhooks" or place.startswith(shows):
             assert "<script>alert(1)&amp;" in seen.text, place
 
 
 def test_every_link_and_form_leads_somewhere(process: Process) -> None:
     browser = Browser(process).sign_in()
-    links, labels = set[str](), set[str]()
+    links, labels = set[str](), set[str | None]()
     for answer in every_page(browser).values():
         seen = Seen(answer.text)
         links |= {*seen.attributes("a", "href"), *seen.attributes("link", "href"), *seen.attributes("img", "src")}
-        labels |= {each["aria-labelledby"] or "" for _, each in seen.tags if "aria-labelledby" in each} - set(
-            seen.attributes("h2", "id")
-        )
+        ids = {each["id"] for _, each in seen.tags if "id" in each}
+        labels |= {each["aria-labelledby"] for _, each in seen.tags if "aria-labelledby" in each} - ids
     assert labels == set()
     for link in links:
         if not link.startswith("#"):
             assert browser.get(link).status_code == 200, link
+
+
+def test_no_form_of_another_site_is_taken(ada: Browser) -> None:
+    routes = [each for router in ROUTERS for each in router.routes if isinstance(each, PublicPage)]
+    forms = [each.path for each in routes if "POST" in (each.methods or ())]
+    assert len(forms) > 20
+    for path in forms:
+        sent = re.sub(r"{\w+}", str(uuid4()), path)
+        headers = [("Cookie", ada.cookie), ("Sec-Fetch-Site", "cross-site")]
+        assert ada.process.http("POST", sent, headers=headers, data={"confirm": "1"}).status_code == 403, path
 
 
 def test_templates_do_without_what_would_not_be_escaped() -> None:
