@@ -1,14 +1,19 @@
 """Models of what a JSON Schema describes (draft 2020-12), as processors have them for params and results."""
 
-from typing import Any, ClassVar, Self
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
+from jsonschema.exceptions import SchemaError
 from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic.json_schema import DEFAULT_REF_TEMPLATE, GenerateJsonSchema, JsonSchemaMode
+from typing_extensions import override
 
 from app.processors.base import MakingParams, Params
 
 _OPEN = ConfigDict(extra="allow")
+_DEFINITION = "#/$defs/"
+_ELSEWHERE = ("$id", "$anchor", "$dynamicRef", "$dynamicAnchor")  # they change what a reference means
 
 
 class _Described(BaseModel):
@@ -16,8 +21,9 @@ class _Described(BaseModel):
 
     model_config = _OPEN
 
-    schema_of_it: ClassVar[dict[str, Any]]
+    described_by: ClassVar[dict[str, Any]]
     validator: ClassVar[Draft202012Validator]
+    takes_defaults: ClassVar[bool] = True
 
     @model_validator(mode="before")
     @classmethod
@@ -26,23 +32,35 @@ class _Described(BaseModel):
         if not isinstance(given, dict):
             return given
         own = {name: value for name, value in given.items() if name not in cls.model_fields}
-        defaults = {name: each["default"] for name, each in _properties(cls.schema_of_it) if "default" in each}
-        complete = defaults | own
-        if error := best_match(cls.validator.iter_errors(complete)):
-            place = "/".join(str(step) for step in error.absolute_path)
-            raise ValueError(f"does not fit its schema at /{place}: {error.validator}"[:200])
-        return {**given, **complete}
+        defaults = {name: each["default"] for name, each in _properties(cls.described_by) if "default" in each}
+        complete = defaults | own if cls.takes_defaults else own
+        try:
+            error = next(cls.validator.iter_errors(complete), None)
+        except RecursionError:
+            raise ValueError("has too many levels") from None
+        if error:
+            place = "".join(f"/{step}"[:64] for step in error.absolute_path)
+            raise ValueError(f"does not fit its schema{place and f' at {place}'}: {error.validator}"[:200])
+        return given | complete
 
+    @override
     @classmethod
-    def model_json_schema(cls, *args: Any, **options: Any) -> dict[str, Any]:
+    def model_json_schema(
+        cls,
+        by_alias: bool | None = None,
+        ref_template: str = DEFAULT_REF_TEMPLATE,
+        schema_generator: type[GenerateJsonSchema] = GenerateJsonSchema,
+        mode: JsonSchemaMode = "validation",
+        **options: Any,
+    ) -> dict[str, Any]:
         """The schema, with the fields that the service itself sees to."""
-        own = super().model_json_schema(*args, **options)
-        own.pop("additionalProperties", None)
-        fields = {name: each for name, each in _properties(own) if name in cls.model_fields}
-        described = cls.schema_of_it | {"title": cls.__name__}
-        if fields:
-            described["properties"] = described.get("properties", {}) | fields
-        return described | ({"$defs": own["$defs"]} if "$defs" in own else {})
+        own = super().model_json_schema(by_alias, ref_template, schema_generator, mode, **options)
+        described: dict[str, Any] = _referring(cls.described_by, ref_template)
+        described |= {"type": "object", "title": cls.__name__}
+        for part in ("properties", "$defs"):
+            if found := described.get(part, {}) | own.get(part, {}):
+                described[part] = found
+        return described
 
 
 class DescribedParams(_Described, Params):
@@ -60,12 +78,50 @@ class DescribedMakingParams(_Described, MakingParams):
 class DescribedResult(_Described):
     """A result's data that a schema describes."""
 
-
-def model_of(base: type[Any], name: str, schema: dict[str, Any]) -> type[Any]:
-    """A model with this name of what the schema describes. Raises jsonschema's SchemaError."""
-    Draft202012Validator.check_schema(schema)
-    return type(name, (base,), {"schema_of_it": schema, "validator": Draft202012Validator(schema)})
+    takes_defaults = False
 
 
-def _properties(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    return list(schema.get("properties", {}).items())
+def model_of(base: type[Any], name: str, schema: Mapping[str, Any]) -> type[Any]:
+    """A model with this name of what the schema describes. Raises ValueError, in one line, for what is none."""
+    described = {key: value for key, value in schema.items() if key != "$schema"}
+    try:
+        Draft202012Validator.check_schema(described)
+    except SchemaError as error:
+        place = "".join(f"/{step}" for step in error.absolute_path)
+        raise ValueError(f"is no JSON Schema{place and f', at {place}'}: {error.validator}") from None
+    if described.get("type", "object") != "object":
+        raise ValueError("does not describe an object")
+    if taken := sorted(described.get("properties", {}).keys() & base.model_fields.keys()):
+        raise ValueError(f"describes `{taken[0]}`, which the service itself sees to")
+    known = {f"{_DEFINITION}{each}" for each in described.get("$defs", {})}
+    for key, value in _members(described):
+        if isinstance(value, str) and (key in _ELSEWHERE or (key == "$ref" and value not in known)):
+            raise ValueError(f"has a {key} that does not lead to one of its own $defs")
+    return type(name, (base,), {"described_by": described, "validator": Draft202012Validator(described)})
+
+
+def _properties(schema: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each property and its schema; `true` and `false` are schemas, too, which say nothing of it."""
+    return ((name, each) for name, each in schema.get("properties", {}).items() if isinstance(each, dict))
+
+
+def _members(value: Any) -> Iterator[tuple[str, Any]]:
+    """The members of all objects within."""
+    if isinstance(value, dict):
+        yield from value.items()
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _members(each)
+
+
+def _referring(value: Any, template: str) -> Any:
+    """The same schema, with references by the template."""
+    if isinstance(value, list):
+        return [_referring(each, template) for each in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: template.format(model=each.removeprefix(_DEFINITION))
+        if key == "$ref" and isinstance(each, str)
+        else _referring(each, template)
+        for key, each in value.items()
+    }
