@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from app.auth.credentials import required
 from app.auth.principal import Principal
 from app.database import Database
+from app.documents.schemas import StatedMetadata
 from app.errors import AlreadyClaimed, NotFound
 from app.files.removal import Removal
 from app.jobs import claims, repository as jobs, settlement
@@ -151,6 +152,6 @@ class Claiming:
             deadline=claim.deadline,
             filename=work.filename,
             content_type=work.file.content_type,
-            metadata=work.metadata,
+            metadata=StatedMetadata.model_construct(**work.metadata),
             inputs=self.inputs(work, claim, base_url),
         )

@@ -36,6 +36,7 @@ holding = claim_router(tag=_TAG)
 completing = claim_router(body_limit=MAX_COMPLETION, tag=_TAG)
 
 Service = Annotated[RemoteJobs, service("remote")]
+OtherProcessor = Annotated[str, Path(pattern=r"^[a-z0-9-]{1,50}$")]
 InputNumber = Annotated[int, Path(ge=0, le=MAX_FILES)]
 OutputNumber = Annotated[int, Path(ge=0, lt=MAX_FILES)]
 Name = Annotated[str, Query(min_length=1, max_length=255, pattern=LINE, description="Of the file, or of the document.")]
@@ -47,7 +48,7 @@ _READING = (errors.NotFound, errors.TooBusy, errors.StorageUnavailable)
 _MAKING = (errors.OutputRejected, errors.StorageUnavailable, errors.StorageFull, errors.TooBusy)
 _QUOTAS = (errors.StorageQuotaExceeded, errors.DocumentQuotaExceeded)
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
-_FILE = {"required": True, "description": "The file.", "content": {"*/*": _BYTES}}
+_FILE = {"required": True, "description": "The file.", "content": {"application/octet-stream": _BYTES}}
 
 
 def _raises(*own: type[errors.AppError], body: bool = False) -> dict[int | str, dict[str, Any]]:
@@ -125,7 +126,7 @@ async def get_input(number: InputNumber, claim: CurrentClaim, service: Service) 
     response_model=dict[str, Any],
     responses=_raises(*_READING),
 )
-async def get_result(processor: ProcessorName, claim: CurrentClaim, service: Service) -> Response:
+async def get_result(processor: OtherProcessor, claim: CurrentClaim, service: Service) -> Response:
     """The data of the last good result that another processor made of the document."""
     chunks = await service.result(claim, processor)
     return StreamingResponse(chunks, headers={"Cache-Control": "private, no-store"}, media_type="application/json")

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.documents.schemas import StatedMetadata
 from app.jobs.models import JobState
 from app.jobs.schemas import JobParams
 from app.processing.sink import MAX_FILES, OutputFile
@@ -57,7 +58,7 @@ class ClaimedJob(BaseModel):
     deadline: datetime = Field(description="Until then it can be held, heartbeats or not.")
     filename: str
     content_type: str
-    metadata: dict[str, Any] = Field(description="`description`, `folder` and `tags`, as its owner has stated them.")
+    metadata: StatedMetadata = Field(description="As its owner has stated it.")
     inputs: list[Input] = Field(description="The document's own file first.")
 
 
@@ -104,10 +105,8 @@ class PublishedOutput(BaseModel):
     filename: str | None = Field(
         None, max_length=255, pattern=LINE, description="Of a document, in the place of the `name` that it was sent by."
     )
-    metadata: dict[str, Any] | None = Field(
-        None,
-        description="Of a document: `description`, `folder` and `tags`, each in the place of that of the document that "
-        "it was made of.",
+    metadata: StatedMetadata | None = Field(
+        None, description="Of a document: each part of it in the place of that of the document that it was made of."
     )
 
 
@@ -129,7 +128,7 @@ class JobFailure(BaseModel):
 
     code: str = Field(pattern=r"^[a-z0-9-]{1,100}$", examples=["out-of-memory"])
     detail: str = Field(min_length=1, max_length=2000, pattern=PROSE)
-    transient: bool = Field(False, strict=True, description="Another attempt may succeed.")
+    transient: bool = Field(False, description="Another attempt may succeed.")
     retry_after: float | None = Field(
         None, ge=0, le=86400, description="Seconds until that, in the place of the usual backoff."
     )

@@ -276,7 +276,8 @@ def _published(named: Sequence[PublishedOutput], staged: Sequence[Staged], work:
             continue
         try:
             name = shown_name(wanted.filename) if wanted.filename is not None else each.name
-            metadata = stated_metadata(work, wanted.metadata)
+            stated = wanted.metadata.model_dump(exclude_unset=True) if wanted.metadata else None
+            metadata = stated_metadata(work, stated)
         except Permanent as error:
             raise _refusal(error, here) from None
         files.append(OutputFile(each.file, with_extension(name, each.file.content_type), metadata))

@@ -187,7 +187,8 @@ def test_claims_that_are_refused(worker: Worker, said: dict[str, Any]) -> None:
     assert code(worker.claim(**said)) == (422, "validation-failed")
 
 
-def test_to_claim_takes_the_scope_and_to_hold_takes_the_token(ada: Person, worker: Worker) -> None:
+def test_to_claim_takes_the_scope_and_to_hold_takes_the_token(ada: Person, worker: Worker, operator: Person) -> None:
+    worker.key = operator.post("/api-keys", name="worker", scopes=["worker"])["key"]
     claimed(ada, worker)
     assert ada.ask("POST", "/remote/count/claim", json={"worker": "me"}).status_code == 403
     for token in ("", worker.key, ada.token, "jt_", "jt_ä", "jt_" + "A" * 120, worker.held["token"][:-2] + "AA"):
@@ -621,5 +622,5 @@ def test_what_the_file_may_say(tmp_path: Path, stated: Any, reason: str) -> None
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     settings = Settings(_env_file=None, remote_processors=tmp_path / "none")
-    with pytest.raises(ConfigurationError, match="REMOTE_PROCESSORS: .*No such file"):
+    with pytest.raises(ConfigurationError, match=r"REMOTE_PROCESSORS: .*No such file"):
         adapters.offered(settings)
