@@ -153,7 +153,6 @@ class RemoteJobs:
                 )
                 raise _invalid("/query/name", detail) from None
         (made,) = sink.made
-        faults.hit("output.after_store")
 
         def record(conn: Connection) -> list[str]:
             held.require(conn, claim)

@@ -56,6 +56,11 @@ def worker(operator: Person) -> Iterator[Worker]:
             worker.fail()
 
 
+def process_of(worker: Worker) -> Process:
+    assert isinstance(worker.process, Process)
+    return worker.process
+
+
 def claimed(ada: Person, worker: Worker, processor: str = "count", **params: Any) -> str:
     """The id of a document whose job the worker holds now."""
     document_id = ada.upload()
@@ -73,13 +78,13 @@ def state(ada: Person, worker: Worker) -> str:
 def lose(worker: Worker) -> None:
     """Have the lease of the job that it holds end, and somebody notice."""
     past = update(jobs).where(jobs.c.id == UUID(worker.held["job_id"])).values(locked_until=now(-1))
-    worker.process.write(lambda conn: conn.execute(past).rowcount)
-    worker.process.tick()
+    process_of(worker).write(lambda conn: conn.execute(past).rowcount)
+    process_of(worker).tick()
 
 
 def until(worker: Worker, seconds: float) -> None:
     """Have the deadline of the claim be so many seconds from now."""
-    tokens = worker.process.services.remote.claiming.tokens
+    tokens = process_of(worker).services.remote.claiming.tokens
     claim = tokens.verify(worker.held["token"])
     worker.held["token"] = tokens.issue(claim._replace(deadline=datetime.now(UTC) + timedelta(seconds=seconds)))
 
@@ -97,7 +102,7 @@ def count(worker: Worker, table: Table) -> int:
     """The rows of the job that it holds, or held."""
     job_id = UUID(worker.held["job_id"])
     found = select(func.count()).select_from(table).where(table.c.job_id == job_id)
-    return worker.process.write(lambda conn: conn.scalar(found) or 0)
+    return process_of(worker).write(lambda conn: conn.scalar(found) or 0)
 
 
 # What is claimed
@@ -118,13 +123,13 @@ def test_a_job_is_claimed_with_all_that_its_worker_needs(ada: Person, worker: Wo
     (source,) = found["inputs"]
     assert (source["size"], source["sha256"]) == (len(content), document["sha256"])
     assert source["content_type"] == found["content_type"] == "application/pdf"
-    fetched = worker.process.http("GET", source["url"], headers=list(source["headers"].items()))
+    fetched = process_of(worker).http("GET", source["url"], headers=list(source["headers"].items()))
     assert (fetched.content, fetched.headers["content-length"]) == (content, str(len(content)))
     deadline = datetime.fromisoformat(found["deadline"]) - datetime.now(UTC)
     assert 590 < deadline.total_seconds() <= 601
     job = ada.get(f"/jobs/{job_id}")
     assert (job["state"], job["attempt"]) == ("WAITING", 1)
-    row = worker.process.write(
+    row = process_of(worker).write(
         lambda conn: conn.execute(select(jobs.c.locked_by).where(jobs.c.id == UUID(job_id))).scalar_one()
     )
     assert row == "remote:somewhere-1"
@@ -159,10 +164,10 @@ def test_a_job_that_is_to_be_tried_later_is_not_claimed_yet(ada: Person, worker:
 def test_what_is_paused_is_not_claimed(ada: Person, worker: Worker, operator: Person) -> None:
     job_id = ada.job(ada.upload(), "count")
     assert operator.ask("POST", "/admin/processors/count/pause", json={}).is_success
-    worker.process.tick()
+    process_of(worker).tick()
     assert (worker.claim().status_code, worker.claim_job(job_id).status_code) == (204, 204)
     assert operator.ask("POST", "/admin/processors/count/resume").is_success
-    worker.process.tick()
+    process_of(worker).tick()
     assert worker.claim().json()["job_id"] == job_id
 
 
@@ -194,19 +199,22 @@ def test_to_claim_takes_the_scope_and_to_hold_takes_the_token(ada: Person, worke
     for token in ("", worker.key, ada.token, "jt_", "jt_ä", "jt_" + "A" * 120, worker.held["token"][:-2] + "AA"):
         path = f"/remote/jobs/{worker.held['job_id']}/heartbeat"
         assert (
-            worker.process.http("POST", path, token=token.encode("ascii", "ignore").decode(), json={}).status_code
+            process_of(worker).http("POST", path, token=token.encode("ascii", "ignore").decode(), json={}).status_code
             == 401
         )
     mine = worker.held
     claimed(ada, worker)
     path = f"/remote/jobs/{mine['job_id']}/heartbeat"
-    assert code(worker.process.http("POST", path, token=worker.held["token"], json={})) == (401, "invalid-job-token")
-    assert worker.process.http("GET", "/documents", token=worker.held["token"]).status_code == 401
+    assert code(process_of(worker).http("POST", path, token=worker.held["token"], json={})) == (
+        401,
+        "invalid-job-token",
+    )
+    assert process_of(worker).http("GET", "/documents", token=worker.held["token"]).status_code == 401
 
 
 def test_nothing_of_it_is_run_here(ada: Person, worker: Worker) -> None:
     job_id = ada.job(ada.upload(), "keywords")
-    worker.process.pull()
+    process_of(worker).pull()
     assert ada.get(f"/jobs/{job_id}")["state"] == "QUEUED"
     assert worker.claim("keywords").json()["params"] == ada.get(f"/jobs/{job_id}")["params"]
 
@@ -290,7 +298,7 @@ def test_a_failure_for_good(ada: Person, worker: Worker) -> None:
 def test_a_failure_that_may_pass(ada: Person, worker: Worker) -> None:
     claimed(ada, worker)
     assert worker.fail(transient=True, retry_after=0).json() == {"state": "QUEUED"}
-    worker.process.tick()
+    process_of(worker).tick()
     assert worker.claim().json()["attempt"] == 2
     assert worker.complete().json() == {"state": "SUCCEEDED"}
 
@@ -446,30 +454,30 @@ def test_a_worker_that_is_silent_loses_its_job(ada: Person, worker: Worker, oper
 
 def test_a_worker_that_was_frozen_until_its_lease_was_lost(ada: Person, worker: Worker) -> None:
     claimed(ada, worker, "cut")
-    before = stored(worker.process)
+    before = stored(process_of(worker))
     outputs = worker.send_documents(2)
     lose(worker)
     assert code(worker.complete(PARTS, outputs)) == (409, "lease-lost")
     assert state(ada, worker) == "QUEUED"
-    assert (count(worker, results), count(worker, remote_outputs), stored(worker.process)) == (0, 0, before)
+    assert (count(worker, results), count(worker, remote_outputs), stored(process_of(worker))) == (0, 0, before)
 
 
 def test_what_a_worker_has_sent_goes_when_another_takes_over(ada: Person, worker: Worker, operator: Person) -> None:
     claimed(ada, worker, "cut")
-    before = stored(worker.process)
+    before = stored(process_of(worker))
     worker.send_documents(2)
     lose(worker)
     assert Worker.of(operator, "other").claim("cut").status_code == 200
-    assert (count(worker, remote_outputs), stored(worker.process)) == (0, before)
+    assert (count(worker, remote_outputs), stored(process_of(worker))) == (0, before)
 
 
 def test_a_file_that_arrives_too_late_is_not_kept(ada: Person, worker: Worker) -> None:
     """The lease is lost while it is on its way."""
     claimed(ada, worker, "cut")
-    before = stored(worker.process)
+    before = stored(process_of(worker))
     with patch.object(held, "require", side_effect=LeaseLost):
         assert code(worker.send(0, b"late", "a.txt")) == (409, "lease-lost")
-    assert (count(worker, remote_outputs), stored(worker.process)) == (0, before)
+    assert (count(worker, remote_outputs), stored(process_of(worker))) == (0, before)
 
 
 def test_an_older_token_of_the_same_worker(ada: Person, worker: Worker) -> None:
@@ -501,7 +509,9 @@ def test_the_clock_of_the_host_does_not_matter(ada: Person, worker: Worker) -> N
     for wrong in (3600, -3600):
         claimed(ada, worker, "cut")
         with patch.object(time, "time", lambda by=wrong: right() + by):
-            assert worker.process.http("GET", worker.held["inputs"][0]["url"], token=worker.held["token"]).is_success
+            assert (
+                process_of(worker).http("GET", worker.held["inputs"][0]["url"], token=worker.held["token"]).is_success
+            )
             assert worker.ask("POST", "heartbeat", json={"progress": 0.1}).json()["lease_seconds"] == 120
             assert worker.send(0, b"a", "a").status_code == 200
             assert worker.complete(PARTS, [{"number": 0}]).json() == {"state": "SUCCEEDED"}

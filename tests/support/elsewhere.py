@@ -1,14 +1,14 @@
 """Processors that are run elsewhere, and a worker that speaks to a process in this one."""
 
 import json
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx2
 
 from tests.support.factories import pdf
-from tests.support.inprocess import Process
 from tests.support.person import Person
 
 STATED: dict[str, Any] = {
@@ -56,11 +56,35 @@ def part(number: int) -> bytes:
     return pdf(f"part {number}")
 
 
+class Http(Protocol):
+    """Sends the requests of a worker: a process in this one, or somebody who asks a server."""
+
+    def http(self, method: str, path: str, *, token: str = "", **body: Any) -> httpx2.Response: ...
+
+
+@dataclass
+class Insistent:
+    """Asks a server until there is an answer, whoever kills it meanwhile."""
+
+    url: str
+
+    def http(self, method: str, path: str, *, token: str = "", **body: Any) -> httpx2.Response:
+        headers, deadline = {"Authorization": f"Bearer {token}"}, time.monotonic() + 60
+        while True:
+            try:
+                answer = httpx2.request(method, self.url + path, headers=headers, timeout=40, **body)
+                if answer.status_code < 500 or time.monotonic() > deadline:
+                    return answer
+            except httpx2.TransportError:
+                assert time.monotonic() < deadline, "nobody answered"
+            time.sleep(0.1)
+
+
 @dataclass
 class Worker:
     """A worker elsewhere. `key` is of whoever may claim."""
 
-    process: Process
+    process: Http
     key: str
     name: str = "somewhere-1"
     held: dict[str, Any] = field(default_factory=dict)
