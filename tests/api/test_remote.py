@@ -1,7 +1,7 @@
 """Work that is done elsewhere: what a worker claims, what it may do with it, and for how long."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ from sqlalchemy import Table, func, select, update
 
 from app.auth.principal import Role
 from app.database import now
-from app.errors import ConfigurationError, InvalidToken, LeaseLost
+from app.errors import ConfigurationError, InvalidToken
 from app.jobs.models import jobs
 from app.processing.models import results
-from app.remote import held
+from app.remote import service
 from app.remote.outputs import remote_outputs
 from app.remote.tokens import Claim, ClaimTokens
 from app.settings import Settings
@@ -472,10 +472,17 @@ def test_what_a_worker_has_sent_goes_when_another_takes_over(ada: Person, worker
 
 
 def test_a_file_that_arrives_too_late_is_not_kept(ada: Person, worker: Worker) -> None:
-    """The lease is lost while it is on its way."""
+    """The lease is lost, and another has the job, while it is on its way."""
     claimed(ada, worker, "cut")
-    before = stored(process_of(worker))
-    with patch.object(held, "require", side_effect=LeaseLost):
+    before, db = stored(process_of(worker)), process_of(worker).services.db
+    taken = update(jobs).where(jobs.c.id == UUID(worker.held["job_id"])).values(fence=jobs.c.fence + 1)
+
+    async def late(chunks: AsyncIterator[bytes], _: int) -> AsyncIterator[bytes]:
+        async for chunk in chunks:
+            yield chunk
+        await db.write(lambda conn: conn.execute(taken).rowcount)
+
+    with patch.object(service, "_whole", late):
         assert code(worker.send(0, b"late", "a.txt")) == (409, "lease-lost")
     assert (count(worker, remote_outputs), stored(process_of(worker))) == (0, before)
 

@@ -211,7 +211,8 @@ def test_workers_and_servers_that_die_again_and_again(server: Server, user: User
         for each in working:
             each.result(120)
     for document_id, job_id in started.items():
-        assert user.finished(job_id)["state"] == "SUCCEEDED"
+        done = user.finished(job_id)
+        assert done["state"] == "SUCCEEDED", done
         assert len(children(user, document_id)) == CHILDREN
         assert told(server, job_id)["job.succeeded"] == 1
 
