@@ -66,17 +66,20 @@ class Claiming:
             known = ", ".join(each.name for each in self.queues.processors.values()) or "none"
             raise NotFound(f"No such processor is run elsewhere; those that are: {known}.")
         queue, end = named[0], time.monotonic() + wait
+        claim = partial(self._claim, principal, worker, base_url, partial(self._next, queue=queue))
         woken = self.queues.woken
-        found = await self._claim(principal, worker, base_url, partial(self._next, queue=queue))
+        found = await claim()
         while found is None and not self.queues.closed and (left := end - time.monotonic()) > 0:
             await self.queues.until(woken, left)
             async with self._looking:  # one after the other: after one looked in vain, the others need not
                 if await gone():
                     return None
-                if self.queues.woken is not woken:
-                    woken = self.queues.woken
-                    found = await self._claim(principal, worker, base_url, partial(self._next, queue=queue))
-                    await asyncio.sleep(0 if found else _PAUSE)
+                woken = self.queues.woken
+                if self.queues.in_vain.get(queue) is not woken:
+                    found = await claim()
+                    if found is None:
+                        self.queues.in_vain[queue] = woken
+                        await asyncio.sleep(_PAUSE)
         return found
 
     async def one(self, principal: Principal, job_id: UUID, worker: str, base_url: str) -> ClaimedJob | None:
@@ -112,7 +115,8 @@ class Claiming:
             return None
         faults.hit("job.after_claim")
         structlog.contextvars.bind_contextvars(job_id=str(claimed.job.id), document_id=str(claimed.job.document_id))
-        await self.removal.discarded(claimed.left)
+        if claimed.left:
+            await self.removal.discarded(claimed.left)
         return self._answer(claimed.job, worker, base_url)
 
     def _next(self, conn: Connection, queue: str) -> Job | None:

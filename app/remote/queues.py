@@ -19,6 +19,8 @@ class RemoteQueues:
         self.turns = turns
         self.pauses = Pauses()
         self.closed = False
+        self.in_vain: dict[str, asyncio.Event] = {}
+        """The wake-up that came next, when somebody last looked into a queue and found nothing."""
         self._woken = asyncio.Event()
 
     @property

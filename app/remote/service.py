@@ -165,7 +165,8 @@ class RemoteJobs:
         except BaseException:
             await sink.discard()
             raise
-        await self.removal.discarded(replaced)
+        if replaced:
+            await self.removal.discarded(replaced)
         return StagedOutput.of(sent.number, made)
 
     async def complete(self, claim: Claim, said: Completion) -> Settled:
@@ -220,7 +221,8 @@ class RemoteJobs:
                 await self.writer.discard(*(each.output for each in product.results))
         faults.hit("finish.after_commit")
         self.watch.notify(claim.job_id)
-        await self.removal.discarded([*done.left, *(product.deleted if product and done.published else ())])
+        if left := [*done.left, *(product.deleted if product and done.published else ())]:
+            await self.removal.discarded(left)
         if done.state is None:
             raise LeaseLost
         return Settled(state=done.state)

@@ -21,10 +21,12 @@ from app.remote.outputs import remote_outputs
 from app.remote.tokens import Claim, ClaimTokens
 from app.settings import Settings
 from app.wiring import adapters
+from tests.support import databases
 from tests.support.elsewhere import STATED, Worker, described, part
 from tests.support.factories import pdf
 from tests.support.inprocess import Process
 from tests.support.person import Person, person, running
+from tests.support.zygote import run
 
 PARTS = {"parts": 2}
 
@@ -641,3 +643,16 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     settings = Settings(_env_file=None, remote_processors=tmp_path / "none")
     with pytest.raises(ConfigurationError, match=r"REMOTE_PROCESSORS: .*No such file"):
         adapters.offered(settings)
+
+
+def test_the_command_line_lists_them(tmp_path: Path) -> None:
+    environment = {"DATA_DIR": str(tmp_path / "var"), **databases.settings(tmp_path / "var")}
+    done = run(
+        "processors", "list", REMOTE_PROCESSORS=str(described(tmp_path)), PROCESSORS="text,keywords", **environment
+    )
+    assert done.stdout.splitlines()[-4:] == [
+        "text 3 (built in)",
+        "keywords 1 (run elsewhere)",
+        "count 1 (run elsewhere)",
+        "cut 3 (run elsewhere)",
+    ]
