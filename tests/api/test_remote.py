@@ -9,14 +9,15 @@ from unittest.mock import patch
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Table, func, select, update
+from sqlalchemy import Connection, Table, func, select, update
 
 from app.auth.principal import Role
 from app.database import now
 from app.errors import ConfigurationError, InvalidToken
+from app.files.models import File
 from app.jobs.models import jobs
 from app.processing.models import results
-from app.remote import service
+from app.remote import outputs, service
 from app.remote.outputs import remote_outputs
 from app.remote.tokens import Claim, ClaimTokens
 from app.settings import Settings
@@ -473,6 +474,20 @@ def test_what_a_worker_has_sent_goes_when_another_takes_over(ada: Person, worker
     assert (count(worker, remote_outputs), stored(process_of(worker))) == (0, before)
 
 
+def test_files_are_of_the_claim_that_they_were_sent_under(process: Process) -> None:
+    first = Claim(uuid4(), 1, datetime.now(UTC), 60, "w")
+    second, file = first._replace(fence=2), File(uuid4(), "key", "text/plain", 1, "0" * 64)
+
+    def send(conn: Connection) -> list[list[int]]:
+        for number, claim in enumerate((first, second)):
+            outputs.stage(conn, claim, outputs.Staged(number, file, "a.txt", is_document=False), 60)
+        found = [[each.number for each in outputs.find(conn, claim)] for claim in (first, second)]
+        outputs.forget(conn, first.job_id, first.fence)
+        return [*found, [each.number for each in outputs.find(conn, second)]]
+
+    assert process.write(send) == [[0], [1], [1]]
+
+
 def test_a_file_that_arrives_too_late_is_not_kept(ada: Person, worker: Worker) -> None:
     """The lease is lost, and another has the job, while it is on its way."""
     claimed(ada, worker, "cut")
@@ -507,8 +522,8 @@ def test_a_cancelled_job(ada: Person, worker: Worker) -> None:
     assert ada.ask("POST", f"/jobs/{worker.held['job_id']}/cancel").is_success
     told = worker.beat().json()
     assert (told["cancelled"], told["lease_seconds"], told["inputs"]) == (True, 0, [])
-    assert code(worker.complete()) == (409, "lease-lost")
-    assert code(worker.send(0, b"a", "a")) == (409, "lease-lost")
+    for answer in (worker.complete(), worker.send(0, b"a", "a"), worker.ask("GET", "inputs/0")):
+        assert code(answer) == (409, "lease-lost")
     assert ada.get(f"/documents/{document_id}")["status"] == "UPLOADED"
 
 
