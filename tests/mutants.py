@@ -254,7 +254,7 @@ MUTANTS = (
     ),
     Mutant(
         "that a job is run again only while its failure is the last word",
-        "app.operators.bulk:_IS_LAST_WORD",
+        "app.processing.bulk:_IS_LAST_WORD",
         "documents_table.c.job_id == jobs.c.id",
         "",
         ("tests/api/test_operators.py",),

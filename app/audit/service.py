@@ -20,7 +20,7 @@ from app.telemetry import context
 from app.web import pagination
 
 PIECE = 2000  # numbers that an export reads at once
-VERIFIED = 5000  # events that are verified while others wait, or somewhat more
+VERIFIED = 1000  # events that are verified while others wait, or somewhat more
 
 FREE_TEXT = frozenset({"folder", "q", "search", "tag"})  # filters that events leave out: they hold no names
 

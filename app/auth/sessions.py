@@ -4,7 +4,7 @@ A session is a token family: a login, and all refresh tokens that descend from i
 a cookie instead of tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import NamedTuple
@@ -90,6 +90,18 @@ def authenticated(conn: Connection, user_id: UUID, session_id: UUID | None) -> R
     else:
         row = _AUTHENTICATED.one(conn, {"session": session_id, "user": user_id})
     return users.role_in(row) if row else None
+
+
+def alive(conn: Connection, session_ids: Collection[UUID]) -> dict[tuple[UUID, UUID], Role]:
+    """Those of the sessions that are alive and of active users, each with its user, and the role of that."""
+    if not session_ids:
+        return {}
+    found = conn.execute(
+        select(token_families.c.user_id, token_families.c.id, users_table.c.role)
+        .join(users_table, users_table.c.id == token_families.c.user_id)
+        .where(token_families.c.id.in_(session_ids), users_table.c.active, _ALIVE)
+    )
+    return {(row["user_id"], row["id"]): users.role_in(dict(row)) for row in found.mappings()}
 
 
 def begin(conn: Connection, user_id: UUID, settings: Settings) -> Issued:

@@ -9,15 +9,8 @@ import typer
 from app.commands.fields import model
 from app.commands.lists import PAGE, Most, Owner, of_owner, pages
 from app.commands.services import with_services
-from app.operators.schemas import (
-    AnyJob,
-    BulkResponse,
-    CancelFilter,
-    CancelRequest,
-    JobsFilters,
-    RerunFilter,
-    RerunRequest,
-)
+from app.operators.schemas import AnyJob, JobsFilters
+from app.processing.bulk_schemas import BulkResponse, CancelFilter, CancelRequest, RerunFilter, RerunRequest
 from app.web.pagination import CountedPage
 from app.wiring import Services
 
@@ -96,7 +89,7 @@ def rerun(
 
         async def call(confirm: int | None, cursor: str | None) -> BulkResponse:
             request = RerunRequest(filter=wanted, confirm=confirm, cursor=cursor)
-            answer, _ = await services.operators.bulk.rerun(request)
+            answer, _ = await services.bulk.rerun(request)
             return answer
 
         await _all(call, "Run {} jobs again?", "run again", yes=yes)
@@ -122,7 +115,7 @@ def cancel(
         wanted = await of_owner(services, filters, owner)
 
         async def call(confirm: int | None, cursor: str | None) -> BulkResponse:
-            return await services.operators.bulk.cancel(CancelRequest(filter=wanted, confirm=confirm, cursor=cursor))
+            return await services.bulk.cancel(CancelRequest(filter=wanted, confirm=confirm, cursor=cursor))
 
         await _all(call, "Cancel {} jobs?", "cancelled", yes=yes)
 

@@ -17,7 +17,7 @@ from app import events
 from app.auth import credentials
 from app.auth.principal import Principal, Scope
 from app.database import Database
-from app.errors import AppError, InsufficientScope, InvalidCursor, ShuttingDown, Unauthorized
+from app.errors import AppError, InvalidCursor, ShuttingDown
 from app.events import settled
 from app.files.downloads import Downloads
 from app.limiter import Usage
@@ -34,6 +34,7 @@ LIFETIME = 3600.0  # seconds, after which a client has to connect again: one tha
 _BEGIN = b"retry: 1000\n\n"  # milliseconds until a client connects again
 _ALIVE = b":\n\n"
 _CHANGED = b"event: changed\ndata:\n\n"
+_BEAT = b"event: beat\ndata:\n\n"
 _PAGE = 100  # events
 
 
@@ -100,11 +101,11 @@ class Feed:
         return await self._limited.send(principal.owner_id, self._listen(principal, start))
 
     async def hints(self, principal: Principal) -> AsyncIterator[bytes]:
-        """That something has happened to the account's documents, once a second at most; first of all, at once.
+        """`changed` when something has happened to the account's documents, to an operator to anybody's: once a second
+        at most, and first of all at once. `beat` every HEARTBEAT without that, for what is no event.
 
-        To an operator, that something has happened to anybody's; and every HEARTBEAT, since some of what operators see
-        is no event. Whoever is told looks again: nothing is told of twice, or missed. The stream ends as others do.
-        Raises TooBusy, ShuttingDown.
+        Whoever is told looks again: nothing is told of twice, or missed. The stream ends as others do. Raises TooBusy,
+        ShuttingDown.
         """
         if self.closed:
             raise ShuttingDown
@@ -154,7 +155,7 @@ class Feed:
                     upto = self._settled
                     read = partial(events.of_owner, owner_id=principal.owner_id, after=position, upto=upto, limit=1)
                     is_news, position = bool(await self._db.read(read)), upto
-                yield _CHANGED if is_news or of_all else _ALIVE
+                yield _CHANGED if is_news else _BEAT
 
     async def _listen(self, principal: Principal, position: int) -> AsyncIterator[bytes]:
         with self._listening(principal) as stream:
@@ -198,15 +199,7 @@ class Feed:
 
 def _news(conn: Connection, principals: Collection[Principal]) -> tuple[settled.Note, set[Principal]]:
     """What is there now, and whose session has ended."""
-    return settled.note(conn), {principal for principal in principals if not _is_valid(conn, principal)}
-
-
-def _is_valid(conn: Connection, principal: Principal) -> bool:
-    try:
-        credentials.required(principal, lambda _: None)(conn)
-    except (Unauthorized, InsufficientScope):
-        return False
-    return True
+    return settled.note(conn), {*principals} - credentials.good(conn, principals)
 
 
 def _message(seq: int, event: events.DocumentEvent) -> bytes:

@@ -18,6 +18,7 @@ anything else they are read in order.
 
 from collections.abc import Callable, Collection
 from datetime import datetime
+from functools import partial
 from operator import eq, gt, lt
 from typing import Any
 from uuid import UUID
@@ -88,6 +89,18 @@ def count(conn: Connection, owner_id: UUID | None, filters: Filters) -> int:
     """Return how many documents of the owner, or of all, match. Reads all of them, if only in an index."""
     query, _ = _matching(conn, owner_id, filters)
     return conn.scalar(query.with_only_columns(func.count(), maintain_column_froms=True)) or 0
+
+
+async def counted(db: Database, owner_id: UUID, filters: Filters, most: int) -> int:
+    """Return how many documents of the owner match, up to a number. Raises SearchTooBroad, TooBusy."""
+    run = db.search if is_search(owner_id, filters) else db.read
+    return await run(partial(count_up_to, owner_id=owner_id, filters=filters, most=most))
+
+
+def count_up_to(conn: Connection, owner_id: UUID, filters: Filters, most: int) -> int:
+    """Return how many documents of the owner match, up to a number."""
+    query, _ = _matching(conn, owner_id, filters)
+    return _up_to(conn, query.with_only_columns(documents.c.id, maintain_column_froms=True), most)
 
 
 def some(conn: Connection, owner_id: UUID, document_ids: Collection[UUID]) -> dict[UUID, Document]:

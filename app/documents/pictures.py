@@ -9,6 +9,7 @@ others, cannot be reached there.
 import os
 from collections import OrderedDict
 from importlib.metadata import version
+from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
@@ -45,11 +46,6 @@ class Drawn(BaseModel, extra="forbid", strict=True):
     page_count: int = Field(ge=0, lt=1_000_000_000)
     png: Base64Bytes | None
 
-    @property
-    def size(self) -> int:
-        """Bytes of memory, roughly."""
-        return len(self.png or b"") + _ENTRY
-
 
 class Wanted(NamedTuple):
     """Which picture: of which page, counted from 1, and how many pixels wide, unless it would be too tall then."""
@@ -75,8 +71,8 @@ class Pictures:
         *,
         at_once: int = AT_ONCE,
         memory: int = 512 * 1024**2,
-        cpu_seconds: int = 20,
-        seconds: float = 30,
+        cpu_seconds: int = 8,
+        seconds: float = 12,
     ) -> None:
         self._documents = documents
         self._stored = stored
@@ -127,19 +123,23 @@ class Pictures:
 
     async def _drawn(self, owner_id: UUID, file: File, wanted: Wanted) -> Drawn:
         if kept := self._kept.get(file, wanted):
-            return kept
+            return _made(kept)
         async with self._limiter.acquire(owner_id):
             if kept := self._kept.get(file, wanted):  # another request for it was served first
-                return kept
+                return _made(kept)
             async with self._stored.copy(file) as path:
-                try:
-                    drawn = await self._child.run(path, wanted._asdict(), _ignore, max_line=MAX_DRAWN)
-                except Permanent as error:
-                    raise PictureFailed(error.detail, error={"code": error.code, "detail": error.detail}) from None
-                except Transient as error:
-                    raise TooBusy(error.detail) from None
-            self._kept.add(file, wanted, drawn)
-            return drawn
+                came_of_it = await self._attempt(path, wanted)
+            self._kept.add(file, wanted, came_of_it)
+            return _made(came_of_it)
+
+    async def _attempt(self, path: Path, wanted: Wanted) -> Drawn | Permanent:
+        """What came of drawing a picture: also that it cannot be drawn is kept, for which others would wait again."""
+        try:
+            return await self._child.run(path, wanted._asdict(), _ignore, max_line=MAX_DRAWN)
+        except Permanent as error:
+            return error.with_traceback(None)
+        except Transient as error:
+            raise TooBusy(error.detail) from None
 
 
 class Kept:
@@ -147,20 +147,33 @@ class Kept:
 
     def __init__(self, most: int) -> None:
         self._left = most
-        self._drawn: OrderedDict[tuple[UUID, Wanted], Drawn] = OrderedDict()
+        self._drawn: OrderedDict[tuple[UUID, Wanted], Drawn | Permanent] = OrderedDict()
 
-    def get(self, file: File, wanted: Wanted) -> Drawn | None:
+    def get(self, file: File, wanted: Wanted) -> Drawn | Permanent | None:
         if drawn := self._drawn.get((file.id, wanted)):
             self._drawn.move_to_end((file.id, wanted))
         return drawn
 
-    def add(self, file: File, wanted: Wanted, drawn: Drawn) -> None:
+    def add(self, file: File, wanted: Wanted, came_of_it: Drawn | Permanent) -> None:
         before = self._drawn.pop((file.id, wanted), None)
-        self._drawn[file.id, wanted] = drawn
-        self._left += (before.size if before else 0) - drawn.size
+        self._drawn[file.id, wanted] = came_of_it
+        self._left += (_size(before) if before else 0) - _size(came_of_it)
         while self._left < 0:
             _, oldest = self._drawn.popitem(last=False)
-            self._left += oldest.size
+            self._left += _size(oldest)
+
+
+def _size(came_of_it: Drawn | Permanent) -> int:
+    """Bytes of memory, roughly."""
+    return _ENTRY + (len(came_of_it.png or b"") if isinstance(came_of_it, Drawn) else 0)
+
+
+def _made(came_of_it: Drawn | Permanent) -> Drawn:
+    """Raises PictureFailed."""
+    if isinstance(came_of_it, Drawn):
+        return came_of_it
+    failure = {"code": came_of_it.code, "detail": came_of_it.detail}
+    raise PictureFailed(came_of_it.detail, error=failure)
 
 
 def _beyond(count: int) -> PageNotFound:

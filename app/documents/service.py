@@ -148,6 +148,10 @@ class DocumentService:
         """
         return await listing.find(self._db, principal.owner_id, filters, limit, cursor, counted=count)
 
+    async def count(self, principal: Principal, filters: Filters, most: int) -> int:
+        """Return how many documents match the filters, up to a number. Raises SearchTooBroad, TooBusy."""
+        return await listing.counted(self._db, principal.owner_id, filters, most)
+
     async def some(self, principal: Principal, document_ids: Collection[UUID]) -> dict[UUID, Document]:
         """Return those of the documents that there are, by id."""
         return await self._db.read(partial(listing.some, owner_id=principal.owner_id, document_ids=document_ids))

@@ -103,9 +103,10 @@ def _of_all(state: JobState) -> list[ColumnElement[bool]]:
     return [without_index(jobs.c.state) == state]  # most are
 
 
-def count(conn: Connection, found: JobList) -> int:
-    """How many jobs there are in the list."""
-    return conn.scalar(found.query.with_only_columns(func.count(), maintain_column_froms=True)) or 0
+def count(conn: Connection, found: JobList, most: int | None = None) -> int:
+    """How many jobs there are in the list; with `most`, no more than that are looked for."""
+    counted = found.query.with_only_columns(jobs.c.id, maintain_column_froms=True).limit(most).subquery()
+    return conn.scalar(select(func.count()).select_from(counted)) or 0
 
 
 def page(conn: Connection, found: JobList, limit: int, *, oldest_first: bool = False) -> list[Job]:

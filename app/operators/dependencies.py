@@ -11,7 +11,6 @@ from pydantic import AfterValidator, StringConstraints, TypeAdapter, ValidationE
 from app.auth.dependencies import authenticated_router
 from app.auth.principal import Scope
 from app.jobs.pauses import MAX_REASON
-from app.operators.bulk import BulkJobs
 from app.operators.documents import AllDocuments
 from app.operators.jobs import AllJobs
 from app.operators.processors import PausedProcessors
@@ -46,7 +45,6 @@ class Operators:
 
     documents: AllDocuments
     jobs: AllJobs
-    bulk: BulkJobs
     processors: PausedProcessors
     workload: Workload
 

@@ -10,7 +10,9 @@ from app import errors
 from app.audit.dependencies import Noted
 from app.auth.dependencies import CurrentPrincipal
 from app.operators.dependencies import Operating, admin_router
-from app.operators.schemas import AnyJob, AnyJobPage, BulkResponse, CancelRequest, JobsFilters, RerunRequest
+from app.operators.schemas import AnyJob, AnyJobPage, JobsFilters
+from app.processing.bulk import Bulk
+from app.processing.bulk_schemas import BulkResponse, CancelRequest, RerunRequest
 from app.web.body import json_response
 from app.web.dependencies import bound
 from app.web.describe import raises
@@ -48,28 +50,28 @@ async def list_all_jobs(
     "/jobs/rerun", operation_id="rerunJobs", response_model=BulkResponse, responses=raises(*_IN_BULK, body=True)
 )
 async def rerun_jobs(
-    principal: CurrentPrincipal, operators: Operating, background: BackgroundTasks, body: RerunRequest
+    principal: CurrentPrincipal, bulk: Bulk, background: BackgroundTasks, body: RerunRequest
 ) -> Response:
     """Accept the work of failed jobs anew, as the owners of their documents would, up to 1,000 in one call.
 
     Without `confirm`, the jobs that match are only counted. Only those are run again whose document has had no other
     job since: the call is safe to repeat, also at the same time or after a failure midway.
     """
-    answer, started = await operators.bulk.rerun(body, principal)
+    answer, started = await bulk.rerun(body, principal)
     for job_id in started:
-        background.add_task(operators.bulk.wake, job_id)
+        background.add_task(bulk.wake, job_id)
     return json_response(answer)
 
 
 @router.post(
     "/jobs/cancel", operation_id="cancelJobs", response_model=BulkResponse, responses=raises(*_IN_BULK, body=True)
 )
-async def cancel_jobs(principal: CurrentPrincipal, operators: Operating, body: CancelRequest) -> Response:
+async def cancel_jobs(principal: CurrentPrincipal, bulk: Bulk, body: CancelRequest) -> Response:
     """Cancel unfinished jobs, as their owners would, up to 1,000 in one call.
 
     Without `confirm`, the jobs that match are only counted. Safe to repeat.
     """
-    return json_response(await operators.bulk.cancel(body, principal))
+    return json_response(await bulk.cancel(body, principal))
 
 
 _OTHERS = ["GET", "HEAD", "PUT", "PATCH", "DELETE"]

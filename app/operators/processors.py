@@ -20,7 +20,7 @@ class PausedProcessors:
 
     def __init__(self, db: Database, offered: Collection[str]) -> None:
         self._db = db
-        self._offered = offered
+        self.offered = offered
 
     async def all(self) -> list[PausedProcessor]:
         """Those that are paused."""
@@ -28,7 +28,7 @@ class PausedProcessors:
 
     async def pause(self, name: str, reason: str | None, principal: Principal | None = None) -> PausedProcessor:
         """Have nobody claim its jobs. If it is paused already, the reason stays. Raises NotFound."""
-        if name not in self._offered:
+        if name not in self.offered:
             raise self._unknown
 
         def work(conn: Connection) -> PausedProcessor:
@@ -44,11 +44,11 @@ class PausedProcessors:
         def work(conn: Connection) -> None:
             if pauses.end(conn, queue_of(name)):
                 events.append(conn, ProcessorResumed(processor=name))
-            elif name not in self._offered:
+            elif name not in self.offered:
                 raise self._unknown
 
         await self._db.write(work)
 
     @property
     def _unknown(self) -> NotFound:
-        return NotFound(f"No processor has this name. The processors are: {', '.join(self._offered)}.")
+        return NotFound(f"No processor has this name. The processors are: {', '.join(self.offered)}.")

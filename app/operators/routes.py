@@ -16,10 +16,11 @@ from app.documents.schemas import Document, DocumentPage
 from app.events import TimelinePage
 from app.jobs.pauses import MAX_REASON
 from app.operators.dependencies import HEADER, Operating, StatusOf, admin_router, break_glass
-from app.operators.schemas import DocumentsFilters, PausedProcessor, PauseRequest, ProcessorName
+from app.operators.schemas import DocumentsFilters, PausedProcessor, PauseRequest
 from app.operators.status import ServiceStatus
 from app.processing import describe as result_describe
 from app.processing.answers import Answers
+from app.processing.bulk_schemas import ProcessorName
 from app.processing.schemas import Result
 from app.web.body import json_response
 from app.web.dependencies import service

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, Field
 from sqlalchemy import ColumnElement, Connection, func, literal_column, select
 
 from app import VERSION, migrations
-from app.database import now
+from app.database import now, time_of
 from app.files import backups
 from app.jobs import pauses, repository
 from app.jobs.models import IS_HELD, IS_QUEUED, JobState, jobs
@@ -99,6 +99,16 @@ class ServiceStatus(BaseModel):
     disks: Disks
 
 
+class AtWork(NamedTuple):
+    """That part of it which tells of processes and their work: little is read for it."""
+
+    at: datetime
+    queues: list[Queue]
+    deliveries: Deliveries
+    paused: list[PausedProcessor]
+    processes: list[Process]
+
+
 _QUEUED: ColumnElement[str] = literal_column(f"'{JobState.QUEUED}'").label("state")
 
 
@@ -119,17 +129,24 @@ def read(conn: Connection, every: Mapping[str, float], disks: Disks, alarms: Map
         version=VERSION,
         database=conn.dialect.name,
         revision=migrations.revision(conn),
-        at=conn.execute(select(now())).scalar_one(),
         jobs=dict(totals.by_state),
         dead_letters=totals.dead,
-        queues=_queues(conn),
-        deliveries=_deliveries(conn),
-        paused=[PausedProcessor.of(pause) for pause in pauses.current(conn)],
-        processes=_processes(conn),
+        **at_work(conn)._asdict(),
         alarms=dict(alarms),
         upkeep=_upkeep(conn, every),
         last_backup_at=_last_backup(conn),
         disks=disks,
+    )
+
+
+def at_work(conn: Connection) -> AtWork:
+    """Read only that part."""
+    return AtWork(
+        at=time_of(conn),
+        queues=_queues(conn),
+        deliveries=_deliveries(conn),
+        paused=[PausedProcessor.of(pause) for pause in pauses.current(conn)],
+        processes=_processes(conn),
     )
 
 

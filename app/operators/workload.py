@@ -11,23 +11,24 @@ from operator import attrgetter
 from typing import Any, NamedTuple, Self
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, Row, Select, case, func, select
 
 from app.database import Database, time_of
 from app.events import events
-from app.events.catalogue import JobFailed, JobSucceeded
+from app.events.catalogue import JobFailed, JobStarted, JobSucceeded
 from app.jobs.models import IS_HELD, JobState, jobs
+from app.operators.status import AtWork, at_work
 from app.processing.queues import KIND, processor_of
 
 MOST_HELD = 200  # attempts that are shown
-RECENT_JOBS = 1_000
+RECENT_JOBS = 500
 RECENT_EVENTS = 10_000  # among which the recent jobs are looked for: no index has the jobs in the order of their ends
 LATELY = timedelta(minutes=5)  # for which the rate is told
 _FAILURES = 5  # of each processor that are shown
 
 
 class Attempt(NamedTuple):
-    """A job that a process holds. `begun`: its first attempt; `heartbeat`: the lease was renewed then."""
+    """A job that a process holds. `begun`: this attempt, if that is known; `heartbeat`: the lease was renewed then."""
 
     process: str
     job_id: UUID
@@ -86,6 +87,17 @@ class Record(NamedTuple):
     failures: list[Ended]
 
 
+# The claim is an event of the document. A job without a document has none; the first claim is in its row.
+_CLAIMED = (
+    select(events.c.at)
+    .where(events.c.document_id == jobs.c.document_id, events.c.job_id == jobs.c.id, events.c.event == JobStarted.name)
+    .order_by(events.c.seq.desc())
+    .limit(1)
+    .scalar_subquery()
+)
+_BEGUN = func.coalesce(_CLAIMED, case((jobs.c.fence == 1, jobs.c.started_at))).label("begun")
+
+
 class Workload:
     """Reads what processes are at, and what they have done."""
 
@@ -93,9 +105,13 @@ class Workload:
         self._db = db
 
     async def held(self) -> dict[str, list[Attempt]]:
-        """The jobs that are held, up to MOST_HELD, by the process that holds them."""
-        found = sorted(await self._db.read(held), key=attrgetter("process", "job_id"))
+        """The jobs that are held, up to MOST_HELD, by the process that holds them: the longest attempt first."""
+        found = sorted(await self._db.read(held), key=lambda each: (each.process, each.begun is None, each.begun))
         return {name: list(theirs) for name, theirs in groupby(found, key=attrgetter("process"))}
+
+    async def now(self) -> AtWork:
+        """The processes, and the queues that they serve."""
+        return await self._db.read(at_work)
 
     async def records(self) -> dict[str, Record]:
         """How the recent jobs went, by their processor: the last RECENT_JOBS among the last RECENT_EVENTS."""
@@ -104,8 +120,8 @@ class Workload:
 
 def held(conn: Connection) -> list[Attempt]:
     """The jobs whose leases end first."""
-    shown = (jobs.c.id, jobs.c.document_id, jobs.c.queue, jobs.c.state, jobs.c.tries)
-    query = select(*shown, jobs.c.locked_by, jobs.c.started_at, jobs.c.locked_at).where(IS_HELD)
+    shown = (jobs.c.id, jobs.c.document_id, jobs.c.queue, jobs.c.state, jobs.c.tries, jobs.c.locked_by)
+    query = select(*shown, _BEGUN, jobs.c.locked_at).where(IS_HELD)
     return [_attempt(row) for row in _rows(conn, query.order_by(jobs.c.locked_until).limit(MOST_HELD))]
 
 
@@ -164,7 +180,7 @@ def _attempt(row: Row[Any]) -> Attempt:
         processor=processor_of(row.queue),
         state=JobState(row.state),
         tries=row.tries,
-        begun=row.started_at,
+        begun=row.begun,
         heartbeat=row.locked_at,
     )
 

@@ -75,6 +75,16 @@ class Answers:
         json = self._decompressed(result.file, Span(start, result.size - start, result.size))
         return StreamingResponse(await self._downloads.send(principal.owner_id, text_of(json)), 200, headers, _TEXT)
 
+    async def beginning(self, result: StoredResult, most: int) -> str:
+        """The beginning of the JSON of a result's data, of so many bytes at most. Raises NotFound, Unavailable,
+        FileMissing, FileDamaged."""
+        if result.file is None:
+            return (result.data or b"")[:most].decode(errors="ignore")
+        head, tail = result.around
+        length = min(most, result.size - len(head) - len(tail))
+        pieces = [piece async for piece in self._decompressed(result.file, Span(len(head), length, result.size))]
+        return b"".join(pieces).decode(errors="ignore")
+
     async def send(self, principal: Principal, file: File, span: Span) -> AsyncIterator[bytes]:
         """Return a span of a file that belongs to a result, in chunks. Raises NotFound, TooBusy, Unavailable,
         FileMissing, FileDamaged."""

@@ -13,6 +13,13 @@ _BEGINNING = '{"text":"'
 _WHOLE = re.compile(r'[^"\\]*+(?:\\(?:u[0-9a-fA-F]{4}|[^u])[^"\\]*+)*+')
 
 
+def text_in(beginning: str) -> str | None:
+    """Return as much of the `text` as there is in the beginning of such JSON, or None if it begins otherwise."""
+    found = _WHOLE.match(beginning, len(_BEGINNING)) if beginning.startswith(_BEGINNING) else None
+    text: str | None = orjson.loads(f'"{found[0]}"') if found else None
+    return text
+
+
 async def text_of(json: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Yield the value of `text`, in UTF-8, of an object that has it first.
 

@@ -163,6 +163,13 @@ class ProcessingService:
         _, found = await self._read(principal, document_id, of_result, number)
         return found
 
+    async def whole_results(
+        self, principal: Principal, document_id: UUID, number: int | None = None
+    ) -> list[tuple[StoredResult, list[ResultFile]]]:
+        """What `results` returns, large ones with their data or its file, and the files of each. Raises NotFound."""
+        _, found = await self._read(principal, document_id, _whole, number)
+        return found
+
     async def file(
         self, principal: Principal, document_id: UUID, processor: str, name: str, number: int | None = None
     ) -> ResultFile:
@@ -242,6 +249,16 @@ def _latest(conn: Connection, document_id: UUID, *, number: int | None) -> Store
         made = previous.had_result(conn, document_id, number)
         raise errors.ResultExpired if made else errors.ResultNotReady("No job has made a result of this file.")
     return result
+
+
+def _whole(conn: Connection, document_id: UUID, *, number: int | None) -> list[tuple[StoredResult, list[ResultFile]]]:
+    found = []
+    for listed in results.of_document(conn, document_id, number=number):
+        processor = listed.provenance.processor
+        of_result = result_files.of_result(conn, document_id, processor, number=number)
+        large = None if listed.data else results.of_processor(conn, document_id, processor, number=number)
+        found.append((large or listed, of_result))
+    return found
 
 
 def _of_owner(conn: Connection, owner_id: UUID, job_id: UUID) -> StoredJob | None:

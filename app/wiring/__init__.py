@@ -60,6 +60,7 @@ from app.processing import previous
 from app.processing.acceptance import Acceptance
 from app.processing.answers import Answers
 from app.processing.batch import Batches
+from app.processing.bulk import BulkJobs
 from app.processing.service import ProcessingService
 from app.processors import sandbox
 from app.quotas import Quotas
@@ -109,6 +110,7 @@ class Services:
     rates: Rates
     processing: ProcessingService
     batches: Batches
+    bulk: BulkJobs
     answers: Answers
     dispatcher: Dispatcher
     kinds: Mapping[str, Kind]
@@ -351,6 +353,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         uploads=UploadService(db, storage, receiver, OwnUrls(secrets), quotas, settings),
         processing=processing,
         batches=Batches(db, acceptance, quotas, settings),
+        bulk=BulkJobs(db, kinds, acceptance, watch, quotas),
         answers=Answers(stored, downloads),
         rates=adapters.rates(settings),
         dispatcher=dispatcher,
@@ -382,9 +385,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         watch=watch,
         reserve=reserve,
         feed=Feed(db, settings.event_streams),
-        operators=operators(
-            db, documents, processing, acceptance, kinds=kinds, watch=watch, quotas=quotas, settings=settings
-        ),
+        operators=operators(db, documents, processing, settings),
         kind="worker" if worker else "server",
     )
 

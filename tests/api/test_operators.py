@@ -18,8 +18,8 @@ from app.auth.principal import Role
 from app.errors import StorageUnavailable
 from app.events import events
 from app.main import app
-from app.operators import bulk
-from app.operators.bulk import BulkJobs
+from app.processing import bulk
+from app.processing.bulk import BulkJobs
 from tests.support import databases
 from tests.support.factories import DOCX_TYPE, PDF_TYPE
 from tests.support.inprocess import Process

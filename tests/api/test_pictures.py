@@ -1,7 +1,6 @@
 """Pictures of pages: what is sent, to whom, and of which files there are none."""
 
 import io
-import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +13,10 @@ import pytest
 from PIL import Image
 
 from app.documents import pictures
-from app.documents.pictures import Drawn, Kept, Wanted
-from app.files.models import File
 from app.limiter import Limiter
 from app.processors.base import Transient
 from app.processors.child import ConfinedChild
-from app.processors.pdf.picture import MAX_PIXELS, TALLEST, png
+from app.processors.pdf.picture import MAX_PIXELS, TALLEST
 from tests.support.factories import DOCX_TYPE, PDF_TYPE, docx, encrypted_pdf, pdf
 from tests.support.inprocess import Process
 from tests.unit.test_text_processor import filled_form, pdf_of
@@ -144,19 +141,6 @@ def test_what_is_filled_in_is_drawn(ada: Reader) -> None:
 def test_colours_are_those_of_the_page(ada: Reader) -> None:
     red = pdf_of(zlib.compress(b"1 0 0 rg 0 0 99 99 re f")) + b"startxref\n0\n%%EOF\n"
     assert picture(ada.page(ada.upload(red))).getpixel((400, 400)) == (255, 0, 0)
-
-
-def test_a_png_is_written_row_by_row() -> None:
-    pixels = memoryview(bytes([255, 0, 0, 0, 255, 0, 9, 9]) + bytes([0, 0, 255, 1, 2, 3, 9, 9]))
-    made = png(2, 2, pixels, 8)
-    found = Image.open(io.BytesIO(made))
-    assert [found.getpixel((x, y)) for y in (0, 1) for x in (0, 1)] == [
-        (255, 0, 0),
-        (0, 255, 0),
-        (0, 0, 255),
-        (1, 2, 3),
-    ]
-    assert made.endswith(b"IEND" + struct.pack(">I", zlib.crc32(b"IEND")))
 
 
 def test_it_is_drawn_once(ada: Reader) -> None:
@@ -302,28 +286,14 @@ def test_reading_is_an_event_if_it_shall_be(tmp_path: Path) -> None:
     process.kill()
 
 
-def test_what_is_kept_is_bounded() -> None:
-    kept = Kept(10 * 1024)
-    files = [File(uuid4(), "", PDF_TYPE, 1, None) for _ in range(4)]
-    wanted = Wanted(1, 100)
-
-    def add(number: int, size: int) -> None:
-        kept.add(files[number], wanted, Drawn.model_construct(page_count=number, png=bytes(size)))
-
-    def there() -> list[int]:
-        return [number for number, file in enumerate(files) if kept.get(file, wanted)]
-
-    for number, size in ((0, 2048), (1, 2048), (2, 1024), (0, 2048)):
-        add(number, size)
-    assert there() == [0, 1, 2]
-    kept.get(files[0], wanted)
-    add(3, 4096)
-    assert there() == [0, 2, 3]
-    add(1, 20_000)
-    assert there() == []
-    for number in range(3):
-        add(number, 2048)
-    assert there() == [0, 1, 2]
+def test_that_a_page_cannot_be_drawn_is_kept(ada: Reader) -> None:
+    """Or whoever asks again and again would keep others waiting."""
+    document = ada.upload(encrypted_pdf("secret"))
+    first = ada.page(document)
+    with patch.object(ConfinedChild, "run", side_effect=AssertionError("it is known")):
+        again = ada.page(document)
+    for answer in (first, again):
+        assert (answer.status_code, answer.json()["error"]["code"]) == (409, first.json()["error"]["code"])
 
 
 def test_how_many_are_drawn_at_once_is_known(process: Process) -> None:

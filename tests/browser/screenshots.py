@@ -36,7 +36,9 @@ def _photograph(browser: Browser, shown: Exhibition, scheme: str) -> None:
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url("**/console")
     for name, of in SHOWN.items():
-        page.goto(f"/console{shown.of_user[of]}", wait_until="load")
+        page.goto(f"/console{shown.of_user[of]}")
+        for picture in page.locator(".pictures img").all():
+            picture.evaluate("picture => picture.decode()")  # once it is there
         page.screenshot(path=PICTURES / f"console-{name}-{scheme}.png")
     context.close()
 

@@ -146,6 +146,41 @@ def test_without_script(browser: Browser, shown: Exhibition) -> None:
         expect(page.locator("main > .head > .state")).to_contain_text("Completed")
 
 
+@pytest.mark.parametrize("script", [False, True], ids=["without a script", "before its form has come"])
+def test_the_processor_that_is_chosen_is_the_one_that_runs(
+    browser: Browser, shown: Exhibition, *, script: bool
+) -> None:
+    user = shown.user.server.register()
+    with opened(browser, user.server, java_script_enabled=script) as page:
+        sign_in(page, user.email)
+        page.route("**/*process*=text*", lambda _: None)  # it never comes
+        for path in (f"/documents/{user.upload()['id']}", "/upload"):
+            page.goto(f"/console{path}")
+            page.get_by_label("Processor").select_option("text")
+            if path == "/upload":
+                page.locator("[type=file]").first.set_input_files(SAMPLE)
+            page.get_by_role("button", name=re.compile("^(Process|Upload)$")).click()
+            if path == "/upload" and script:
+                page.get_by_role("link", name="sample.pdf").first.click()
+            expect(page.get_by_role("heading", name="text", level=3).first).to_be_visible()
+
+
+def test_the_form_of_a_processor_comes_when_it_is_chosen(browser: Browser, shown: Exhibition) -> None:
+    user = shown.user.server.register()
+    with opened(browser, user.server) as page:
+        sign_in(page, user.email)
+        page.goto(f"/console/documents/{user.upload()['id']}")
+        for name, label in (("split", "Every"), ("text", "Max pages")):
+            page.get_by_label("Processor").select_option(name)
+            expect(page.get_by_label(label)).to_be_visible()
+    with opened(browser, user.server, java_script_enabled=False) as page:
+        sign_in(page, user.email)
+        page.goto("/console/upload")
+        page.get_by_role("link", name="split", exact=True).click()
+        expect(page.get_by_label("Every")).to_be_visible()
+        expect(page.get_by_label("Processor")).to_have_value("split")
+
+
 # Live pages
 
 
@@ -162,6 +197,28 @@ def test_a_page_shows_what_happens_and_can_be_paused(browser: Browser, shown: Ex
         expect(page.get_by_role("link", name="second.pdf")).to_have_count(0)
         page.get_by_role("button", name="Resume").click()
         expect(page.get_by_role("link", name="second.pdf").first).to_be_visible()
+
+
+def test_a_page_waits_while_rows_are_chosen_and_stays_paused_if_it_was(browser: Browser, shown: Exhibition) -> None:
+    user = shown.user.server.register()
+    user.upload()
+    with opened(browser, user.server) as page:
+        sign_in(page, user.email)
+        page.goto("/console/documents")
+        status, button = page.locator("#feed [role=status]"), page.locator("#feed button")
+        for choice in (page.locator("[data-choice]"), page.get_by_label("Choose all")):
+            expect(status).to_have_text("Live")
+            choice.check()
+            expect(status).to_have_text("Paused")
+            choice.uncheck()
+            expect(status).to_have_text("Live")
+        button.click()
+        page.locator("[data-choice]").check()
+        page.locator("[data-choice]").uncheck()
+        expect(status).to_have_text("Paused")
+        page.locator("[data-choice]").check()
+        button.click()
+        expect(status).to_have_text("Live")
 
 
 def test_a_lost_connection_says_so_and_heals(browser: Browser, tmp_path: Path) -> None:

@@ -17,8 +17,10 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
+from sqlalchemy import event
 
 from app import events
+from app.auth import credentials, sessions, users
 from app.auth.principal import SCOPES_OF, Principal, Role, Scope
 from app.database import Database
 from app.documents import feed as module
@@ -26,6 +28,7 @@ from app.documents.feed import Feed
 from app.errors import InvalidCursor, ShuttingDown, TooBusy
 from app.events import catalogue
 from app.files import downloads
+from app.settings import Settings
 from app.telemetry import context
 from tests.support import databases
 from tests.support.server import Server
@@ -194,7 +197,7 @@ async def listening(tmp_path: Path) -> Any:
     databases.prepare(data_dir)
     db = databases.database(data_dir, pool_size=12)
     listening = Listening(db)
-    with patch.object(module, "POLL", 0.05), patch.object(module, "_is_valid", lambda *_: True):
+    with patch.object(module, "POLL", 0.05), patch.object(credentials, "good", lambda _, given: set(given)):
         reading = asyncio.create_task(listening.feed.run())
         yield listening
         reading.cancel()
@@ -240,6 +243,49 @@ async def test_streams_are_bounded_and_alive(listening: Listening) -> None:
         await listening.feed.stream(principal(uuid4()), None)
 
 
+async def test_sessions_of_all_streams_are_looked_at_by_one_statement(tmp_path: Path) -> None:
+    databases.prepare(tmp_path / "var")
+    db, settings = databases.database(tmp_path / "var"), Settings(_env_file=None)
+    feed, said = Feed(db, 256), list[str]()
+
+    def sign_in(conn: Any) -> list[Principal]:
+        with context.acting("user:x"):
+            owners = [users.add(conn, f"{number}@example.com", "x").id for number in range(100)]
+        begun = [sessions.begin(conn, owner, settings) for owner in owners]
+        return [replace(principal(each.user_id), credential_id=each.session_id) for each in begun]
+
+    def look(conn: Any) -> Any:
+        said.clear()
+        if conn.dialect.name == "sqlite":  # some of what is said to its driver does not go through SQLAlchemy
+            conn.connection.driver_connection.set_trace_callback(said.append)
+        else:
+            event.listen(conn, "before_cursor_execute", lambda *given: said.append(given[2]))
+        return set(signed_in) - credentials.good(conn, signed_in)
+
+    signed_in = await db.write(sign_in)
+    streams = [await feed.hints(each) for each in signed_in]
+    for stream in streams:
+        await anext(stream)
+    assert await db.read(look) == set()
+    assert len([each for each in said if "token_families" in each]) == 1
+    ended, disabled, demoted = signed_in[:3]
+    await db.write(lambda conn: sessions.end(conn, sessions.by_id(ended.credential_id)))
+    await db.write(lambda conn: users.change(conn, disabled.owner_id, active=False))
+    signed_in[2] = demoted = replace(demoted, needed=Scope.OPERATOR)
+    stolen = replace(signed_in[3], owner_id=signed_in[4].owner_id)
+    signed_in.append(stolen)
+    assert await db.read(look) == {ended, disabled, demoted, stolen}
+    with patch.object(module, "POLL", 0.05):
+        reading = asyncio.create_task(feed.run())
+        for each in streams[:2]:
+            assert b"changed" not in b"".join([message async for message in each])
+        reading.cancel()
+    assert feed.usage.used == 98
+    for stream in streams:
+        await stream.aclose()
+    await db.close()
+
+
 async def test_pages_are_told_to_look_again(listening: Listening) -> None:
     """Those of the owner and of operators. A hundred to which nothing happens cost one read whenever the feed looks."""
     owners = [await listening.feed.hints(principal(listening.owner)) for _ in range(100)]
@@ -264,6 +310,9 @@ async def test_pages_are_told_to_look_again(listening: Listening) -> None:
     await until(lambda: told["operator"] == 2)
     await asyncio.sleep(5 * module.POLL)
     assert told == {"owner": 100, "operator": 2, "stranger": 0}
+    with patch.object(module, "HEARTBEAT", 0.01):
+        beating = await listening.feed.hints(principal(uuid4()))
+        assert [await anext(beating) for _ in range(2)][1] == b"event: beat\ndata:\n\n"
     listening.feed.close()
     await asyncio.wait_for(asyncio.gather(*listeners), 1)
     with pytest.raises(ShuttingDown):

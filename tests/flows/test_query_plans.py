@@ -29,12 +29,14 @@ from app.database.statements import execute
 from app.documents import activity, listing
 from app.documents.file_versions import sql as file_versions
 from app.documents.models import documents as documents_table
+from app.documents.schemas import Filters
 from app.files import repository as files
 from app.jobs import repository
 from app.jobs.models import jobs as jobs_table
 from app.main import create_app
 from app.operators import workload
 from app.processing import kind, previous
+from app.processing.bulk_schemas import CancelFilter, CancelRequest, RerunFilter, RerunRequest
 from app.settings import Settings
 from app.webhooks import repository as repository_of_webhooks
 from app.webhooks.models import DeliveryState, deliveries
@@ -116,7 +118,7 @@ SCANNED = {
     "GET /admin/accounts": {"users", "sqlite_autoindex_users_1"},
     "GET /documents": {"unindexed_documents"},  # what came in the last seconds and waits for the index of texts
     # In the order of the index, up to a limit; of the seals no more than have so many events.
-    "the console": {"ix_jobs_held", "sqlite_autoindex_audit_seals_1"},
+    "the console": {*JOBS_IN_ORDER, "sqlite_autoindex_audit_seals_1"},
     # The users by a part of the address, in the order of the ids; one document that waits for the index is enough.
     "the operator": {"users", "sqlite_autoindex_users_1", "unindexed_documents"},
     # Once an hour, the keys of each account are counted; the sort is of a batch that gets its turns.
@@ -317,6 +319,7 @@ def live(driver: Driver) -> None:
     driver.process.write(events.owner_of, events.Reference(1, driver.owner))
     driver.cause = "the console"
     driver.process.write(listing.by_status, driver.owner)
+    driver.process.write(listing.count_up_to, driver.owner, Filters(), 10)
     driver.process.write(listing.some, driver.owner, [UUID(first), driver.owner])
     driver.process.write(events.latest_of, UUID(first), 500)
     browser = driver.process.write(sessions.begin_in_browser, driver.owner, driver.process.services.settings)
@@ -537,8 +540,15 @@ def oversee(driver: Driver) -> None:
 
 
 def watch(driver: Driver) -> None:
-    """What only operators' pages of the console ask."""
+    """What only pages of the console ask, most of them those of operators."""
     driver.cause = "the console"
+    for owner_id in (driver.owner, None):
+        for asked in (
+            RerunRequest(filter=RerunFilter(owner_id=owner_id)),
+            CancelRequest(filter=CancelFilter(owner_id=owner_id)),
+        ):
+            driver.process.operate(lambda _, asked=asked: driver.process.services.bulk.count(asked))
+    driver.process.write(sessions.alive, [UUID(int=0)])
     driver.process.write(workload.held)
     with patch.object(workload, "RECENT_EVENTS", 500):  # as few among all as there are of a million
         driver.process.write(workload.records)

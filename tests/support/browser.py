@@ -36,6 +36,7 @@ def browser(folder: Path, url: str, *options: str) -> Iterator["subprocess.Popen
 @contextmanager
 def driven() -> Iterator[sync_api.Browser]:
     """A browser whose pages a test opens, and works as a person would."""
+    sync_api.expect.set_options(timeout=PATIENCE * 1000)
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *_ALONE])
         try:

@@ -12,7 +12,7 @@ from typing import Any
 from zipfile import ZipFile
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from lxml import html
 from markdown_it import MarkdownIt
 
@@ -27,6 +27,7 @@ from tests.support import wordprocessing as word
 from tests.support.factories import DOCX_TYPE, PDF_TYPE, docx, pdf
 from tests.unit.test_text_processor import SAMPLES, drawing, pdf_of, source
 
+UNHURRIED = settings(deadline=None)  # other processes compute, too
 GOLDEN = Path(__file__).parents[1] / "golden"
 READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 HAS_LITEPARSE = find_spec(pdf_markdown.OPTIONAL) is not None
@@ -92,12 +93,14 @@ def test_words_are_those_of_the_text(data: bytes) -> None:
     assert Counter(words(unmarked(markdown_of(data)))) == Counter(words(walked(Walk, data)))
 
 
+@UNHURRIED
 @given(runs)
 def test_text_stays_text(said: list[Run]) -> None:
     written = "".join(run.text for run in said)
     assert letters(shown(paragraph(inline(said)))) == letters(written)
 
 
+@UNHURRIED
 @given(texts, texts)
 def test_cells_stay_cells(first: str, second: str) -> None:
     cells = [inline([Run(text)]).replace("\n", "<br>") for text in (first, second)]
@@ -105,6 +108,7 @@ def test_cells_stay_cells(first: str, second: str) -> None:
     assert [letters(each.text_content()) for each in page.iterfind(".//td")] == [letters(first), letters(second)]
 
 
+@UNHURRIED
 @given(
     texts,
     st.sampled_from([{"style": "H1"}, {"properties": '<w:numPr><w:ilvl w:val="0"/><w:numId w:val="1"/></w:numPr>'}]),

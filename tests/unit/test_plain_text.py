@@ -7,7 +7,7 @@ import pytest
 
 from app.errors import NotAcceptable, StorageUnavailable
 from app.processing.encoding import encode
-from app.processing.plain_text import text_of
+from app.processing.plain_text import text_in, text_of
 
 TEXT = 'a"b\\c/\x00\n\x1f\u00e9\u20ac\U0001f600\\u0041\\'
 
@@ -27,6 +27,14 @@ def decoded(json: bytes, size: int) -> str:
 @pytest.mark.parametrize("text", ["", TEXT, TEXT * 50])
 def test_wherever_it_is_split(text: str, size: int) -> None:
     assert decoded("".join(encode({"text": text, "more": "x"})).encode(), size) == text
+
+
+def test_of_a_beginning_there_is_a_beginning() -> None:
+    json = "".join(encode({"text": TEXT, "more": "x"}))
+    found = [text_in(json[:length]) for length in range(len(json) + 1)]
+    assert (found[8], found[9], found[-1]) == (None, "", TEXT)
+    assert all(TEXT.startswith(each) for each in found if each is not None)
+    assert text_in('{"size":1}') is None
 
 
 @pytest.mark.parametrize("json", [b'{"text":"', b'{"text":"abc', b'{"text":"abc\\u00'])

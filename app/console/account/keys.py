@@ -50,7 +50,7 @@ async def rotate(request: Request, key_id: KeyId, principal: CurrentPrincipal, s
 async def revoke(key_id: KeyId, principal: CurrentPrincipal, service: Service) -> Response:
     """Revoke a key."""
     await service.revoke(principal, key_id)
-    return pages.to("/keys")
+    return pages.to("/keys", "revoked")
 
 
 def _wanted(fields: Mapping[str, str]) -> NewApiKey:

@@ -1,8 +1,6 @@
 """The account: what it uses, its password, and what happened to it."""
 
-from typing import Annotated, Literal
-
-from fastapi import Query, Request, Response
+from fastapi import Request, Response
 
 from app.audit.routes import Service as Audit
 from app.auth.dependencies import CurrentPrincipal, Service
@@ -19,24 +17,16 @@ writing = pages_for(Scope.ACCOUNT_WRITE)
 
 _SHOWN = 20  # events
 
-_Changed = Annotated[Literal["password"] | None, Query()]
-
 
 @reading.get("/account")
 async def show(
-    *,
-    request: Request,
-    principal: CurrentPrincipal,
-    service: Service,
-    audit: Audit,
-    cursor: Cursor = None,
-    changed: _Changed = None,
+    request: Request, principal: CurrentPrincipal, service: Service, audit: Audit, cursor: Cursor = None
 ) -> Response:
     """The account of whoever is signed in."""
     account = await service.account(principal.owner_id)
     found = await audit.activity(principal, _SHOWN, cursor)
     shown = {"activity": found.items, "said": said, **paging.links(request, found.next_cursor)}
-    return pages.page(request, "account/account.html", account=account, changed=changed, **shown)
+    return pages.page(request, "account/account.html", account=account, **shown)
 
 
 @writing.post("/account/password")
@@ -45,4 +35,4 @@ async def change_password(request: Request, principal: CurrentPrincipal, service
     fields = await forms.fields_of(request)
     sent = forms.valid(PasswordChange, {name: fields.get(name, "") for name in PasswordChange.model_fields})
     await unless_gone(request, service.change_password(principal, sent.current_password, sent.new_password))
-    return pages.to("/account?changed=password")
+    return pages.to("/account", "password")

@@ -6,6 +6,7 @@ from urllib.parse import quote
 from fastapi import Query, Request, Response
 
 from app.auth.dependencies import Service
+from app.auth.schemas import Credentials
 from app.console.frame import cookie, forms, pages
 from app.console.frame.origin import is_exposed, require_private
 from app.console.frame.route import public_pages, signed_in
@@ -48,7 +49,7 @@ async def _begun(request: Request, service: Service, fields: dict[str, str]) -> 
     """Raises Forbidden on a connection that no browser keeps the cookie on, ValidationFailed, and what `sign_in` of the
     service raises."""
     require_private(request)
-    sent = forms.credentials(fields)
+    sent = forms.valid(Credentials, {name: fields.get(name, "") for name in ("email", "password")})
     session = await unless_gone(request, service.sign_in(sent.email, sent.password))
     return cookie.put(pages.to(f"/signed-in?next={quote(fields.get('next', ''), safe='')}"), session)
 

@@ -21,7 +21,8 @@ from app.documents.schemas import Document
 from app.documents.service import DocumentService
 from app.documents.trash_routes import Service as Trash
 from app.errors import NotFound
-from app.processing.routes import Service as Processing
+from app.processing.answers import Answers
+from app.processing.routes import Sending, Service as Processing
 from app.processing.schemas import JobFilters
 from app.processing.service import ProcessingService
 from app.web.pagination import Cursor
@@ -41,13 +42,19 @@ class _Services(NamedTuple):
     deletion: Deletion
     files: FileVersions
     processing: ProcessingService
+    answers: Answers
     webhooks: WebhookService
 
 
 def _services(
-    documents: Documents, deletion: Trash, files: Versions, processing: Processing, webhooks: Webhooks
+    documents: Documents,
+    deletion: Trash,
+    files: Versions,
+    processing: Processing,
+    answers: Sending,
+    webhooks: Webhooks,
 ) -> _Services:
-    return _Services(documents, deletion, files, processing, webhooks)
+    return _Services(documents, deletion, files, processing, answers, webhooks)
 
 
 @router.get("/documents/{document_id}")
@@ -61,30 +68,32 @@ async def show(
 ) -> Response:
     """One document and a form to have it processed, or what can be done with it while it is in the trash."""
     try:
-        values = await _gathered(services, principal, document_id, cursor)
+        values = await _gathered(services, principal, document_id, processor, cursor)
     except NotFound:
         trashed = await services.deletion.in_trash(principal, document_id)
         return pages.page(request, "documents/trashed.html", document=trashed)
-    choice = params.choice(values.pop("offered"), processor, first=True)
-    return pages.page(request, "documents/document.html", cursor=cursor, choice=choice, **values)
+    return await pages.long_page(request, "documents/document.html", cursor=cursor, **values)
 
 
-async def _gathered(services: _Services, principal: Principal, document_id: UUID, cursor: str | None) -> dict[str, Any]:
-    """What the page shows. Raises NotFound, InvalidCursor, TooBusy."""
-    documents, _, files, processing, webhooks = services
+async def _gathered(
+    services: _Services, principal: Principal, document_id: UUID, processor: str | None, cursor: str | None
+) -> dict[str, Any]:
+    """What the page shows. Raises NotFound, UnknownProcessor, InvalidCursor, TooBusy."""
+    documents, _, files, processing, answers, webhooks = services
     document = await documents.get(principal, document_id)
     latest = await documents.latest_events(principal, document_id, _DRAWN)
     jobs = await processing.jobs(principal, JobFilters(document_id=document_id), _SHOWN, None)
+    offered = [each for each in processing.offered.items if document.content_type in each.content_types]
     pictures = timeline.pictures(jobs.items, latest, datetime.now(UTC))
     return {
         "document": document,
         "parent": await _parent(documents, principal, document),
-        "offered": [each for each in processing.offered.items if document.content_type in each.content_types],
+        "choice": params.choice(offered, processor, first=True),
         "jobs": jobs,
         "pictures": pictures,
         "legend": timeline.legend(pictures.values()),
         "words": timeline.WORDS,
-        "results": await results.of_document(processing, principal, document_id),
+        "results": await results.of_document(processing, answers, principal, document_id),
         "children": await documents.children(principal, document_id, _SHOWN, None),
         "files": await files.find(principal, document_id, _SHOWN, None),
         "timeline": await documents.timeline(principal, document_id, _EVENTS, cursor),

@@ -14,7 +14,7 @@ _HEADING = re.compile(r"(#{1,6})[ \t]+(.*)")
 _RULE = re.compile(r"[-*_](?:[ \t]*[-*_]){2,}[ \t]*")
 _ITEM = re.compile(r"( {0,3})([-*+]|[0-9]{1,9}[.)])([ \t]+)(?=\S)")
 _DELIMITERS = re.compile(r"\|(?:[ \t]*:?-+:?[ \t]*\|)+[ \t]*")
-_CELL = re.compile(r"((?:[^\\|]|\\.)*)\|")
+_CELL = re.compile(r"((?:[^\\|]|\\.|\\$)*)(?:\||$)")  # matches wherever it is tried, so that nothing is tried twice
 _TOKEN = re.compile(
     r"\\(?P<escaped>[!-/:-@\[-`{-~])"
     r"|(?P<broken>\\\n|[ ]{2,8}\n|<br>)"
@@ -101,8 +101,8 @@ class _Reader:
         head = self._next
         while self._next < len(self._lines) and self._lines[self._next].startswith("|"):
             if self._next != head + 1:
-                cells = _CELL.findall(self._lines[self._next][1:])
-                yield [spans(cell.strip()) for cell in cells]
+                row = self._lines[self._next].removeprefix("|").rstrip()
+                yield [spans(cell.strip()) for cell in _CELL.findall(row)[:-1] or [""]]
             self._next += 1
 
     def _list(self, marker: str) -> Block:
@@ -194,4 +194,9 @@ def _marks(text: str, tokens: Sequence[re.Match[str]]) -> set[int]:
 
 def _unbroken(text: str) -> str:
     """Text in which the ends of lines are no more than blanks."""
-    return re.sub(r"\s*\n\s*", " ", text)
+    first, *rest = text.split("\n")
+    if not rest:
+        return text
+    *middle, last = rest
+    between = [stripped for line in middle if (stripped := line.strip())]
+    return " ".join([first.rstrip(), *between, last.lstrip()])

@@ -11,6 +11,7 @@ from app.processing.schemas import Offered
 from app.web.fields import LINE
 
 Chosen = Annotated[str | None, Query(alias="processor", max_length=50, pattern=LINE)]
+ChosenAtUpload = Annotated[str | None, Query(alias="process", max_length=50, pattern=LINE)]
 
 _Schema = Mapping[str, Any]
 
@@ -30,7 +31,7 @@ class Field(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of the field in its form, behind the form's own name for params."""
+        """Of the field in its form, behind the form's own name for params and that of the processor."""
         return ".".join(self.path)
 
     def value(self, typed: str) -> Any:
@@ -96,9 +97,11 @@ def typed(offered: Sequence[Offered], fields: Mapping[str, str], processor: str,
     `processor` and `params` are the form's names for both. Raises ValidationFailed.
     """
     found = next((each for each in offered if each.name == fields.get(processor)), None)
+    if not found:
+        return {}
     values: dict[str, Any] = {}
-    for field in _fields(found.params) if found else ():
-        if given := fields.get(f"{params}.{field.name}", "").strip():
+    for field in _fields(found.params):
+        if given := fields.get(f"{params}.{found.name}.{field.name}", "").strip():
             inner = values
             for step in field.path[:-1]:
                 inner = inner.setdefault(step, {})
@@ -112,7 +115,7 @@ def typed(offered: Sequence[Offered], fields: Mapping[str, str], processor: str,
 
 def names(offered: Sequence[Offered], params: str) -> list[str]:
     """Return the names of all fields that a form may have, whichever processor it names."""
-    return sorted({f"{params}.{field.name}" for each in offered for field in _fields(each.params)})
+    return sorted({f"{params}.{each.name}.{field.name}" for each in offered for field in _fields(each.params)})
 
 
 def _fields(schema: _Schema) -> Iterator[Field]:

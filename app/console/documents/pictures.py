@@ -1,5 +1,6 @@
 """What the pages of a PDF look like."""
 
+from textwrap import wrap
 from typing import Annotated
 
 from fastapi import Query, Request, Response
@@ -10,10 +11,12 @@ from app.console.frame import pages
 from app.console.frame.route import pages_for
 from app.documents.dependencies import DocumentId
 from app.documents.picture_routes import PageNumber, Service, WantedPicture
+from app.errors import PageNotFound, PictureFailed
 
 router = pages_for(Scope.DOCUMENTS_READ)
 
 _SHOWN = 12
+_LINE = 25  # characters
 
 
 @router.get("/documents/{document_id}/pages")
@@ -34,8 +37,11 @@ async def show_some(
 async def get_picture(
     request: Request, document_id: DocumentId, wanted: WantedPicture, principal: CurrentPrincipal, service: Service
 ) -> Response:
-    """A picture of one page."""
-    return await service.respond(request, principal, document_id, wanted)
+    """A picture of one page, or of the reason why there is none."""
+    try:
+        return await service.respond(request, principal, document_id, wanted)
+    except (PageNotFound, PictureFailed) as error:
+        return pages.drawing("documents/no_picture.svg", lines=wrap(f"No picture: {error.detail}", _LINE))
 
 
 @router.get("/documents/{document_id}/pages/{number}")

@@ -6,13 +6,13 @@ from fastapi import BackgroundTasks, Query, Request, Response
 
 from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Scope
-from app.console.documents import results
+from app.console.documents import requests, results
 from app.console.frame import forms, pages
 from app.console.frame.route import pages_for
 from app.documents.dependencies import DocumentId, Service as Documents
 from app.documents.file_versions.routes import Number, Replace, Versions
 from app.files.multipart import Form, boundary_of
-from app.processing.routes import Service as Processing
+from app.processing.routes import Sending, Service as Processing
 from app.web.body import declared_length
 
 reading = pages_for(Scope.DOCUMENTS_READ)
@@ -30,12 +30,13 @@ async def show(
     documents: Documents,
     service: Versions,
     processing: Processing,
+    answers: Sending,
 ) -> Response:
     """One of them, and what was made of it."""
     document = await documents.get(principal, document_id)
     file = await service.get(principal, document_id, number)
-    found = await results.of_document(processing, principal, document_id, number)
-    return pages.page(request, "documents/file.html", document=document, file=file, results=found)
+    found = await results.of_document(processing, answers, principal, document_id, number)
+    return await pages.long_page(request, "documents/file.html", document=document, file=file, results=found)
 
 
 @writing.post("/documents/{document_id}/replace")
@@ -53,7 +54,7 @@ async def replace(
     at, body, length = frozenset({version}), request.stream(), declared_length(request)
     done = await service.receive(principal, document_id, at, form, body, key=None, declared=length)
     background.add_task(service.removal.discarded, done.keys)
-    return pages.to(f"/documents/{document_id}")
+    return pages.to(f"/documents/{document_id}", "replaced")
 
 
 @writing.post("/documents/{document_id}/files/{number}/restore")
@@ -70,7 +71,7 @@ async def restore(
     shown = forms.versions(await forms.fields_of(request))
     done = await service.restore(principal, document_id, shown, number)
     background.add_task(service.removal.discarded, done.keys)
-    return pages.to(f"/documents/{document_id}")
+    return pages.to(f"/documents/{document_id}", "restored")
 
 
 @writing.post("/documents/{document_id}/files/{number}/edit")
@@ -78,9 +79,9 @@ async def edit(
     request: Request, document_id: DocumentId, number: Number, principal: CurrentPrincipal, service: Versions
 ) -> Response:
     """Change what is stated about a file."""
-    changes = forms.file_changes(await forms.fields_of(request))
+    changes = requests.file_changes(await forms.fields_of(request))
     await service.edit(principal, document_id, number, changes)
-    return pages.to(f"/documents/{document_id}/files/{number}")
+    return pages.to(f"/documents/{document_id}/files/{number}", "saved")
 
 
 @deleting.post("/documents/{document_id}/files/{number}/delete")
@@ -89,4 +90,4 @@ async def delete(
 ) -> Response:
     """Delete a file that the document had before, with its results."""
     background.add_task(service.removal.discarded, await service.remove(principal, document_id, number))
-    return pages.to(f"/documents/{document_id}#files")
+    return pages.to(f"/documents/{document_id}#files", "removed")

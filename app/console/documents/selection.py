@@ -8,6 +8,7 @@ from fastapi import BackgroundTasks, Query, Request, Response
 
 from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Scope
+from app.console.documents import requests
 from app.console.frame import forms, pages
 from app.console.frame.route import pages_for
 from app.documents.dependencies import Service as Documents
@@ -25,6 +26,7 @@ deleting = pages_for(Scope.DOCUMENTS_DELETE)
 
 _T = TypeVar("_T")
 _SHOWN = 100  # refusals
+_MANY = 10_000  # documents, above which they are not counted
 
 
 class _Refused(NamedTuple):
@@ -66,7 +68,7 @@ async def process(
     request: Request, principal: CurrentPrincipal, service: Batches, background: BackgroundTasks
 ) -> Response:
     """Have documents processed by one processor, with its defaults."""
-    asked = forms.batch_request(await forms.fields_of(request), await forms.chosen(request))
+    asked = requests.batch_request(await forms.fields_of(request), await requests.chosen(request))
     answer = await service.process(principal, asked, None)
     _wake(background, service, answer.started)
     return _processed(request, answer.response)
@@ -80,11 +82,11 @@ async def ask(
     offered: Processing,
     selection: Annotated[Selection, Query()],
 ) -> Response:
-    """How many documents match, and by what they are to be processed."""
+    """How many documents match, as far as they are counted, and by what they are to be processed."""
     given = selection.model_dump(mode="json", exclude_none=True)
-    found = await service.find(principal, Filters(**given), 1, None, count=True)
-    values: dict[str, Any] = {"given": given, "total": found.total, "offered": offered.offered.items, "most": MAX_BATCH}
-    return pages.page(request, "documents/matching.html", **values)
+    total = await service.count(principal, Filters(**given), _MANY + 1)
+    values: dict[str, Any] = {"given": given, "total": total, "offered": offered.offered.items}
+    return pages.page(request, "documents/matching.html", many=_MANY, most=MAX_BATCH, **values)
 
 
 @processing.post("/selection/process-matching")
@@ -93,7 +95,7 @@ async def process_matching(
 ) -> Response:
     """Have all documents processed that match, or the first of them."""
     fields = await forms.fields_of(request)
-    answer = await service.process(principal, forms.filtered_request(fields), None)
+    answer = await service.process(principal, requests.filtered_request(fields), None)
     _wake(background, service, answer.started)
     return _processed(request, answer.response, fields | {"cursor": answer.response.next_cursor})
 
@@ -101,7 +103,7 @@ async def process_matching(
 async def _each(request: Request, work: Callable[[UUID], Awaitable[_T]]) -> tuple[list[_T], list[_Refused]]:
     """Do the work with each document that was chosen. Returns what it returned, and what was refused."""
     done, refused = list[_T](), list[_Refused]()
-    for each in await forms.chosen(request):
+    for each in await requests.chosen(request):
         try:
             done.append(await work(each))
         except AppError as error:

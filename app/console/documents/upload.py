@@ -5,7 +5,7 @@ from fastapi import BackgroundTasks, Request, Response
 from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Scope
 from app.console.documents import params
-from app.console.documents.params import Chosen
+from app.console.documents.params import ChosenAtUpload
 from app.console.documents.upload_form import UploadForm
 from app.console.frame import pages
 from app.console.frame.route import pages_for
@@ -20,9 +20,9 @@ writing = pages_for(Scope.DOCUMENTS_WRITE)
 
 
 @reading.get("/upload")
-async def ask(request: Request, service: Service, processing: Processing, processor: Chosen = None) -> Response:
+async def ask(request: Request, service: Service, processing: Processing, process: ChosenAtUpload = None) -> Response:
     """The form."""
-    choice = params.choice(processing.offered.items, processor)
+    choice = params.choice(processing.offered.items, process)
     return pages.page(request, "documents/upload.html", choice=choice, most=service.max_upload_bytes)
 
 
@@ -42,4 +42,4 @@ async def upload(
     answer, job = await service.upload(principal, form, request.stream(), key, declared_length(request))
     if job:
         background.add_task(job.wake)
-    return pages.to(answer.location)
+    return pages.to(answer.location, "uploaded")

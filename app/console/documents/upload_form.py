@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from app.console.documents import params
+from app.console.documents import params, requests
 from app.console.frame import forms
 from app.files.multipart import Form
 from app.processing.schemas import Offered
@@ -27,4 +27,4 @@ class UploadForm(Form):
         work = {name: value for name, value in given.items() if name in ("process", _PARAMS)}
         if typed := params.typed(self._offered, fields, "process", _PARAMS):
             work[_PARAMS] = orjson.dumps(typed)
-        return {"metadata": orjson.dumps(forms.stated(fields)), **work}
+        return {"metadata": orjson.dumps(requests.stated(fields)), **work}

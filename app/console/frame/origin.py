@@ -3,7 +3,7 @@
 Browsers say so in `Sec-Fetch-Site` (W3C Fetch Metadata), old ones and those without TLS in `Origin` (RFC 6454).
 """
 
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from fastapi import Request
 
@@ -18,7 +18,8 @@ def require_own_page(request: Request) -> None:
         return
     site = request.headers.get("sec-fetch-site")
     if site is None:
-        own = _host(request.headers.get("origin", "")) == request.headers["host"].lower()
+        host = request.headers.get("host", "").lower()
+        own = host != "" and _host(request.headers.get("origin", "")) == host
     else:
         own = site == "same-origin"
     if not own:
@@ -29,6 +30,14 @@ def require_private(request: Request) -> None:
     """Raise Forbidden for a request that came as no browser would send it over TLS, or to its own machine."""
     if is_exposed(request):
         raise Forbidden("Signing in needs HTTPS: without it, browsers do not keep the session's cookie.")
+
+
+def page_before(request: Request) -> str | None:
+    """The path and query of the page of this host that led here, if the browser says so (RFC 9110 §10.1.3)."""
+    referer = request.headers.get("referer", "")
+    if _host(referer) != request.headers["host"].lower():
+        return None
+    return urlunsplit(urlsplit(referer)._replace(scheme="", netloc="", fragment=""))
 
 
 def is_exposed(request: Request) -> bool:

@@ -1,5 +1,6 @@
 """Routes of the console: who is signed in by a cookie, whose forms they take, and errors as pages."""
 
+from contextlib import suppress
 from typing import ClassVar
 
 from fastapi import APIRouter, Request, Response
@@ -20,7 +21,7 @@ class PublicPage(Route):
     """A page that anybody may see. What changes something is taken from the console's own pages only."""
 
     async def handle(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
-        request = StrictRequest(_without_blanks(scope), receive, send, self.max_body)
+        request = StrictRequest(_as_of_page(scope), receive, send, self.max_body)
         response = await self._response(request)
         pages.guard(response)
         await response(scope, receive, send)
@@ -39,9 +40,15 @@ class PublicPage(Route):
         except Unauthorized:
             return pages.to_sign_in(request)
         except RequestValidationError as error:
-            return pages.problem(request, validation_failed(error))
+            return await self._problem(request, validation_failed(error))
         except AppError as error:
-            return pages.problem(request, error)
+            return await self._problem(request, error)
+
+    async def _problem(self, request: Request, error: AppError) -> Response:
+        """The page about an error, with the navigation of whoever is signed in, also where anybody may be."""
+        with suppress(AppError):
+            request.state.principal = await signed_in(request)
+        return pages.problem(request, error)
 
 
 class Page(PublicPage):
@@ -87,7 +94,10 @@ def pages_for(scope: Scope, prefix: str = "") -> APIRouter:
     return APIRouter(prefix=f"/console{prefix}", route_class=ScopedPage, include_in_schema=False)
 
 
-def _without_blanks(scope: ASGIScope) -> ASGIScope:
-    """The request without the parameters of the query that are empty: a form sends each of its fields."""
+def _as_of_page(scope: ASGIScope) -> ASGIScope:
+    """The request without the parameters of the query that are empty: a form sends each of its fields. What was done
+    before is no parameter of any page either."""
     given = [each for each in scope["query_string"].split(b"&") if not each.endswith(b"=")]
-    return {**scope, "query_string": b"&".join(given)}
+    rest = [each for each in given if not each.startswith(f"{pages.DONE}=".encode())]
+    done = [each.partition(b"=")[2].decode("latin-1") for each in given if each not in rest]
+    return {**scope, "query_string": b"&".join(rest), pages.DONE: "".join(done)}

@@ -16,7 +16,7 @@ async def cancel(request: Request, job_id: JobId, principal: CurrentPrincipal, s
     """Cancel a job."""
     fields = await forms.fields_of(request)
     job = await service.cancel(principal, job_id)
-    return pages.to(forms.there(fields, f"/documents/{job.document_id}"))
+    return pages.to(forms.there(fields, f"/documents/{job.document_id}"), "cancelled")
 
 
 @router.post("/jobs/{job_id}/retry")
@@ -28,4 +28,4 @@ async def retry(
     answer, again = await service.retry(principal, job_id)
     if again:
         background.add_task(service.wake, again)
-    return pages.to(forms.there(fields, f"/documents/{answer.document_id}"))
+    return pages.to(forms.there(fields, f"/documents/{answer.document_id}"), "accepted")

@@ -8,10 +8,9 @@ from app.accounts.routes import AccountId, Search, Service
 from app.audit.dependencies import Noted
 from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Role, Scope
-from app.console.frame import forms as frame, pages
+from app.console.frame import forms, pages, paging
 from app.console.frame.route import pages_for
-from app.console.operators import forms
-from app.console.operators.listing import around
+from app.console.operators import requests
 from app.web.pagination import Cursor, Limit
 
 router = pages_for(Scope.OPERATOR, "/operators/accounts")
@@ -30,7 +29,7 @@ async def find(
     """The accounts, the oldest first."""
     found = await service.page(search, limit, cursor)
     await noted({"search": search}, None)
-    shown = around(request, found.next_cursor)
+    shown = paging.links(request, found.next_cursor)
     return pages.page(request, "operators/accounts.html", accounts=found.items, search=search, **shown)
 
 
@@ -48,7 +47,7 @@ async def show(
 @router.post("/{account_id}/change")
 async def change(request: Request, account_id: AccountId, principal: CurrentPrincipal, service: Service) -> Response:
     """Enable or disable it, or give it another role."""
-    await service.change(principal, account_id, forms.account_changes(await frame.fields_of(request)))
+    await service.change(principal, account_id, requests.account_changes(await forms.fields_of(request)))
     return _to(account_id)
 
 
@@ -62,10 +61,10 @@ async def sign_out(account_id: AccountId, service: Service) -> Response:
 @router.post("/{account_id}/quota")
 async def set_quota(request: Request, account_id: AccountId, principal: CurrentPrincipal, service: Service) -> Response:
     """Say how much it may use."""
-    wanted = forms.quota_change(await frame.fields_of(request))
+    wanted = requests.quota_change(await forms.fields_of(request))
     await service.change_quota(account_id, wanted.model_dump(), principal)
     return _to(account_id)
 
 
 def _to(account_id: UUID) -> Response:
-    return pages.to(f"/operators/accounts/{account_id}")
+    return pages.to(f"/operators/accounts/{account_id}", "saved")

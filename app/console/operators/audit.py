@@ -7,11 +7,11 @@ from fastapi.responses import StreamingResponse
 
 from app.audit.routes import Service
 from app.audit.schemas import Filters
+from app.audit.service import VERIFIED
 from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Scope
-from app.console.frame import pages
+from app.console.frame import pages, paging
 from app.console.frame.route import pages_for
-from app.console.operators.listing import around
 from app.events.catalogue import CATALOGUE
 from app.web.pagination import Cursor, Limit
 
@@ -31,7 +31,7 @@ async def find(
 ) -> Response:
     """The events that match every filter, the latest first. That they were read is an event, too."""
     found = await service.find(filters, limit, cursor)
-    shown = around(request, found.next_cursor)
+    shown = paging.links(request, found.next_cursor)
     return pages.page(
         request, "operators/audit.html", events=found.items, filters=filters, names=sorted(CATALOGUE), **shown
     )
@@ -47,4 +47,4 @@ async def export(principal: CurrentPrincipal, service: Service, filters: Annotat
 @router.get("/verify")
 async def verify(request: Request, service: Service) -> Response:
     """Whether the latest events are as they were written, and none is gone or came later."""
-    return pages.page(request, "operators/verification.html", found=await service.verify())
+    return pages.page(request, "operators/verification.html", found=await service.verify(), most=VERIFIED)

@@ -10,10 +10,9 @@ from app.audit.dependencies import Noted
 from app.audit.routes import Service as Audit
 from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Scope
-from app.console.frame import forms as frame, pages
+from app.console.frame import forms, pages, paging
 from app.console.frame.route import pages_for
-from app.console.operators import forms
-from app.console.operators.listing import around
+from app.console.operators import requests
 from app.documents import content
 from app.documents.dependencies import DocumentId
 from app.documents.lifecycle import Status
@@ -42,7 +41,7 @@ async def find(
     """The documents that match every filter, newest first."""
     found = await operators.documents.find(filters, limit, cursor)
     await noted(dict(filters), filters.owner_id)
-    shown = _CHOICES | around(request, found.next_cursor)
+    shown = _CHOICES | paging.links(request, found.next_cursor)
     return pages.page(request, "operators/documents.html", documents=found.items, filters=filters, **shown)
 
 
@@ -68,7 +67,7 @@ async def show(
 @router.post("/{document_id}/hold")
 async def hold(request: Request, document_id: DocumentId, operators: Operating) -> Response:
     """Have nobody remove it."""
-    wanted = forms.hold_request(await frame.fields_of(request))
+    wanted = requests.hold_request(await forms.fields_of(request))
     await operators.documents.hold(document_id, wanted.reason)
     return _to(document_id)
 
@@ -108,9 +107,9 @@ async def get_result(
 
 
 async def _reason(request: Request) -> str | None:
-    sent = (await frame.fields_of(request)).get("reason")
+    sent = (await forms.fields_of(request)).get("reason")
     return None if sent is None else stated_reason(sent, "reason")
 
 
 def _to(document_id: UUID) -> Response:
-    return pages.to(f"/operators/documents/{document_id}")
+    return pages.to(f"/operators/documents/{document_id}", "saved")

@@ -7,9 +7,8 @@ from fastapi import Query, Request, Response
 from app.audit.dependencies import Noted
 from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Scope
-from app.console.frame import pages
+from app.console.frame import pages, paging
 from app.console.frame.route import pages_for
-from app.console.operators.listing import around
 from app.jobs.models import JobState
 from app.operators.dependencies import Operating
 from app.operators.schemas import JobsFilters
@@ -33,7 +32,7 @@ async def find(
     found = await operators.jobs.find(filters, limit, cursor)
     of_document = found.items[0].owner_id if filters.document_id and found.items else None
     await noted(dict(filters), filters.owner_id or of_document)
-    shown = around(request, found.next_cursor)
+    shown = paging.links(request, found.next_cursor)
     return pages.page(request, "operators/jobs.html", jobs=found.items, filters=filters, states=list(JobState), **shown)
 
 
@@ -49,4 +48,4 @@ async def show(request: Request, job_id: JobId, operators: Operating, noted: Not
 async def cancel(job_id: JobId, principal: CurrentPrincipal, operators: Operating) -> Response:
     """Cancel it, as its owner would."""
     await operators.jobs.cancel(principal, job_id)
-    return pages.to(f"/operators/jobs/{job_id}")
+    return pages.to(f"/operators/jobs/{job_id}", "cancelled")

@@ -3,12 +3,23 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from prometheus_client import Counter
+
+from app.telemetry import metrics
+
 
 class Meaning(NamedTuple):
     """What something means for the service, and what an operator does about it."""
 
     means: str
     remedy: str
+
+
+class Count(NamedTuple):
+    """What a process counts that should be little, and what it means if it is much."""
+
+    counter: Counter
+    means: str
 
 
 CHECKS: Mapping[str, Meaning] = {
@@ -93,4 +104,29 @@ CHORES: Mapping[str, str] = {
     "too-many-files": "removes the oldest of too many files that a document had before",
     "trash": "deletes for good what has been in the trash for long",
     "webhook-log": "deletes the log of old deliveries",
+}
+
+SLOTS: Mapping[str, str] = {
+    "jobs": "attempts under way",
+    "deliveries": "requests to webhooks",
+    "uploads": "files that are received",
+    "downloads": "files, results and exports that are sent",
+    "pictures": "pages that are drawn",
+    "streams": "streams of events, and live pages",
+}
+
+COUNTED: Mapping[str, Count] = {
+    "requests refused": Count(
+        metrics.rate_limited, "Clients asked more often than they may, by the limit that they reached."
+    ),
+    "connections refused": Count(
+        metrics.connections_refused, "There were too many connections, of all or of one client."
+    ),
+    "leases lost": Count(
+        metrics.leases_lost,
+        "Workers fell silent, and this process gave their jobs back: they died, or were overloaded.",
+    ),
+    "polls failed": Count(metrics.polls_failed, "The process could not look for jobs; it tries again by itself."),
+    "storage errors": Count(metrics.storage_errors, "Calls of the storage failed, by reason."),
+    "database errors": Count(metrics.database_unavailable, "The database could not be used, by reason."),
 }

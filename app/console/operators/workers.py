@@ -1,47 +1,54 @@
 """Processes and what they hold, queues and how fast they move, processors and how their jobs went."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from fastapi import Request, Response
 
 from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Scope
-from app.console.frame import forms as frame, pages
+from app.console.frame import forms, pages
 from app.console.frame.route import pages_for
-from app.console.operators import forms
+from app.console.operators import requests
 from app.operators import workload
-from app.operators.dependencies import Operating, StatusOf
+from app.operators.dependencies import Operating, Operators
 from app.operators.processes import SILENT
 from app.operators.routes import ProcessorPath
+from app.operators.status import AtWork, Process, Queue
 from app.processing.routes import Service as Processing
+from app.processing.schemas import Offered
+from app.processing.service import ProcessingService
 
 router = pages_for(Scope.OPERATOR, "/operators")
 
-_BOUNDS = {"jobs": workload.RECENT_JOBS, "events": workload.RECENT_EVENTS}
+_BOUNDS = {
+    "jobs": workload.RECENT_JOBS,
+    "events": workload.RECENT_EVENTS,
+    "held": workload.MOST_HELD,
+    "silent": SILENT,
+}
+
+
+class _Row(NamedTuple):
+    """The unfinished jobs of a processor, by state, and how many at once there can be, if that is known."""
+
+    queues: Sequence[Queue]
+    capacity: int | None
 
 
 @router.get("/workers")
-async def workers(request: Request, status_of: StatusOf, operators: Operating) -> Response:
+async def workers(request: Request, operators: Operating, processing: Processing) -> Response:
     """The processes, the jobs that each holds, and the queues."""
-    held, records = await operators.workload.held(), await operators.workload.records()
-    shown: dict[str, Any] = {"held": held, "records": records, "most": workload.MOST_HELD, "silent": SILENT}
-    return pages.page(request, "operators/workers.html", now=await status_of(), **shown)
+    now, held = await operators.workload.now(), await operators.workload.held()
+    shown = await _processors(operators, processing)
+    rows = _rows(now, shown["names"], shown["offered"])
+    return pages.page(request, "operators/workers.html", now=now, held=held, rows=rows, **shown)
 
 
 @router.get("/processors")
 async def processors(request: Request, operators: Operating, processing: Processing) -> Response:
     """The processors that this process offers, those that others have run lately, and those that are paused."""
-    records = await operators.workload.records()
-    paused = {each.processor: each for each in await operators.processors.all()}
-    offered = {each.name: each for each in processing.offered.items}
-    shown: dict[str, Any] = {
-        "names": sorted(offered | records | paused),
-        "offered": offered,
-        "paused": paused,
-        "records": records,
-    }
-    bounds = {"jobs": workload.RECENT_JOBS, "events": workload.RECENT_EVENTS}
-    return pages.page(request, "operators/processors.html", bounds=bounds, **shown)
+    return pages.page(request, "operators/processors.html", **await _processors(operators, processing))
 
 
 @router.post("/processors/{processor}/pause")
@@ -49,13 +56,37 @@ async def pause(
     request: Request, processor: ProcessorPath, principal: CurrentPrincipal, operators: Operating
 ) -> Response:
     """Have no process begin another attempt with it."""
-    wanted = forms.pause_request(await frame.fields_of(request))
-    await operators.processors.pause(processor, wanted.reason, principal)
-    return pages.to("/operators/processors")
+    fields = await forms.fields_of(request)
+    await operators.processors.pause(processor, requests.pause_request(fields).reason, principal)
+    return pages.to(forms.there(fields, "/operators/processors"), "paused")
 
 
 @router.post("/processors/{processor}/resume")
-async def resume(processor: ProcessorPath, operators: Operating) -> Response:
+async def resume(request: Request, processor: ProcessorPath, operators: Operating) -> Response:
     """Have its jobs begun again."""
+    fields = await forms.fields_of(request)
     await operators.processors.resume(processor)
-    return pages.to("/operators/processors")
+    return pages.to(forms.there(fields, "/operators/processors"), "resumed")
+
+
+async def _processors(operators: Operators, processing: ProcessingService) -> dict[str, Any]:
+    records = await operators.workload.records()
+    paused = {each.processor: each for each in await operators.processors.all()}
+    offered = {each.name: each for each in processing.offered.items}
+    shown = {"offered": offered, "paused": paused, "records": records, "bounds": _BOUNDS}
+    return shown | {"names": sorted({*offered, *records, *paused}), "known": operators.processors.offered}
+
+
+def _rows(now: AtWork, names: Sequence[str], offered: Mapping[str, Offered]) -> dict[str, _Row]:
+    """By the processor: those that are known, and those that only have jobs."""
+    every = sorted({*names, *(each.processor for each in now.queues)})
+    queues = {name: [each for each in now.queues if each.processor == name] for name in every}
+    return {name: _Row(queues[name], _capacity(offered.get(name), now.processes)) for name in every}
+
+
+def _capacity(processor: Offered | None, processes: Sequence[Process]) -> int | None:
+    """How many jobs of the processor there can be at once, if all processes offer it as this one does."""
+    if processor is None:
+        return None
+    capacities = [each.capacity for each in processes if each.capacity is not None]
+    return sum(min(each, processor.at_once or each) for each in capacities)

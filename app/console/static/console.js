@@ -1,57 +1,84 @@
 // What pages can do better with a script. Without it, all of them work.
 
-const feed = document.querySelector("#feed")
-
-// Live: the page looks again whenever the feed says `changed`, unless it is paused.
-if (feed) {
-  const status = feed.querySelector("[role=status]")
-  const button = feed.querySelector("button")
-  let paused = false
-  let missed = false
-  let lost = false
-
-  const say = () => {
-    feed.classList.toggle("lost", lost)
-    status.textContent = lost ? "Connection lost, trying again" : paused ? "Paused" : "Live"
-  }
-  const pause = (value) => {
-    paused = value
-    button.textContent = paused ? "Resume" : "Pause"
-    if (!paused && missed) htmx.trigger(feed, "changed")
-    say()
-  }
-  const connected = (value) => {
-    lost = !value
-    say()
-  }
-
-  // Before htmx hears of it, which listens at the element itself.
-  document.addEventListener("changed", (event) => {
-    missed = paused
-    if (paused) event.stopImmediatePropagation()
-  }, true)
-  button.addEventListener("click", () => pause(!paused))
-  // Whoever has chosen rows, or writes, must not lose sight of them.
-  document.addEventListener("change", (event) => {
-    if (event.target.matches("[data-choice], [data-choice-all]")) pause(document.querySelector("[data-choice]:checked") !== null)
-  })
-  feed.addEventListener("htmx:sse:after:connection", (event) => {
-    connected(event.detail.connection.status === 200)
-    if (lost) htmx.trigger(feed, "changed") // the session has ended: the page is sent to where one signs in
-  })
-  for (const each of ["error", "close"]) feed.addEventListener(`htmx:sse:${each}`, () => connected(false))
-  // One that could not be connected at all is tried again, too.
-  setInterval(() => { if (!feed._htmx?.sse) htmx.trigger(feed, "again") }, 10_000)
-
-  feed.hidden = false
-  connected(true)
-}
+// On a narrow screen the navigation is wider than what is seen of it.
+for (const each of document.querySelectorAll(".top [aria-current]")) each.scrollIntoView({ inline: "center", block: "nearest" })
 
 // All rows at once.
 document.addEventListener("change", (event) => {
   if (!event.target.matches("[data-choice-all]")) return
   for (const each of document.querySelectorAll("[data-choice]")) each.checked = event.target.checked
 })
+
+const feed = document.querySelector("#feed")
+const LIVE = "Live"
+const LOST = "Connection lost, trying again"
+
+// Live: the page looks again whenever the feed says `changed`, unless it is paused.
+if (feed) {
+  const status = feed.querySelector("[role=status]")
+  const button = feed.querySelector("button")
+  let paused = false // by the button
+  let chosen = false // rows are, of which nobody must lose sight
+  let missed = false
+  let connection = "Connecting"
+  let failed = false
+
+  const say = () => {
+    feed.classList.toggle("lost", connection === LOST)
+    status.textContent = connection !== LIVE ? connection : rests() ? "Paused" : LIVE
+  }
+  const rests = () => paused || chosen
+  const update = () => {
+    button.textContent = rests() ? "Resume" : "Pause"
+    if (!rests() && missed) htmx.trigger(feed, "changed")
+    missed = rests() && missed
+    say()
+  }
+  const connected = (value) => {
+    connection = value ? LIVE : LOST
+    say()
+  }
+
+  // Before htmx hears of it, which listens at the element itself.
+  for (const each of ["changed", "beat"]) document.addEventListener(each, (event) => {
+    if (!rests()) return
+    missed = true
+    event.stopImmediatePropagation()
+  }, true)
+  // What was asked for before.
+  document.addEventListener("htmx:before:swap", (event) => {
+    if (!rests() || event.target.id !== "content") return
+    missed = true
+    event.preventDefault()
+  })
+  button.addEventListener("click", () => {
+    paused = !rests()
+    chosen = false
+    update()
+  })
+  document.addEventListener("change", (event) => {
+    if (!event.target.matches("[data-choice], [data-choice-all]")) return
+    chosen = document.querySelector("[data-choice]:checked") !== null
+    update()
+  })
+  feed.addEventListener("htmx:sse:after:connection", (event) => {
+    connected(event.detail.connection.status === 200)
+    if (connection === LOST) htmx.trigger(feed, "changed") // the session has ended: the page is sent to where one signs in
+  })
+  for (const each of ["error", "close"]) feed.addEventListener(`htmx:sse:${each}`, () => connected(false))
+  // What a look has failed to bring is brought by the next one.
+  document.addEventListener("htmx:error", () => { failed = true })
+  feed.addEventListener("beat", () => {
+    if (failed) htmx.trigger(feed, "changed")
+    failed = false
+  })
+  // One that could not be connected at all is tried again, too.
+  setInterval(() => { if (!feed._htmx?.sse) htmx.trigger(feed, "again") }, 10_000)
+
+  feed.hidden = false
+  if (feed._htmx?.sse?.status === 200) connected(true) // before this script was there
+  else say()
+}
 
 // Copying, with and without HTTPS.
 document.addEventListener("click", async (event) => {

@@ -24,4 +24,5 @@ SwaggerUIBundle({
   deepLinking: true,
   defaultModelsExpandDepth: -1,
   requestInterceptor: authorized,
+  showMutatedRequest: false, // or the command that it shows would hold the token
 })

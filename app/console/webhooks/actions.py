@@ -10,7 +10,7 @@ from app.auth.dependencies import CurrentPrincipal
 from app.auth.principal import Principal, Scope
 from app.console.frame import forms, pages
 from app.console.frame.route import pages_for
-from app.errors import PreconditionFailed
+from app.errors import PreconditionFailed, ValidationFailed
 from app.webhooks.payloads import EventType
 from app.webhooks.routes import DeliveryId, Service, WebhookId
 from app.webhooks.schemas import CreatedWebhook, RecoverRequest, RotateRequest, WebhookChanges, WebhookRequest
@@ -34,7 +34,7 @@ async def edit(request: Request, webhook_id: WebhookId, principal: CurrentPrinci
     """Change where it is, what it is told, or what is said about it; or whether it is told anything."""
     fields = await forms.fields_of(request)
     await service.edit(principal, webhook_id, forms.versions(fields), _changes(fields))
-    return pages.to(f"/webhooks/{webhook_id}")
+    return pages.to(f"/webhooks/{webhook_id}", "saved")
 
 
 @router.post("/webhooks/{webhook_id}/rotate-secret")
@@ -49,7 +49,7 @@ async def rotate(request: Request, webhook_id: WebhookId, principal: CurrentPrin
 async def test(webhook_id: WebhookId, principal: CurrentPrincipal, service: Service) -> Response:
     """Send a ping."""
     delivery = await service.test(principal, webhook_id)
-    return pages.to(f"/webhooks/{webhook_id}/deliveries/{delivery.id}")
+    return pages.to(f"/webhooks/{webhook_id}/deliveries/{delivery.id}", "sent")
 
 
 @router.post("/webhooks/{webhook_id}/recover")
@@ -65,7 +65,7 @@ async def recover(request: Request, webhook_id: WebhookId, principal: CurrentPri
 async def delete(webhook_id: WebhookId, principal: CurrentPrincipal, service: Service) -> Response:
     """Delete a webhook, with its deliveries."""
     await service.delete(principal, webhook_id, None)
-    return pages.to("/webhooks")
+    return pages.to("/webhooks", "removed")
 
 
 @router.post("/webhooks/{webhook_id}/deliveries/{delivery_id}/resend")
@@ -74,7 +74,7 @@ async def resend(
 ) -> Response:
     """Send the same message again."""
     again = await service.redeliver(principal, webhook_id, delivery_id)
-    return pages.to(f"/webhooks/{webhook_id}/deliveries/{again.id}")
+    return pages.to(f"/webhooks/{webhook_id}/deliveries/{again.id}", "sent")
 
 
 def _stated(fields: Mapping[str, str]) -> dict[str, Any]:
@@ -93,10 +93,15 @@ def _changes(fields: Mapping[str, str]) -> dict[str, Any]:
 async def _rotated(
     service: WebhookService, principal: Principal, webhook_id: UUID, fields: Mapping[str, str]
 ) -> str | None:
-    """The new secret. None: the webhook has changed since its page was shown, by the same form or another."""
+    """The new secret. None: the webhook has changed since its page was shown, by the same form or another.
+
+    Raises ValidationFailed, also for a form that does not say which version was shown.
+    """
+    if (versions := forms.versions(fields)) is None:
+        raise ValidationFailed("The form has no version. Load its page again.")
     asked = forms.valid(RotateRequest, {"previous_valid_for": forms.whole(fields.get("previous_valid_for"))})
     try:
-        return (await service.rotate_secret(principal, webhook_id, asked, forms.versions(fields))).secret
+        return (await service.rotate_secret(principal, webhook_id, asked, versions)).secret
     except PreconditionFailed:
         return None
 

@@ -22,7 +22,7 @@ def test_the_overview_counts_by_state(process: Process) -> None:
     failed = browser.upload(process="simulated", process_params='{"fail": "permanent", "seconds": 0}')
     worked(browser, failed)
     seen = Seen(browser.get("/console").text)
-    counted = re.findall(r"(\d+)\s+[◌○◐✓✕] (\w+)", seen.text)
+    counted = re.findall(r"(\d+)\s+[◌○◐✓✕] (\w+)", seen.text.partition(" uses ")[0])
     assert dict(reversed(each) for each in counted) == {
         **dict.fromkeys(("Initiated", "Processing", "Completed"), "0"),
         "Uploaded": "2",
@@ -76,9 +76,18 @@ def test_filters_are_those_of_the_api_and_pages_follow_each_other(process: Proce
     assert re.findall(r"\w+\.pdf", page.text) == ["0.pdf", "1.pdf"]
     [more] = [href for tag, each in page.tags if each.get("rel") == "next" and (href := each["href"])]
     assert re.findall(r"\w+\.pdf", Seen(browser.get(more).text).text) == ["2.pdf"]
+    first = Seen(browser.get(more).text)
+    back = [each["href"] for tag, each in first.tags if tag == "a" and "limit=2" in (each.get("href") or "")]
+    assert back == [more.rpartition("&cursor=")[0]]
     wrong = browser.get("/console/documents?status=NONE&cursor=x")
-    assert (wrong.status_code, "/query/status" in wrong.text) == (422, True)
+    assert (wrong.status_code, "<strong>State:</strong>" in wrong.text) == (422, True)
     assert "invalid-cursor" in browser.get("/console/documents?cursor=x").text
+
+
+def test_the_filter_of_those_on_hold_stays(ada: Browser) -> None:
+    page = ada.get("/console/documents?held=true").text
+    assert re.search(r'<select name="held">.*<option value="true" selected>', page)
+    assert re.search(r"<details open>\s*<summary>More filters", page)
 
 
 def test_upload_with_all_that_the_form_has(ada: Browser) -> None:
@@ -118,6 +127,7 @@ def test_edit(ada: Browser) -> None:
     assert (found["description"], found["folder"], found["tags"]) == ("d", None, ["a", "b"])
     again = ada.post(f"{here}/edit", **form)
     assert (again.status_code, "precondition-failed" in again.text) == (412, True)
+    assert ("It was changed meanwhile" in again.text, "If-Match" in again.text) == (True, False)
     ada.post(f"{here}/edit", version="2", expires_at="2099-01-01T12:00:00", expires_at_before="2099-01-01T12:00:00")
     assert ada.api(f"/documents/{own}")["expires_at"].startswith("2099-01-01T12:00:00")
     ada.post(f"{here}/edit", version="3", expires_at="", expires_at_before="2099-01-01T12:00:00")

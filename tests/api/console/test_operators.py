@@ -1,16 +1,22 @@
 """What operators see in the console: the service's health, accounts, documents, workers and processors."""
 
+import math
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from prometheus_client import Counter, Histogram
 
-from app.console.operators.meanings import ALARMS, CHECKS, CHORES
+from app.console.operators.meanings import ALARMS, CHECKS, CHORES, COUNTED, SLOTS
+from app.events.catalogue import Failure
+from app.jobs import pauses, transitions
+from app.jobs.kinds import Retryable
 from app.operators import workload
-from app.telemetry import context
+from app.telemetry import context, counted, metrics
 from tests.support.console import Browser, Seen, worked
 from tests.support.inprocess import Process
 from tests.support.person import running
@@ -44,7 +50,7 @@ def test_pages_of_operators_are_theirs_alone(ada: Browser, operator: Browser, pa
     [
         *("accounts/{}/change", "accounts/{}/sign-out", "accounts/{}/quota"),
         *("documents/{}/hold", "documents/{}/release", "documents/{}/content", "documents/{}/result"),
-        *("jobs/{}/cancel", "jobs/rerun", "jobs/cancel", "processors/text/pause", "processors/text/resume"),
+        *("jobs/{}/cancel", "jobs/retry", "jobs/cancel", "processors/text/pause", "processors/text/resume"),
     ],
 )
 def test_actions_of_operators_are_theirs_alone(ada: Browser, operator: Browser, action: str) -> None:
@@ -75,6 +81,28 @@ def test_everything_has_a_meaning(process: Process) -> None:
     assert set(services.alarms) == set(ALARMS)
     assert {*services.checks, "background", "shutdown"} == set(CHECKS)
     assert set(services.upkeep.shared) <= set(CHORES)
+    assert set(services.usages) == set(SLOTS)
+
+
+def test_health_says_what_its_process_has_counted(operator: Browser) -> None:
+    for about in COUNTED.values():
+        assert isinstance(about.counter, Counter)
+    metrics.storage_errors.labels("full").inc(3)
+    metrics.leases_lost.inc(2)
+    metrics.loop_lag.observe(0.02)
+    text = " ".join(Seen(operator.get("/console/operators/health").text).text.split())
+    assert re.search(r"Storage errors \d+full: \d+", text)
+    assert re.search(r"Leases lost [2-9]", text)
+    assert re.search(r"Streams \d+ of \d+", text)
+    assert "late by 50 ms at the most" in text
+
+
+def test_the_share_of_a_histogram() -> None:
+    histogram = Histogram("x", "x", buckets=(0.1, 1.0), registry=None)
+    assert counted.within(histogram, 0.99) is None
+    for seconds in [*[0.05] * 98, 0.5, 7]:
+        histogram.observe(seconds)
+    assert [counted.within(histogram, share) for share in (0.98, 0.99, 1)] == [0.1, 1.0, math.inf]
 
 
 def test_accounts_are_found_and_their_limits_set(process: Process, operator: Browser) -> None:
@@ -87,7 +115,7 @@ def test_accounts_are_found_and_their_limits_set(process: Process, operator: Bro
     own = {each["name"]: each.get("value") for tag, each in shown.tags if tag == "input" and "pattern" in each}
     assert own == {"bytes": "1000000", "documents": "", "announced": "", "jobs": "0"}
     wrong = operator.post(f"{link}/quota", bytes="many")
-    assert (wrong.status_code, "bytes" in wrong.text) == (422, True)
+    assert (wrong.status_code, "Bytes of files" in wrong.text) == (422, True)
     assert ("listAccounts", {}) in noted(operator), "without what was searched for"
     assert ("getAccount", {}) in noted(operator, user_id=link.rpartition("/")[2])
 
@@ -175,6 +203,44 @@ def test_content_is_closed_unless_a_setting_opens_it(operator: Browser, ada: Bro
     assert "neither files nor results" in operator.get(here).text
     refused = operator.post(f"{here}/content", reason="x")
     assert (refused.status_code, "break-glass-disabled" in refused.text) == (403, True)
+
+
+def test_workers_show_queues_that_are_idle_and_how_much_they_can_take(tmp_path: Path) -> None:
+    with running(tmp_path, processors="simulated,text", job_concurrency=3) as process:
+        operator, here = Browser(process).promote().sign_in(), "/console/operators/workers"
+        process.announce()
+        assert row(operator.get(here).text, "text") == "text none 3 – Pause text"
+        fields = {"next": "operators/workers", "reason": "It fills the disk."}
+        paused = operator.send("POST", "/console/operators/processors/text/pause", data=fields)
+        assert paused.headers["location"] == here
+        assert row(operator.get(here).text, "text").endswith("‖ Paused Resume text")
+        process.write(lambda conn: pauses.begin(conn, "process/gone@", "It is old."))
+        assert row(operator.get(here).text, "gone") == "gone none unknown – ‖ Paused Resume gone"
+        operator.send("POST", "/console/operators/processors/gone/resume", data={"next": "operators/workers"})
+        assert "gone" not in operator.get(here).text
+
+
+def row(page: str, name: str) -> str:
+    """The text of a row of the queues, without the form to pause it."""
+    found = re.search(rf'<tr>\n<th scope="row">{name}</th>.*?(?=</tr>|</summary>)', page, re.DOTALL)
+    assert found
+    return " ".join(Seen(found[0].replace("<", " <")).text.split())
+
+
+def test_an_attempt_is_under_way_since_it_began(process: Process) -> None:
+    """Not since the first attempt, and not since the lease was renewed."""
+    bob = Browser(process).sign_in()
+    own = bob.upload(process="simulated", process_params='{"seconds": 0}')
+    [first] = [each for each in process.claim(10) if str(each.document_id) == own]
+    assert process.settle(first, Retryable(Failure(code="busy", detail="It was busy."), 0.0))
+    [second] = [each for each in process.claim(10) if each.id == first.id]
+    time.sleep(0.01)
+    assert process.write(transitions.heartbeat, second, 30.0, 0.5)
+    [held] = [each for each in process.write(workload.held) if each.job_id == first.id]
+    moments = [first.locked_at, second.locked_at, held.begun, held.heartbeat]
+    assert moments == sorted(moments, key=str)
+    assert held.begun != held.heartbeat
+    bob.post(f"/console/jobs/{first.id}/cancel")
 
 
 def test_workers_show_what_they_hold(process: Process, operator: Browser) -> None:

@@ -10,7 +10,9 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from app.audit.verify import Verification
+from app.console.jobs import bulk as bulk_pages
 from app.events import events, seals
+from app.processing import bulk
 from tests.support.console import Browser, Seen, worked
 from tests.support.inprocess import Process
 from tests.support.person import running
@@ -65,27 +67,43 @@ def test_all_that_match_are_counted_and_then_run_again(operator: Browser, bob: B
     for each in failed:
         worked(bob, each)
     listed = Seen(operator.get(f"{JOBS}?state=FAILED").text)
-    [link] = [each for each in listed.attributes("a", "href") if "/rerun" in each]
+    [link] = [each for each in listed.attributes("a", "href") if "/retry" in each]
     assert not [each for each in listed.attributes("a", "href") if "/cancel" in each]
     asked = operator.get(link)
-    assert "3 jobs match" in Seen(asked.text).text
+    assert "3 jobs can be retried" in Seen(asked.text).text
     assert bob.api(f"/documents/{failed[0]}")["status"] == "FAILED", "only counted"
     action, fields = form(asked.text)
-    assert fields == {"confirm": "3"}
-    done = Seen(operator.post(action, **fields).text).text
-    assert "3 jobs were accepted again" in done
-    assert "No job is left to be run again" in done
+    assert (fields["confirm"], fields["state"]) == ("3", "FAILED")
+    assert "3 jobs were retried" in Seen(operator.post(action, **fields).text).text
     assert {bob.api(f"/documents/{each}")["status"] for each in failed} == {"PROCESSING"}
 
 
 def test_more_than_were_confirmed_are_left_alone(operator: Browser, bob: Browser) -> None:
     for _ in range(2):
         bob.upload(**WAITS)
-    refused = operator.post(f"{JOBS}/cancel?state=QUEUED", confirm="1")
+    refused = operator.post(f"{JOBS}/cancel", state="QUEUED", confirm="1")
     assert (refused.status_code, "more-jobs-match" in refused.text) == (409, True)
     action, fields = form(operator.get(f"{JOBS}/cancel?state=QUEUED&processor=simulated").text)
     assert "2 jobs were cancelled" in Seen(operator.post(action, **fields).text).text
     assert operator.post(action, confirm="many").status_code == 422
+
+
+def test_of_many_it_is_said_that_they_are_many(
+    operator: Browser, bob: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counting all of them may take long. What is left after the first part is counted by then."""
+    for module in (bulk, bulk_pages):
+        monkeypatch.setattr(module, "MAX_BULK", 2)
+    waiting = [bob.upload(**WAITS) for _ in range(4)]
+    asked = operator.get(f"{JOBS}/cancel")
+    assert "Over 2 jobs can be cancelled, 2 at once" in Seen(asked.text).text
+    action, fields = form(asked.text)
+    done = operator.post(action, **fields)
+    assert "2 jobs were cancelled" in Seen(done.text).text
+    assert "2 jobs more" in Seen(done.text).text
+    action, fields = form(done.text)
+    assert "2 jobs were cancelled" in Seen(operator.post(action, **fields).text).text
+    assert {bob.api(f"/documents/{each}")["status"] for each in waiting} == {"UPLOADED"}
 
 
 def test_what_could_not_be_done_is_said(operator: Browser, bob: Browser) -> None:
@@ -93,15 +111,17 @@ def test_what_could_not_be_done_is_said(operator: Browser, bob: Browser) -> None
         worked(bob, bob.upload(**FAILS))
     here = f"/console/operators/accounts/{bob.api('/auth/me')['id']}"
     operator.post(f"{here}/quota", jobs="2")
-    done = Seen(operator.post(f"{JOBS}/rerun?dead=false", confirm="3").text).text
-    assert "2 jobs were accepted again. Left out: too-many-jobs: 1." in " ".join(done.split())
-    assert operator.get(f"{JOBS}/rerun?changed=1&skipped=Call+us").status_code == 422
+    done = Seen(operator.post(f"{JOBS}/retry", dead="false", confirm="3").text).text
+    assert "2 jobs were retried. Left as they were: 1 job: Too many unfinished jobs" in " ".join(done.split())
 
 
-@pytest.mark.parametrize("query", ["rerun?state=QUEUED", "cancel?dead=true", "rerun?nothing=1", "cancel?owner_id=x"])
+@pytest.mark.parametrize("query", ["retry?state=QUEUED", "cancel?dead=true", "cancel?owner_id=x"])
 def test_filters_that_would_be_ignored_are_refused(operator: Browser, query: str) -> None:
-    for answer in (operator.get(f"{JOBS}/{query}"), operator.post(f"{JOBS}/{query}", confirm="9")):
+    path, _, filters = query.partition("?")
+    fields = dict([filters.split("=")])
+    for answer in (operator.get(f"{JOBS}/{query}"), operator.post(f"{JOBS}/{path}", confirm="9", **fields)):
         assert answer.status_code == 422
+    assert operator.get(f"{JOBS}/{path}?nothing=1").status_code == 422
 
 
 def test_the_audit_trail_is_read_filtered_and_exported(operator: Browser, bob: Browser) -> None:

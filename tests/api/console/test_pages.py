@@ -96,13 +96,13 @@ def every_page(browser: Browser) -> dict[str, httpx2.Response]:
     browser.post(f"/console/documents/{thrown}/delete")
     places = ["", "/documents", "/documents?trashed=true", "/documents?q=<img src=x", "/upload", "/sessions"]
     places += ["/documents?held=true", f"/selection/matching?folder={quote(MARKUP)}"]
-    places += [f"/upload?processor={name}" for name in ("split", "merge", "text")]
-    places += [f"/documents/{first}?processor=merge", "/upload?processor=<img src=x"]
+    places += [f"/upload?process={name}" for name in ("split", "merge", "text")]
+    places += [f"/documents/{first}?processor=merge", "/upload?process=<img src=x"]
     places += [f"/documents/{each}" for each in (first, f"{first}/pages", f"{first}/files/1", second, thrown)]
     places += ["/nothing", "/documents?status=x", "/documents/x"]
     own = {name: path.removeprefix("/console") for name, path in things(browser).items() if name != "key"}
     places += ["/jobs", f"/jobs?processor={quote(MARKUP)}", "/jobs?dead=true", "/jobs/retry", "/jobs/cancel"]
-    places += ["/webhooks", *own.values(), "/keys", "/account", "/account?changed=password"]
+    places += ["/webhooks", *own.values(), "/keys", "/account", "/account?done=password", "/account?done=<b>"]
     places += operators_places(browser.promote(), first, second)
     return {place: browser.get(f"/console{place}") for place in (*places, "/sign-in")} | secrets(browser)
 
@@ -122,7 +122,7 @@ def operators_places(browser: Browser, first: str, second: str) -> list[str]:
     browser.process.announce()
     owner, job = browser.api("/auth/me")["id"], browser.api(f"/documents/{second}")["job_id"]
     places = [f"documents?owner_id={owner}", f"documents/{first}", f"jobs?owner_id={owner}", f"jobs/{job}"]
-    places += [f"accounts?search={browser.email[:20]}", f"accounts/{owner}", f"jobs/rerun?owner_id={owner}"]
+    places += [f"accounts?search={browser.email[:20]}", f"accounts/{owner}", f"jobs/retry?owner_id={owner}"]
     places += ["health", "workers", "processors", "jobs/cancel", f"audit?user_id={owner}", "audit/verify", "jobs/x"]
     return [f"/operators/{each}" for each in places]
 
@@ -159,14 +159,36 @@ def test_every_link_and_form_leads_somewhere(process: Process) -> None:
             assert browser.get(link).status_code == 200, link
 
 
-def test_no_form_of_another_site_is_taken(ada: Browser) -> None:
+def test_an_error_leads_back_to_the_page_of_the_console_that_it_came_from(ada: Browser) -> None:
+    form, host = "/console/documents?folder=a&limit=2", "http://app"
+    for referer, back in (
+        (f"{host}{form}", [form]),
+        (f"{host}/console", ["/console"]),
+        (f"{host}/console#process", ["/console"]),
+        (f"{host}/consoles", []),
+        (f"{host}/docs", []),
+        (f"{host}//console/x", []),
+        ("http://example.com/console/documents", []),
+        ("http://[", []),
+        ("", []),
+    ):
+        sent = [("Referer", referer)] if referer else []
+        page = Seen(ada.send("POST", "/console/documents/x/edit", *sent, data={"a": "b"}).text)
+        links = [each for each in page.attributes("a", "href") if each != "#content"][-1:]
+        assert "Back to where you were" in page.text if back else links == ["/console"], referer
+        assert not back or links == back, referer
+
+
+def test_no_form_of_another_site_is_taken(process: Process) -> None:
+    operator = Browser(process).promote().sign_in()
     routes = [each for router in ROUTERS for each in router.routes if isinstance(each, PublicPage)]
     forms = [each.path for each in routes if "POST" in (each.methods or ())]
     assert len(forms) > 20
     for path in forms:
         sent = re.sub(r"{\w+}", str(uuid4()), path)
-        headers = [("Cookie", ada.cookie), ("Sec-Fetch-Site", "cross-site")]
-        assert ada.process.http("POST", sent, headers=headers, data={"confirm": "1"}).status_code == 403, path
+        headers = [("Cookie", operator.cookie), ("Sec-Fetch-Site", "cross-site")]
+        refused = process.http("POST", sent, headers=headers, data={"confirm": "1"})
+        assert (refused.status_code, "insufficient-scope" in refused.text) == (403, False), path
 
 
 def test_templates_do_without_what_would_not_be_escaped() -> None:
@@ -179,7 +201,7 @@ def test_templates_do_without_what_would_not_be_escaped() -> None:
 
 def test_it_can_be_switched_off(tmp_path: Path) -> None:
     process = Process(tmp_path, console="off")
-    for path in ("/console", "/console/sign-in", "/console/static/console.css"):
+    for path in ("/console", "/console/sign-in", "/console/static/style.css"):
         assert process.http("GET", path).status_code == 404
     process.kill()
 
@@ -214,3 +236,23 @@ def test_files_of_the_console_are_kept_by_browsers(process: Process) -> None:
     answer = process.http("GET", page.attributes("link", "href")[0])
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/css; charset=utf-8")
     assert answer.headers["cache-control"] == "public, max-age=86400"
+
+
+def test_what_was_done_is_said_once(process: Process) -> None:
+    browser = Browser(process).sign_in()
+    own = browser.upload()
+    assert browser.done == "uploaded"
+    page = browser.get(f"/console/documents/{own}?done=uploaded")
+    assert "Uploaded." in page.text
+    assert "done=" not in page.text, "a page that looks again does not say it again"
+    assert 'class="done"' not in browser.get(f"/console/documents/{own}?done=<b>").text
+    browser.send("POST", f"/console/documents/{own}/delete", data={"nothing": ""})
+    assert browser.done == "deleted"
+
+
+def test_an_unknown_page_keeps_the_navigation(process: Process) -> None:
+    browser = Browser(process).sign_in()
+    for method, path in (("GET", "/console/nothing"), ("POST", "/console/upload")):
+        answer = browser.send(method, path)
+        assert answer.status_code in (404, 405)
+        assert 'aria-label="Main"' in answer.text

@@ -1,6 +1,7 @@
 """Pictures of pages in the console."""
 
-from tests.support.console import Browser, Seen
+from app.console.frame import pages
+from tests.support.console import MARKUP, Browser, Seen
 from tests.support.factories import DOCX_TYPE, docx, encrypted_pdf, pdf
 
 
@@ -57,3 +58,23 @@ def test_without_pictures_the_page_says_why(ada: Browser) -> None:
     refused = ada.get(f"{own}/pages")
     assert (refused.status_code, "no-pictures" in refused.text) == (409, True)
     assert ada.get(f"{own}/pages/1.png").status_code == 409
+
+
+def test_in_the_place_of_a_picture_is_the_reason_why_there_is_none(ada: Browser) -> None:
+    for content, number, reason in (
+        (encrypted_pdf("secret"), 1, "opens only with a password"),
+        (b"%PDF-1.7\nnothing\nstartxref\n0\n%%EOF\n", 1, "is damaged"),
+        (pdf(pages=1), 2, "The document has 1 page."),
+    ):
+        place = f"/documents/{ada.upload(content=content)}/pages/{number}.png"
+        answer = ada.get(f"/console{place}")
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "image/svg+xml")
+        said = " ".join(Seen(answer.text).text.split())
+        assert said.startswith("No picture: "), said
+        assert reason in said
+        assert ada.process.http("GET", place, token=ada.token()).status_code in (404, 409)
+
+
+def test_what_the_reason_quotes_stays_text() -> None:
+    seen = Seen(bytes(pages.drawing("documents/no_picture.svg", lines=[MARKUP]).body).decode())
+    assert ([tag for tag, _ in seen.tags], seen.text.strip()) == (["svg", "rect", "text"], MARKUP)

@@ -63,7 +63,7 @@ def offered(model: type[BaseModel]) -> list[Offered]:
 
 
 def typed(model: type[BaseModel], **fields: str) -> dict[str, Any]:
-    given = {"processor": "own", **{f"params.{name.replace('__', '.')}": value for name, value in fields.items()}}
+    given = {"processor": "own", **{f"params.own.{name.replace('__', '.')}": value for name, value in fields.items()}}
     return params.typed(offered(model), given, "processor", "params")
 
 
@@ -163,56 +163,90 @@ def fields(browser: Browser, path: str) -> dict[str, dict[str, str | None]]:
 
 def test_the_page_has_a_field_for_each_param_of_the_processor_that_is_chosen(ada: Browser) -> None:
     here = f"/console/documents/{ada.upload()}"
-    assert set(fields(ada, here)) == {f"params.{name}" for name in ("seconds", "fail", "flaky")}
+    assert set(fields(ada, here)) == {f"params.simulated.{name}" for name in ("seconds", "fail", "flaky")}
     chosen = fields(ada, f"{here}?processor=split")
-    assert set(chosen) >= {"params.every", "params.ranges", "params.delete_original", "params.file_map"}
-    assert (chosen["params.every"]["type"], chosen["params.every"]["min"]) == ("number", "1")
-    assert chosen["params.ranges"]["maxlength"] == "10000"
+    assert set(chosen) >= {f"params.split.{name}" for name in ("every", "ranges", "delete_original", "file_map")}
+    assert (chosen["params.split.every"]["type"], chosen["params.split.every"]["min"]) == ("number", "1")
+    assert chosen["params.split.ranges"]["maxlength"] == "10000"
     assert ada.get(f"{here}?processor=none").status_code == 422
     page = ada.get(f"{here}?processor=split").text
     assert '<option value="split" selected>' in page
     assert fields(ada, "/console/upload") == {}
-    assert "process_params.every" in fields(ada, "/console/upload?processor=split")
+    assert "process_params.split.every" in fields(ada, "/console/upload?process=split")
     described = [each.get("aria-describedby") for each in chosen.values()]
     assert set(filter(None, described)) <= {each["id"] for _, each in Seen(page).tags if "id" in each}
+
+
+def test_the_processor_is_a_field_of_the_form_that_asks_for_the_work(ada: Browser) -> None:
+    for place, name in ((f"/console/documents/{ada.upload()}", "processor"), ("/console/upload", "process")):
+        page = Seen(ada.get(f"{place}?{name}=split").text)
+        [select] = [each for tag, each in page.tags if tag == "select" and each.get("name") == name]
+        assert "form" not in select
+        assert [each for tag, each in page.tags if tag == "input" and each.get("name") == name] == []
+        links = page.attributes("a", "href")
+        assert [each for each in links if "process=" in each or "processor=" in each], "with script off"
+
+
+def test_fields_of_another_processor_are_not_those_of_the_one_that_is_chosen(ada: Browser) -> None:
+    """As when a script is off, or the form of the other has not come yet."""
+    sent = {"params.simulated.seconds": "1", "params.text.max_pages": "3", "params.split.every": "7"}
+    own = ada.upload(content=pdf("page", 2))
+    ada.post(f"/console/documents/{own}/process", processor="split", **sent)
+    job = ada.api(f"/jobs/{ada.api(f'/documents/{own}')['job_id']}")
+    assert (job["processor"], job["params"]["every"]) == ("split", 7)
+    worked(ada, own)
+    at_once = ada.upload(process="text", **{"process_params.simulated.seconds": "1", "process_params.split.every": "2"})
+    job = ada.api(f"/jobs/{ada.api(f'/documents/{at_once}')['job_id']}")
+    assert (job["processor"], job["params"]["max_pages"]) == ("text", 10_000)
+    worked(ada, at_once)
 
 
 def test_process_by_what_was_typed(ada: Browser) -> None:
     own = ada.upload(content=pdf("page", 2))
     here = f"/console/documents/{own}"
-    ada.post(f"{here}/process", processor="split", **{"params.every": "2", "params.ranges": "", "params.prefix": "p"})
+    form = {"params.split.every": "2", "params.split.ranges": "", "params.split.prefix": "p"}
+    ada.post(f"{here}/process", processor="split", **form)
     job = ada.api(f"/jobs/{ada.api(f'/documents/{own}')['job_id']}")
     assert (job["processor"], job["params"]["every"], job["params"]["prefix"]) == ("split", 2, "p")
     worked(ada, own)
     other = ada.upload()
-    typed = {"params.with": f"{own}\r\n{other}\r\n", "params.filename": "both.pdf"}
+    typed = {"params.merge.with": f"{own}\r\n{other}\r\n", "params.merge.filename": "both.pdf"}
     ada.post(f"{here}/process", processor="merge", **typed)
     worked(ada, own)
     assert ada.api(f"/documents/{own}/result")["data"]["documents"] == 3
 
 
 @pytest.mark.parametrize(
-    ("processor", "name", "value", "pointer"),
+    ("processor", "name", "value", "label"),
     [
-        ("split", "every", "none", "/params/every"),
-        ("split", "every", "0", "/params/every"),
-        ("split", "delete_original", "1", "/params/delete_original"),
-        ("split", "file_map", "[{]", "/params/file_map"),
-        ("simulated", "fail", '"never"', "/params/fail"),
-        ("merge", "with", "not an id", "/params/with/0"),
+        ("split", "every", "none", "Every"),
+        ("split", "every", "0", "Every"),
+        ("split", "delete_original", "1", "Delete original"),
+        ("split", "file_map", "[{]", "File map"),
+        ("simulated", "fail", '"never"', "Fail"),
+        ("merge", "with", "not an id", "With 1"),
     ],
 )
-def test_errors_name_the_field(ada: Browser, processor: str, name: str, value: str, pointer: str) -> None:
+def test_errors_name_the_field(ada: Browser, processor: str, name: str, value: str, label: str) -> None:
     here = f"/console/documents/{ada.upload()}"
-    answer = ada.post(f"{here}/process", processor=processor, **{f"params.{name}": value})
-    assert (answer.status_code, f"<code>{pointer}</code>" in answer.text) == (422, True), answer.text
+    answer = ada.post(f"{here}/process", processor=processor, **{f"params.{processor}.{name}": value})
+    assert (answer.status_code, f"<strong>{label}:</strong>" in answer.text) == (422, True), answer.text
 
 
 def test_upload_with_what_was_typed(ada: Browser) -> None:
-    own = ada.upload(process="simulated", **{"process_params.seconds": "0", "process_params.flaky": "2"})
+    form = {"process_params.simulated.seconds": "0", "process_params.simulated.flaky": "2"}
+    own = ada.upload(process="simulated", **form)
     job = ada.api(f"/jobs/{ada.api(f'/documents/{own}')['job_id']}")
     assert (job["params"]["seconds"], job["params"]["flaky"]) == (0, 2)
     worked(ada, own)
+
+
+def test_what_is_wrong_is_said_as_to_somebody_who_fills_in_a_form(ada: Browser) -> None:
+    here = f"/console/documents/{ada.upload()}"
+    missing = Seen(ada.post(f"{here}/replace").text).text
+    assert ("Version: It has to be filled in." in missing, "missing or invalid" in missing) == (True, False)
+    wrong = Seen(ada.post(f"{here}/process", processor="split", **{"params.split.ranges": "x"}).text).text
+    assert "Ranges: It is not written as it has to be." in wrong
 
 
 @pytest.fixture
@@ -225,10 +259,12 @@ def scanner(tmp_path: Path) -> Iterator[Browser]:
 def test_a_pipeline_that_is_configured(scanner: Browser) -> None:
     own = scanner.upload()
     here = f"/console/documents/{own}"
-    assert {"params.text.max_pages", "params.keywords.most"} <= set(fields(scanner, f"{here}?processor=scan"))
-    scanner.post(f"{here}/process", processor="scan", **{"params.text.max_pages": "3", "params.keywords.most": "5"})
+    assert {"params.scan.text.max_pages", "params.scan.keywords.most"} <= set(fields(scanner, f"{here}?processor=scan"))
+    form = {"params.scan.text.max_pages": "3", "params.scan.keywords.most": "5"}
+    scanner.post(f"{here}/process", processor="scan", **form)
     job = scanner.api(f"/jobs/{scanner.api(f'/documents/{own}')['job_id']}")
     assert (job["params"]["text"]["max_pages"], job["params"]["keywords"]["most"]) == (3, 5)
     wrong = scanner.upload()
-    answer = scanner.post(f"/console/documents/{wrong}/process", processor="scan", **{"params.text.max_pages": "x"})
-    assert "<code>/params/text/max_pages</code>" in answer.text
+    form = {"params.scan.text.max_pages": "x"}
+    answer = scanner.post(f"/console/documents/{wrong}/process", processor="scan", **form)
+    assert "<strong>Text Max pages:</strong>" in answer.text

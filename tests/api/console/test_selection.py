@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import httpx2
 import pytest
 
+from app.console.documents import selection
 from app.processing import batch
 from tests.support.console import MARKUP, Browser, Seen, worked
 from tests.support.inprocess import Process
@@ -111,6 +112,16 @@ def test_process_all_that_match(bob: Browser) -> None:
     assert statuses(bob, *matching, other) == ["PROCESSING"] * 3 + ["UPLOADED"]
     for each in matching:
         worked(bob, each)
+
+
+def test_many_that_match_are_not_counted(bob: Browser) -> None:
+    for _ in range(3):
+        bob.upload()
+    for many, said in ((2, "Over 2 documents match"), (3, "3 documents match")):
+        with patch.object(selection, "_MANY", many), patch.object(selection, "MAX_BATCH", 2):
+            page = Seen(bob.get("/console/selection/matching").text).text
+        assert said in page
+        assert "Process the first 2" in page
 
 
 def test_a_filter_that_is_none(bob: Browser) -> None:

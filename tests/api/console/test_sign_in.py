@@ -31,7 +31,13 @@ def test_signing_in_leads_to_no_other_host(ada: Browser, then: str) -> None:
     fields = {"email": ada.email, "password": PASSWORD, "next": then}
     browser = Browser(ada.process, ada.email)
     arrived = browser.send("POST", "/console/sign-in", data=fields)
-    assert browser.get(arrived.headers["location"]).headers["location"].startswith("/console/")
+    assert browser.get(arrived.headers["location"]).headers["location"].split("/")[:2] == ["", "console"]
+
+
+@pytest.mark.parametrize("then", ["../x", "../../x", "%2e%2e/x", "a/..\\..\\x", "documents/../../x?q=1"])
+def test_signing_in_does_not_leave_the_console(ada: Browser, then: str) -> None:
+    arrived = ada.send("GET", "/console/signed-in", params={"next": then})
+    assert arrived.headers["location"] == "/console"
 
 
 def test_the_cookie_is_for_this_host_and_for_no_script(process: Process) -> None:
@@ -188,6 +194,7 @@ def test_the_api_takes_no_cookie_and_the_console_nothing_else(process: Process, 
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "null"}, 403),
         ({"Origin": "http://["}, 403),
+        ({"Origin": "null", "Host": ""}, 403),
         ({}, 403),
     ],
     ids=str,

@@ -31,14 +31,14 @@ def test_a_key_that_is_none(ada: Browser, key: str) -> None:
 
 
 def test_the_form_works_without_a_script(ada: Browser) -> None:
-    page = Seen(ada.get("/console/upload?processor=simulated").text)
+    page = Seen(ada.get("/console/upload?process=simulated").text)
     [file] = [each for tag, each in page.tags if tag == "input" and each.get("name") == "file"]
     assert "required" in file
     hidden = [each for _, each in page.tags if "data-scripted" in each or "data-finished" in each]
     assert hidden
     assert all("hidden" in each for each in hidden)
-    names = {each["name"] for _, each in page.tags if "name" in each and each.get("form") != "choose"}
-    assert {"file", "description", "folder", "tags", "process", "process_params.seconds"} <= names
+    names = {each["name"] for _, each in page.tags if "name" in each}
+    assert {"file", "description", "folder", "tags", "process", "process_params.simulated.seconds"} <= names
 
 
 def test_only_fields_of_the_form_are_taken(ada: Browser) -> None:

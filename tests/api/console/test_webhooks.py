@@ -100,7 +100,8 @@ def test_a_new_secret_is_shown_once(browser: Browser) -> None:
     assert "The one before still signs" in browser.get(page).text
     both = browser.send("POST", f"{page}/rotate-secret", data={"version": "3", "previous_valid_for": "3600"})
     assert (both.status_code, "rotation-in-progress" in both.text) == (409, True)
-    assert browser.send("POST", f"{page}/rotate-secret", data={"version": "3"}).status_code == 422
+    for incomplete in ({"version": "3"}, {"previous_valid_for": "0"}):
+        assert browser.send("POST", f"{page}/rotate-secret", data=incomplete).status_code == 422
 
 
 def test_a_ping_and_its_delivery(browser: Browser, receiver: Receiver) -> None:

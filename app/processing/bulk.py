@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, exists, select
@@ -29,13 +29,21 @@ from app.jobs.kinds import Kinds
 from app.jobs.listing import JobList
 from app.jobs.models import Job, JobState, jobs
 from app.jobs.watch import JobWatch
-from app.operators.schemas import MAX_BULK, BulkFilter, BulkResponse, CancelRequest, RerunRequest
 from app.processing.acceptance import Acceptance
+from app.processing.bulk_schemas import (
+    MAX_BULK,
+    BulkResponse,
+    CancelFilter,
+    CancelRequest,
+    RerunFilter,
+    RerunRequest,
+)
 from app.processing.queues import KIND, queue_of
 from app.processing.stages.pipeline import AD_HOC
 from app.quotas import Quotas
 from app.telemetry import faults
 from app.web import pagination
+from app.web.dependencies import service
 
 PART = 100  # jobs in one transaction
 
@@ -66,13 +74,18 @@ class BulkJobs:
         self._quotas = quotas
         self.wake = acceptance.wake
 
+    async def count(self, request: RerunRequest | CancelRequest) -> int:
+        """How many jobs match; if they are more than MAX_BULK, one more than that. Raises SearchTooBroad, TooBusy."""
+        wanted = _matching(request.filter)
+        return await self._db.search(partial(listing.count, found=wanted, most=MAX_BULK + 1))
+
     async def rerun(self, request: RerunRequest, principal: Principal | None = None) -> tuple[BulkResponse, list[UUID]]:
         """Accept the same work anew for each document, as its owner would. Without `confirm`, only count.
 
         Returns the new jobs, too. Raises MoreJobsMatch, InvalidCursor, SearchTooBroad, TooBusy, StorageFull.
         """
         self._quotas.reserve.require()
-        chosen = await self._chosen(_failed(request.filter), request.cursor, request.confirm)
+        chosen = await self._chosen(_matching(request.filter), request.cursor, request.confirm)
         done = Done([], Counter())
         for owner_id, ids in _parts_of_owners(chosen.jobs):
             part = await self._db.write(required(principal, partial(self._rerun, ids=ids)), alone_with=owner_id)
@@ -82,8 +95,7 @@ class BulkJobs:
 
     async def cancel(self, request: CancelRequest, principal: Principal | None = None) -> BulkResponse:
         """Cancel them. Without `confirm`, only count. Raises MoreJobsMatch, InvalidCursor, SearchTooBroad, TooBusy."""
-        wanted = listing.matching(KIND, **_conditions(request.filter), live=True)
-        chosen = await self._chosen(wanted, request.cursor, request.confirm)
+        chosen = await self._chosen(_matching(request.filter), request.cursor, request.confirm)
         done = Done([], Counter())
         for some in _parts(chosen.jobs):
             part = await self._db.write(required(principal, partial(self._cancel, some=some)))
@@ -135,6 +147,8 @@ class BulkJobs:
         return Done(ended, Counter({JobFinished.code: len(some) - len(ended)}))
 
 
+Bulk = Annotated[BulkJobs, service("bulk")]
+
 # The failure of such a job is the state of its document: it is the latest, and nothing was begun since. Those of a
 # disabled account stay as they are.
 _IS_LAST_WORD = (
@@ -149,15 +163,14 @@ _IS_LAST_WORD = (
 )
 
 
-def _failed(given: BulkFilter) -> JobList:
-    """The list of the jobs to run again."""
-    found = listing.matching(KIND, **_conditions(given), state=JobState.FAILED)
+def _matching(given: RerunFilter | CancelFilter) -> JobList:
+    """The list of the jobs to run again, or of those to cancel."""
+    queues = queue_of(given.processor) if given.processor else None
+    conditions: dict[str, Any] = given.model_dump(exclude={"processor"}) | {"queue_prefix": queues}
+    if isinstance(given, CancelFilter):
+        return listing.matching(KIND, **conditions, live=True)
+    found = listing.matching(KIND, **conditions, state=JobState.FAILED)
     return found._replace(query=found.query.where(*_IS_LAST_WORD))
-
-
-def _conditions(given: BulkFilter) -> dict[str, Any]:
-    prefix = queue_of(given.processor) if given.processor else None
-    return given.model_dump(exclude={"processor"}) | {"queue_prefix": prefix}
 
 
 def _parts(found: Sequence[Job]) -> Iterator[Sequence[Job]]:
