@@ -76,6 +76,10 @@ class ApiKeyExpired(Unauthorized, title="API key expired", headers=_INVALID_TOKE
     """The API key has expired, as its `expires_at` said. Make another at `POST /api-keys`."""
 
 
+class InvalidJobToken(Unauthorized, headers=_INVALID_TOKEN):
+    """The bearer token is none that a claim of this job was answered with, at `POST /remote/{processor}/claim`."""
+
+
 class InvalidRefreshToken(Unauthorized, headers=_INVALID_TOKEN):
     """The refresh token is unknown, expired, revoked or was used before. Log in again."""
 
@@ -179,6 +183,15 @@ class JobInProgress(Conflict, title="Another job is running", headers={"Retry-Af
     """The document is being processed with another processor or other params. Wait for that job or cancel it."""
 
 
+class AlreadyClaimed(Conflict):
+    """Somebody else works on the job, or it has finished. There is nothing to do."""
+
+
+class LeaseLost(Conflict):
+    """The job is not yours any more: its lease or its time has run out, or it was cancelled. Stop the work, and throw
+    away what it has made; nothing of that will be published."""
+
+
 class JobFinished(Conflict, title="Job already finished"):
     """The job has already succeeded, failed or been cancelled."""
 
@@ -254,6 +267,10 @@ class PayloadTooLarge(AppError, status=413):
     """The body, or the file in it, is larger than this service accepts."""
 
 
+class OutputTooLarge(PayloadTooLarge):
+    """The result of the job, or a file that was made, is larger than this service accepts. The job is still yours."""
+
+
 class UnsupportedMediaType(AppError, status=415):
     """The body is not in a format that this operation accepts; the API description lists its content types."""
 
@@ -326,6 +343,15 @@ class UnknownProcessor(ValidationFailed, pointer="/processor"):
 
 class UnsupportedContentType(ValidationFailed, pointer="/processor"):
     """The processor does not read documents of this content type; `GET /processors` lists what each of them reads."""
+
+
+class ResultInvalid(ValidationFailed, pointer="/data"):
+    """The data of the result does not fit the processor's own description. The job is still yours: mend it, or say that
+    the work has failed."""
+
+
+class OutputRejected(ValidationFailed):
+    """A file that was made cannot be published; `error` says why. The job is still yours."""
 
 
 class InvalidCursor(ValidationFailed, pointer="/query/cursor"):

@@ -26,6 +26,7 @@ from app.operators import hold_routes as holds, job_routes as all_jobs, routes a
 from app.processing import batch_routes as batches, file_routes as result_files, routes as processing
 from app.processing.stages.pipeline import AD_HOC
 from app.processing.stages.schemas import PipelineParams, PipelineResult
+from app.remote import routes as remote
 from app.server import health
 from app.server.lifespan import lifespan
 from app.settings import Settings, load
@@ -65,6 +66,7 @@ ROUTERS = (
     all_jobs.router,
     operators.router,
     holds.router,
+    *remote.ROUTERS,
     health.router,
 )
 

@@ -568,6 +568,79 @@ MUTANTS = (
         ("tests/flows/test_backup.py",),
     ),
 )
+_ELSEWHERE = ("tests/api/test_remote.py",)
+MUTANTS += (
+    Mutant(
+        "that a worker elsewhere keeps only the job that is its own",
+        "app.remote.held:of_claim",
+        "row['fence'] != claim.fence",
+        "False",
+        _ELSEWHERE,
+    ),
+    Mutant(
+        "that a worker elsewhere settles under the fence of its own claim",
+        "app.remote.held:claimed",
+        "replace(Job.of(row), fence=claim.fence)",
+        "Job.of(row)",
+        _ELSEWHERE,
+    ),
+    Mutant(
+        "that a token of a claim expires, for whatever is read or sent",
+        "app.remote.held:of_claim",
+        "row['at'] >= claim.expires_at",
+        "False",
+        _ELSEWHERE,
+    ),
+    Mutant(
+        "that a token of a claim expires, for what is settled",
+        "app.remote.held:claimed",
+        "row['at'] >= claim.expires_at",
+        "False",
+        _ELSEWHERE,
+    ),
+    Mutant(
+        "the deadline up to which a worker elsewhere may renew its lease",
+        "app.remote.held:renew",
+        "min(claim.lease, (claim.deadline - at).total_seconds())",
+        "claim.lease",
+        _ELSEWHERE,
+    ),
+    Mutant(
+        "that a job which has ended is read by no worker elsewhere",
+        "app.remote.held:held",
+        "found.job.state not in HELD",
+        "False",
+        _ELSEWHERE,
+    ),
+    Mutant(
+        "that a token of a claim is good for its own job alone",
+        "app.remote.dependencies:_current_claim",
+        "claim.job_id != job_id",
+        "False",
+        _ELSEWHERE,
+    ),
+    Mutant(
+        "that files of a claim before are not those of the next",
+        "app.remote.outputs:_OF_CLAIM",
+        "remote_outputs.c.fence == bindparam('claim')",
+        "",
+        _ELSEWHERE,
+    ),
+    Mutant(
+        "that a file which arrives after its lease was lost is not kept",
+        "app.remote.service:RemoteJobs.stage",
+        "held.require(conn, claim)",
+        "None",
+        _ELSEWHERE,
+    ),
+    Mutant(
+        "that what was completed before is not completed again",
+        "app.remote.service:RemoteJobs._settle",
+        "held.settled_before(conn, claim)",
+        "None",
+        _ELSEWHERE,
+    ),
+)
 if "app.console" in FEATURES:
     MUTANTS += (
         Mutant(

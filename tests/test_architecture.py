@@ -25,7 +25,7 @@ LEVELS: list[set[str]] = [
     {"auth", "files", "jobs"},
     {"documents"},
     {"audit", "backup", "processing", "transfer"},
-    {"check", "inbox", "webhooks"},  # the inbox uploads, and what it uploads may be processed
+    {"check", "inbox", "remote", "webhooks"},  # the inbox uploads, and what it uploads may be processed
     {"accounts", "operators", "testing"},
     {"console"},
     {"wiring"},
@@ -227,8 +227,14 @@ def strings(tree: ast.AST) -> Iterator[str]:
 def test_actors_are_made_in_one_place() -> None:
     others = {name: tree for name, tree in modules().items() if name != "app.auth.principal"}  # a role, and a scope
     made = [(name, text) for name, tree in others.items() for text in strings(tree)]
-    made = [(name, text) for name, text in made if text == "operator" or re.match("(user|key|operator|worker):", text)]
-    assert made == [("app.telemetry.context", each) for each in ("operator", "user:", "key:", "operator:", "worker:")]
+    made = [
+        (name, text)
+        for name, text in made
+        if text == "operator" or re.match("(user|key|operator|worker|remote):", text)
+    ]
+    assert made == [
+        ("app.telemetry.context", each) for each in ("operator", "user:", "key:", "operator:", "worker:", "remote:")
+    ]
 
 
 def test_events_are_named_in_the_catalogue_only() -> None:

@@ -11,6 +11,7 @@ from app import testing
 from app.commands.fields import model
 from app.commands.services import with_services
 from app.operators.schemas import PausedProcessor, PauseRequest
+from app.processing.contract import runs_elsewhere
 from app.processors.base import Params
 from app.settings import load
 from app.telemetry import logs
@@ -31,10 +32,12 @@ def list_all() -> None:
 
     async def work(services: Services) -> None:
         paused = {each.processor: each for each in await services.operators.processors.all()}
-        for processor, origin in adapters.chosen(services.settings):
+        processors = adapters.offered(services.settings)
+        origins = {each.processor.name: each.origin for each in adapters.chosen(services.settings)}
+        for processor in processors.values():
             pause = paused.pop(processor.name, None)
+            origin = "run elsewhere" if runs_elsewhere(processor) else origins[processor.name]
             typer.echo(f"{processor.name} {processor.version} ({origin})" + (f", {since(pause)}" if pause else ""))
-        processors = {each.processor.name: each.processor for each in adapters.chosen(services.settings)}
         for pipeline in adapters.pipelines(services.settings, processors).values():
             pause = paused.pop(pipeline.name, None)
             typer.echo(f"{pipeline.name} ({', '.join(pipeline.spelled)})" + (f", {since(pause)}" if pause else ""))

@@ -128,6 +128,17 @@ class Receiver:
             await staged.write(body.take())
             yield staged
 
+    async def chunks(self, owner_id: UUID, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Pass on a stream that somebody else stores, within the same limits. Raises RequestTimeout, TooBusy,
+        StorageFull."""
+        limits = self._settings
+        async with self._uploads.acquire(owner_id):
+            async for chunk in paced(
+                stream, limits.upload_idle_seconds, limits.upload_min_rate, limits.upload_max_seconds
+            ):
+                self._reserve.require()
+                yield chunk
+
     async def file(
         self, owner_id: UUID, sent: Sent, stream: AsyncIterator[bytes], finish: Callable[[], T]
     ) -> tuple[File, T]:

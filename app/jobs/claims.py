@@ -3,7 +3,7 @@
 A claim costs a few entries of an index, however many jobs are queued and whosoever they are.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ from app.database import Prepared, after_commit, now
 from app.events.catalogue import JobStarted
 from app.jobs import pauses, repository, transitions
 from app.jobs.capacity import Capacity
-from app.jobs.models import HELD_STATES, IS_HELD, IS_UNCLAIMED, Job, jobs
+from app.jobs.models import HELD_STATES, IS_HELD, IS_QUEUED, IS_UNCLAIMED, Job, jobs
 from app.jobs.pauses import Pause
 from app.jobs.turns import is_waiting
 from app.telemetry import context, metrics
@@ -102,6 +102,28 @@ def claim_due(conn: Connection, capacity: Capacity, lease: float, turn_since: fl
         ids = [each["id"] for each in found if room.take(each["owner_id"], each["queue"])]
         if ids:
             claimed += transitions.start(conn, ids, lease)
+    _record(conn, claimed)
+    return claimed
+
+
+_ONE = Prepared(
+    select(jobs.c.id, jobs.c.queue)
+    .where(jobs.c.id == bindparam("job"), IS_QUEUED, jobs.c.run_at <= now())
+    .with_for_update(skip_locked=True)
+)
+
+
+def claim_one(conn: Connection, job_id: UUID, queues: Collection[str], lease: float) -> Job | None:
+    """Claim this very job as `claim_due` does, whoever's turn it is. None: it is not due, or in none of the queues."""
+    found = _ONE.one(conn, {"job": job_id})
+    if found is None or found["queue"] not in queues:
+        return None
+    claimed = transitions.start(conn, [job_id], lease)
+    _record(conn, claimed)
+    return claimed[0]
+
+
+def _record(conn: Connection, claimed: Sequence[Job]) -> None:
     for job in claimed:
         waited = max(0.0, (job.locked_at - job.run_at).total_seconds()) if job.locked_at else 0.0
         if job.on_timeline:
@@ -109,7 +131,6 @@ def claim_due(conn: Connection, capacity: Capacity, lease: float, turn_since: fl
         with context.acting(request=job.request_id):
             started = JobStarted(attempt=job.tries, fence=job.fence)
             repository.record(conn, started, job, wait_seconds=round(waited, 3))
-    return claimed
 
 
 def _offers(conn: Connection, room: Capacity, turn_since: float) -> Iterator[list[dict[str, Any]]]:

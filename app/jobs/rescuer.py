@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
+from typing import Protocol
 
 import structlog
 
@@ -14,8 +15,8 @@ from app.errors import AppError
 from app.jobs import claims, repository, settlement, transitions
 from app.jobs.claims import Poll
 from app.jobs.kinds import Kinds
-from app.jobs.runner import Runner
-from app.jobs.turns import EARLIEST
+from app.jobs.pauses import Pauses
+from app.jobs.turns import EARLIEST, Turns
 from app.jobs.watch import JobWatch
 from app.telemetry import metrics
 
@@ -31,6 +32,20 @@ _UNSERVED_SHARE = 0.02  # of the time may be spent on counting them
 _COMMIT_MARGIN = timedelta(seconds=10)
 
 
+class Served(Protocol):
+    """Queues that are served, and what is told and woken of whoever serves them: a runner, or workers elsewhere."""
+
+    turns: Turns
+    pauses: Pauses
+
+    @property
+    def queues(self) -> Sequence[str]:
+        """Their names."""
+
+    def wake(self) -> None:
+        """Have somebody look for what is due."""
+
+
 class Rescuer:
     """Wakes the runners when something is due, and gives the jobs of silent workers back to the queue.
 
@@ -38,7 +53,7 @@ class Rescuer:
     at the start, once a minute, and when the database's clock was put back.
     """
 
-    def __init__(self, db: Database, runners: Sequence[Runner], kinds: Kinds, watch: JobWatch, *, lease: float) -> None:
+    def __init__(self, db: Database, runners: Sequence[Served], kinds: Kinds, watch: JobWatch, *, lease: float) -> None:
         self._db = db
         self._runners = runners
         self._queues = [queue for runner in runners for queue in runner.queues]

@@ -50,8 +50,8 @@ class Turns:
         return min(lowest for _, lowest in self._lowest) if known else 0.0
 
     def polled(self, heads: Mapping[str, float | None], at: datetime) -> None:
-        """Note what a poll found, at the database's time `at`."""
-        self._heads, self._polled_at = heads, time.monotonic()
+        """Note what a poll found of some queues, at the database's time `at`."""
+        self._heads, self._polled_at = {**self._heads, **heads}, time.monotonic()
         lowest = min([at.timestamp(), *(head for head in heads.values() if head is not None)])
         self._lowest.append((self._polled_at, lowest))
         while len(self._lowest) > 1 and self._polled_at - self._lowest[1][0] >= _MARGIN:

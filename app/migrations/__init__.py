@@ -16,7 +16,7 @@ from app.errors import ConfigurationError
 
 log = structlog.get_logger()
 
-HEAD = "0026"
+HEAD = "0027"
 _NUMBER = re.compile("(?!0000)[0-9]{4}")
 
 

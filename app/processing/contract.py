@@ -30,6 +30,11 @@ def makes_files(processor: Processor) -> bool:
     return "outputs" in signature(processor.run).parameters
 
 
+def runs_elsewhere(processor: Processor) -> bool:
+    """Whether its jobs are claimed by workers elsewhere, and by no process of the service."""
+    return getattr(processor, "runs_elsewhere", False)
+
+
 def violation(processor: Any) -> str | None:
     """Say why no job of this processor could work, or return None if nothing speaks against it."""
     lacking = [name for name in _REQUIRED if not hasattr(processor, name)]

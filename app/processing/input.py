@@ -66,11 +66,11 @@ class Inputs:
             job_id=job.id,
             filename=document.filename,
             metadata=document.metadata,
-            find_result=partial(self._result, job.document_id),
+            find_result=partial(self.result, job.document_id),
             others=tuple(each.absolute() for each in others),
         )
 
-    async def _result(self, document_id: UUID, processor: str) -> dict[str, Any] | None:
+    async def result(self, document_id: UUID, processor: str) -> dict[str, Any] | None:
         """Return the data of the last good result that a processor made of the document, or None."""
         found = await self._db.read(partial(results.of_processor, document_id=document_id, processor=processor))
         if found is None:

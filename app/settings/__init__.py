@@ -224,6 +224,11 @@ class Settings(Keeping, BaseSettings):
         description="Pipelines to offer by names of their own: `scan=ocr?,text,keywords;quick=text,keywords`. A stage "
         "with a `?` runs only on documents that need it.",
     )
+    remote_processors: Annotated[Path | None, _parsed(Path)] = Field(
+        None,
+        description="A JSON file of the processors that are run by workers elsewhere, which claim their jobs over HTTP "
+        "(below). Empty: there are none.",
+    )
     lease_seconds: float = Field(30, gt=0, description="A job whose worker is silent for this long is taken over.")
     job_max_tries: int = Field(5, ge=1, le=100, description="Attempts before a job is a dead letter.")
     job_timeout: float = Field(600, gt=0, description="Hard limit of one attempt.")

@@ -16,7 +16,8 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """Names the request, or the one that began the job. None outside of both."""
 
 actor: ContextVar[str | None] = ContextVar("actor", default=None)
-"""Who acts: a `user`, a `key`, an `operator`, a `worker`, the OPERATOR or the INBOX. None while that is not known."""
+"""Who acts: a `user`, a `key`, an `operator`, a `worker`, one that is `remote`, the OPERATOR or the INBOX. None while
+that is not known."""
 
 account: ContextVar[str | None] = ContextVar("account", default=None)
 """The id of the account whose request this is, whichever of its keys was sent. None without one."""
@@ -61,6 +62,11 @@ def operator(user_id: UUID) -> str:
 def worker() -> str:
     """The actor of what this process does by itself."""
     return f"worker:{socket.gethostname()}:{os.getpid()}"
+
+
+def remote(name: str) -> str:
+    """The actor of what a worker elsewhere does, by the name that it has given itself."""
+    return f"remote:{name}"
 
 
 def owner() -> str | None:

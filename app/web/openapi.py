@@ -41,6 +41,7 @@ Every error is an RFC 9457 problem whose `type` is a page of its own: see [all p
         {"name": "processing", "description": "Jobs and results."},
         {"name": "direct uploads", "description": "Large files, sent directly to the storage where it supports that."},
         {"name": "webhooks", "description": "Tell a program of yours what happens to your documents."},
+        {"name": "remote workers", "description": "For workers elsewhere, which claim jobs and settle them over HTTP."},
         {"name": "operators", "description": "For those who run the service: what all accounts have, but no content."},
         {"name": "health", "description": "For load balancers and monitoring."},
     ],

@@ -9,6 +9,7 @@ from typing import Literal
 from uuid import UUID
 
 from prometheus_client.core import GaugeMetricFamily
+from sqlalchemy import Connection
 
 from app import VERSION, events
 from app.accounts.erasure import Erasure
@@ -32,6 +33,7 @@ from app.documents.service import DocumentService
 from app.documents.uploads import UploadService
 from app.encryption import Encryption
 from app.errors import AppError, StorageUnavailable
+from app.events import Record
 from app.events.catalogue import DocumentChildrenPublished, SettingsStarted
 from app.files.claim import Claim
 from app.files.downloads import Downloads
@@ -63,6 +65,8 @@ from app.processing.service import ProcessingService
 from app.processors import sandbox
 from app.quotas import Quotas
 from app.quotas.reserve import Reserve
+from app.remote.queues import RemoteQueues
+from app.remote.service import RemoteJobs
 from app.settings import Settings
 from app.storage.base import Storage
 from app.telemetry import context
@@ -78,6 +82,7 @@ from app.wiring.inbox import watcher
 from app.wiring.operators import operators
 from app.wiring.process import prepare_process
 from app.wiring.processing import more_files, process_kind
+from app.wiring.remote import remote_jobs, remote_queues
 from app.wiring.webhooks import webhooks
 
 
@@ -110,6 +115,8 @@ class Services:
     dispatcher: Dispatcher
     kinds: Mapping[str, Kind]
     runner: Runner
+    remote_queues: RemoteQueues
+    remote: RemoteJobs
     outbound: Outbound
     deliverer: Runner
     webhooks: WebhookService
@@ -167,7 +174,7 @@ class Services:
 
     async def gauges(self) -> list[GaugeMetricFamily]:
         """Read the gauges from the database and the disks."""
-        queues = [*self.runner.queues, *self.deliverer.queues]
+        queues = [*self.runner.queues, *self.remote_queues.queues, *self.deliverer.queues]
         return await gauges.read(self.db, queues, adapters.folders(self.settings))
 
     async def status(self) -> ServiceStatus:
@@ -230,6 +237,7 @@ class Services:
             tasks.create_task(self.deliverer.drain(seconds))
             await asyncio.sleep(delay)
             self.watch.close()
+            self.remote_queues.close()
             self.feed.close()
 
     async def close(self) -> None:
@@ -273,12 +281,15 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     lease = settings.lease_seconds
     turns = Turns()
 
+    elsewhere = remote_queues(processors, turns)
+
     async def wake(job_id: UUID) -> None:  # the runner, which runs the kind that accepts what follows from a job
+        elsewhere.wake()
         await dispatcher.send(job_id)
 
     acceptance = Acceptance(processors, pipelines, wake, quotas, turns, settings)
     deletion = Deletion(db, removal, more_files, settings)
-    process = process_kind(
+    process, making = process_kind(
         db,
         storage,
         receiver,
@@ -296,7 +307,12 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     capacity = settings.job_concurrency if worker or settings.broker_url is None else 0
     runner = Runner(db, [process], watch, turns, capacity=capacity, lease=lease)
     dispatcher = adapters.dispatcher(settings, runner)
-    events.subscribe(db, lambda conn, _: after_commit(conn, runner.wake), to=[DocumentChildrenPublished])
+
+    def made(conn: Connection, _: Record) -> None:  # of which each may be accepted for processing
+        after_commit(conn, runner.wake)
+        after_commit(conn, elsewhere.wake)
+
+    events.subscribe(db, made, to=[DocumentChildrenPublished])
     intake = Intake(db, removal, grace=settings.orphan_grace_seconds)
     documents = DocumentService(
         db,
@@ -343,10 +359,24 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
         dispatcher=dispatcher,
         kinds=kinds,
         runner=runner,
+        remote_queues=elsewhere,
+        remote=remote_jobs(
+            db,
+            process,
+            elsewhere,
+            making,
+            stored=stored,
+            receiver=receiver,
+            downloads=downloads,
+            removal=removal,
+            watch=watch,
+            secrets=secrets,
+            settings=settings,
+        ),
         outbound=outbound,
         deliverer=telling.runner,
         webhooks=telling.service,
-        rescuer=Rescuer(db, [runner, telling.runner], kinds, watch, lease=lease),
+        rescuer=Rescuer(db, [runner, elsewhere, telling.runner], kinds, watch, lease=lease),
         claim=claim,
         orphans=orphans,
         inbox=inbox,

@@ -32,6 +32,7 @@ from app.processors.text.processor import TextProcessor
 from app.processors.words.keywords import KeywordsProcessor
 from app.processors.words.language import LanguageProcessor
 from app.quotas.reserve import Reserve
+from app.remote.processors import with_remote
 from app.settings import Settings, secrets_in
 from app.settings.generated import generated
 from app.settings.storage import Bucket
@@ -86,10 +87,12 @@ def chosen(settings: Settings, *names: str) -> list[Offer]:
 
 
 def offered(settings: Settings) -> dict[str, Processor]:
-    """The processors that PROCESSORS names, by name, the default one first. Raises ConfigurationError."""
+    """The processors that PROCESSORS names, by name, the default one first, and those of REMOTE_PROCESSORS. Raises
+    ConfigurationError."""
     found = {each.processor.name: each.processor for each in chosen(settings)}
+    found = with_remote(found, settings.remote_processors)
     if AD_HOC in found:
-        raise ConfigurationError(f"PROCESSORS: {AD_HOC}: the name is taken")
+        raise ConfigurationError(f"PROCESSORS or REMOTE_PROCESSORS: {AD_HOC}: the name is taken")
     return found
 
 

@@ -21,6 +21,7 @@ from app.files.orphans import Orphans
 from app.inbox.watcher import Watcher
 from app.processing.retention import expire_results
 from app.processing.stages import retention
+from app.remote import outputs as remote_outputs
 from app.settings import Settings
 from app.storage.base import Storage
 from app.upkeep import Chore
@@ -56,6 +57,7 @@ def chores(
         Chore("uploads", often, partial(expire_uploads, db, orphans, grace=grace)),
         Chore("search-index", INDEX_INTERVAL, partial(index_documents, db)),
         Chore("audit-seals", MINUTE, partial(seals.seal, db, anchoring(storage)), shared=True),
+        Chore("remote-outputs", HOUR, partial(remote_outputs.forget_expired, db), shared=True),
         Chore("discarded-files", grace, partial(stored_files.forget_discarded, db, grace), shared=True),
         Chore("webhook-log", HOUR, partial(webhooks.forget, db, settings.webhook_log_ttl), shared=True),
         Chore(

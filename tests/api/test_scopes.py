@@ -22,12 +22,14 @@ OPERATIONS = {
     for path, methods in app.openapi()["paths"].items()
     for method, operation in methods.items()
 }
-GUARDED = sorted(OPERATIONS.keys() - PUBLIC)
+HOLDERS = {name for name in OPERATIONS if "/remote/jobs/{job_id}/" in name and not name.endswith("/claim")}
+GUARDED = sorted(OPERATIONS.keys() - PUBLIC - HOLDERS)
 SCOPES = {
     **dict.fromkeys(GUARDED, Scope.DOCUMENTS_READ),
     **dict.fromkeys((name for name in GUARDED if "/webhooks" in name), Scope.WEBHOOKS_MANAGE),
     **dict.fromkeys(("get /auth/me", "get /auth/me/activity", "get /auth/sessions"), Scope.ACCOUNT_READ),
     **{name: Scope.OPERATOR for name in GUARDED if " /admin/" in name},
+    **{name: Scope.WORKER for name in GUARDED if " /remote/" in name},
     **dict.fromkeys(("get /audit", "get /audit/export"), Scope.AUDIT_READ),
     **dict.fromkeys(("get /api-keys", "get /api-keys/{key_id}"), Scope.ACCOUNT_READ),
     "post /auth/password": Scope.ACCOUNT_WRITE,
@@ -113,6 +115,13 @@ def opens(answer: httpx2.Response) -> None:
 
 def test_only_what_must_be_is_public() -> None:
     assert {name for name, operation in OPERATIONS.items() if "security" not in operation} == PUBLIC
+
+
+def test_what_a_worker_does_with_a_job_takes_the_token_of_its_claim(process: Process, token: str) -> None:
+    for name in HOLDERS:
+        assert OPERATIONS[name]["security"] == [{"jobToken": []}], name
+        for other in ("", token):
+            assert ask(process, other, name, content=unread()).status_code == 401, name
 
 
 def test_an_operation_says_which_scope_it_needs_and_how_it_refuses() -> None:

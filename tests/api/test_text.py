@@ -5,17 +5,19 @@ import re
 import socket
 from collections.abc import Iterator
 from copy import deepcopy
+from datetime import UTC, datetime
 from http.client import HTTPResponse
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote_from_bytes
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx2
 import pytest
 
 from app.main import app
+from app.remote.tokens import Claim, ClaimTokens
 from tests.support import databases
 from tests.support.factories import PDF_TYPE, pdf
 from tests.support.receiver import paused_webhook
@@ -95,6 +97,11 @@ BODIES: dict[str, Any] = {
     "rerunJobs": {"filter": JOBS, "cursor": "x"},
     "cancelJobs": {"filter": JOBS | {"state": "QUEUED"}, "cursor": "x"},
     "pauseProcessor": {"reason": "x"},
+    "claimNextJob": {"worker": "w"},
+    "claimJob": {"worker": "w"},
+    "heartbeat": {},
+    "completeJob": {"data": {}, "outputs": [{"number": 0, "filename": "f", "metadata": METADATA}]},
+    "failJob": {"code": "c", "detail": "d"},
 }
 # Headers that do not apply if they are not understood (RFC 9110, sections 12.5.3, 13.1 and 14.2).
 IGNORED = {"Accept", "Accept-Encoding", "If-None-Match", "If-Range", "Range"}
@@ -184,6 +191,8 @@ def sent(user: User, ids: dict[str, str], place: Place, hostile: str) -> httpx2.
     raw = hostile.encode("utf-8", "surrogatepass")
     name, path, body = str(place.names[0]), place.path.format(**ids), deepcopy(BODIES.get(place.operation))
     headers = {"Authorization": user.http.headers["Authorization"].encode()}
+    if {"jobToken": []} in API["paths"][place.path][place.method].get("security", []):
+        headers["Authorization"] = f"Bearer {token_of(user, ids['job_id'])}".encode()
     if place.operation == "replaceDocumentContent":
         headers["If-Match"] = b"*"
     match place.kind:
@@ -210,6 +219,12 @@ def sent(user: User, ids: dict[str, str], place: Place, hostile: str) -> httpx2.
         answer.begin()
         with answer:
             return httpx2.Response(answer.status, headers=answer.getheaders(), content=answer.read())
+
+
+def token_of(user: User, job_id: str) -> str:
+    """As of a claim."""
+    tokens = ClaimTokens([(user.server.data_dir / "jwt-secret").read_text()])
+    return tokens.issue(Claim(UUID(job_id), 1, datetime.now(UTC), 60, "w"))
 
 
 def append(body: Any, names: tuple[str | int, ...], text: str) -> None:

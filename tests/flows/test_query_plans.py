@@ -41,7 +41,7 @@ from app.settings import Settings
 from app.webhooks import repository as repository_of_webhooks
 from app.webhooks.models import DeliveryState, deliveries
 from tests.benchmarks import growth_rows
-from tests.support import databases, maker
+from tests.support import databases, elsewhere, maker
 from tests.support.factories import PDF_TYPE, pdf
 from tests.support.inprocess import Process
 from tests.support.user import PASSWORD
@@ -131,6 +131,7 @@ SCANNED = {
         "events",  # from the end, for unsigned ones, until there is a seal
         *("idempotency_keys", "pk_idempotency_keys", "sqlite_autoindex_idempotency_keys_1"),
     },
+    "POST /remote/{id}/claim": {"a sort"},  # of the one that it may claim
     "the runner": {"a sort"},  # of as many jobs as it may claim, or of such a batch
     "GET /documents/{id}/result": {"a sort"},  # of the results of one document
     "GET /documents/{id}/results": {"a sort"},
@@ -208,7 +209,11 @@ class Driver:
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
         self.process = Process(
-            data_dir, lease_seconds=1, operator_content=True, processors=f"simulated,text,{maker.NAMED}"
+            data_dir,
+            lease_seconds=1,
+            operator_content=True,
+            processors=f"simulated,text,{maker.NAMED}",
+            remote_processors=elsewhere.described(data_dir.parent, {"cut": elsewhere.STATED["cut"]}),
         )
         self.statements: Statements = {}
         self.cause = "the start"
@@ -228,7 +233,8 @@ class Driver:
         self.cause = f"{method} {_template(path)}"
         if path.startswith("/admin/"):
             self.cause += _manner(path)
-        token = "" if path.startswith("/uploads") else getattr(self, "tokens", {}).get("access_token", "")
+        token = options.pop("token", getattr(self, "tokens", {}).get("access_token", ""))
+        token = "" if path.startswith("/uploads") else token
         answer = self.process.http(method, path, token=token, **options)
         assert answer.is_success, (self.cause, answer.text)
         return answer.json() if answer.headers.get("content-type") == "application/json" else None
@@ -272,7 +278,9 @@ def _manner(path: str) -> str:
 
 def _template(path: str) -> str:
     return re.sub(
-        r"[0-9a-f]{8}-[0-9a-f-]{27}|{\w+}|simulated|maker|0\.bin|(?<=files/|pages/)\d+", "{id}", path.partition("?")[0]
+        r"[0-9a-f]{8}-[0-9a-f-]{27}|{\w+}|simulated|maker|cut|0\.bin|(?<=files/|pages/|nputs/|tputs/)\d+",
+        "{id}",
+        path.partition("?")[0],
     )
 
 
@@ -338,6 +346,7 @@ def live(driver: Driver) -> None:
     for chosen in ({"document_ids": [first, second]}, {"filter": {"folder": "f"}}):
         driver.ask("POST", "/documents/process-batch", json={"params": {"seconds": 0}} | chosen, key=str(chosen)[:40])
     make(driver, document(driver, "made into others"))
+    make_elsewhere(driver, document(driver, "made elsewhere"))
     upload_directly(driver)
     tell(driver)
     for path in ("/livez", "/readyz", "/metrics"):
@@ -358,6 +367,28 @@ def make(driver: Driver, document_id: str) -> None:
     driver.work(driver.ask("POST", f"/documents/{document_id}/process", json=body)["job"]["id"])
     for path in ("/children", "/results/maker/files", "/results/maker/files/0.bin"):
         driver.ask("GET", f"/documents/{document_id}{path}")
+
+
+def make_elsewhere(driver: Driver, document_id: str) -> None:
+    """Every call of a worker."""
+    driver.process.operate(lambda accounts: accounts.set_role(ACCOUNT["email"], Role.OPERATOR))
+    driver.sweep()
+    for path in ("/remote/cut/claim", "/remote/jobs/{}/claim"):
+        wanted = {"processor": "cut", "params": {}, "force": True}
+        job_id = driver.ask("POST", f"/documents/{document_id}/process", json=wanted)["job"]["id"]
+        held = driver.ask("POST", path.format(job_id), json={"worker": "w"})
+        here, token = f"/remote/jobs/{job_id}", held["token"]
+        driver.ask("POST", f"{here}/heartbeat", json={}, token=token)
+        driver.ask("GET", f"{here}/inputs/0", token=token)
+        for _ in range(2):
+            driver.ask("PUT", f"{here}/outputs/0?name=a&document=true", content=elsewhere.part(0), token=token)
+        if path.endswith("cut/claim"):
+            said = {"data": {"parts": 1}, "outputs": [{"number": 0}]}
+            driver.ask("POST", f"{here}/complete", json=said, token=token)
+        else:
+            driver.ask("GET", f"{here}/results/cut", token=token)
+            driver.ask("POST", f"{here}/fail", json={"code": "c", "detail": "d"}, token=token)
+    driver.process.operate(lambda accounts: accounts.set_role(ACCOUNT["email"], Role.USER))
 
 
 def replace(driver: Driver, document_id: str) -> None:

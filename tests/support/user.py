@@ -83,7 +83,7 @@ class User:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             job: dict[str, Any] = self.http.get(f"/jobs/{job_id}", params={"wait": 10}).json()
-            if job["state"] not in {"QUEUED", "RUNNING"}:
+            if job["state"] not in {"QUEUED", "RUNNING", "WAITING"}:
                 return job
         raise AssertionError(f"not finished in time: {job}")
 

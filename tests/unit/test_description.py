@@ -74,6 +74,6 @@ def test_no_query_has_a_parameter_that_may_be_null() -> None:
 
 def test_bytes_are_of_a_type_that_generators_know() -> None:
     found = [schema for _, schema in nodes(DESCRIPTION["paths"]) if "application/octet-stream" in schema]
-    assert len(found) == 9, (
-        "what is downloaded, whole or in part, by owners and operators, what is drawn and what is sent"
+    assert len(found) == 11, (
+        "what is downloaded, whole or in part, by owners, operators and workers, what is drawn and what is sent"
     )

@@ -13,26 +13,26 @@ from app.web.problems import Problem
 PROBLEM = "application/problem+json"
 CODES = {
     400: "bad-request malformed-idempotency-key",
-    401: "api-key-expired invalid-credentials invalid-refresh-token invalid-token unauthorized",
+    401: "api-key-expired invalid-credentials invalid-job-token invalid-refresh-token invalid-token unauthorized",
     403: "api-key-quota-exceeded break-glass-disabled break-glass-required document-quota-exceeded forbidden "
     "insufficient-scope invalid-upload-url login-required registration-closed storage-quota-exceeded wrong-password",
     404: "not-found page-not-found",
     405: "method-not-allowed",
     406: "not-acceptable",
     408: "request-timeout",
-    409: "conflict current-file document-processing email-taken job-finished job-in-progress more-jobs-match "
-    "no-pictures on-hold own-account picture-failed processing-failed request-in-progress result-not-ready "
-    "rotation-in-progress too-many-webhooks upload-incomplete webhook-inactive",
+    409: "already-claimed conflict current-file document-processing email-taken job-finished job-in-progress "
+    "lease-lost more-jobs-match no-pictures on-hold own-account picture-failed processing-failed request-in-progress "
+    "result-not-ready rotation-in-progress too-many-webhooks upload-incomplete webhook-inactive",
     410: "document-purged gone result-expired",
     411: "length-required",
     412: "already-stored precondition-failed",
-    413: "payload-too-large",
+    413: "output-too-large payload-too-large",
     415: "active-content external-reference macros-not-allowed polyglot-file unsupported-document "
     "unsupported-media-type",
     416: "range-not-satisfiable",
-    422: "content-type-mismatch idempotency-key-reused invalid-cursor malformed-multipart sha256-mismatch "
-    "search-too-broad size-mismatch unknown-processor unsafe-archive unsupported-content-type upload-missing "
-    "upload-rejected url-not-allowed validation-failed weak-password",
+    422: "content-type-mismatch idempotency-key-reused invalid-cursor malformed-multipart output-rejected "
+    "result-invalid sha256-mismatch search-too-broad size-mismatch unknown-processor unsafe-archive "
+    "unsupported-content-type upload-missing upload-rejected url-not-allowed validation-failed weak-password",
     428: "precondition-required",
     429: "login-throttled rate-limited too-many-jobs too-many-requests too-many-uploads",
     431: "headers-too-large",

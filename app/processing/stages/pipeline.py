@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field, create_model
 
 from app.files.models import ContentType
-from app.processing.contract import content_types, makes_files
+from app.processing.contract import content_types, makes_files, runs_elsewhere
 from app.processing.stages.schemas import PipelineResult
 from app.processors.base import Params, Processor, Report, Source
 
@@ -116,6 +116,8 @@ def pipeline_of(name: str, spelled: Iterable[str], processors: Mapping[str, Proc
             raise UnusableStage(number, f"there is no processor {wanted}; there are {known}", unknown=True)
         if wanted in [stage.name for stage in stages]:
             raise UnusableStage(number, f"{wanted} is in it twice")
+        if runs_elsewhere(processor):
+            raise UnusableStage(number, f"{wanted} runs elsewhere, which no stage can")
         if makes_files(processor):
             raise UnusableStage(number, f"{wanted} makes files, which no stage can")
         conditional = each != wanted
