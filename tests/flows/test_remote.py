@@ -187,6 +187,7 @@ def test_the_server_is_killed_under_a_worker(server: Server, user: User, key: st
     assert told(server, job["id"])["job.succeeded"] == 1
 
 
+@pytest.mark.long
 def test_workers_and_servers_that_die_again_and_again(server: Server, user: User, key: str) -> None:
     """Of each document as many children as there are to be, and of each job one success."""
     documents = [user.upload()["id"] for _ in range(20)]
