@@ -31,10 +31,11 @@ SCOPES: dict[str, str] = {
 }
 
 # These only describe the API, so that each form of Authorize works in /docs.
-_bearer = HTTPBearer(
+BEARER = HTTPBearer(
     auto_error=False,
     bearerFormat="JWT",
-    description="An access token from POST /auth/login, or an API key where `apiKey` is accepted.",
+    description="An access token from POST /auth/login, or an API key where `apiKey` is accepted. Under /remote/jobs, "
+    "the token of the claim.",
 )
 _password = OAuth2PasswordBearer(
     "auth/token",
@@ -120,6 +121,6 @@ def authenticated_router(scope: Scope, *, body_limit: int = Route.max_body, **op
         needed = scope
         max_body = body_limit
 
-    accepted = (_bearer, _password, _api_key) if scope in KEY_SCOPES else (_bearer, _password)
+    accepted = (BEARER, _password, _api_key) if scope in KEY_SCOPES else (BEARER, _password)
     schemes = [Security(scheme, scopes=[scope]) for scheme in accepted]
     return APIRouter(route_class=ScopedRoute, dependencies=schemes, **options)

@@ -4,21 +4,14 @@ from contextvars import ContextVar
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Security
-from fastapi.security import HTTPBearer
 
+from app.auth.dependencies import BEARER
 from app.errors import InvalidJobToken, InvalidToken, Unauthorized
 from app.processing.routes import JobId
 from app.remote.tokens import Claim
 from app.telemetry import context
 from app.web.dependencies import bearer_token
 from app.web.route import Route
-
-# It only describes the API.
-_scheme = HTTPBearer(
-    scheme_name="jobToken",
-    auto_error=False,
-    description="The `token` of a claim, of `POST /remote/{processor}/claim`. It is good for that job alone.",
-)
 
 _current: ContextVar[Claim] = ContextVar("claim")
 
@@ -60,5 +53,5 @@ def claim_router(*, body_limit: int = Route.max_body, tag: str) -> APIRouter:
         max_body = body_limit
 
     return APIRouter(
-        prefix="/remote/jobs/{job_id}", route_class=LimitedRoute, dependencies=[Security(_scheme)], tags=[tag]
+        prefix="/remote/jobs/{job_id}", route_class=LimitedRoute, dependencies=[Security(BEARER)], tags=[tag]
     )

@@ -67,9 +67,14 @@ def known(owner: User, document: dict[str, Any]) -> dict[str, str]:
     }
 
 
+# They take the token of a claim.
+CLAIMED = [path for _, path, _ in OPERATIONS if path.startswith("/remote/jobs/{job_id}/") and "/claim" not in path]
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
-    [(method, path) for method, path, _ in OPERATIONS if not path.startswith("/uploads")] + [("GET", "/problems")],
+    [(method, path) for method, path, _ in OPERATIONS if not path.startswith("/uploads") and path not in CLAIMED]
+    + [("GET", "/problems")],
 )
 def test_an_unknown_query_parameter_is_refused(owner: User, method: str, path: str) -> None:
     answer = owner.http.request(method, url(path), params={"limti": "1", "a/b": ""})
@@ -95,7 +100,9 @@ CHANGING = {"/metrics", "/readyz", "/audit", "/admin/status", "/webhooks/{webhoo
 BEHIND_GLASS = {"/admin/documents/{document_id}/content", "/admin/documents/{document_id}/result"}
 
 
-@pytest.mark.parametrize("path", [path for method, path, _ in OPERATIONS if method == "GET" and path != ENDLESS])
+@pytest.mark.parametrize(
+    "path", [path for method, path, _ in OPERATIONS if method == "GET" and path not in {ENDLESS, *CLAIMED}]
+)
 def test_head_is_get_without_the_body(owner: User, known: dict[str, str], path: str) -> None:
     got, head = (owner.http.request(method, path.format(**known)) for method in ("GET", "HEAD"))
     status = 403 if path in BEHIND_GLASS else 404 if path.endswith("{name}") else 200

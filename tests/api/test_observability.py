@@ -330,7 +330,9 @@ def test_the_description_says_how_to_authenticate(user: User) -> None:
         public = name.split("/")[1] in {"livez", "readyz", "metrics", "uploads"}
         public |= name.startswith("post /auth/") and name != "post /auth/password"
         by = [] if public else [[bearer], [password]]
-        by += [] if public or name.split("/")[1].split()[0] in {"auth", "api-keys"} else [["apiKey"]]
+        claimed = "/remote/jobs/{job_id}/" in name and "claim" not in name.rpartition("/")[2]
+        by = [[bearer]] if claimed else by
+        by += [] if public or claimed or name.split("/")[1].split()[0] in {"auth", "api-keys"} else [["apiKey"]]
         assert [list(each) for each in operation.get("security", [])] == by, name
 
 

@@ -119,7 +119,7 @@ def test_only_what_must_be_is_public() -> None:
 
 def test_what_a_worker_does_with_a_job_takes_the_token_of_its_claim(process: Process, token: str) -> None:
     for name in HOLDERS:
-        assert OPERATIONS[name]["security"] == [{"jobToken": []}], name
+        assert OPERATIONS[name]["security"] == [{"HTTPBearer": []}], name
         for other in ("", token):
             assert ask(process, other, name, content=unread()).status_code == 401, name
 

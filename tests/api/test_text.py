@@ -191,7 +191,7 @@ def sent(user: User, ids: dict[str, str], place: Place, hostile: str) -> httpx2.
     raw = hostile.encode("utf-8", "surrogatepass")
     name, path, body = str(place.names[0]), place.path.format(**ids), deepcopy(BODIES.get(place.operation))
     headers = {"Authorization": user.http.headers["Authorization"].encode()}
-    if {"jobToken": []} in API["paths"][place.path][place.method].get("security", []):
+    if API["paths"][place.path][place.method].get("security") == [{"HTTPBearer": []}]:  # the token of a claim
         headers["Authorization"] = f"Bearer {token_of(user, ids['job_id'])}".encode()
     if place.operation == "replaceDocumentContent":
         headers["If-Match"] = b"*"

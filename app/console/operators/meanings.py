@@ -97,6 +97,7 @@ CHORES: Mapping[str, str] = {
     "inbox": "takes in the files of the inbox",
     "many-idempotency-keys": "deletes the oldest Idempotency-Keys of accounts that have too many",
     "orphan-files": "removes files that belong to no document",
+    "remote-outputs": "forgets files that workers elsewhere have sent and never published",
     "previous-files": "removes files that documents had before, once they are old",
     "results": "deletes results that are older than RESULT_TTL",
     "scrub": "reads stored files back",
