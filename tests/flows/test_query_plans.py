@@ -119,6 +119,7 @@ SCANNED = {
     "GET /documents": {"unindexed_documents"},  # what came in the last seconds and waits for the index of texts
     # In the order of the index, up to a limit; of the seals no more than have so many events.
     "the console": {*JOBS_IN_ORDER, "sqlite_autoindex_audit_seals_1"},
+    "the console, counting up to ten": {"documents"},  # which are there at once, if most of all are the owner's
     # The users by a part of the address, in the order of the ids; one document that waits for the index is enough.
     "the operator": {"users", "sqlite_autoindex_users_1", "unindexed_documents"},
     # Once an hour, the keys of each account are counted; the sort is of a batch that gets its turns.
@@ -319,7 +320,9 @@ def live(driver: Driver) -> None:
     driver.process.write(events.owner_of, events.Reference(1, driver.owner))
     driver.cause = "the console"
     driver.process.write(listing.by_status, driver.owner)
+    driver.cause = "the console, counting up to ten"
     driver.process.write(listing.count_up_to, driver.owner, Filters(), 10)
+    driver.cause = "the console"
     driver.process.write(listing.some, driver.owner, [UUID(first), driver.owner])
     driver.process.write(events.latest_of, UUID(first), 500)
     browser = driver.process.write(sessions.begin_in_browser, driver.owner, driver.process.services.settings)
@@ -652,6 +655,13 @@ def scanned(sql: str, plan: list[str]) -> set[str]:
     return found | ({"a sort"} if "TEMP B-TREE FOR ORDER BY" in steps and "ORDER BY +" not in sql else set())
 
 
+SENT = """
+INSERT INTO remote_outputs
+SELECT gen_random_uuid(), 1, 1, gen_random_uuid(), 'a', false, 'a/b', 1, '', now() + interval '1 hour'
+FROM generate_series(1, 5000)
+"""
+
+
 def many_rows(driver: Driver) -> None:
     """The user's own, and those of somebody else."""
     stranger = UUID(driver.ask("POST", "/auth/register", json=ACCOUNT | {"email": "eve@example.com"})["id"])
@@ -659,5 +669,6 @@ def many_rows(driver: Driver) -> None:
     engine = databases.engine(driver.data_dir)
     with engine.begin() as conn:
         conn.exec_driver_sql(PEOPLE)
+        conn.exec_driver_sql(SENT)
     growth_rows.fill(engine, driver.owner.hex, range(2_000))
     growth_rows.fill(engine, stranger.hex, range(2_000, 22_000))
