@@ -7,6 +7,7 @@ others, cannot be reached there.
 """
 
 import os
+import time
 from collections import OrderedDict
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +33,7 @@ from app.web.conditional import unchanged
 
 AT_ONCE = max(2, os.cpu_count() or 1)
 TIMEOUT = 10.0  # seconds that a picture waits while its owner is granted none
+FAILED_FOR = 60.0  # seconds for which a failure is kept: a busy machine may have been the reason
 KEPT = 16 * 1024**2  # bytes; some hundred pictures of usual pages
 MAX_DRAWN = 16 * 1024**2  # bytes of JSON, in which there can be 4 million pixels of noise, as Base64
 DRAWER = f"1+{version('pypdfium2')}"  # the first number is of what `app/processors/pdf/picture.py` makes
@@ -52,6 +54,14 @@ class Wanted(NamedTuple):
 
     number: int
     width: int
+
+
+class Failed(NamedTuple):
+    """Why a picture could not be drawn, and until when (`time.monotonic`) that holds."""
+
+    code: str
+    detail: str
+    until: float
 
 
 _COUNT = Wanted(0, 1)  # there is no such page
@@ -132,12 +142,12 @@ class Pictures:
             self._kept.add(file, wanted, came_of_it)
             return _made(came_of_it)
 
-    async def _attempt(self, path: Path, wanted: Wanted) -> Drawn | Permanent:
-        """What came of drawing a picture: also that it cannot be drawn is kept, for which others would wait again."""
+    async def _attempt(self, path: Path, wanted: Wanted) -> "Drawn | Failed":
+        """What came of drawing a picture. A failure is kept, too: whoever asks again would keep others waiting."""
         try:
             return await self._child.run(path, wanted._asdict(), _ignore, max_line=MAX_DRAWN)
         except Permanent as error:
-            return error.with_traceback(None)
+            return Failed(error.code, error.detail, time.monotonic() + FAILED_FOR)
         except Transient as error:
             raise TooBusy(error.detail) from None
 
@@ -147,14 +157,15 @@ class Kept:
 
     def __init__(self, most: int) -> None:
         self._left = most
-        self._drawn: OrderedDict[tuple[UUID, Wanted], Drawn | Permanent] = OrderedDict()
+        self._drawn: OrderedDict[tuple[UUID, Wanted], Drawn | Failed] = OrderedDict()
 
-    def get(self, file: File, wanted: Wanted) -> Drawn | Permanent | None:
-        if drawn := self._drawn.get((file.id, wanted)):
-            self._drawn.move_to_end((file.id, wanted))
-        return drawn
+    def get(self, file: File, wanted: Wanted) -> Drawn | Failed | None:
+        if not (kept := self._drawn.get((file.id, wanted))):
+            return None
+        self._drawn.move_to_end((file.id, wanted))
+        return None if isinstance(kept, Failed) and kept.until <= time.monotonic() else kept
 
-    def add(self, file: File, wanted: Wanted, came_of_it: Drawn | Permanent) -> None:
+    def add(self, file: File, wanted: Wanted, came_of_it: Drawn | Failed) -> None:
         before = self._drawn.pop((file.id, wanted), None)
         self._drawn[file.id, wanted] = came_of_it
         self._left += (_size(before) if before else 0) - _size(came_of_it)
@@ -163,12 +174,12 @@ class Kept:
             self._left += _size(oldest)
 
 
-def _size(came_of_it: Drawn | Permanent) -> int:
+def _size(came_of_it: Drawn | Failed) -> int:
     """Bytes of memory, roughly."""
     return _ENTRY + (len(came_of_it.png or b"") if isinstance(came_of_it, Drawn) else 0)
 
 
-def _made(came_of_it: Drawn | Permanent) -> Drawn:
+def _made(came_of_it: Drawn | Failed) -> Drawn:
     """Raises PictureFailed."""
     if isinstance(came_of_it, Drawn):
         return came_of_it

@@ -286,7 +286,7 @@ def test_reading_is_an_event_if_it_shall_be(tmp_path: Path) -> None:
     process.kill()
 
 
-def test_that_a_page_cannot_be_drawn_is_kept(ada: Reader) -> None:
+def test_that_a_page_cannot_be_drawn_is_kept_for_a_while(ada: Reader) -> None:
     """Or whoever asks again and again would keep others waiting."""
     document = ada.upload(encrypted_pdf("secret"))
     first = ada.page(document)
@@ -294,6 +294,12 @@ def test_that_a_page_cannot_be_drawn_is_kept(ada: Reader) -> None:
         again = ada.page(document)
     for answer in (first, again):
         assert (answer.status_code, answer.json()["error"]["code"]) == (409, first.json()["error"]["code"])
+    with patch.object(pictures, "FAILED_FOR", 0.0):
+        other = ada.upload(encrypted_pdf("secret"))
+        ada.page(other)
+    with patch.object(ConfinedChild, "run", side_effect=Transient("busy", "Asked again.")) as run:
+        assert ada.page(other).status_code == 503
+        assert run.call_count == 1
 
 
 def test_how_many_are_drawn_at_once_is_known(process: Process) -> None:
