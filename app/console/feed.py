@@ -20,5 +20,5 @@ _Feed = Annotated[Feed, service("feed")]
 @router.get("/feed")
 @operators.get("/feed")
 async def feed(principal: CurrentPrincipal, service: _Feed) -> Response:
-    """Server-sent events `changed`, without data."""
+    """Server-sent events `changed` and `beat`, without data: see `Feed.hints`."""
     return StreamingResponse(await service.hints(principal), headers=HEADERS, media_type=MEDIA_TYPE)
