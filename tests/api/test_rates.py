@@ -92,21 +92,22 @@ def test_with_redis_the_count_is_exact_over_all_processes_and_without_it_each_co
         def late() -> int:
             return len(one.logs("rates.uncounted") + other.logs("rates.uncounted"))
 
-        user, let_in = one.register(), -1
-        while let_in != 50 and late() < 5:  # on a busy machine Redis may answer too late, and is then not asked
+        def both_count_there() -> bool:
+            for user in (one.register(), other.register()):
+                user.http.get("/documents")
+            return not any("limits" in httpx2.get(f"{each.url}/readyz").json()["alarms"] for each in (one, other))
+
+        for _ in range(10):  # on a busy machine Redis may answer too late, and is then not asked for a while
+            until(both_count_there)
             before, user = late(), one.register()
             let_in = allowed([user, user.at(other)], 120)
-            assert let_in == 50 or late() > before
+            if late() == before:
+                break
         assert let_in == 50
         relay.cut()
         assert allowed([user], 60) == allowed([user.at(other)], 60) == 50
         assert "limits" in httpx2.get(f"{one.url}/readyz").json()["alarms"]
         relay.mend()
-
-        def is_counted_there() -> bool:
-            user.http.get("/documents")
-            return "limits" not in httpx2.get(f"{one.url}/readyz").json()["alarms"]
-
-        until(is_counted_there)
+        until(both_count_there)
         assert allowed([user], 1) == 0
     relay.cut()

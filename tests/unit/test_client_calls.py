@@ -11,6 +11,7 @@ from app.client import api as calls
 from app.client.api import Api, Credentials, Problem, Stopped
 from app.client.files import Found, LocalFile, UploadForm, walk
 from tests.support.server import free_port
+from tests.support.tcp import listening
 
 OK = b'HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 11\r\n\r\n{"items":1}'
 LOST = b""
@@ -39,10 +40,8 @@ async def api(*answers: bytes | None, key: str = "k") -> AsyncIterator[Api]:
         writer.write(said or b"")
         writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with Api(url, Credentials(api_key=key), 1) as client:
-            yield client
+    async with listening(serve) as port, Api(f"http://127.0.0.1:{port}", Credentials(api_key=key), 1) as client:
+        yield client
     assert not left
 
 

@@ -22,6 +22,7 @@ from app.outbound import MAX_ANSWER, MAX_INTERIM, MAX_TEXT, Answer, Outbound, Ou
 from app.outbound.addresses import Addresses
 from app.settings import Settings
 from tests.support.certificates import Authority
+from tests.support.tcp import listening
 
 PRODUCTION: dict[str, Any] = {"environment": "production", "webhook_https_only": False}
 PRODUCTION |= {"jwt_secret": "s" * 32, "audit_key": "a" * 32}
@@ -122,12 +123,8 @@ class Receiver:
 @asynccontextmanager
 async def receiving(tls: ssl.SSLContext | None = None) -> AsyncIterator[Receiver]:
     receiver = Receiver()
-    server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0, ssl=tls)
-    receiver.port = server.sockets[0].getsockname()[1]
-    try:
+    async with listening(receiver.serve, tls) as receiver.port:
         yield receiver
-    finally:
-        server.close()
 
 
 @pytest.fixture
