@@ -140,7 +140,8 @@ class Walk:
         if setting and setting[1].lower() in Settings.model_fields:
             return setting[2] is None or self.server.settings[setting[1]] == setting[2]
         name, _, value = code.partition(": ")
-        seen = [code, code.lower() + ": "] if not value else [f'"{name}":"{value}"', f'"{name}":{value}']
+        seen = [f'"{name}":"{value}"', f'"{name}":{value}'] if value else [f"{code.lower()}: "]
+        seen.append(code.replace('": ', '":'))
         return any(each in text.replace('": ', '":') for each in seen for text in self.told)
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import URL
 
 from app.settings import broker, database, storage
 from tests.support import brokers
-from tests.support.brokers import AWS, Sqs
+from tests.support.brokers import Sqs
 from tests.support.direct_uploads import announce, complete, sha256
 from tests.support.factories import PDF_TYPE, pdf
 from tests.support.guide import FAILING, FLAKY, TOO_LARGE, Walk, code, failed, sections, walking
@@ -22,6 +22,7 @@ from tests.support.server import Server, Worker
 from tests.support.user import User
 
 BASH = shutil.which("bash") or "bash"
+KEY = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}  # which the emulator knows
 HEADING = "Presigned uploads, a queue and a worker"
 
 
@@ -116,26 +117,20 @@ def test_from_the_default_to_s3_and_sqs(sqs: Sqs, tmp_path: Path) -> None:
     assert commands == ["migrate", "worker", "serve"]
     env = exported(lines)
     assert isinstance(database.parse(env.pop("DATABASE_URL")), URL)
-    env |= AWS | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{sqs.port}", "REGISTRATION": "open"}
+    env |= {**KEY, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{sqs.port}", "REGISTRATION": "open"}
     env["PROCESSORS"] += ",simulated"
     bucket, queue = storage.parse(env["STORAGE_URL"]), broker.parse(env["BROKER_URL"])
     assert isinstance(bucket, storage.Bucket)
-    s3 = get_session().create_client(
-        "s3",
-        endpoint_url=env["AWS_ENDPOINT_URL"],
-        region_name=AWS["AWS_DEFAULT_REGION"],
-        aws_access_key_id="a",
-        aws_secret_access_key="b",
-    )
+    at = {"endpoint_url": env["AWS_ENDPOINT_URL"], "region_name": env["AWS_DEFAULT_REGION"]}
+    s3 = get_session().create_client("s3", aws_access_key_id="test", aws_secret_access_key="test", **at)
     with closing(s3), sqs.queue(queue.queue):
-        s3.create_bucket(
-            Bucket=bucket.name, CreateBucketConfiguration={"LocationConstraint": AWS["AWS_DEFAULT_REGION"]}
-        )
+        s3.create_bucket(Bucket=bucket.name, CreateBucketConfiguration={"LocationConstraint": at["region_name"]})
         with (
             walking(HEADING, Server(tmp_path / "var", env)) as walk,
             Worker(tmp_path / "var", walk.server.settings),
         ):
             presigned(walk)
+            assert "broker" not in walk.anybody().get("/readyz").json()["alarms"]
         kept = s3.list_objects_v2(Bucket=bucket.name, Prefix=f"{bucket.prefix}documents/")["KeyCount"]
     assert kept > 2
 

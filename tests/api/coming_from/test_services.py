@@ -124,7 +124,7 @@ def docling_settings(walk: Walk, owner: User, user: User) -> None:
     for theirs in ("MAX_DOCUMENT_TIMEOUT", "ENG_LOC_NUM_WORKERS", "ENG_KIND", "ENG_RAY_MAX_TASK_RETRIES"):
         walk.at(f"DOCLING_SERVE_{theirs}")
     walk.at("DOCLING_SERVE_ENG_RAY_MAX_QUEUED_TASKS")
-    assert user.http.get("/auth/me").json()["quota"]["jobs"] == 20
+    assert owner.http.get("/auth/me").json()["quota"]["jobs"] == 20
     for theirs in ("ENG_RQ_RESULTS_TTL", "SCRATCH_PATH", "ARTIFACT_STORAGE_*"):
         walk.at(f"DOCLING_SERVE_{theirs}")
     walk.at("DOCLING_SERVE_CORS_*")
@@ -151,7 +151,7 @@ def test_amazon_textract(tmp_path: Path) -> None:
 def textract_starts(walk: Walk, user: User) -> dict[str, Any]:
     content = pdf("to read", pages=2)
     walk.at("StartDocumentTextDetection")
-    user.upload(content, metadata=TEXT)
+    user.finished(user.upload(content, metadata=TEXT)["job"]["id"])
     walk.at("DocumentLocation")
     announce(user, content)
     walk.at("ClientRequestToken")
