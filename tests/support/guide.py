@@ -19,10 +19,12 @@ from tests.support.elsewhere import Worker as Elsewhere
 from tests.support.receiver import Receiver
 from tests.support.server import Server
 from tests.support.user import User
+from tests.support.waiting import until
 
 PAGE = Path(__file__).parents[2] / "docs/coming-from.md"
 TOO_LARGE = b"%PDF-1.7\n" + bytes(200_000)  # for the settings that the page gives
 FAILING: dict[str, Any] = {"processor": "simulated", "params": {"seconds": 0, "fail": "permanent"}}
+QUICK: dict[str, Any] = {"processor": "simulated", "params": {"seconds": 0}}
 FLAKY: dict[str, Any] = {"processor": "simulated", "params": {"seconds": 0, "fail": "transient"}}
 _CODE = re.compile(r"`([^`]+)`")
 _CALL = re.compile(r"(?:GET|HEAD|POST|PUT|PATCH|DELETE) /\S*")
@@ -111,7 +113,7 @@ class Walk:
         self._check()
         assert self.left, f"there is no row about {theirs}"
         self.row = self.left.popleft()
-        assert self.row.theirs.startswith(theirs)
+        assert self.row.theirs.startswith(theirs), f"the next row is about {self.row.theirs}"
         self.told.clear()
 
     def end(self) -> None:
@@ -160,6 +162,15 @@ def elsewhere(walk: Walk) -> Elsewhere:
     """A worker whose calls belong to the walk."""
     key: str = walk.operator().http.post("/api-keys", json={"name": "f", "scopes": ["worker"]}).json()["key"]
     return Elsewhere(walk, key)
+
+
+@contextmanager
+def at_work(user: User, document_id: str) -> Iterator[str]:
+    """A job that is RUNNING, and cancelled afterwards."""
+    job_id: str = user.start(document_id, processor="simulated", params={"seconds": 60})["id"]
+    until(lambda: user.job(job_id)["state"] == "RUNNING")
+    yield job_id
+    assert user.http.post(f"/jobs/{job_id}/cancel").is_success
 
 
 def failed(user: User, document_id: str, **wanted: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from tests.support import brokers
 from tests.support.brokers import Sqs
 from tests.support.direct_uploads import announce, complete, sha256
 from tests.support.factories import PDF_TYPE, pdf
-from tests.support.guide import FAILING, FLAKY, TOO_LARGE, Walk, code, failed, sections, walking
+from tests.support.guide import FAILING, FLAKY, QUICK, TOO_LARGE, Walk, at_work, code, failed, sections, walking
 from tests.support.server import Server, Worker
 from tests.support.user import User
 
@@ -83,10 +83,10 @@ def states(walk: Walk, user: User) -> None:
     walk.at("uploaded")
     document_id = user.upload()["id"]
     walk.at("queued, processing")
-    job = user.start(document_id, processor="simulated", params={"seconds": 0.3})
-    assert user.document(document_id)["status"] == "PROCESSING"
+    with at_work(user, document_id):
+        assert user.document(document_id)["status"] == "PROCESSING"
     walk.at("processed")
-    user.finished(job["id"])
+    user.finished(user.start(document_id, **QUICK)["id"])
     assert user.document(document_id)["status"] == "COMPLETED"
     walk.at("failed")
     failed(user, document_id, **FAILING)

@@ -9,7 +9,7 @@ from typing import Any
 from tests.support.direct_uploads import announce, complete
 from tests.support.elsewhere import STATED, described
 from tests.support.factories import encrypted_pdf, pdf
-from tests.support.guide import FAILING, TOO_LARGE, Walk, code, elsewhere, failed, sections, walking
+from tests.support.guide import FAILING, QUICK, TOO_LARGE, Walk, at_work, code, elsewhere, failed, sections, walking
 from tests.support.receiver import receiving
 from tests.support.server import Server
 from tests.support.user import User
@@ -102,12 +102,14 @@ def docling_is_run(walk: Walk, user: User) -> None:
 
 def docling_states(walk: Walk, user: User) -> None:
     walk.at("pending")
-    document = user.upload(metadata={"process": {"processor": "simulated", "params": {"seconds": 0.3}}})
+    document = user.upload(metadata={"process": QUICK})
     job_id, path = document["job"]["id"], f"/documents/{document['id']}"
-    walk.at("started")
-    until(lambda: user.job(job_id)["state"] == "RUNNING")
-    walk.at("success")
     assert user.finished(job_id)["max_attempts"] == 3
+    walk.at("started")
+    with at_work(user, document["id"]):
+        pass
+    walk.at("success")
+    assert user.job(job_id)["state"] == "SUCCEEDED"
     walk.at("partial_success")
     user.finished(user.start(document["id"], processor="text")["id"])
     assert user.http.get(f"{path}/result").json()["data"]["unreadable_pages"] == []
@@ -219,9 +221,8 @@ def textract_refuses(walk: Walk, user: User, document_id: str) -> None:
     walk.at("AccessDeniedException")
     assert walk.with_key(user, "documents:write").http.get("/documents").status_code == 403
     walk.at("LimitExceededException")
-    job_id = user.start(document_id, params={"seconds": 0.5})["id"]
-    assert user.process(user.upload()["id"]).status_code == 429
-    user.finished(job_id)
+    with at_work(user, document_id):
+        assert user.process(user.upload()["id"]).status_code == 429
     walk.at("ThrottlingException")
     http = walk.user().http
     answers = [http.get("/documents?limit=1") for _ in range(101)]
@@ -231,10 +232,10 @@ def textract_refuses(walk: Walk, user: User, document_id: str) -> None:
 
 def textract_states(walk: Walk, user: User, document_id: str) -> None:
     walk.at("IN_PROGRESS")
-    job_id = user.start(document_id, params={"seconds": 0.3})["id"]
-    until(lambda: user.job(job_id)["state"] == "RUNNING")
+    with at_work(user, document_id):
+        pass
     walk.at("SUCCEEDED")
-    user.finished(job_id)
+    user.finished(user.start(document_id, **QUICK)["id"])
     walk.at("FAILED")
     failed(user, document_id, **FAILING)
     walk.at("PARTIAL_SUCCESS")

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.support.elsewhere import described
 from tests.support.factories import PDF_TYPE, pdf
-from tests.support.guide import FAILING, FLAKY, TOO_LARGE, Walk, code, elsewhere, failed, walking
+from tests.support.guide import FAILING, FLAKY, QUICK, TOO_LARGE, Walk, at_work, code, elsewhere, failed, walking
 from tests.support.receiver import receiving
 from tests.support.server import Server
 from tests.support.user import PASSWORD, User
@@ -18,19 +18,20 @@ def test_sqs_postgresql_and_a_worker_under_compose(tmp_path: Path) -> None:
         user, operator = walk.user(), walk.operator()
         flaky = user.start(user.upload()["id"], **FLAKY)
         walk.at("an upload, an INSERT")
-        document = user.upload(metadata={"process": {"params": {"seconds": 0.3}}})
+        document = user.upload(metadata={"process": {"params": {"seconds": 60}}})
         path = f"/jobs/{document['job']['id']}"
         walk.at("ReceiveMessage")
         until(lambda: user.http.get(path).json()["state"] == "RUNNING")
         walk.at("ChangeMessageVisibility")
         user.http.get(path)
         walk.at("DeleteMessage")
-        assert user.finished(document["job"]["id"])["state"] == "SUCCEEDED"
+        user.http.post(f"{path}/cancel")
+        assert user.finished(user.start(document["id"], **QUICK)["id"])["state"] == "SUCCEEDED"
         walk.at("SELECT … FROM jobs")
         [found] = user.http.get(f"/jobs?state=SUCCEEDED&document_id={document['id']}").json()["items"]
         assert operator.http.get(f"/admin/jobs?document_id={document['id']}").json()["items"][0]["id"] == found["id"]
         walk.at("a delayed retry")
-        assert user.job(flaky["id"])["error"]["code"] == "simulated-transient"
+        until(lambda: user.job(flaky["id"])["error"])
         walk.at("ApproximateNumberOfMessages")
         walk.anybody().get("/metrics")
         walk.at("a look into the dead-letter queue")
@@ -43,28 +44,38 @@ def test_sqs_postgresql_and_a_worker_under_compose(tmp_path: Path) -> None:
         rerun = operator.http.post("/admin/jobs/rerun", json=asked | {"confirm": matching})
         assert rerun.json()["changed"] == 1
         walk.at("PurgeQueue")
-        asked = {"filter": {"document_id": dead["document_id"]}, "confirm": 1}
+        purged = user.start(document["id"], params={"seconds": 60})["id"]
+        asked = {"filter": {"document_id": document["id"]}, "confirm": 1}
         assert operator.http.post("/admin/jobs/cancel", json=asked).json()["changed"] == 1
-
-        other = user.upload()["id"]
-        walk.at("visible")
-        job = user.start(other, params={"seconds": 0.2})
-        assert job["state"] == "QUEUED"
-        walk.at("in flight")
-        until(lambda: user.job(job["id"])["state"] == "RUNNING")
-        walk.at("deleted")
-        user.finished(job["id"])
-        walk.at("in the dead-letter queue")
-        assert user.job(dead["id"])["dead"]
-        assert not failed(user, other, **FAILING)["dead"]
-        walk.at("purged")
-        assert len(user.http.get("/jobs?state=CANCELLED").json()["items"]) == 1
-        assert user.document(dead["document_id"])["status"] == "FAILED"
-
-        for theirs in ("DATABASE_URL", "the queue's URL", "VisibilityTimeout", "maxReceiveCount"):
+        assert user.document(document["id"])["status"] == "COMPLETED"
+        queue_states(walk, user, dead["id"], purged)
+        for theirs in (
+            "DATABASE_URL",
+            "the queue's URL",
+            "VisibilityTimeout",
+            "maxReceiveCount",
+            "messages",
+            "the time",
+        ):
             walk.at(theirs)
-        walk.at("messages in flight")
-        walk.at("the time limit")
+
+
+def queue_states(walk: Walk, user: User, dead_id: str, purged: str) -> None:
+    other = user.upload()["id"]
+    walk.at("visible")
+    job = user.start(other, **QUICK)
+    assert job["state"] == "QUEUED"
+    user.finished(job["id"])
+    walk.at("in flight")
+    with at_work(user, other) as job_id:
+        assert user.job(job_id)["attempt"] == 1
+    walk.at("deleted")
+    assert user.job(job["id"])["state"] == "SUCCEEDED"
+    walk.at("in the dead-letter queue")
+    assert user.job(dead_id)["dead"]
+    assert not failed(user, other, **FAILING)["dead"]
+    walk.at("purged")
+    assert user.job(purged)["state"] == "CANCELLED"
 
 
 def test_jwt_and_idempotent_processing(tmp_path: Path) -> None:
@@ -119,11 +130,11 @@ def jwt_states_and_settings(walk: Walk) -> None:
     walk.at("UPLOADED")
     document_id = user.upload()["id"]
     walk.at("PROCESSING")
-    job = user.start(document_id, params={"seconds": 0.3})
-    assert code(user.http.get(f"/documents/{document_id}/result")) == (409, "result-not-ready")
-    user.document(document_id)
+    with at_work(user, document_id):
+        assert code(user.http.get(f"/documents/{document_id}/result")) == (409, "result-not-ready")
+        user.document(document_id)
     walk.at("COMPLETED")
-    user.finished(job["id"])
+    user.finished(user.start(document_id, **QUICK)["id"])
     user.document(document_id)
     walk.at("FAILED")
     failed(user, document_id, **FAILING)
@@ -257,9 +268,10 @@ def service_states(walk: Walk, owner: User, user: User, key_id: str) -> None:
     walk.at("stored")
     other = user.upload()["id"]
     walk.at("processing")
-    second = user.start(other, params={"seconds": 0.2})
+    with at_work(user, other):
+        user.document(other)
     walk.at("done")
-    user.finished(second["id"])
+    user.finished(user.start(other, **QUICK)["id"])
     user.document(other)
     walk.at("failed")
     failed(user, other, **FAILING)
