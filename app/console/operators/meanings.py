@@ -54,6 +54,10 @@ ALARMS: Mapping[str, Meaning] = {
         "Free space or enlarge the disk; deleting for good and emptying the trash free it at once.",
     ),
     "encryption": Meaning("There is no key for the secrets of webhooks: none can be added.", "Set ENCRYPTION_KEYS."),
+    "hints": Meaning(
+        "A queue that tells workers elsewhere of jobs cannot be reached. Those that only watch it begin later.",
+        "Check the queue. Hints are repeated once it is back.",
+    ),
     "limits": Meaning(
         "Redis cannot be reached, so each process counts requests for itself, and grants more in all.",
         "Check the Redis of LIMITS_URL.",
@@ -97,6 +101,7 @@ CHORES: Mapping[str, str] = {
     "inbox": "takes in the files of the inbox",
     "many-idempotency-keys": "deletes the oldest Idempotency-Keys of accounts that have too many",
     "orphan-files": "removes files that belong to no document",
+    "remote-hints": "repeats hints of jobs that no worker elsewhere has claimed",
     "remote-outputs": "forgets files that workers elsewhere have sent and never published",
     "previous-files": "removes files that documents had before, once they are old",
     "results": "deletes results that are older than RESULT_TTL",
