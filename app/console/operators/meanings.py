@@ -67,8 +67,9 @@ ALARMS: Mapping[str, Meaning] = {
         "Resume it on the page of processors once the reason is gone.",
     ),
     "queues": Meaning(
-        "Jobs are due that this process cannot run: another processor, or another version of it.",
-        "Start a process that has the processor at this version. If none ever will, cancel the jobs.",
+        "Jobs are due that this process cannot run: of another processor or version, or of one whose workers are "
+        "elsewhere and claim none.",
+        "Start a process that has the processor at this version, or such a worker. If none ever will, cancel the jobs.",
     ),
     "results": Meaning(
         "No processor is chosen: the default one only simulates work.", "Set PROCESSORS to what documents are for."
