@@ -17,7 +17,6 @@ from tests.support.elsewhere import STATED, Insistent, Worker, described
 from tests.support.server import Server
 from tests.support.user import User
 from tests.support.waiting import until
-from tests.support.zygote import Forked
 
 API = "https://documents.example.com"
 SQS = pytest.mark.parametrize("queue", ["sqs"], indirect=True)
@@ -157,9 +156,13 @@ def test_a_hint_needs_the_address_of_the_service(tmp_path: Path) -> None:
 
 
 @SQS
-def test_a_queue_that_does_not_exist_ends_the_start(queue: Queue, tmp_path: Path) -> None:
+async def test_a_queue_must_be_there(queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the start ends, as without the broker's own."""
+    for name, value in queue.environment.items():
+        monkeypatch.setenv(name, value)
     file = described(tmp_path, {"keywords": {"queue": queue.url.replace("sqs://test", "sqs://none")}})
-    settings = {"REMOTE_PROCESSORS": str(file), "PUBLIC_URL": API, **queue.environment}
-    log = tmp_path / "log"
-    assert Forked(["serve"], Server(tmp_path / "var", settings).environment, log).wait() == 1
-    assert log.read_text() == "configuration: REMOTE_PROCESSORS: 'keywords': its queue: the queue does not exist\n"
+    settings = Settings(_env_file=None, data_dir=tmp_path, remote_processors=file, public_url=API)
+    (dispatcher,) = adapters.hint_dispatchers(settings, adapters.offered(settings)).values()
+    with pytest.raises(ConfigurationError) as refusal:
+        await dispatcher.open()
+    assert str(refusal.value) == "REMOTE_PROCESSORS: 'keywords': its queue: the queue does not exist"
