@@ -5,6 +5,7 @@ The key needs the scope `worker`. Python's standard library is enough. A network
 costs nothing: each call may be repeated, and is done once.
 """
 
+import hashlib
 import json
 import os
 import sys
@@ -24,11 +25,15 @@ def work(content: bytes, params: dict[str, Any], stop: Event) -> dict[str, Any]:
     return {"count": len(content) if params["of"] == "words" else 1}
 
 
-def call(method: str, url: str, token: str, body: Any = None) -> tuple[int, bytes]:
-    """The status of the answer, and the answer. A call that got none, 429 or 5xx, is repeated."""
+def call(url: str, token: str, body: Any) -> tuple[int, bytes]:
+    """POST what is said to the service."""
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    return ask("POST", url, headers, json.dumps(body).encode())
+
+
+def ask(method: str, url: str, headers: dict[str, str], content: bytes | None = None) -> tuple[int, bytes]:
+    """The status of the answer, and the answer. A call that got none, 429 or 5xx, is repeated."""
     while True:
-        content = None if body is None else json.dumps(body).encode()
         try:
             with urlopen(Request(url, content, headers, method=method), timeout=60) as answer:  # noqa: S310 - the user's
                 return answer.status, answer.read()
@@ -43,7 +48,7 @@ def call(method: str, url: str, token: str, body: Any = None) -> tuple[int, byte
 def beat(job: Job, here: str, stop: Event) -> None:
     """Keep the job, and set `stop` when it is lost or cancelled."""
     while not stop.wait(job["lease_seconds"] / 3):
-        status, said = call("POST", f"{here}/heartbeat", job["token"], {})
+        status, said = call(f"{here}/heartbeat", job["token"], {})
         if status != 200 or json.loads(said)["cancelled"]:
             stop.set()
 
@@ -51,15 +56,17 @@ def beat(job: Job, here: str, stop: Event) -> None:
 def do(job: Job, here: str) -> None:
     stop = Event()
     Thread(target=beat, args=(job, here, stop), daemon=True).start()
-    status, content = call("GET", job["inputs"][0]["url"], job["token"])
+    source = job["inputs"][0]
+    _, content = ask("GET", source["url"], source["headers"])
+    whole = hashlib.sha256(content).hexdigest() == source["sha256"]  # else it is damaged, or no longer this worker's
     try:
-        data = work(content, job["params"], stop) if status == 200 else None
+        data = work(content, job["params"], stop) if whole else None
         what, said = "complete", {"data": data}
     except Exception as error:  # noqa: BLE001 - whatever it is, the job can be tried again
         what, said = "fail", {"code": "worker-error", "detail": type(error).__name__, "transient": True}
-    lost = stop.is_set() or status != 200
+    lost = stop.is_set() or not whole
     stop.set()
-    say(job["job_id"], "lost" if lost else call("POST", f"{here}/{what}", job["token"], said)[1].decode())
+    say(job["job_id"], "lost" if lost else call(f"{here}/{what}", job["token"], said)[1].decode())
 
 
 def say(*words: str) -> None:
@@ -70,9 +77,7 @@ def say(*words: str) -> None:
 if __name__ == "__main__":
     api, processor = sys.argv[1].rstrip("/"), sys.argv[2]
     while True:
-        status, said = call(
-            "POST", f"{api}/remote/{processor}/claim", os.environ["API_KEY"], {"worker": NAME, "wait": 20}
-        )
+        status, said = call(f"{api}/remote/{processor}/claim", os.environ["API_KEY"], {"worker": NAME, "wait": 20})
         if status not in {200, 204}:
             raise SystemExit(said.decode())
         if status == 200:

@@ -640,6 +640,27 @@ MUTANTS += (
         "None",
         _ELSEWHERE,
     ),
+    Mutant(
+        "that a hint of a job is sent when it is accepted",
+        "app.remote.hints:Hints.accepted",
+        "after_commit(conn, partial(self._tell, _Hint(named[0], record.job_id)))",
+        "None",
+        ("tests/flows/test_remote_hints.py",),
+    ),
+    Mutant(
+        "that hints are repeated",
+        "app.remote.hints:Hints.repeat",
+        "self._tell(_Hint(queue, job_id))",
+        "None",
+        ("tests/flows/test_remote_hints.py",),
+    ),
+    Mutant(
+        "that there are no hints of what is paused",
+        "app.remote.hints:Hints.repeat",
+        "self._queues.pauses.cover(queue)",
+        "False",
+        ("tests/flows/test_remote_hints.py",),
+    ),
 )
 if "app.console" in FEATURES:
     MUTANTS += (

@@ -123,6 +123,12 @@ def claim_one(conn: Connection, job_id: UUID, queues: Collection[str], lease: fl
     return claimed[0]
 
 
+def overdue(conn: Connection, queue: str, seconds: float, at_most: int) -> list[UUID]:
+    """The next jobs of a queue that have been due for so many seconds."""
+    found = _in_turn(queue, jobs.c.id).where(jobs.c.run_at <= now(-seconds)).limit(at_most)
+    return list(conn.scalars(found, {"turn_since": 0.0}))
+
+
 def _record(conn: Connection, claimed: Sequence[Job]) -> None:
     for job in claimed:
         waited = max(0.0, (job.locked_at - job.run_at).total_seconds()) if job.locked_at else 0.0

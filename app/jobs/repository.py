@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, fun
 from app import events
 from app.database import Prepared, delete_batch, now, without_index
 from app.events.catalogue import Event, JobQueued
-from app.jobs.models import IS_ENDED, IS_HELD, IS_LIVE, IS_QUEUED, LIVE, Job, JobState, jobs
+from app.jobs.models import HELD_STATES, IS_ENDED, IS_HELD, IS_LIVE, IS_QUEUED, LIVE, Job, JobState, jobs
 from app.jobs.turns import NEXT_TURN
 from app.telemetry import context
 
@@ -174,6 +174,14 @@ def unserved(conn: Connection, queues: Sequence[str], seconds: float) -> dict[st
         .group_by(jobs.c.queue)
     )
     return dict(conn.execute(query).all())
+
+
+def idle(conn: Connection, queues: Sequence[str]) -> dict[str, int]:
+    """Those of the queues from which nobody holds a job, each with the number of its jobs that are due."""
+    held = jobs.alias("held")
+    busy = select(held.c.queue).where(held.c.state.in_(HELD_STATES), held.c.queue.in_(queues))
+    due = (IS_QUEUED, jobs.c.run_at <= now(), jobs.c.queue.in_(queues), jobs.c.queue.not_in(busy))
+    return dict(conn.execute(select(jobs.c.queue, func.count()).where(*due).group_by(jobs.c.queue)).all())
 
 
 def record(conn: Connection, event: Event, job: Job, **logged: Any) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -37,6 +37,8 @@ class Served(Protocol):
 
     turns: Turns
     pauses: Pauses
+    elsewhere: bool
+    """Whether others than the processes of the service hold the jobs."""
 
     @property
     def queues(self) -> Sequence[str]:
@@ -57,29 +59,43 @@ class Rescuer:
         self._db = db
         self._runners = runners
         self._queues = [queue for runner in runners for queue in runner.queues]
+        self._elsewhere = [queue for runner in runners if runner.elsewhere for queue in runner.queues]
         self._kinds = kinds
         self._watch = watch
         self._interval = min(INTERVAL, lease / 2)
+        self._unserved_interval = min(_UNSERVED_INTERVAL, lease)
+        self._longest_idle = 2 * lease
         self._full_poll_at = 0.0
         self._due_since = self._expired_since = self._polled_at = EARLIEST
         self._clock_suspect = asyncio.Event()
         self._unserved: dict[str, int] = {}
+        self._idle: dict[str, int] = {}
+        self._idle_since: dict[str, float] = {}
         self._failing = ""
 
     @property
     def alarm(self) -> str | None:
-        """Polls that fail, or queues with due jobs that nobody has begun and that this process does not serve."""
+        """Polls that fail, or queues with due jobs that nobody has begun: those that this process does not serve, and
+        those from which no worker elsewhere has held a job for two leases."""
         if self._failing:
             return f"jobs cannot be polled: {self._failing}"
-        waiting = ", ".join(f"{queue} ({count})" for queue, count in sorted(self._unserved.items()))
-        return f"due jobs in queues that this process does not serve: {waiting}" if waiting else None
+        idle = {queue: count for queue, count in self._idle.items() if self._is_idle_for_long(queue)}
+        waiting = {
+            "due jobs in queues that this process does not serve": self._unserved,
+            "due jobs that no worker elsewhere claims": idle,
+        }
+        return "; ".join(f"{why}: {_counted(queues)}" for why, queues in waiting.items() if queues) or None
+
+    def _is_idle_for_long(self, queue: str) -> bool:
+        paused = any(runner.pauses.cover(queue) for runner in self._runners)
+        return not paused and time.monotonic() - self._idle_since[queue] >= self._longest_idle
 
     async def run(self) -> None:
         """Poll until cancelled. A poll that fails is repeated by the next."""
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._repeat(self.poll, self._interval))
             loops.create_task(self._repeat(self._follow_clock, 0))
-            loops.create_task(self._repeat(self._count_unserved, _UNSERVED_INTERVAL))
+            loops.create_task(self._repeat(self._count_unserved, self._unserved_interval))
 
     async def poll(self) -> None:
         """Wake the runners if something is due, and rescue what has expired."""
@@ -147,6 +163,9 @@ class Rescuer:
         began = time.monotonic()
         count = partial(repository.unserved, queues=self._queues, seconds=UNSERVED_SECONDS)
         self._unserved = await self._db.read(count)
+        if self._elsewhere:
+            self._idle = await self._db.read(partial(repository.idle, queues=self._elsewhere))
+            self._idle_since = {queue: self._idle_since.get(queue, began) for queue in self._idle}
         await asyncio.sleep((time.monotonic() - began) / _UNSERVED_SHARE)
 
     async def _repeat(self, step: Callable[[], Awaitable[None]], interval: float) -> None:
@@ -166,3 +185,7 @@ class Rescuer:
     def _fail(self, reason: str) -> None:
         self._failing = reason
         metrics.polls_failed.inc()
+
+
+def _counted(queues: Mapping[str, int]) -> str:
+    return ", ".join(f"{queue} ({count})" for queue, count in sorted(queues.items()))

@@ -30,6 +30,8 @@ _PAUSE = 0.005  # seconds between claims: one takes all that is accepted meanwhi
 class Runner:
     """The capacity of one process to run jobs. A job takes it up from its claim until it is settled."""
 
+    elsewhere = False
+
     def __init__(
         self, db: Database, kinds: Sequence[Kind], watch: JobWatch, turns: Turns, *, capacity: int, lease: float
     ) -> None:

@@ -24,8 +24,9 @@ from app.jobs.kinds import Kind, Waiting
 from app.jobs.models import Job, JobState
 from app.processing.work import Work
 from app.remote import outputs
+from app.remote.inputs import InputUrls
 from app.remote.queues import RemoteQueues
-from app.remote.schemas import ClaimedJob, Input
+from app.remote.schemas import ClaimedJob
 from app.remote.tokens import Claim, ClaimTokens
 from app.telemetry import context, faults
 
@@ -50,6 +51,7 @@ class Claiming:
     kind: Kind
     queues: RemoteQueues
     tokens: ClaimTokens
+    input_urls: InputUrls
     removal: Removal
     timeout: float
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -86,17 +88,6 @@ class Claiming:
         """Claim this very job. None: it is not due yet, or paused. Raises NotFound, AlreadyClaimed."""
         return await self._claim(principal, worker, base_url, partial(self._one, job_id=job_id))
 
-    def inputs(self, work: Work, claim: Claim, base_url: str) -> list[Input]:
-        """Where what the job reads is found."""
-        here, headers = f"{base_url.rstrip('/')}/remote/jobs/{claim.job_id}/inputs", self._authorization(claim)
-        return [
-            Input(url=f"{here}/{number}", headers=headers, **each.model_dump(include=set(Input.model_fields)))
-            for number, each in enumerate(work.files)
-        ]
-
-    def _authorization(self, claim: Claim) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.tokens.issue(claim)}"}
-
     async def _claim(
         self, principal: Principal, worker: str, base_url: str, find: Callable[[Connection], Job | None]
     ) -> ClaimedJob | None:
@@ -117,7 +108,7 @@ class Claiming:
         structlog.contextvars.bind_contextvars(job_id=str(claimed.job.id), document_id=str(claimed.job.document_id))
         if claimed.left:
             await self.removal.discarded(claimed.left)
-        return self._answer(claimed.job, worker, base_url)
+        return await self._answer(claimed.job, worker, base_url)
 
     def _next(self, conn: Connection, queue: str) -> Job | None:
         if self.queues.pauses.forbid(queue):
@@ -139,7 +130,7 @@ class Claiming:
     def _lease(self, job: Job) -> float:
         return min(self.queues.processors[job.queue].lease_seconds, self.timeout)
 
-    def _answer(self, job: Job, worker: str, base_url: str) -> ClaimedJob:
+    async def _answer(self, job: Job, worker: str, base_url: str) -> ClaimedJob:
         assert job.locked_at is not None, "it was claimed just now"
         assert job.document_id is not None, "a job of this kind has a document"
         work, lease = Work.model_validate(job.args), self._lease(job)
@@ -157,5 +148,5 @@ class Claiming:
             filename=work.filename,
             content_type=work.file.content_type,
             metadata=StatedMetadata.model_construct(**work.metadata),
-            inputs=self.inputs(work, claim, base_url),
+            inputs=await self.input_urls.of(work, claim, base_url),
         )

@@ -11,12 +11,16 @@ from app.errors import ConfigurationError
 from app.processing.contract import makes_files, violation
 from app.processors.base import MakingParams, Params, Processor
 from app.remote.schema_models import DescribedMakingParams, DescribedParams, DescribedResult, model_of
+from app.settings.broker import BrokerConfig, parse
 
 LONGEST_LEASE = 3600.0  # seconds
 
 
 class RemoteProcessor:
-    """A processor whose jobs are claimed by workers elsewhere, each for `lease_seconds` unless it renews that."""
+    """A processor whose jobs are claimed by workers elsewhere, each for `lease_seconds` unless it renews that.
+
+    `hinted`: the queue that is told of jobs which are due, if there is one.
+    """
 
     runs_elsewhere = True
     at_once = None
@@ -30,6 +34,7 @@ class RemoteProcessor:
         result: type[BaseModel],
         *,
         lease_seconds: float,
+        hinted: BrokerConfig | None = None,
         content_types: list[str] | None = None,
         max_result_bytes: int | None = None,
         makes_documents: bool = False,
@@ -40,6 +45,7 @@ class RemoteProcessor:
         self.params = params
         self.result = result
         self.lease_seconds = lease_seconds
+        self.hinted = hinted
         self.content_types = content_types
         self.max_result_bytes = max_result_bytes
         self.makes_documents = makes_documents
@@ -61,11 +67,22 @@ class _Stated(BaseModel):
     result: dict[str, Any] | None = None
     makes_documents: bool | None = Field(None, strict=True)
     lease_seconds: float = Field(120, ge=10, le=LONGEST_LEASE)
+    queue: str | None = None
 
     @property
     def own(self) -> bool:
         """Whether it is none of the service's."""
         return self.params is not None or self.result is not None
+
+    @property
+    def hinted(self) -> BrokerConfig | None:
+        """The queue. Raises ValueError."""
+        try:
+            return parse(self.queue) if self.queue is not None else None
+        except ValidationError as error:
+            raise ValueError(f"its queue {_first(error)}") from None
+        except ValueError as error:
+            raise ValueError(f"its queue {error}") from None
 
 
 _FILE = TypeAdapter(dict[str, _Stated])
@@ -93,8 +110,13 @@ def _read(file: Path) -> dict[str, _Stated]:
     except orjson.JSONDecodeError:
         raise _refusal(f"{file} is no JSON") from None
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise _refusal(": ".join([*(f"{step!r:.60}" for step in first["loc"]), first["msg"]])) from None
+        raise _refusal(_first(error)) from None
+
+
+def _first(error: ValidationError) -> str:
+    """What is wrong, and where."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return ": ".join([*(f"{step!r:.60}" for step in first["loc"]), first["msg"].removeprefix("Value error, ")])
 
 
 def _described(name: str, stated: _Stated, offered: Mapping[str, Processor]) -> RemoteProcessor:
@@ -113,6 +135,7 @@ def _described(name: str, stated: _Stated, offered: Mapping[str, Processor]) -> 
         _model(base, f"{words}Params", "params", stated.params if stated.params is not None else nothing),
         _model(DescribedResult, f"{words}Result", "result", stated.result or {}),
         lease_seconds=stated.lease_seconds,
+        hinted=stated.hinted,
         content_types=stated.content_types,
         makes_documents=bool(stated.makes_documents),
     )
@@ -129,7 +152,7 @@ def _elsewhere(stated: _Stated, processor: Processor | None) -> RemoteProcessor:
     """The processor of the service, to be run elsewhere. Raises ValueError."""
     if processor is None:
         raise ValueError("the service offers no such processor: one of your own needs params, result, or both")
-    if fixed := sorted(stated.model_fields_set - {"lease_seconds"}):
+    if fixed := sorted(stated.model_fields_set - {"lease_seconds", "queue"}):
         raise ValueError(f"it is a processor of the service, whose {fixed[0]} is its own")
     return RemoteProcessor(
         processor.name,
@@ -138,6 +161,7 @@ def _elsewhere(stated: _Stated, processor: Processor | None) -> RemoteProcessor:
         processor.params,
         processor.result,
         lease_seconds=stated.lease_seconds,
+        hinted=stated.hinted,
         content_types=getattr(processor, "content_types", None),
         max_result_bytes=getattr(processor, "max_result_bytes", None),
         makes_documents=makes_files(processor) and issubclass(processor.params, MakingParams),

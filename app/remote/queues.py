@@ -14,6 +14,8 @@ from app.remote.processors import RemoteProcessor
 class RemoteQueues:
     """What polls tell of the queues, as they tell a runner, and those who wait for it."""
 
+    elsewhere = True
+
     def __init__(self, processors: Iterable[RemoteProcessor], turns: Turns) -> None:
         self.processors = {queue_of(each.name, each.version): each for each in processors}
         self.turns = turns

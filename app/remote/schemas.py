@@ -38,10 +38,13 @@ class Input(BaseModel):
     """A file to read: GET the `url`, with the `headers`."""
 
     url: str
-    headers: dict[str, str] = Field(examples=[{"Authorization": "Bearer jt_…"}])
+    headers: dict[str, str] = Field(
+        examples=[{"Authorization": "Bearer jt_…"}], description="All of them, and no other Authorization."
+    )
+    expires_at: datetime = Field(description="Until then the URL is good. Each heartbeat brings a new one.")
     content_type: str
     size: int = Field(description="Bytes.")
-    sha256: str = Field(description="In hex.")
+    sha256: str = Field(description="In hex. The worker checks it.")
 
 
 class ClaimedJob(BaseModel):

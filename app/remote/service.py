@@ -97,7 +97,7 @@ class RemoteJobs:
         job, lease = await self.db.write(partial(held.renew, claim=claim, progress=said.progress), urgent=True)
         if not lease:
             return Held(lease_seconds=0, cancelled=True, inputs=[])
-        inputs = self.claiming.inputs(Work.model_validate(job.args), claim, base_url)
+        inputs = await self.claiming.input_urls.of(Work.model_validate(job.args), claim, base_url)
         return Held(lease_seconds=lease, cancelled=False, inputs=inputs)
 
     async def input(self, claim: Claim, number: int) -> tuple[InputFile, AsyncIterator[bytes]]:

@@ -96,6 +96,15 @@ class Presigner(Protocol):
 
 
 @runtime_checkable
+class Sharer(Protocol):
+    """An optional ability of a storage: clients get files from it without going through the service."""
+
+    async def presign_get(self, key: str, seconds: int) -> str | None:
+        """Return a URL at which anybody can GET the file for `seconds`; None if clients may not reach the storage.
+        Raises StorageUnavailable."""
+
+
+@runtime_checkable
 class Notebook(Protocol):
     """An optional ability of a storage on another machine: it keeps short texts that are no files, and sweeps none.
 

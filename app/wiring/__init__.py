@@ -34,7 +34,7 @@ from app.documents.uploads import UploadService
 from app.encryption import Encryption
 from app.errors import AppError, StorageUnavailable
 from app.events import Record
-from app.events.catalogue import DocumentChildrenPublished, SettingsStarted
+from app.events.catalogue import DocumentChildrenPublished, JobQueued, SettingsStarted
 from app.files.claim import Claim
 from app.files.downloads import Downloads
 from app.files.orphans import Orphans
@@ -65,6 +65,7 @@ from app.processing.service import ProcessingService
 from app.processors import sandbox
 from app.quotas import Quotas
 from app.quotas.reserve import Reserve
+from app.remote.hints import Hints
 from app.remote.queues import RemoteQueues
 from app.remote.service import RemoteJobs
 from app.settings import Settings
@@ -76,7 +77,7 @@ from app.web.rates import Rates
 from app.webhooks.deliveries import QUEUE
 from app.webhooks.service import WebhookService
 from app.wiring import adapters, gauges
-from app.wiring.chores import chores, scrubbing
+from app.wiring.chores import chores, hinting, scrubbing
 from app.wiring.encryption import encryption, key_missing
 from app.wiring.inbox import watcher
 from app.wiring.operators import operators
@@ -117,6 +118,7 @@ class Services:
     runner: Runner
     remote_queues: RemoteQueues
     remote: RemoteJobs
+    hints: Hints
     outbound: Outbound
     deliverer: Runner
     webhooks: WebhookService
@@ -148,6 +150,7 @@ class Services:
             "disk": self.reserve.alarm,
             "encryption": lambda: key_missing(self.settings),
             "queues": lambda: self.rescuer.alarm,
+            "hints": lambda: self.hints.alarm,
             "results": lambda: adapters.simulated(self.settings),
             "sandbox": sandbox.missing,
             "scrub": self.scrubber.alarm,
@@ -194,6 +197,7 @@ class Services:
             await self.storage.open()
             if dispatching:
                 await self.dispatcher.open()
+                await self.hints.open()
                 if self.inbox:
                     await self.inbox.open()
             await asyncio.to_thread(self.db.migrate)
@@ -223,6 +227,7 @@ class Services:
             tasks.create_task(self.watch.run())
             tasks.create_task(self.feed.run())
             tasks.create_task(self.dispatcher.run())
+            tasks.create_task(self.hints.run())
             tasks.create_task(self.reserve.run())
             tasks.create_task(self.presence.run())
 
@@ -244,6 +249,7 @@ class Services:
         """Close all connections. Call it last, after `run` was cancelled."""
         await self.drain(0)
         await self.dispatcher.close()
+        await self.hints.close()
         await self.outbound.close()
         if self.inbox:
             await self.inbox.close()
@@ -282,9 +288,10 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     turns = Turns()
 
     elsewhere = remote_queues(processors, turns)
+    hints = Hints(db, elsewhere, adapters.hint_dispatchers(settings, processors))
+    events.subscribe(db, hints.accepted, to=[JobQueued])
 
     async def wake(job_id: UUID) -> None:  # the runner, which runs the kind that accepts what follows from a job
-        elsewhere.wake()
         await dispatcher.send(job_id)
 
     acceptance = Acceptance(processors, pipelines, wake, quotas, turns, settings)
@@ -310,7 +317,6 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
 
     def made(conn: Connection, _: Record) -> None:  # of which each may be accepted for processing
         after_commit(conn, runner.wake)
-        after_commit(conn, elsewhere.wake)
 
     events.subscribe(db, made, to=[DocumentChildrenPublished])
     intake = Intake(db, removal, grace=settings.orphan_grace_seconds)
@@ -331,7 +337,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
     regular = chores(
         db, storage, claim, orphans, deletion, file_versions, uses=keys.uses, inbox=inbox, settings=settings
     )
-    upkeep = Upkeep(db, [*regular, *scrubbing(scrubber, settings)])
+    upkeep = Upkeep(db, [*regular, *scrubbing(scrubber, settings), *hinting(hints, settings)])
     processing = ProcessingService(db, kinds, acceptance, watch, pauses=runner.pauses, quotas=quotas, settings=settings)
     return Services(
         settings=settings,
@@ -373,6 +379,7 @@ def build(settings: Settings, *, worker: bool = False) -> Services:
             secrets=secrets,
             settings=settings,
         ),
+        hints=hints,
         outbound=outbound,
         deliverer=telling.runner,
         webhooks=telling.service,

@@ -19,6 +19,7 @@ from app.jobs.dispatch.base import Dispatcher, Puller
 from app.jobs.dispatch.broker import BrokerDispatcher
 from app.jobs.dispatch.in_process import InProcessDispatcher
 from app.outbound.resolver import Resolver
+from app.processing.queues import queue_of
 from app.processing.stages.pipeline import AD_HOC, Pipeline, named_pipelines
 from app.processors.base import Processor
 from app.processors.convert import ConvertProcessor
@@ -32,7 +33,8 @@ from app.processors.text.processor import TextProcessor
 from app.processors.words.keywords import KeywordsProcessor
 from app.processors.words.language import LanguageProcessor
 from app.quotas.reserve import Reserve
-from app.remote.processors import with_remote
+from app.remote.hints import Sender, hint
+from app.remote.processors import RemoteProcessor, with_remote
 from app.settings import Settings, secrets_in
 from app.settings.generated import generated
 from app.settings.storage import Bucket
@@ -113,6 +115,22 @@ def simulated(settings: Settings) -> str | None:
 
 def dispatcher(settings: Settings, puller: Puller) -> Dispatcher:
     return BrokerDispatcher(settings.broker_url, puller) if settings.broker_url else InProcessDispatcher(puller)
+
+
+def hint_dispatchers(settings: Settings, processors: Mapping[str, Processor]) -> dict[str, Dispatcher]:
+    """What sends hints to workers elsewhere, by the queues of their jobs. Raises ConfigurationError."""
+    found: dict[str, Dispatcher] = {}
+    for each in processors.values():
+        if not isinstance(each, RemoteProcessor) or each.hinted is None:
+            continue
+        setting, api = f"REMOTE_PROCESSORS: {each.name!r}: its queue", settings.public_url
+        if not api:
+            raise ConfigurationError(f"{setting} needs PUBLIC_URL, where workers find the service")
+        message = partial(hint, processor=each.name, api=api)
+        found[queue_of(each.name, each.version)] = BrokerDispatcher(
+            each.hinted, Sender(), setting=setting, message=message
+        )
+    return found
 
 
 def reserve(settings: Settings) -> Reserve:

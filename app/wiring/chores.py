@@ -22,6 +22,7 @@ from app.inbox.watcher import Watcher
 from app.processing.retention import expire_results
 from app.processing.stages import retention
 from app.remote import outputs as remote_outputs
+from app.remote.hints import Hints
 from app.settings import Settings
 from app.storage.base import Storage
 from app.upkeep import Chore
@@ -81,6 +82,12 @@ def chores(
     if inbox:
         found.append(Chore("inbox", settings.inbox_settle_seconds, inbox.look, shared=True))
     return found
+
+
+def hinting(hints: Hints, settings: Settings) -> list[Chore]:
+    """Repeating hints, if there is a queue for any."""
+    often = settings.lease_seconds / 2
+    return [Chore("remote-hints", often, partial(hints.repeat, often), shared=True)] if hints else []
 
 
 def scrubbing(scrubber: Scrubber, settings: Settings) -> list[Chore]:

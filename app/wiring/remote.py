@@ -12,6 +12,7 @@ from app.jobs.watch import JobWatch
 from app.processing.kind import ProcessKind
 from app.processors.base import Processor
 from app.remote.claiming import Claiming
+from app.remote.inputs import InputUrls
 from app.remote.processors import RemoteProcessor
 from app.remote.queues import RemoteQueues
 from app.remote.service import RemoteJobs
@@ -40,7 +41,8 @@ def remote_jobs(
     settings: Settings,
 ) -> RemoteJobs:
     """Connect what is called by workers."""
-    claiming = Claiming(db, kind, queues, ClaimTokens(secrets), removal, settings.job_timeout)
+    tokens = ClaimTokens(secrets)
+    claiming = Claiming(db, kind, queues, tokens, InputUrls(tokens, stored.storage), removal, settings.job_timeout)
     return RemoteJobs(
         db,
         kind,

@@ -129,6 +129,7 @@ def test_a_job_is_claimed_with_all_that_its_worker_needs(ada: Person, worker: Wo
     fetched = process_of(worker).http("GET", source["url"], headers=list(source["headers"].items()))
     assert (fetched.content, fetched.headers["content-length"]) == (content, str(len(content)))
     deadline = datetime.fromisoformat(found["deadline"]) - datetime.now(UTC)
+    assert datetime.fromisoformat(source["expires_at"]) - datetime.now(UTC) - deadline > timedelta(seconds=59)
     assert 590 < deadline.total_seconds() <= 601
     job = ada.get(f"/jobs/{job_id}")
     assert (job["state"], job["attempt"]) == ("WAITING", 1)

@@ -422,7 +422,7 @@ async def test_credentials_that_are_refused_are_said_once(queue: Queue) -> None:
 class TestSqs:
     async def test_a_queue_must_be_there(self, queue: Queue) -> None:
         refused = await refusal(queue.url.replace("sqs://test", "sqs://none"))
-        assert refused == "BROKER_URL names a queue that does not exist"
+        assert refused == "BROKER_URL: the queue does not exist"
 
     async def test_a_message_is_not_looked_for_elsewhere(self, queue: Queue, sqs: Sqs) -> None:
         jobs, job_id = Jobs(), uuid7()

@@ -64,12 +64,16 @@ class Client:
         for _ in range(jobs):
             key = uuid4().hex
             upload = self._insist(methodcaller("post_file", pdf(key), key=f"upload {key}"))
-            params = {"seconds": self._chance.uniform(0, 0.8)}
-            wanted: dict[str, Any] = {"params": params}
-            if self._chance.random() < MAKING:
-                wanted = {"processor": "maker", "params": params | {"documents": CHILDREN}}
+            wanted = self.wanted(self._chance)
             answer = self._insist(methodcaller("process", upload.json()["id"], key=key, **wanted))
             self._accepted[key] = wanted, answer
+
+    def wanted(self, chance: random.Random) -> dict[str, Any]:
+        """What is to be done with the next document."""
+        params = {"seconds": chance.uniform(0, 0.8)}
+        if chance.random() < MAKING:
+            return {"processor": "maker", "params": params | {"documents": CHILDREN}}
+        return {"params": params}
 
     def replay(self) -> None:
         """Send every accepted request again: it gets its first answer."""

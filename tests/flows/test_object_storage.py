@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from app.settings.storage import PART
 from tests.flows.test_memory import PdfOf, download, peak_during, upload
 from tests.flows.test_outputs import expire
 from tests.flows.test_slow_clients import reader
+from tests.support.elsewhere import Insistent, Worker, described
 from tests.support.factories import docx_with, pdf
 from tests.support.maker import NAMED
 from tests.support.relay import Relay
@@ -241,3 +243,35 @@ def test_what_an_attempt_makes_is_published_or_swept(prefix: Prefix, tmp_path: P
         for path in (*(f"/documents/{each['id']}/content" for each in children), file["url"]):
             assert user.http.get(path).status_code == 200
         assert prefix.objects().keys() >= keys(*children)
+
+
+def test_workers_elsewhere_read_from_a_bucket_that_they_can_reach(prefix: Prefix, tmp_path: Path) -> None:
+    settings = {"REMOTE_PROCESSORS": str(described(tmp_path))}
+    with on(prefix, tmp_path, **settings) as server:
+        user, content = server.register(), pdf("read elsewhere")
+        wanted = {"name": "a worker", "scopes": ["worker"]}
+        worker = Worker(Insistent(server.url), server.operator().http.post("/api-keys", json=wanted).json()["key"])
+        job = user.start(user.upload(content)["id"], processor="count")
+        assert worker.claim().status_code == 200
+        assert worker.held["inputs"][0]["url"] == f"{server.url}/remote/jobs/{job['id']}/inputs/0"
+        public = f"http://localhost:{prefix.seaweed.port}"
+        server.stop()
+        user = server.restarted(user, STORAGE_URL=f"{prefix.url()}&public_endpoint={public}")
+        first = renewed(worker)
+        time.sleep(1)
+        second = renewed(worker)
+        for each in (first, second):
+            assert each["url"].startswith(f"{public}/{BUCKET}/{prefix.name}/documents/")
+            assert each["headers"] == {}
+            assert "X-Amz-Expires=360&" in each["url"], "five minutes longer than the lease"
+            assert httpx2.get(each["url"]).content == content
+            assert httpx2.put(each["url"], content=b"else").status_code == 403
+        assert datetime.fromisoformat(first["expires_at"]) < datetime.fromisoformat(second["expires_at"])
+        assert worker.ask("GET", "inputs/0").content == content, "for whoever cannot reach the bucket"
+
+
+def renewed(worker: Worker) -> dict[str, Any]:
+    answer = worker.beat()
+    assert answer.status_code == 200
+    (found,) = answer.json()["inputs"]
+    return dict(found)

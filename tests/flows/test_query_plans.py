@@ -31,7 +31,7 @@ from app.documents.file_versions import sql as file_versions
 from app.documents.models import documents as documents_table
 from app.documents.schemas import Filters
 from app.files import repository as files
-from app.jobs import repository
+from app.jobs import claims, repository
 from app.jobs.models import jobs as jobs_table
 from app.main import create_app
 from app.operators import workload
@@ -244,6 +244,8 @@ class Driver:
         self.cause = "the upkeep"
         self.process.tick()
         self.process.write(files.known, ["documents/x"])
+        self.process.write(repository.idle, ["process/cut@3"])
+        self.process.write(claims.overdue, "process/cut@3", 0.0, 100)
 
     def work(self, job_id: str) -> None:
         self.cause = "the runner"

@@ -54,6 +54,10 @@ ALARMS: Mapping[str, Meaning] = {
         "Free space or enlarge the disk; deleting for good and emptying the trash free it at once.",
     ),
     "encryption": Meaning("There is no key for the secrets of webhooks: none can be added.", "Set ENCRYPTION_KEYS."),
+    "hints": Meaning(
+        "A queue that tells workers elsewhere of jobs cannot be reached. Those that only watch it begin later.",
+        "Check the queue. Hints are repeated once it is back.",
+    ),
     "limits": Meaning(
         "Redis cannot be reached, so each process counts requests for itself, and grants more in all.",
         "Check the Redis of LIMITS_URL.",
@@ -63,8 +67,9 @@ ALARMS: Mapping[str, Meaning] = {
         "Resume it on the page of processors once the reason is gone.",
     ),
     "queues": Meaning(
-        "Jobs are due that this process cannot run: another processor, or another version of it.",
-        "Start a process that has the processor at this version. If none ever will, cancel the jobs.",
+        "Jobs are due that this process cannot run: of another processor or version, or of one whose workers are "
+        "elsewhere and claim none.",
+        "Start a process that has the processor at this version, or such a worker. If none ever will, cancel the jobs.",
     ),
     "results": Meaning(
         "No processor is chosen: the default one only simulates work.", "Set PROCESSORS to what documents are for."
@@ -97,6 +102,7 @@ CHORES: Mapping[str, str] = {
     "inbox": "takes in the files of the inbox",
     "many-idempotency-keys": "deletes the oldest Idempotency-Keys of accounts that have too many",
     "orphan-files": "removes files that belong to no document",
+    "remote-hints": "repeats hints of jobs that no worker elsewhere has claimed",
     "remote-outputs": "forgets files that workers elsewhere have sent and never published",
     "previous-files": "removes files that documents had before, once they are old",
     "results": "deletes results that are older than RESULT_TTL",

@@ -1,4 +1,4 @@
-"""Adapter of the Storage port and of Presigner over a bucket. An object's name is the prefix and the key."""
+"""Adapter of the Storage port, of Presigner and of Sharer over a bucket. An object's name is the prefix and the key."""
 
 import asyncio
 import fcntl
@@ -108,6 +108,12 @@ class S3Storage:
             params["ChecksumSHA256"] = headers["x-amz-checksum-sha256"] = b64encode(bytes.fromhex(file.sha256)).decode()
         url = await self._objects.url("put_object", key, seconds, **params)
         return Presigned(self._objects.path(key), url, headers)
+
+    async def presign_get(self, key: str, seconds: int) -> str | None:
+        """None for an endpoint that perhaps only the service can reach: AWS's own, and a public one, are for all."""
+        if self._bucket.endpoint and not self._bucket.public_endpoint:
+            return None
+        return await self._objects.url("get_object", key, seconds)
 
     async def stale(self, older_than: float) -> AsyncIterator[list[str]]:
         await self._threads.run(clear, self._copies, older_than)

@@ -1,7 +1,6 @@
 """What each broker has to do for BrokerDispatcher."""
 
 from typing import Protocol
-from uuid import UUID
 
 WAIT = 10  # seconds that one `receive` waits for a message
 
@@ -15,11 +14,11 @@ class Broker(Protocol):
     async def connect(self) -> None:
         """Connect, and make the queue or stream if it is missing and the broker allows that.
 
-        Raises ConfigurationError for what only another setting can mend.
+        Raises ConfigurationError for what only another setting can mend, without its name.
         """
 
-    async def send(self, job_id: UUID) -> None:
-        """Send a message whose body is the id in ASCII. When this returns, the broker has it."""
+    async def send(self, text: str) -> None:
+        """Send a message with this body, in ASCII. When this returns, the broker has it."""
 
     async def receive(self) -> bytes | None:
         """The body of the next message, or None if WAIT seconds have brought none.

@@ -39,13 +39,18 @@ class BrokerDispatcher:
         config: BrokerConfig,
         puller: Puller,
         *,
+        setting: str = "BROKER_URL",
+        message: Callable[[UUID], str] = str,
         call_timeout: float = _CALL_TIMEOUT,
         check_interval: float = _CHECK_INTERVAL,
         retry_intervals: tuple[float, float] = _RETRY_INTERVALS,
     ) -> None:
-        """All times are in seconds."""
+        """`setting` names what `config` was read from, and `message` is what is sent about a job, in ASCII. All times
+        are in seconds."""
         self._config = config
         self._puller = puller
+        self._setting = setting
+        self._message = message
         self._call_timeout = call_timeout
         self._check_interval = check_interval
         self._retry_intervals = retry_intervals
@@ -86,7 +91,7 @@ class BrokerDispatcher:
     async def send(self, job_id: UUID) -> None:
         async with self._senders:  # not part of the timeout: with the first message that fails, all that wait fail
             broker = self._broker if self._broker and not self._lost.done() else None
-            if broker is None or not await self._succeeds(self._in_time, broker.send, job_id):
+            if broker is None or not await self._succeeds(self._in_time, broker.send, self._message(job_id)):
                 metrics.wakeups_not_sent.inc()
                 self._puller.wake(job_id)
 
@@ -105,13 +110,15 @@ class BrokerDispatcher:
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT):
                 await _called(broker.connect)
-        except BaseException:
+        except BaseException as error:
             await self._disconnect(broker)
+            if isinstance(error, ConfigurationError):
+                raise ConfigurationError(f"{self._setting}: {error}") from None
             raise
         self._lost = asyncio.get_running_loop().create_future()
         self._broker = broker
         if self._reason:
-            log.info("broker.back")
+            log.info("broker.back", setting=self._setting)
             self._reason = None
         return broker
 
@@ -179,7 +186,7 @@ class BrokerDispatcher:
         """Log it once. Only the type of an SDK's error is repeated: its text may hold the URL."""
         reason = str(error) if isinstance(error, ConfigurationError) else type(error).__name__
         if not self._reason:
-            log.warning("broker.away", reason=reason)
+            log.warning("broker.away", setting=self._setting, reason=reason)
         self._reason = reason
 
 

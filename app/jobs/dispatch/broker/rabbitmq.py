@@ -3,7 +3,6 @@
 import asyncio
 from contextlib import suppress
 from typing import Any
-from uuid import UUID
 
 from aio_pika import Connection, DeliveryMode, Message
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
@@ -48,17 +47,17 @@ class RabbitBroker:
             await receiving.set_qos(prefetch_count=1)
             self._queue = await receiving.declare_queue(self._name, durable=True, arguments=self._arguments)
         except (sdk.AuthenticationError, sdk.ProbableAuthenticationError):
-            raise ConfigurationError("BROKER_URL: the server refuses these credentials") from None
+            raise ConfigurationError("the server refuses these credentials") from None
         except sdk.InvalidFrameError as error:
             if "Connection.OpenOk" not in str(error):
                 raise
             # The SDK drops the text of the answer that comes in place of OpenOk, which follows the choice of a vhost.
-            raise ConfigurationError("BROKER_URL: the server has no such vhost, or not for this user") from None
+            raise ConfigurationError("the server has no such vhost, or not for this user") from None
         except (sdk.ConnectionNotAllowed, sdk.ChannelAccessRefused, sdk.ChannelPreconditionFailed) as error:
-            raise ConfigurationError(f"BROKER_URL: the server answers: {error}") from None
+            raise ConfigurationError(f"the server answers: {error}") from None
 
-    async def send(self, job_id: UUID) -> None:
-        message = Message(str(job_id).encode(), delivery_mode=DeliveryMode.PERSISTENT)
+    async def send(self, text: str) -> None:
+        message = Message(text.encode(), delivery_mode=DeliveryMode.PERSISTENT)
         await self._sending.default_exchange.publish(message, routing_key=self._name)
 
     async def receive(self) -> bytes | None:

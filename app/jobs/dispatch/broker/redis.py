@@ -1,7 +1,6 @@
 """Wake-ups in a Redis stream, read by one consumer group."""
 
 from typing import Any, cast
-from uuid import UUID
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -32,16 +31,16 @@ class RedisBroker:
         try:
             await self._redis.xgroup_create(self._name, _GROUP, id="0", mkstream=True)
         except (AuthenticationError, AuthorizationError):
-            raise ConfigurationError("BROKER_URL: the server refuses these credentials") from None
+            raise ConfigurationError("the server refuses these credentials") from None
         except ResponseError as error:
             answer = str(error)
             if answer.startswith(_PERMANENT):
-                raise ConfigurationError(f"BROKER_URL: the server answers: {answer}") from None
+                raise ConfigurationError(f"the server answers: {answer}") from None
             if not answer.startswith("BUSYGROUP"):  # the group exists
                 raise
 
-    async def send(self, job_id: UUID) -> None:
-        await self._redis.xadd(self._name, {"data": str(job_id)}, maxlen=KEPT, approximate=True)
+    async def send(self, text: str) -> None:
+        await self._redis.xadd(self._name, {"data": text}, maxlen=KEPT, approximate=True)
 
     async def receive(self) -> bytes | None:
         streams: dict[Any, Any] = {self._name: ">"}

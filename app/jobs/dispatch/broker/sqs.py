@@ -3,7 +3,6 @@
 from contextlib import AsyncExitStack
 from functools import cache
 from typing import Any
-from uuid import UUID
 
 from aiobotocore.session import AioSession, get_session
 from botocore.exceptions import ClientError, NoCredentialsError
@@ -33,20 +32,20 @@ class SqsBroker:
     async def connect(self) -> None:
         region = self._queue.region or _session().get_config_variable("region")
         if region is None:
-            raise ConfigurationError("BROKER_URL needs a region: ?region=…, or AWS_DEFAULT_REGION")
+            raise ConfigurationError("it needs a region: ?region=…, or AWS_DEFAULT_REGION")
         client = _session().create_client("sqs", endpoint_url=self._queue.endpoint, region_name=region)
         self._client = await self._opened.enter_async_context(client)
         try:
             self._url = (await self._client.get_queue_url(QueueName=self._queue.queue))["QueueUrl"]
         except NoCredentialsError:
-            raise ConfigurationError("BROKER_URL: no AWS credentials were found") from None
+            raise ConfigurationError("no AWS credentials were found") from None
         except ClientError as error:
             if error.response["Error"]["Code"] not in _NO_QUEUE:
                 raise
-            raise ConfigurationError("BROKER_URL names a queue that does not exist") from None
+            raise ConfigurationError("the queue does not exist") from None
 
-    async def send(self, job_id: UUID) -> None:
-        await self._client.send_message(QueueUrl=self._url, MessageBody=str(job_id))
+    async def send(self, text: str) -> None:
+        await self._client.send_message(QueueUrl=self._url, MessageBody=text)
 
     async def receive(self) -> bytes | None:
         answer = await self._client.receive_message(QueueUrl=self._url, MaxNumberOfMessages=1, WaitTimeSeconds=WAIT)
