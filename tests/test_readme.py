@@ -22,7 +22,6 @@ ROOT = Path(__file__).parent.parent
 BASH = shutil.which("bash") or "bash"
 README = ROOT / "README.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
-COMING_FROM = ROOT / "docs" / "coming-from.md"
 
 
 def scripts(page: Path, heading: str) -> list[str]:
@@ -105,7 +104,7 @@ def test_what_the_operator_types(tmp_path: Path, heading: str) -> None:
         assert done.stdout or " list " in line
 
 
-@pytest.mark.parametrize("page", [README, OPERATIONS, COMING_FROM], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [README, OPERATIONS], ids=lambda page: page.name)
 def test_every_file_and_heading_it_names_exists(page: Path) -> None:
     for target, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", page.read_text()):
         named = page.parent / target if target else page
