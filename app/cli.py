@@ -30,6 +30,7 @@ from app.commands.services import with_services
 from app.commands.status import status
 from app.commands.transfer import transfer
 from app.commands.users import users
+from app.commands.worker import Key, KeyFile, Processors, Remote, require_none, work_elsewhere
 from app.demo import DemoError
 from app.encryption import Rotated, rotate
 from app.errors import AppError, ConfigurationError
@@ -151,10 +152,24 @@ def worker(
     health_port: _HealthPort = None,
     data_dir: _DataDir = None,
     log_level: _LogLevel = None,
+    remote: Remote = None,
+    key: Key = "",
+    key_file: KeyFile = None,
+    processor: Processors = None,
 ) -> None:
-    """Run the jobs of the servers with the same DATABASE_URL. Any number of workers can run, on any host."""
+    """Run the jobs of the servers with the same DATABASE_URL. Any number of workers can run, on any host.
+
+    With --remote it needs no DATABASE_URL, but a key with the scope `worker`: it claims the jobs of processors that
+    the service has run elsewhere (REMOTE_PROCESSORS) over HTTP, and runs them with the processors that are installed
+    here.
+    """
     _choose(job_concurrency=concurrency, data_dir=data_dir, log_level=log_level)
     settings = load()
+    if remote:
+        require_none("--remote", {"--health-port": health_port, "--data-dir": data_dir})
+        work_elsewhere(settings, remote, key_file.read_text().strip() if key_file else key, processor or ())
+        return
+    require_none("a worker without --remote", {"--key-file": key_file, "--processor": processor})
     config = uvicorn.Config(worker_module.create_app(settings), settings.host, health_port or 0, **_uvicorn(settings))
     asyncio.run(wiring.preflight(settings))
     _exit_cleanly()

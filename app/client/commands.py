@@ -74,12 +74,13 @@ def upload(
     The API key in DOCUMENT_API_KEY needs documents:read and documents:write, and documents:process for --process. Exit
     code 1: files or their jobs were refused, or failed.
     """
-    from app.client.api import Api, Problem, Stopped  # noqa: PLC0415 - the help need not wait for them
+    from app.client.api import Api  # noqa: PLC0415 - the help need not wait for them
+    from app.client.calls import Problem, Stopped  # noqa: PLC0415
     from app.client.progress import shown  # noqa: PLC0415
     from app.client.upload import Upload, Wanted  # noqa: PLC0415
 
     wanted = Wanted(folder.strip("/"), tag or [], _processing(process, params, wait=wait), wait)
-    _require_url(url)
+    require_url(url)
     credentials = _credentials(email, password_file)
     summary, stopped = Summary(), ""
 
@@ -129,7 +130,7 @@ def _processing(process: str, params: str, *, wait: bool) -> dict[str, Any] | No
     return {"processor": process, "params": given}
 
 
-def _require_url(url: str) -> None:
+def require_url(url: str, option: str = "--url") -> None:
     """Raises BadParameter. Credentials in a URL would be seen in a list of processes."""
     try:
         parts = urlsplit(url)
@@ -138,7 +139,7 @@ def _require_url(url: str) -> None:
     except ValueError:
         usable = False
     if not usable:
-        raise typer.BadParameter("--url must be http://host:port or https://host:port, with or without a path")
+        raise typer.BadParameter(f"{option} must be http://host:port or https://host:port, with or without a path")
 
 
 def _credentials(email: str, password_file: Path | None) -> "Credentials":

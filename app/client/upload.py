@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from app.client.api import Api, Problem, Stopped
+from app.client.api import Api
+from app.client.calls import Problem, Stopped
 from app.client.files import Found, LocalFile, UploadForm
 from app.client.keys import key_of
 from app.client.outcomes import FileReport, Outcome

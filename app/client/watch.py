@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from app.client.api import Api, Problem
+from app.client.api import Api
+from app.client.calls import Problem
 from app.client.outcomes import FileReport
 
 _INTERVAL = 2.0  # seconds between two looks at the list of jobs, at least

@@ -13,20 +13,16 @@ import structlog
 
 from app.database import Database
 from app.errors import AppError, OutcomeUnknown
-from app.events.catalogue import Failure
-from app.jobs import containment, settlement, transitions
-from app.jobs.containment import Exited
-from app.jobs.kinds import Failed, Kind, Outcome, Refused, Released, Retryable, Succeeded
+from app.jobs import settlement, transitions
+from app.jobs.kinds import Kind, Outcome, Refused, Released, Retryable, Succeeded
 from app.jobs.models import Job
+from app.jobs.outcome import CANCEL_TIMEOUT, TIMED_OUT, outcome_of_task, outcome_of_work
 from app.jobs.watch import JobWatch
 from app.telemetry import context, faults
 
 log = structlog.get_logger()
 
-CANCEL_TIMEOUT = 5.0  # seconds that work has to end in, once it is cancelled
 _INTERVAL = 1.0  # seconds between checks of progress, and between attempts to settle
-
-_TIMED_OUT = Retryable(Failure(code="job-timeout", detail="The attempt exceeded its time limit."))
 
 
 class Attempt:
@@ -71,7 +67,8 @@ class Attempt:
 
     async def _hold(self) -> None:
         """Work under a lease that is renewed beside the work."""
-        self.work = work = asyncio.create_task(self._outcome())
+        run = partial(self._kind.run, self.job, self._report)
+        self.work = work = asyncio.create_task(outcome_of_work(run, self.job.queue, self._kind.timeout))
         if self._stopping:  # claimed at the last moment
             work.cancel()
         tasks: list[asyncio.Task[Any]] = [work]
@@ -83,10 +80,10 @@ class Attempt:
                 longest = self._kind.timeout + CANCEL_TIMEOUT
                 await asyncio.wait(tasks, timeout=longest, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
-                await self._settle(self._cancelled() if work.cancelled() else work.result())
+                await self._settle(outcome_of_task(work, stopping=self._stopping))
             elif self._lease_ends_at:
                 log.error("job.abandoned", queue=self.job.queue)  # it goes on although cancelled; its fence holds
-                await self._settle(_TIMED_OUT)
+                await self._settle(TIMED_OUT)
             else:
                 reason = "no longer held: cancelled, or the lease was lost"
                 log.info("job.stopped", reason=reason, fence=self.job.fence)
@@ -94,26 +91,6 @@ class Attempt:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=CANCEL_TIMEOUT)
-
-    async def _outcome(self) -> Outcome:
-        """Run the kind once; whatever it raises becomes an outcome."""
-        limit = asyncio.timeout(self._kind.timeout)
-        containment.contained.set(True)
-        try:
-            async with limit:
-                return await self._kind.run(self.job, self._report)
-        except asyncio.CancelledError:
-            raise
-        except (SystemExit, KeyboardInterrupt) as error:
-            # Raised by the work, not by the interpreter: a signal's handler runs outside of any task here.
-            return self._exited(type(error).__name__)
-        except BaseException as error:
-            if limit.expired():
-                return _TIMED_OUT
-            if exited := _exit_in(error):
-                return self._exited(str(exited))
-            log.exception("job.broke", queue=self.job.queue)
-            return _broken("The processor failed unexpectedly.")
 
     def _report(self, fraction: float) -> None:
         """Note how far the work is, from 0 to 1. It never goes back."""
@@ -142,14 +119,6 @@ class Attempt:
             ended = await self._watch.wait(self.job.id, self._beat)
         self._lease_ends_at = 0.0
 
-    def _cancelled(self) -> Outcome:
-        """What the end of a cancelled task means: a shutdown, or work that cancelled itself."""
-        return Released() if self._stopping else _broken("The processor cancelled itself.")
-
-    def _exited(self, error: str) -> Outcome:
-        log.error("job.exited", queue=self.job.queue, error=error)
-        return Failed(Failure(code="processor-exited", detail=f"The work raised {error}."))
-
     async def _settle(self, outcome: Outcome) -> None:
         """Keep trying while the lease is ours: a database that is away for a moment must not cost the work."""
         if isinstance(outcome, Released):
@@ -176,15 +145,3 @@ class Attempt:
                 if isinstance(made, Succeeded) and made.settled:
                     await made.settled(held and outcome is made)
                 return
-
-
-def _broken(detail: str) -> Outcome:
-    return Retryable(Failure(code="processor-error", detail=detail))
-
-
-def _exit_in(error: BaseException) -> Exited | None:
-    """The Exited that was raised, by itself or in a group."""
-    if isinstance(error, Exited):
-        return error
-    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
-    return next(filter(None, map(_exit_in, inner)), None)

@@ -12,10 +12,11 @@ import structlog
 from app.database import Database
 from app.errors import AppError
 from app.jobs import claims, containment
-from app.jobs.attempt import CANCEL_TIMEOUT, Attempt
+from app.jobs.attempt import Attempt
 from app.jobs.capacity import Capacity
 from app.jobs.kinds import Kind
 from app.jobs.models import Job
+from app.jobs.outcome import CANCEL_TIMEOUT
 from app.jobs.pauses import Pauses
 from app.jobs.turns import Turns
 from app.jobs.watch import JobWatch

@@ -1,6 +1,7 @@
 """What an attempt works on: the document, its file, and results that others made of it."""
 
 import gzip
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -54,21 +55,7 @@ class Inputs:
     def source(self, job: Job, document: InputDocument, path: Path, *others: Path) -> Source:
         """Return what a processor is given for an attempt at the job, whose documents' files are at the paths."""
         assert job.document_id is not None, "a job of this kind has a document"
-        file = document.file
-        return Source(
-            path.absolute(),  # DATA_DIR may be relative, and a confined child is elsewhere
-            file.content_type,
-            file.size,
-            file.sha256,
-            job.tries,
-            document_id=job.document_id,
-            owner_id=job.owner_id,
-            job_id=job.id,
-            filename=document.filename,
-            metadata=document.metadata,
-            find_result=partial(self.result, job.document_id),
-            others=tuple(each.absolute() for each in others),
-        )
+        return source_of(job, document, partial(self.result, job.document_id), path, *others)
 
     async def result(self, document_id: UUID, processor: str) -> dict[str, Any] | None:
         """Return the data of the last good result that a processor made of the document, or None."""
@@ -84,6 +71,32 @@ class Inputs:
             return await self._threads.run(orjson.loads, json or b"{}")
         async with self._storage.local_copy(file.key) as path:
             return await self._threads.run(_in_file, path)
+
+
+def source_of(
+    job: Job,
+    document: InputDocument,
+    find_result: Callable[[str], Awaitable[dict[str, Any] | None]],
+    path: Path,
+    *others: Path,
+) -> Source:
+    """Return what a processor is given for an attempt at the job, wherever that is made."""
+    assert job.document_id is not None, "a job of this kind has a document"
+    file = document.file
+    return Source(
+        path.absolute(),  # DATA_DIR may be relative, and a confined child is elsewhere
+        file.content_type,
+        file.size,
+        file.sha256,
+        job.tries,
+        document_id=job.document_id,
+        owner_id=job.owner_id,
+        job_id=job.id,
+        filename=document.filename,
+        metadata=document.metadata,
+        find_result=find_result,
+        others=tuple(each.absolute() for each in others),
+    )
 
 
 def _in_file(path: Path) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from app.processing.work import Work
 from app.remote import outputs
 from app.remote.inputs import InputUrls
 from app.remote.queues import RemoteQueues
-from app.remote.schemas import ClaimedJob
+from app.remote.schemas import ClaimedJob, ClaimNext
 from app.remote.tokens import Claim, ClaimTokens
 from app.telemetry import context, faults
 
@@ -57,9 +57,10 @@ class Claiming:
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def next(
-        self, principal: Principal, processor: str, worker: str, wait: float, base_url: str, gone: Gone
+        self, principal: Principal, processor: str, wanted: ClaimNext, base_url: str, gone: Gone
     ) -> ClaimedJob | None:
-        """Claim the next job of a processor, once one is due, within `wait` seconds. `base_url` is the service's own.
+        """Claim the next job of a processor, once one is due, within the seconds that are wanted. `base_url` is the
+        service's own.
 
         Raises NotFound.
         """
@@ -67,8 +68,10 @@ class Claiming:
         if named is None:
             known = ", ".join(each.name for each in self.queues.processors.values()) or "none"
             raise NotFound(f"No such processor is run elsewhere; those that are: {known}.")
-        queue, end = named[0], time.monotonic() + wait
-        claim = partial(self._claim, principal, worker, base_url, partial(self._next, queue=queue))
+        queue, end = named[0], time.monotonic() + wanted.wait
+        if wanted.version not in {None, named[1].version}:
+            raise NotFound(f"It is version {named[1].version} of the processor that is run elsewhere.")
+        claim = partial(self._claim, principal, wanted.worker, base_url, partial(self._next, queue=queue))
         woken = self.queues.woken
         found = await claim()
         while found is None and not self.queues.closed and (left := end - time.monotonic()) > 0:
@@ -138,6 +141,7 @@ class Claiming:
         return ClaimedJob(
             job_id=job.id,
             document_id=job.document_id,
+            owner_id=job.owner_id,
             processor=work.processor,
             version=work.version,
             params=work.params,

@@ -12,6 +12,7 @@ from app.processing.routes import JobId, ProcessorName
 from app.processing.sink import MAX_FILES
 from app.remote.dependencies import CurrentClaim, claim_router
 from app.remote.schemas import (
+    MAX_COMPLETION,
     ClaimedJob,
     ClaimNext,
     ClaimRequest,
@@ -27,8 +28,6 @@ from app.web.body import declared_length, json_response
 from app.web.dependencies import service
 from app.web.describe import raises
 from app.web.fields import LINE
-
-MAX_COMPLETION = 8 * 1024**2  # bytes: what is larger is decoded too long, while others wait
 
 _TAG = "remote workers"
 claiming = authenticated_router(Scope.WORKER, prefix="/remote", tags=[_TAG])
@@ -79,7 +78,7 @@ async def claim_next(
     The answer comes when there is one, or after `wait` seconds. Each claim uses up an attempt of the job.
     """
     base_url, gone = _base_url(request), request.is_disconnected
-    return _claimed(await service.claiming.next(principal, processor, body.worker, body.wait, base_url, gone))
+    return _claimed(await service.claiming.next(principal, processor, body, base_url, gone))
 
 
 @claiming.post(
@@ -178,6 +177,15 @@ async def complete_job(body: Completion, claim: CurrentClaim, service: Service) 
 async def fail_job(body: JobFailure, claim: CurrentClaim, service: Service) -> Response:
     """Say that the attempt has failed, for good or not. Safe to repeat as completing it is."""
     return json_response(await service.fail(claim, body))
+
+
+@holding.post("/release", operation_id="releaseJob", response_model=Settled, responses=_raises())
+async def release_job(claim: CurrentClaim, service: Service) -> Response:
+    """Give the job back, because the worker is about to stop: somebody else gets it, and no attempt is used up.
+
+    Safe to repeat as completing it is.
+    """
+    return json_response(await service.release(claim))
 
 
 ROUTERS: tuple[APIRouter, ...] = (claiming, holding, completing)

@@ -12,6 +12,8 @@ from app.jobs.schemas import JobParams
 from app.processing.sink import MAX_FILES, OutputFile
 from app.web.fields import LINE, PROSE
 
+MAX_COMPLETION = 8 * 1024**2  # bytes: what is larger is decoded too long, while others wait
+
 _STRICT = ConfigDict(extra="forbid")
 
 WorkerName = Annotated[
@@ -32,6 +34,12 @@ class ClaimNext(ClaimRequest):
     """Who claims, and how long it waits."""
 
     wait: float = Field(0, ge=0, le=30, description="Seconds until the answer that there is nothing to do.")
+    version: str | None = Field(
+        None,
+        max_length=50,
+        pattern=LINE,
+        description="Of the processor that the worker has. The service has another: 404, and no attempt is used up.",
+    )
 
 
 class Input(BaseModel):
@@ -52,6 +60,7 @@ class ClaimedJob(BaseModel):
 
     job_id: UUID
     document_id: UUID
+    owner_id: UUID = Field(description="The account whose document it is.")
     processor: str
     version: str
     params: JobParams = Field(description="Complete with defaults.")
@@ -85,6 +94,7 @@ class StagedOutput(BaseModel):
     """A file that has arrived. It is published by the call that completes the job."""
 
     number: int
+    id: UUID = Field(description="Of the file, and of the document that it becomes.")
     name: str
     content_type: str
     size: int = Field(description="Bytes.")
@@ -93,9 +103,9 @@ class StagedOutput(BaseModel):
     @classmethod
     def of(cls, number: int, made: OutputFile) -> "StagedOutput":
         """The file that was stored."""
-        file = made.file
+        file, sha256 = made.file, str(made.file.sha256)
         return cls(
-            number=number, name=made.name, content_type=file.content_type, size=file.size, sha256=str(file.sha256)
+            number=number, id=file.id, name=made.name, content_type=file.content_type, size=file.size, sha256=sha256
         )
 
 

@@ -31,7 +31,7 @@ from app.files.receive import Receiver
 from app.files.removal import Removal
 from app.files.stored import StoredFiles
 from app.jobs import repository as jobs, settlement
-from app.jobs.kinds import Failed, Kind, Outcome, Refused, Retryable, Succeeded
+from app.jobs.kinds import Failed, Kind, Outcome, Refused, Released, Retryable, Succeeded
 from app.jobs.models import Job, JobState
 from app.jobs.watch import JobWatch
 from app.processing.failures import INVALID_PARAMS, outcome_of
@@ -201,6 +201,10 @@ class RemoteJobs:
         if isinstance(outcome, Retryable):
             outcome = replace(outcome, delay=said.retry_after)
         return await self._settled(claim, outcome)
+
+    async def release(self, claim: Claim) -> Settled:
+        """Put the job back into its queue, and refund its try. Again under the same claim, nothing changes."""
+        return await self._settled(claim, Released())
 
     async def _settled(self, claim: Claim, outcome: Outcome) -> Settled:
         """Write what came of the attempt, as attempts in this process do."""

@@ -26,7 +26,7 @@ from app.wiring import Services
 log = structlog.get_logger()
 
 QUEUE_SECONDS = 60.0  # that an upload may wait for its turn, beside the time that it may take
-SECRETS = ("JWT_SECRET", "AUDIT_KEY", "DATABASE_URL", "BROKER_URL", "LIMITS_URL", "METRICS_TOKEN")
+SECRETS = ("JWT_SECRET", "AUDIT_KEY", "DATABASE_URL", "BROKER_URL", "LIMITS_URL", "METRICS_TOKEN", "DOCUMENT_API_KEY")
 EXIT_SECONDS = 10.0  # that a process has to end after DRAIN_SECONDS or SHUTDOWN_DELAY_SECONDS, whichever is longer
 
 
@@ -41,7 +41,7 @@ def lifespan(build: Callable[[], Services]) -> Callable[[FastAPI], AbstractAsync
         services = build()
         with exiting_at_once():
             await services.open()
-        _forget_secrets()
+        forget_secrets()
         background = asyncio.create_task(services.run())
         health = Health(services.checks, services.alarms, services.gauges)
         health.checks["background"] = partial(_still_running, background)
@@ -74,7 +74,7 @@ def _limits(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _forget_secrets() -> None:
+def forget_secrets() -> None:
     """Take the secrets out of the environment, which every process that this one starts would inherit.
 
     The parent of several server processes keeps them for those that it starts later, and the keys of AWS stay: its SDK

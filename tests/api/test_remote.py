@@ -121,6 +121,7 @@ def test_a_job_is_claimed_with_all_that_its_worker_needs(ada: Person, worker: Wo
     assert answer.status_code == 200
     assert (found["job_id"], found["document_id"]) == (job_id, document["id"])
     assert (found["processor"], found["version"], found["params"]) == ("count", "1", {"of": "pages"})
+    assert found["owner_id"] == document["owner_id"]
     assert (found["attempt"], found["lease_seconds"], found["filename"]) == (1, 60, "a b.pdf")
     assert found["metadata"] == {"description": None, "folder": "in", "tags": ["x"]}
     (source,) = found["inputs"]
@@ -187,6 +188,16 @@ def test_owners_take_turns(process: Process, worker: Worker) -> None:
 def test_a_processor_that_is_not_run_elsewhere(worker: Worker) -> None:
     assert code(worker.claim("simulated")) == (404, "not-found")
     assert code(worker.claim("nobody")) == (404, "not-found")
+
+
+def test_another_version_than_the_worker_has(ada: Person, worker: Worker) -> None:
+    """It burns no attempt."""
+    job_id = ada.job(ada.upload(), "count")
+    answer = worker.claim(version="2")
+    assert code(answer) == (404, "not-found")
+    assert "version 1" in answer.json()["detail"]
+    assert ada.get(f"/jobs/{job_id}")["attempt"] == 0
+    assert worker.claim(version="1").json()["job_id"] == job_id
 
 
 @pytest.mark.parametrize(
@@ -307,18 +318,40 @@ def test_a_failure_that_may_pass(ada: Person, worker: Worker) -> None:
     assert worker.complete().json() == {"state": "SUCCEEDED"}
 
 
+def test_a_job_that_is_given_back(ada: Person, worker: Worker) -> None:
+    """Its attempt does not count, and somebody else may begin at once."""
+    document_id = claimed(ada, worker)
+    for _ in range(2):
+        assert worker.ask("POST", "release").json() == {"state": "QUEUED"}
+    job = ada.get(f"/jobs/{worker.held['job_id']}")
+    assert (job["state"], job["attempt"], job["error"]) == ("QUEUED", 0, None)
+    assert ("job.released", "remote:somewhere-1") in ada.story(document_id)
+    first = dict(worker.held)
+    process_of(worker).tick()
+    assert worker.claim().json()["attempt"] == 1
+    second, worker.held = worker.held, first
+    assert worker.ask("POST", "release").json() == {"state": "WAITING"}  # it was given back before, and not again
+    worker.held = second
+    assert worker.complete().json() == {"state": "SUCCEEDED"}
+    worker.held = first
+    assert code(worker.ask("POST", "release")) == (409, "lease-lost")
+
+
 # Files
 
 
 def test_documents_and_files_are_published_with_the_result(ada: Person, worker: Worker) -> None:
     document_id = claimed(ada, worker, "cut")
     outputs = worker.send_documents(2)
+    third = worker.send(2, document="true").json()
     picture = worker.send(5, b"a picture", "1.png")
     assert picture.json()["content_type"] == "application/octet-stream"
     outputs[1] |= {"filename": "the second", "metadata": {"folder": "out"}}
-    assert worker.complete(PARTS, [*outputs, {"number": 5}]).json() == {"state": "SUCCEEDED"}
+    assert worker.complete(PARTS, [*outputs, {"number": 2}, {"number": 5}]).json() == {"state": "SUCCEEDED"}
     found = ada.get(f"/documents/{document_id}/children")["items"]
-    assert [(each["filename"], each["folder"]) for each in found] == [("0.pdf", None), ("the second.pdf", "out")]
+    named = [("0.pdf", None), ("the second.pdf", "out"), ("2.pdf", None)]
+    assert [(each["filename"], each["folder"]) for each in found] == named
+    assert found[2]["id"] == third["id"]
     assert ada.ask("GET", f"/documents/{found[1]['id']}/content").content == part(1)
     listed = ada.get(f"/documents/{document_id}/results/cut/files")["items"]
     assert [(each["name"], each["size"]) for each in listed] == [("1.png", 9)]

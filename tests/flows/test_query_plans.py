@@ -392,7 +392,10 @@ def make_elsewhere(driver: Driver, document_id: str) -> None:
             driver.ask("POST", f"{here}/complete", json=said, token=token)
         else:
             driver.ask("GET", f"{here}/results/cut", token=token)
-            driver.ask("POST", f"{here}/fail", json={"code": "c", "detail": "d"}, token=token)
+            driver.ask("POST", f"{here}/release", token=token)
+            held = driver.ask("POST", path.format(job_id), json={"worker": "w"})
+            said = {"code": "c", "detail": "d"}
+            driver.ask("POST", f"{here}/fail", json=said, token=held["token"])
     driver.process.operate(lambda accounts: accounts.set_role(ACCOUNT["email"], Role.USER))
 
 

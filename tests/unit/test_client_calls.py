@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from app.client import api as calls
-from app.client.api import Api, Credentials, Problem, Stopped
+from app.client import api as repeated, calls
+from app.client.api import Api, Credentials
+from app.client.calls import Problem, Stopped
 from app.client.files import Found, LocalFile, UploadForm, walk
 from tests.support.server import free_port
 from tests.support.tcp import listening
@@ -47,7 +48,7 @@ async def api(*answers: bytes | None, key: str = "k") -> AsyncIterator[Api]:
 
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(repeated, "LONGEST_PAUSE", 0.01)
 
 
 async def test_what_passes_is_waited_for() -> None:
@@ -71,7 +72,7 @@ async def test_a_wait_that_is_too_long_is_not_begun() -> None:
 
 
 async def test_one_call_that_is_never_answered_is_given_up() -> None:
-    async with api(OK, *[LOST] * calls.MAX_TRIES) as client:
+    async with api(OK, *[LOST] * repeated.MAX_TRIES) as client:
         await client.get("/documents")
         with pytest.raises(Problem) as problem:
             await client.post("/documents", {}, "key")
@@ -79,7 +80,7 @@ async def test_one_call_that_is_never_answered_is_given_up() -> None:
 
 
 async def test_a_disk_that_stays_full_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "PATIENCE", 0.3)
+    monkeypatch.setattr(repeated, "PATIENCE", 0.3)
     full = answer("507 Insufficient Storage", body='{"code": "storage-full", "detail": "Full."}')
     with pytest.raises(Stopped, match="storage-full: Full"):
         async with api(*[full] * 1000) as client:
@@ -87,7 +88,7 @@ async def test_a_disk_that_stays_full_stops_it(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "FIRST_PATIENCE", 0.05)
+    monkeypatch.setattr(repeated, "FIRST_PATIENCE", 0.05)
     url = f"http://127.0.0.1:{free_port()}"
     async with Api(url, Credentials(api_key="k"), 1) as client:
         with pytest.raises(Stopped, match=url):
@@ -115,7 +116,7 @@ async def test_a_file_that_becomes_shorter_while_it_is_sent(tmp_path: Path) -> N
     assert not file.has_changed()
     found.path.write_bytes(b"a")
     assert file.has_changed()
-    async with api(*[LOST] * calls.MAX_TRIES) as client:
+    async with api(*[LOST] * repeated.MAX_TRIES) as client:
         with pytest.raises(Problem) as problem:
             await client.post("/documents", UploadForm(file, {}), "key")
         assert problem.value.status == 0

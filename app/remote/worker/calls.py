@@ -1,0 +1,77 @@
+"""The calls of a worker. Those about a job are repeated until they are answered, or cancelled."""
+
+import asyncio
+from typing import Any
+
+import structlog
+
+from app.client.calls import LONGEST_PAUSE, NO_ANSWER, Answer, Body, Connection, Request, growing_pause
+from app.remote.schemas import ClaimedJob, Held, Input
+
+log = structlog.get_logger()
+
+_LEAST = 1.0  # seconds that the pauses of heartbeats may grow to, however short the lease
+
+
+class Claims:
+    """Claims jobs with an API key, in the name of a worker."""
+
+    def __init__(self, connection: Connection, key: str, worker: str) -> None:
+        self.connection = connection
+        self._key = key
+        self._worker = worker
+
+    async def next(self, processor: str, version: str, wait: float) -> Answer:
+        """Claim a job of a processor, once, within `wait` seconds. Raises one of NO_ANSWER, Stopped."""
+        wanted = {"worker": self._worker, "wait": wait, "version": version}
+        return await self.connection.answer(Request("POST", f"/remote/{processor}/claim", wanted).by(self._key))
+
+
+class HeldJob:
+    """The calls about a job that was claimed. They raise Stopped for what is not this API."""
+
+    def __init__(self, connection: Connection, job: ClaimedJob) -> None:
+        self.job = job
+        self.session = connection.session
+        self.inputs: list[Input] = job.inputs
+        self._connection = connection
+        self._path = f"/remote/jobs/{job.job_id}"
+
+    async def beat(self, progress: float) -> Held | None:
+        """Renew the lease. None: the job is lost, or was cancelled."""
+        longest = max(_LEAST, self.job.lease_seconds / 6)
+        answer = await self._repeated(Request("POST", f"{self._path}/heartbeat", {"progress": progress}), longest)
+        if answer.status != 200:
+            return None
+        held = Held.model_validate(answer.content)
+        self.inputs = held.inputs or self.inputs
+        return None if held.cancelled else held
+
+    async def result(self, processor: str) -> Answer:
+        """Read the last good result of another processor."""
+        return await self._repeated(Request("GET", f"{self._path}/results/{processor}"))
+
+    async def send(self, number: int, file: Body, name: str, *, is_document: bool) -> Answer:
+        """Send a file that was made."""
+        query = {"name": name} | ({"document": "true"} if is_document else {})
+        return await self._repeated(Request("PUT", f"{self._path}/outputs/{number}", file, query))
+
+    async def settle(self, how: str, said: dict[str, Any] | bytes | None = None) -> Answer:
+        """Complete, fail or release the job."""
+        return await self._repeated(Request("POST", f"{self._path}/{how}", said))
+
+    async def _repeated(self, request: Request, longest: float = LONGEST_PAUSE) -> Answer:
+        tries = 0
+        while True:
+            tries += 1
+            wait: float | None = None
+            try:
+                answer = await self._connection.answer(request.by(self.job.token))
+            except NO_ANSWER as error:
+                reason = str(error) or type(error).__name__
+            else:
+                if not answer.is_temporary:
+                    return answer
+                reason, wait = str(answer.problem), answer.retry_after
+            log.warning("remote.call_repeated", path=request.path, reason=reason)
+            await asyncio.sleep(wait or growing_pause(tries, longest))
