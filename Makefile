@@ -97,6 +97,12 @@ lock: $(UV) ## Pin what the *.in files ask for; ARGS=--upgrade takes newer relea
 .env.example: .venv/installed app/settings/__init__.py
 	.venv/bin/python -m tests.support.env_example > $@
 
+# As the Prometheus Operator takes them.
+deploy/kubernetes/monitoring/rules.yaml: deploy/monitoring/rules.yml
+	printf '%s\n' '# Made of $< by `make $@`.' 'apiVersion: monitoring.coreos.com/v1' \
+		'kind: PrometheusRule' 'metadata: { name: document-api }' 'spec:' > $@
+	sed --quiet 's/^[^#]/  &/p' $< >> $@
+
 clean: ## Remove what the other targets made, but not var/: that is data
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find app tests -name __pycache__ -prune -exec rm -rf {} +
