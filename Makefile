@@ -15,7 +15,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 \
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install markdown run demo up down test torture mutants clients bench growth pages screenshots soak measure recall attacks migrations lint lock clean
+.PHONY: help install markdown run demo up down test torture mutants clients bench growth pages screenshots soak measure recall attacks migrations scaling lint lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -77,6 +77,9 @@ attacks: .venv/installed-tests ## Measure what attacks cost another account; ARG
 
 migrations: .venv/installed-tests ## Measure how long writes wait for migrations of 1,000,000 documents on PostgreSQL
 	.venv/bin/python -m tests.benchmarks.migrations
+
+scaling: .venv/installed-tests ## Measure what a document takes of PostgreSQL, and what partitions of its events change
+	.venv/bin/python -m tests.benchmarks.scaling
 
 lint: .venv/installed-tests ## Check style, formatting and types
 	.venv/bin/ruff check
