@@ -15,7 +15,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 \
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install markdown run demo up down test torture mutants clients bench growth pages screenshots soak measure recall attacks migrations lint lock clean
+.PHONY: help install markdown run demo up down test torture mutants clients bench growth pages screenshots soak measure recall attacks migrations scaling lint lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -78,6 +78,9 @@ attacks: .venv/installed-tests ## Measure what attacks cost another account; ARG
 migrations: .venv/installed-tests ## Measure how long writes wait for migrations of 1,000,000 documents on PostgreSQL
 	.venv/bin/python -m tests.benchmarks.migrations
 
+scaling: .venv/installed-tests ## Measure what a document takes of PostgreSQL, and what partitions of its events change
+	.venv/bin/python -m tests.benchmarks.scaling
+
 lint: .venv/installed-tests ## Check style, formatting and types
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
@@ -96,6 +99,12 @@ lock: $(UV) ## Pin what the *.in files ask for; ARGS=--upgrade takes newer relea
 
 .env.example: .venv/installed app/settings/__init__.py
 	.venv/bin/python -m tests.support.env_example > $@
+
+# As the Prometheus Operator takes them.
+deploy/kubernetes/monitoring/rules.yaml: deploy/monitoring/rules.yml
+	printf '%s\n' '# Made of $< by `make $@`.' 'apiVersion: monitoring.coreos.com/v1' \
+		'kind: PrometheusRule' 'metadata: { name: document-api }' 'spec:' > $@
+	sed --quiet 's/^[^#]/  &/p' $< >> $@
 
 clean: ## Remove what the other targets made, but not var/: that is data
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
