@@ -111,7 +111,7 @@ class Api:
             connector=aiohttp.TCPConnector(limit=self._connections),
             timeout=aiohttp.ClientTimeout(total=None),
             cookie_jar=aiohttp.DummyCookieJar(),
-            proxy=_proxy(self.url),
+            proxy=proxy(self.url),
         )
         return self
 
@@ -128,6 +128,16 @@ class Api:
     async def post(self, path: str, body: "UploadForm | dict[str, Any]", key: str) -> Answer:
         """Send a form or JSON under an Idempotency-Key. Raises Problem, Stopped."""
         return await self._call(_Request("POST", path, body, headers={"Idempotency-Key": key}))
+
+    async def register(self) -> None:
+        """Make the account of its credentials. Raises Problem, Stopped."""
+        answer = await self._repeated(_Request("POST", "/auth/register", self._account))
+        if answer.status >= 400:
+            raise answer.problem
+
+    @property
+    def _account(self) -> dict[str, Any]:
+        return {"email": self._credentials.email, "password": self._credentials.password}
 
     async def _call(self, request: _Request) -> Answer:
         """Call until there is an answer that counts, as an account that is logged in."""
@@ -149,8 +159,7 @@ class Api:
         async with self._logging_in:
             if self._token != refused:
                 return
-            account = {"email": self._credentials.email, "password": self._credentials.password}
-            answer = await self._repeated(_Request("POST", "/auth/login", account))
+            answer = await self._repeated(_Request("POST", "/auth/login", self._account))
             if answer.status >= 400 or "access_token" not in answer.content:
                 raise Stopped(f"{answer.status} {answer.problem}")
             self._token = answer.content["access_token"]
@@ -200,7 +209,7 @@ class Api:
                 return Answer(response.status, content, float(wait) if wait.isdecimal() else None, replayed)
 
 
-def _proxy(url: str) -> str | None:
+def proxy(url: str) -> str | None:
     """The proxy by which the environment has a URL reached, if it has one."""
     parts = urlsplit(url)
     return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)

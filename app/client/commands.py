@@ -79,7 +79,7 @@ def upload(
     from app.client.upload import Upload, Wanted  # noqa: PLC0415
 
     wanted = Wanted(folder.strip("/"), tag or [], _processing(process, params, wait=wait), wait)
-    _require_url(url)
+    require_url(url, "--url")
     credentials = _credentials(email, password_file)
     summary, stopped = Summary(), ""
 
@@ -129,8 +129,8 @@ def _processing(process: str, params: str, *, wait: bool) -> dict[str, Any] | No
     return {"processor": process, "params": given}
 
 
-def _require_url(url: str) -> None:
-    """Raises BadParameter. Credentials in a URL would be seen in a list of processes."""
+def require_url(url: str, option: str) -> None:
+    """Raises BadParameter, which names the option. Credentials in a URL would be seen in a list of processes."""
     try:
         parts = urlsplit(url)
         named = parts.scheme in {"http", "https"} and re.fullmatch(r"[\w.:\[\]-]+", parts.netloc) and parts.hostname
@@ -138,16 +138,14 @@ def _require_url(url: str) -> None:
     except ValueError:
         usable = False
     if not usable:
-        raise typer.BadParameter("--url must be http://host:port or https://host:port, with or without a path")
+        raise typer.BadParameter(f"{option} must be http://host:port or https://host:port, with or without a path")
 
 
 def _credentials(email: str, password_file: Path | None) -> "Credentials":
     """From the environment, a file or the terminal: never from the command line, which a list of processes shows."""
     from app.client.api import Credentials  # noqa: PLC0415
 
-    if not email and (key := os.environ.get("DOCUMENT_API_KEY", "")):
-        if not key.isascii() or not key.isprintable():
-            raise typer.BadParameter("DOCUMENT_API_KEY is not an API key")
+    if not email and (key := api_key()):
         return Credentials(api_key=key)
     asked = not password_file or not email
     if asked and not sys.stdin.isatty():
@@ -158,6 +156,14 @@ def _credentials(email: str, password_file: Path | None) -> "Credentials":
     if password_file:
         return Credentials(email=email, password=password_file.read_text().removesuffix("\n").removesuffix("\r"))
     return Credentials(email=email, password=typer.prompt("Password", hide_input=True, err=True))
+
+
+def api_key() -> str:
+    """The one in the environment; empty if there is none. Raises BadParameter."""
+    key = os.environ.get("DOCUMENT_API_KEY", "")
+    if not key.isascii() or not key.isprintable():
+        raise typer.BadParameter("DOCUMENT_API_KEY is not an API key")
+    return key
 
 
 def _opened(report: Path) -> TextIO:
