@@ -20,7 +20,7 @@ EXAMPLE = ROOT / "examples/remote_worker.py"
 FALLIBLE = ROOT / "tests/support/fallible_worker.py"
 PACE = Pace(limit=8, lease=1.5, retry_after=1, grace=0.5)
 NAMES = [each.name for each in RULES]
-QUICK = {"job", "damaged", "expired", "credentials"}  # rules that are soon judged
+QUICK = {"job", "damaged", "credentials"}  # rules that are soon judged
 
 # What is wrong with a worker, and the rules that it breaks by that.
 DEFECTS: dict[str, set[str]] = {
@@ -38,7 +38,7 @@ DEFECTS: dict[str, set[str]] = {
     "does without": {"expired"},
     "knows all members": {"unknown"},
     "shows its key": {"credentials"},
-    "uses the key for all": {"job", "credentials", "expired"},
+    "uses the key for all": {"job", "credentials"},
 }
 
 

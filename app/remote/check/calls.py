@@ -1,6 +1,7 @@
 """What a worker has sent, and what it was answered."""
 
 import json
+import math
 import re
 import time
 from collections.abc import Mapping
@@ -39,7 +40,7 @@ class Answer(NamedTuple):
 class Call:
     """A call of the worker. `kind` is claim, heartbeat, complete, fail, input, output, result, or empty for any other.
 
-    A claim has the id of the job that it was answered. Times are those of the monotonic clock; `answer` is None while
+    A claim has the id of the job that it was answered. Times are those of the monotonic clock. `answer` is None while
     there is none, and for good if it was lost. `disturbed`: it was not simply passed on.
     """
 
@@ -51,7 +52,7 @@ class Call:
     job_id: str = ""
     at: float = field(default_factory=time.monotonic)
     answer: Answer | None = None
-    ended_at: float | None = None
+    ended_at: float = math.inf
     disturbed: bool = False
 
     def __post_init__(self) -> None:
@@ -71,6 +72,11 @@ class Call:
     def processor(self) -> str:
         """That a claim names; empty if it names a job."""
         return self.path.split("/")[2] if _CLAIM.fullmatch(self.path) else ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was answered, or ended without an answer."""
+        return self.ended_at < math.inf
 
     @property
     def status(self) -> int:

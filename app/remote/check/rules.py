@@ -38,7 +38,7 @@ async def _lease(trial: Trial) -> None:
     lease, end = trial.pace.lease, time.monotonic() + 2 * trial.pace.lease
     while time.monotonic() < end:
         trial.still_reads()
-        held = [claim.ended_at or claim.at, *(each.at for each in trial.calls("heartbeat"))]
+        held = [claim.ended_at, *(each.at for each in trial.calls("heartbeat"))]
         if time.monotonic() - held[-1] > lease:
             raise Broken(f"{lease:g} seconds passed without a heartbeat while it held a lease of {lease:g} seconds")
         await asyncio.sleep(0.02)
@@ -55,9 +55,7 @@ async def _lost_answer(trial: Trial) -> None:
 async def _lost_claim(trial: Trial) -> None:
     await trial.disturb_claims(faults.lost_claim())
     claim = await trial.claimed()
-    await trial.until(
-        lambda: trial.claims()[-1].at > (claim.ended_at or claim.at), lambda: "it claims nothing more since then"
-    )
+    await trial.until(lambda: trial.claims()[-1].at > claim.ended_at, lambda: "it claims nothing more since then")
 
 
 async def _busy(trial: Trial) -> None:
@@ -87,11 +85,13 @@ async def _busy(trial: Trial) -> None:
 
 
 def _require_patience(calls: list[Call], wait: float) -> None:
-    """Raises Broken if a call was repeated before `Retry-After`. Those that run beside each other are not looked at."""
+    """Raises Broken if a call was repeated before `Retry-After`."""
+    if any(again.at < call.ended_at for call, again in pairwise(calls)):
+        return  # there are several at once: which of them is a repetition?
     for call, again in pairwise(calls):
-        ended = call.ended_at or call.at
-        if call.disturbed and call.status in {429, 503} and ended <= again.at < ended + wait - _EARLY:
-            early = f"after {again.at - ended:.1f} seconds, and was to wait for {wait} (`Retry-After`)"
+        after = again.at - call.ended_at
+        if call.disturbed and call.status in {429, 503} and after < wait - _EARLY:
+            early = f"after {after:.1f} seconds, and was to wait for {wait} (`Retry-After`)"
             raise Broken(f"it repeated a {call.kind} that was answered {call.status} {early}")
 
 

@@ -63,15 +63,15 @@ class Trial(Watch):
     async def disturb_claims(self, fault: Fault) -> None:
         """Disturb claims, once those that are under way are answered."""
         self.proxy.faults["claim"] = fault
-        open_ = [each for each in self.claims() if each.ended_at is None]
-        await self.until(lambda: all(each.ended_at is not None for each in open_), lambda: "a claim is never answered")
+        before = [each for each in self.claims() if not each.ended]
+        await self.until(lambda: all(each.ended for each in before), lambda: "a claim is never answered")
 
     async def claimed(self, limit: float | None = None) -> Call:
         """Begin a job, and wait until the worker has claimed it. Raises Broken."""
         job_id = await self.service.start(self._processor, self._params)
 
         def claim() -> Call | None:
-            ended = [each for each in self.calls("claim", job_id=job_id) if each.ended_at]
+            ended = [each for each in self.calls("claim", job_id=job_id) if each.ended]
             return next((each for each in ended if each.status == 200 or each.disturbed), None)
 
         return await self.until(claim, lambda: f"it did not claim the job{_refusal(self.claims())}", limit)
@@ -80,7 +80,7 @@ class Trial(Watch):
         """The call of a kind about the job that makes so many of them, once it has ended. Raises Broken."""
 
         def last() -> Call | None:
-            ended = [each for each in self.calls(kind) if each.ended_at]
+            ended = [each for each in self.calls(kind) if each.ended]
             return ended[count - 1] if len(ended) >= count else None
 
         return await self.until(last, lambda: self._failure() or otherwise)
@@ -101,12 +101,18 @@ class Trial(Watch):
         """Wait until the job is completed, as the service sees it, too. Raises Broken."""
 
         def settled() -> bool:
-            return any(each.status == 200 for each in self.calls("complete", "fail"))
+            final = {200, 401, 404}  # what else is refused may be mended
+            return any(each.status in final for each in self.calls("complete", "fail"))
 
-        about = ("heartbeat", "input", "output", "complete", "fail")
-        await self.until(settled, lambda: f"it did not complete the job{_refusal(self.calls(*about))}")
+        def otherwise() -> str:
+            about = ("heartbeat", "input", "output", "complete", "fail")
+            return f"it did not complete the job{_refusal(self.calls(*about))}"
+
+        await self.until(settled, otherwise)
         if failure := self._failure():
             raise Broken(failure)
+        if self.calls("complete")[-1].status != 200:
+            raise Broken(otherwise())
         states = await self.service.state()
         if states != ("COMPLETED", "SUCCEEDED"):
             raise Broken(f"in the end the document is {states[0]}, and the job {states[1]}")
