@@ -12,6 +12,7 @@ import typer
 
 from app.client.api import Credentials, Problem, Stopped
 from app.client.commands import api_key, require_url
+from app.client.outcomes import printable
 from app.remote.check.rules import RULES, Rule
 from app.remote.check.run import Checked, Verdict, check as run
 from app.remote.check.trial import Pace
@@ -57,10 +58,10 @@ def check(
     """Check whether a worker keeps the rules of docs/remote-workers.md.
 
     The check stands between the worker and the service, and loses answers, damages inputs and takes leases away. Start
-    the worker with the URL that is printed, or name a command after `--`. Jobs of others are left alone.
+    the worker with the URL that is printed, or name a command after `--`.
 
-    They are started with the API key in DOCUMENT_API_KEY, which needs documents:read, documents:write and
-    documents:process; without it, an account is registered.
+    The check begins jobs of its own, and leaves those of others alone. The API key in DOCUMENT_API_KEY needs
+    documents:read, documents:write and documents:process; without a key, an account is registered.
 
     Exit code 0: all rules were kept. 1: not all. 2: it could not be checked.
     """
@@ -83,7 +84,7 @@ def check(
 
     def judged(verdict: Verdict) -> None:
         verdicts.append(verdict)
-        typer.echo(verdict)
+        typer.echo(printable(str(verdict)))  # it may quote the worker
 
     try:
         asyncio.run(run(checked, lambda here: typer.echo(f"For the worker, the service is at {here}."), judged))
