@@ -110,6 +110,16 @@ async def test_what_cannot_be_seen_is_not_judged(server: Server) -> None:
     assert [(each.rule.name, each.held) for each in verdicts] == [("job", True), ("lease", None), ("damaged", None)]
 
 
+@pytest.mark.usefixtures("worker_key")
+async def test_jobs_of_others_are_left_alone(server: Server) -> None:
+    user = server.register()
+    jobs = [user.start(user.upload()["id"], processor="count-1")["id"] for _ in range(5)]
+    verdicts = await judged(server, 1, {"lost-claim", "refused", "damaged"}, FALLIBLE)
+    assert [each.reason for each in verdicts if not each.held] == []
+    done = [user.finished(job_id, timeout=1) for job_id in jobs]
+    assert {(each["state"], each["attempt"]) for each in done} == {("SUCCEEDED", 1)}
+
+
 def test_the_command(server: Server, worker_key: str) -> None:
     """The processor is that which the worker claims from, and the account one that is made."""
     wanted = ("--rule", "job", "--rule", "credentials", "--seconds", "20")
