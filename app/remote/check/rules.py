@@ -105,7 +105,7 @@ async def _cancelled(trial: Trial) -> None:
         return [each for each in trial.calls("heartbeat") if each.answer and each.answer.said.get("cancelled")]
 
     await trial.until(told, lambda: "it sent no heartbeat")
-    await asyncio.sleep(1.5 * trial.pace.lease)
+    await asyncio.sleep(2 * trial.pace.lease)
     if len(told()) > 1 + MORE:
         raise Broken(f"it sent {len(told()) - 1} more heartbeats after one was answered `cancelled`")
     await _goes_on(trial)
