@@ -26,6 +26,7 @@ from app.commands.check import check
 from app.commands.documents import documents
 from app.commands.jobs import jobs
 from app.commands.processors import processors
+from app.commands.remote import remote
 from app.commands.services import with_services
 from app.commands.status import status
 from app.commands.transfer import transfer
@@ -56,6 +57,7 @@ for name, commands in (
     ("processors", processors),
     ("audit", audit),
     ("client", client),
+    ("remote", remote),
 ):
     cli.add_typer(commands, name=name)
 for command in (status, check, backup, restore, transfer):

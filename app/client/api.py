@@ -68,6 +68,16 @@ class Api:
         """Send a form or JSON under an Idempotency-Key. Raises Problem, Stopped."""
         return await self._call(Request("POST", path, body, headers={"Idempotency-Key": key}))
 
+    async def register(self) -> None:
+        """Make the account of its credentials. Raises Problem, Stopped."""
+        answer = await self._repeated(Request("POST", "/auth/register", self._account))
+        if answer.status >= 400:
+            raise answer.problem
+
+    @property
+    def _account(self) -> dict[str, Any]:
+        return {"email": self._credentials.email, "password": self._credentials.password}
+
     async def _call(self, request: Request) -> Answer:
         """Call until there is an answer that counts, as an account that is logged in."""
         if not self._token:
@@ -88,8 +98,7 @@ class Api:
         async with self._logging_in:
             if self._token != refused:
                 return
-            account = {"email": self._credentials.email, "password": self._credentials.password}
-            answer = await self._repeated(Request("POST", "/auth/login", account))
+            answer = await self._repeated(Request("POST", "/auth/login", self._account))
             if answer.status >= 400 or "access_token" not in answer.content:
                 raise Stopped(f"{answer.status} {answer.problem}")
             self._token = answer.content["access_token"]

@@ -146,9 +146,7 @@ def _credentials(email: str, password_file: Path | None) -> "Credentials":
     """From the environment, a file or the terminal: never from the command line, which a list of processes shows."""
     from app.client.api import Credentials  # noqa: PLC0415
 
-    if not email and (key := os.environ.get("DOCUMENT_API_KEY", "")):
-        if not key.isascii() or not key.isprintable():
-            raise typer.BadParameter("DOCUMENT_API_KEY is not an API key")
+    if not email and (key := api_key()):
         return Credentials(api_key=key)
     asked = not password_file or not email
     if asked and not sys.stdin.isatty():
@@ -159,6 +157,14 @@ def _credentials(email: str, password_file: Path | None) -> "Credentials":
     if password_file:
         return Credentials(email=email, password=password_file.read_text().removesuffix("\n").removesuffix("\r"))
     return Credentials(email=email, password=typer.prompt("Password", hide_input=True, err=True))
+
+
+def api_key() -> str:
+    """The one in the environment; empty if there is none. Raises BadParameter."""
+    key = os.environ.get("DOCUMENT_API_KEY", "")
+    if not key.isascii() or not key.isprintable():
+        raise typer.BadParameter("DOCUMENT_API_KEY is not an API key")
+    return key
 
 
 def _opened(report: Path) -> TextIO:
