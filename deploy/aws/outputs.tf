@@ -42,3 +42,8 @@ output "dead_letters" {
   description = "URL of the queue of messages that came to nothing."
   value       = module.remote.dead_letters_url
 }
+
+output "region" {
+  description = "Where all of it is."
+  value       = var.region
+}

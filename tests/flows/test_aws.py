@@ -37,8 +37,9 @@ def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
 @pytest.fixture(scope="module")
 def server(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("aws")
-    cloud.settings(folder, JWT_SECRET="s" * 32, PROCESSORS="text")
-    with Server(folder / "var", cloud.environment) as running:
+    running = Server(folder / "var", cloud.environment)
+    cloud.settings(folder, JWT_SECRET="s" * 32, PROCESSORS="text", PUBLIC_URL=running.url, LEASE_SECONDS="6")
+    with running:
         wanted = {"name": "function", "scopes": ["worker"]}
         cloud.keep("key", running.operator().http.post("/api-keys", json=wanted).json()["key"])
         cloud.function(running.url)
@@ -104,9 +105,9 @@ def test_a_function_that_is_killed(cloud: Cloud, server: Server, user: User) -> 
         document = uploaded(user)
         job_id = document["job"]["id"]
         until(lambda: user.job(job_id)["state"] == "WAITING")
+        cloud.kill()
     finally:
         cloud.replace()
-    cloud.kill()
     with databases.engine(server.data_dir).begin() as conn:  # its lease ends
         conn.execute(update(jobs).where(jobs.c.id == UUID(job_id)).values(locked_until=now(-1)))
     job = user.finished(job_id)

@@ -1,6 +1,7 @@
-# The files. Without force_destroy: AWS removes no bucket that has something in it.
+# The files. AWS removes no bucket that has something in it, unless by force.
 resource "aws_s3_bucket" "files" {
   bucket_prefix = "${var.name}-"
+  force_destroy = false
 }
 
 resource "aws_s3_bucket_public_access_block" "files" {
