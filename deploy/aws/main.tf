@@ -81,6 +81,7 @@ module "service" {
     SECRETS_MANAGER_ID = aws_secretsmanager_secret.settings.arn
     PUBLIC_URL         = local.api_url
     STORAGE_URL        = "s3://${module.storage.bucket}?region=${var.region}"
+    PROCESSORS         = var.processors
     REMOTE_PROCESSORS  = "/etc/document-api/remote.json"
     JOB_TIMEOUT        = var.job_timeout
   }

@@ -51,6 +51,12 @@ variable "image" {
   }
 }
 
+variable "processors" {
+  description = "PROCESSORS of the service, the default one first. split-by-map is there, too."
+  type        = string
+  default     = "text,split,merge,keywords,language"
+}
+
 variable "instance_type" {
   description = "Of arm64."
   type        = string
