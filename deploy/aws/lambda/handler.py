@@ -45,7 +45,7 @@ def handler(event: Json, context: Any) -> Json:
 def done_with(record: Json, ends: float) -> bool:
     """Whether a message is of no more use."""
     try:
-        job_id = UUID(json.loads(record["body"])["job_id"])
+        job_id = UUID(str(json.loads(record["body"])["job_id"]))
     except (ValueError, KeyError, TypeError):
         say("no hint", message=record["messageId"])
         return False  # for the queue of dead letters, where somebody sees it
