@@ -62,7 +62,8 @@ class Cloud:
         queue = f"sqs://{self.name}?endpoint={endpoint}"
         remote = folder / "remote.json"
         remote.write_text(json.dumps({PROCESSOR: described | {"lease_seconds": 10, "queue": queue}}))
-        own = {"STORAGE_URL": f"s3://{self.name}?endpoint={endpoint}", "REMOTE_PROCESSORS": str(remote)}
+        storage = f"s3://{self.name}?endpoint={endpoint}&public_endpoint={endpoint}"  # clients reach it, as AWS's own
+        own = {"STORAGE_URL": storage, "REMOTE_PROCESSORS": str(remote)}
         self.keep("settings", json.dumps(own | settings))
 
     def function(self, api: str) -> None:

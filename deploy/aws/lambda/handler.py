@@ -115,11 +115,13 @@ class Attempt:
             yield part
 
     def input(self) -> bytes:
-        """The document. Raises Lost, Away, and ValueError for one that is not what was stored."""
+        """The document. Raises Lost, Away, and ValueError for what is not as it was stored."""
         given = self.job["inputs"][0]
         status, content = call("GET", given["url"], headers=given["headers"], ends=self.ends)
-        if status != 200:
+        if status == 409:
             raise Lost
+        if status != 200:
+            raise ValueError(f"the input was answered with {status}")
         if hashlib.sha256(content).hexdigest() != given["sha256"]:
             raise ValueError("the input is damaged")
         return content
@@ -145,16 +147,16 @@ class Attempt:
 def call(
     method: str, url: str, token: str = "", body: Any = None, *, headers: Json | None = None, ends: float
 ) -> tuple[int, bytes]:
-    """The status of the answer, and the answer. A call that got none, 429 or 5xx, is repeated. Raises Away."""
+    """The status of the answer, and the answer. A call that got none, 408, 429 or 5xx is repeated. Raises Away."""
     said = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
     kind = "application/pdf" if isinstance(body, bytes) else "application/json"
-    sent = headers or {"Authorization": f"Bearer {token}", "Content-Type": kind}
+    sent = {"Authorization": f"Bearer {token}", "Content-Type": kind} if headers is None else headers
     while True:
         try:
             with urlopen(Request(url, said, sent, method=method), timeout=30) as answer:  # noqa: S310 - the service's
                 return answer.status, answer.read()
         except HTTPError as error:
-            if error.code < 500 and error.code != 429:
+            if error.code < 500 and error.code not in {408, 429}:
                 return error.code, error.read()
         except (OSError, HTTPException):
             pass
