@@ -82,6 +82,14 @@ def test_a_job_is_done_once(function: ModuleType, user: User) -> None:
     assert [each["filename"] for each in children] == ["report_1.pdf", "report_2.pdf", "report_3.pdf"]
 
 
+def test_work_that_cannot_be_done(function: ModuleType, user: User) -> None:
+    document_id = user.upload(pdf("a", 2))["id"]
+    job = user.start(document_id, processor=PROCESSOR, params={"file_map": [{"pages": [0]}, {"pages": [2]}]})
+    assert called(function, {"job_id": job["id"]}) == DONE
+    job = user.job(job["id"])
+    assert (job["state"], job["error"]["code"]) == ("FAILED", "page-out-of-range")
+
+
 def test_messages_of_no_more_use(function: ModuleType, server: Server, user: User, key: str) -> None:
     assert called(function, {"job_id": str(uuid4())}) == DONE  # there is no such job
     hint = started(user)

@@ -15,7 +15,6 @@ from uuid import uuid4
 import pypdf
 
 from tests.support.brokers import Sqs
-from tests.support.waiting import until
 
 FUNCTION = Path(__file__).parents[2] / "deploy/aws/lambda"
 PROCESSOR = "split-by-map"
@@ -118,8 +117,3 @@ def cloud(sqs: Sqs) -> Iterator[Cloud]:
         clients["s3"].create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
         made = clients["sqs"].create_queue(QueueName=name, Attributes={"VisibilityTimeout": str(VISIBILITY)})
         yield Cloud(sqs, name, clients, made["QueueUrl"])
-
-
-def emptied(cloud: Cloud) -> None:
-    """Wait until no message is left."""
-    until(lambda: cloud.messages() == 0)

@@ -193,10 +193,10 @@ def running(folder: Path) -> Iterator[Sqs]:
     assert MINISTACK is not None
     port = free_port()
     folder.mkdir()
-    environment = {"GATEWAY_PORT": str(port), "PATH": os.environ["PATH"], "TMPDIR": str(folder), "HOME": str(folder)}
+    own = {"GATEWAY_PORT": str(port), "PATH": os.environ["PATH"], "TMPDIR": str(folder), "HOME": str(folder)}
     with (
         (folder / "log").open("wb") as log,
-        subprocess.Popen([MINISTACK], env=environment, stdout=log, stderr=log) as process,
+        subprocess.Popen([MINISTACK], env=own | AWS, stdout=log, stderr=log) as process,
     ):
         reaper.watch(process.pid)
         client = _client("sqs", port)
