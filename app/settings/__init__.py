@@ -454,7 +454,7 @@ def misspelt(secret_id: str = "") -> list[tuple[str, str, str]]:
     """Names in `.env` and in the secret that are no settings, though nearly: where each is, its name, and what it
     probably means."""
     known = [name.upper() for name in Settings.model_fields]
-    sources = {".env": dotenv_values(".env"), "SECRETS_MANAGER_ID": secret_of_aws(secret_id)}
+    sources = {".env": [*dotenv_values(".env")], "SECRETS_MANAGER_ID": [*secret_of_aws(secret_id)]}
     named = [(source, name) for source, found in sources.items() for name in found if name.upper() not in known]
     close = [(source, name, get_close_matches(name.upper(), known, 1, 0.75)) for source, name in named]
     return [(source, name, meant[0]) for source, name, meant in close if meant]
