@@ -15,10 +15,10 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 \
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install markdown run demo up down test torture mutants clients bench growth pages screenshots soak measure recall attacks migrations scaling lint lock clean
+.PHONY: help install markdown run demo up down test torture mutants clients bench growth pages screenshots soak measure recall attacks migrations scaling aws-check lint lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 install: .venv/installed ## Make .venv and install the pinned dependencies into it
 
@@ -81,6 +81,9 @@ migrations: .venv/installed-tests ## Measure how long writes wait for migrations
 scaling: .venv/installed-tests ## Measure what a document takes of PostgreSQL, and what partitions of its events change
 	.venv/bin/python -m tests.benchmarks.scaling
 
+aws-check: .venv/installed-tests ## Lay out deploy/aws at AWS's services in .venv/ministack, and see that nothing is left to do
+	.venv/bin/python -m tests.support.terraform
+
 lint: .venv/installed-tests ## Check style, formatting and types
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
@@ -95,6 +98,8 @@ lock: $(UV) ## Pin what the *.in files ask for; ARGS=--upgrade takes newer relea
 	$(COMPILE) $(ARGS) tests/ministack.in --output-file tests/ministack.txt
 	$(COMPILE) $(ARGS) tests/benchmarks/requirements.in --output-file tests/benchmarks/requirements.txt
 	$(COMPILE) $(ARGS) tests/clients/requirements.in --output-file tests/clients/requirements.txt
+	$(COMPILE) $(ARGS) --constraints tests/requirements.txt deploy/aws/lambda/requirements.in \
+		--output-file deploy/aws/lambda/requirements.txt
 	$(COMPILE) $(ARGS) .ci/requirements.in --output-file .ci/requirements.txt
 
 .env.example: .venv/installed app/settings/__init__.py

@@ -122,7 +122,7 @@ def serve(
     server_logs.configure(settings)
     _require_free_port(settings)
     asyncio.run(wiring.preflight(settings))
-    _warn_of_misspelt_settings()
+    _warn_of_misspelt_settings(settings)
     log.info("server.starting", docs=f"{settings.public_url or _address(settings)}/docs")
     if settings.workers > 1:
         metrics.share_between_workers(settings.data_dir)
@@ -247,9 +247,9 @@ def _choose(**options: object) -> None:
     os.environ.update({name.upper(): str(value) for name, value in options.items() if value is not None})
 
 
-def _warn_of_misspelt_settings() -> None:
-    for name, meant in misspelt().items():
-        log.warning("settings.unknown", name=name, file=".env", perhaps=meant)
+def _warn_of_misspelt_settings(settings: Settings) -> None:
+    for source, name, meant in misspelt(settings.secrets_manager_id):
+        log.warning("settings.unknown", name=name, source=source, perhaps=meant)
 
 
 def _require_free_port(settings: Settings) -> None:

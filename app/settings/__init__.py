@@ -1,7 +1,8 @@
 """The settings: every environment variable, read once. Unsafe or impossible combinations are refused at start.
 
 A setting may come from a file instead, named like its variable in lower case. Docker, Podman and Kubernetes mount
-secrets as files, so that neither a process listing nor a container's description shows them.
+secrets as files, so that neither a process listing nor a container's description shows them. What neither has may come
+from a secret of AWS.
 """
 
 import hashlib
@@ -15,7 +16,6 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import BeforeValidator, DirectoryPath, Field, PlainValidator, SecretStr, ValidationError, model_validator
-from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy import URL
 
@@ -25,6 +25,7 @@ from app.settings.broker import BrokerConfig, SqsQueue
 from app.settings.conversion import ConversionService
 from app.settings.keeping import Keeping
 from app.settings.outbound import LOOPBACK, Networks, networks
+from app.settings.sources import SecretFiles, SecretOfAws, secret_of_aws
 from app.settings.storage import MAX_FILE, MAX_PUT, Bucket
 from app.telemetry import faults
 
@@ -32,30 +33,6 @@ MIN_SECRET_BYTES = 32
 _RATE = r"^(0|[1-9]\d{0,8}/(second|minute|hour|day))$"
 _PROCESSOR = r"([a-z0-9-]+|[\w.]+:\w+)"
 _PIPELINE = r"[a-z0-9-]{1,50}\s*=\s*[a-z0-9-]+\??(\s*,\s*[a-z0-9-]+\??)*"
-_SECRETS_DIR = Path("/run/secrets")
-
-
-class _SecretFiles(PydanticBaseSettingsSource):
-    """Reads settings from files in SECRETS_DIR.
-
-    The library's own source ignores a file that it cannot read; the service would then start without the secret.
-    """
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[str | None, str, bool]:
-        """Return the stripped text of a setting's file, or None if there is no file. Raises ConfigurationError."""
-        path = Path(self.current_state.get("secrets_dir") or _SECRETS_DIR) / field_name
-        try:
-            return path.read_text("utf-8").strip(), field_name, False
-        except (FileNotFoundError, NotADirectoryError):  # SECRETS_DIR's own validation reports these
-            return None, field_name, False
-        except OSError as error:
-            raise ConfigurationError(f"{field_name.upper()}: {path}: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise ConfigurationError(f"{field_name.upper()}: {path} is not UTF-8") from None
-
-    def __call__(self) -> dict[str, Any]:
-        values = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
-        return {name: value for name, value in values.items() if value}
 
 
 def _in_case(case: Callable[[str], str]) -> BeforeValidator:
@@ -113,6 +90,10 @@ class Settings(Keeping, BaseSettings):
     data_dir: Path = Field(Path("var"), description="Database file, uploaded files, development secret.")
     secrets_dir: DirectoryPath | None = Field(
         None, description="Folder of settings that are secret (below); empty: `/run/secrets`, if there is one."
+    )
+    secrets_manager_id: str = Field(
+        "",
+        description="Name or ARN of a secret of AWS Secrets Manager that holds settings, as JSON (below); empty: none.",
     )
     database_url: Annotated[Path | URL | None, NoDecode, _parsed(database.parse)] = Field(
         None,
@@ -341,9 +322,15 @@ class Settings(Keeping, BaseSettings):
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
         dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - replaced by _SecretFiles
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - replaced by SecretFiles
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, dotenv_settings, _SecretFiles(settings_cls)
+        return (
+            init_settings,
+            env_settings,
+            dotenv_settings,
+            SecretFiles(settings_cls),
+            SecretOfAws(settings_cls),
+        )
 
     @model_validator(mode="after")
     def _refuse_unsafe(self) -> Self:
@@ -463,12 +450,14 @@ def _refuse_half_a_key() -> None:
             raise ValueError(f"{other} is required when {one} is set")
 
 
-def misspelt() -> dict[str, str]:
-    """Names in `.env` that are no settings, though nearly, and what they probably mean."""
+def misspelt(secret_id: str = "") -> list[tuple[str, str, str]]:
+    """Names in `.env` and in the secret that are no settings, though nearly: where each is, its name, and what it
+    probably means."""
     known = [name.upper() for name in Settings.model_fields]
-    names = [name for name in dotenv_values(".env") if name.upper() not in known]
-    close = {name: get_close_matches(name.upper(), known, 1, 0.75) for name in names}
-    return {name: meant[0] for name, meant in close.items() if meant}
+    sources = {".env": [*dotenv_values(".env")], "SECRETS_MANAGER_ID": [*secret_of_aws(secret_id)]}
+    named = [(source, name) for source, found in sources.items() for name in found if name.upper() not in known]
+    close = [(source, name, get_close_matches(name.upper(), known, 1, 0.75)) for source, name in named]
+    return [(source, name, meant[0]) for source, name, meant in close if meant]
 
 
 def load(**overrides: Any) -> Settings:

@@ -154,10 +154,19 @@ def requested(request: pytest.FixtureRequest) -> Iterator[Queue]:
 
 @dataclass
 class Sqs:
-    """An SQS server."""
+    """An SQS server, which knows other services of AWS, too."""
 
     port: int
     client: Any
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What has the SDK speak to it."""
+        return AWS | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}"}
+
+    def client_of(self, service: str) -> Any:
+        """A client of another service; close it."""
+        return _client(service, self.port)
 
     def url(self, name: str) -> str:
         """The URL of a queue, which its name is not enough for."""
@@ -184,25 +193,29 @@ def running(folder: Path) -> Iterator[Sqs]:
     assert MINISTACK is not None
     port = free_port()
     folder.mkdir()
-    environment = {"GATEWAY_PORT": str(port), "PATH": os.environ["PATH"], "TMPDIR": str(folder), "HOME": str(folder)}
+    own = {"GATEWAY_PORT": str(port), "PATH": os.environ["PATH"], "TMPDIR": str(folder), "HOME": str(folder)}
     with (
         (folder / "log").open("wb") as log,
-        subprocess.Popen([MINISTACK], env=environment, stdout=log, stderr=log) as process,
+        subprocess.Popen([MINISTACK], env=own | AWS, stdout=log, stderr=log) as process,
     ):
         reaper.watch(process.pid)
-        client = get_session().create_client(
-            "sqs",
-            endpoint_url=f"http://127.0.0.1:{port}",
-            region_name=AWS["AWS_DEFAULT_REGION"],
-            aws_access_key_id=AWS["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=AWS["AWS_SECRET_ACCESS_KEY"],
-        )
+        client = _client("sqs", port)
         try:
             _wait(client, process)
             yield Sqs(port, client)
         finally:
             client.close()
             process.kill()
+
+
+def _client(service: str, port: int) -> Any:
+    return get_session().create_client(
+        service,
+        endpoint_url=f"http://127.0.0.1:{port}",
+        region_name=AWS["AWS_DEFAULT_REGION"],
+        aws_access_key_id=AWS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=AWS["AWS_SECRET_ACCESS_KEY"],
+    )
 
 
 def _wait(client: Any, process: "subprocess.Popen[bytes]") -> None:

@@ -110,9 +110,10 @@ def test_a_file_of_sqlite_needs_no_driver(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_names_that_are_misspelt_in_the_env_file_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert misspelt() == {}
+    assert misspelt() == []
     (tmp_path / ".env").write_text("JWT_SECERT=x\nPOSTGRES_PASSWORD=x\nhost=x\nDATA_DIRS=x\nPROT=1\n")
-    assert misspelt() == {"JWT_SECERT": "JWT_SECRET", "DATA_DIRS": "DATA_DIR", "PROT": "PORT"}
+    meant = {"JWT_SECERT": "JWT_SECRET", "DATA_DIRS": "DATA_DIR", "PROT": "PORT"}
+    assert misspelt() == [(".env", *each) for each in meant.items()]
 
 
 def test_an_env_file_that_is_no_text_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
