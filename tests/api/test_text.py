@@ -97,7 +97,7 @@ BODIES: dict[str, Any] = {
     "rerunJobs": {"filter": JOBS, "cursor": "x"},
     "cancelJobs": {"filter": JOBS | {"state": "QUEUED"}, "cursor": "x"},
     "pauseProcessor": {"reason": "x"},
-    "claimNextJob": {"worker": "w"},
+    "claimNextJob": {"worker": "w", "version": "1"},
     "claimJob": {"worker": "w"},
     "heartbeat": {},
     "completeJob": {"data": {}, "outputs": [{"number": 0, "filename": "f", "metadata": METADATA}]},
