@@ -131,7 +131,8 @@ class UploadForm(BaseModel):
         "",
         min_length=1,
         max_length=50,
-        description="A processor: short for `process` in the metadata, as which errors name it.",
+        description="A processor, or `true` for the default one: short for `process` in the metadata, as which errors "
+        "name it. `false` is as if it were left out.",
         examples=["split"],
     )
     process_params: dict[str, Any] = Field({}, description="Its params, as in `process` in the metadata.")

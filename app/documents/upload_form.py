@@ -31,10 +31,13 @@ def metadata_of(parts: Mapping[str, bytes]) -> UploadMetadata:
         params = _PARAMS.validate_json(parts.get("process_params", b"{}"))
     except ValidationError as error:
         raise invalid(error, "process_params") from None
+    if parts["process"] == b"false":
+        return metadata
     try:
-        asked = ProcessorChoice(processor=parts["process"].decode(), params=params)
+        named = {} if parts["process"] == b"true" else {"processor": parts["process"].decode()}
+        asked = ProcessorChoice.model_validate({**named, "params": params})
     except ValueError:  # it is no UTF-8, or too long, or empty
-        raise _refusal("process", "It is the name of a processor.") from None
+        raise _refusal("process", "It is the name of a processor, or true for the default one.") from None
     return metadata.model_copy(update={"process": asked})
 
 

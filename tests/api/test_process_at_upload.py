@@ -45,6 +45,19 @@ def test_the_default_processor_is_asked_for_by_an_empty_object(user: User) -> No
     assert user.upload(metadata={"process": {}})["job"]["processor"] == "simulated"
 
 
+def test_the_form_asks_for_the_default_processor_by_true(user: User) -> None:
+    """As forms do that have a box to tick."""
+
+    def sent(**fields: str) -> Any:
+        answer = user.http.post("/documents", files={"file": ("a.pdf", pdf(), "application/pdf")}, data=fields)
+        assert answer.status_code == 201, answer.text
+        return answer.json()
+
+    job = sent(process="true", process_params='{"seconds": 0}')["job"]
+    assert (job["processor"], job["params"]["seconds"]) == ("simulated", 0)
+    assert sent(process="false", process_params='{"seconds": 0}')["status"] == "UPLOADED"
+
+
 @pytest.mark.parametrize(
     ("asked", "code", "pointer"),
     [
