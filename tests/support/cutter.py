@@ -17,11 +17,10 @@ def main(url: str, key: str, name: str) -> None:
 
 
 def cut(worker: Worker) -> None:
-    """Do the job that it holds, unless that is lost meanwhile; what is completed is completed again."""
+    """Do the job that it holds, and complete it twice, whoever holds it by then."""
     for number in range(CHILDREN):
         time.sleep(SECONDS)
-        if worker.send(number, document="true").status_code != 200:
-            return
+        worker.send(number, document="true")
     for _ in range(2):
         worker.complete({"parts": 1}, [{"number": number} for number in range(CHILDREN)])
 
