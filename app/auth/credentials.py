@@ -33,6 +33,15 @@ def good(conn: Connection, principals: Collection[Principal]) -> set[Principal]:
     return {each for each in principals if _is_good(conn, each, alive)}
 
 
+def may(conn: Connection, owner_id: UUID, credential_id: UUID | None, scope: Scope) -> bool:
+    """Whether the account may still do this with a credential that it has shown before: an API key, or a session."""
+    allowed = keys.scopes(conn, owner_id, credential_id) if credential_id else None
+    if allowed is None:
+        role = sessions.authenticated(conn, owner_id, credential_id)
+        allowed = SCOPES_OF[role] if role else frozenset()
+    return scope in allowed
+
+
 def _is_good(conn: Connection, principal: Principal, alive: Mapping[tuple[UUID, UUID], Role]) -> bool:
     if session := _session(principal):
         return session in alive and (not principal.needed or principal.needed in SCOPES_OF[alive[session]])

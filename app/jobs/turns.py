@@ -10,7 +10,6 @@ know no turns.
 """
 
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -36,7 +35,7 @@ class Turns:
     def __init__(self) -> None:
         self._heads: Mapping[str, float | None] = {}
         self._polled_at = -_KNOWN_SECONDS
-        self._lowest: deque[tuple[float, float]] = deque()
+        self._lowest: Sequence[tuple[float, float]] = ()  # never changed in place: other threads read it
 
     def head(self, queue: str) -> float | None:
         """The lowest turn in a queue. None: nothing is queued, or it is not known."""
@@ -46,20 +45,22 @@ class Turns:
     @property
     def since(self) -> float:
         """The turn that no due job is below, as far as this process knows."""
-        known = self._lowest and time.monotonic() - self._lowest[0][0] >= _MARGIN
-        return min(lowest for _, lowest in self._lowest) if known else 0.0
+        found = self._lowest
+        known = found and time.monotonic() - found[0][0] >= _MARGIN
+        return min(lowest for _, lowest in found) if known else 0.0
 
     def polled(self, heads: Mapping[str, float | None], at: datetime) -> None:
         """Note what a poll found of some queues, at the database's time `at`."""
         self._heads, self._polled_at = {**self._heads, **heads}, time.monotonic()
         lowest = min([at.timestamp(), *(head for head in heads.values() if head is not None)])
-        self._lowest.append((self._polled_at, lowest))
-        while len(self._lowest) > 1 and self._polled_at - self._lowest[1][0] >= _MARGIN:
-            self._lowest.popleft()
+        found = [*self._lowest, (self._polled_at, lowest)]
+        while len(found) > 1 and self._polled_at - found[1][0] >= _MARGIN:
+            del found[0]
+        self._lowest = tuple(found)
 
     def forget(self) -> None:
         """Know nothing: the database's clock was put back."""
-        self._lowest.clear()
+        self._lowest = ()
 
 
 HEAD: ColumnElement[Any] = func.coalesce(bindparam("head", type_=Float), unix_time(now()))

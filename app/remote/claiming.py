@@ -111,7 +111,11 @@ class Claiming:
         structlog.contextvars.bind_contextvars(job_id=str(claimed.job.id), document_id=str(claimed.job.document_id))
         if claimed.left:
             await self.removal.discarded(claimed.left)
-        return await self._answer(claimed.job, worker, base_url)
+        job = claimed.job
+        assert job.locked_at is not None, "it was claimed just now"
+        deadline = job.locked_at + timedelta(seconds=self.timeout)
+        by = (worker, principal.owner_id, principal.credential_id)
+        return await self._answer(job, Claim(job.id, job.fence, deadline, self._lease(job), *by), base_url)
 
     def _next(self, conn: Connection, queue: str) -> Job | None:
         if self.queues.pauses.forbid(queue):
@@ -133,11 +137,9 @@ class Claiming:
     def _lease(self, job: Job) -> float:
         return min(self.queues.processors[job.queue].lease_seconds, self.timeout)
 
-    async def _answer(self, job: Job, worker: str, base_url: str) -> ClaimedJob:
-        assert job.locked_at is not None, "it was claimed just now"
+    async def _answer(self, job: Job, claim: Claim, base_url: str) -> ClaimedJob:
         assert job.document_id is not None, "a job of this kind has a document"
-        work, lease = Work.model_validate(job.args), self._lease(job)
-        claim = Claim(job.id, job.fence, job.locked_at + timedelta(seconds=self.timeout), lease, worker)
+        work = Work.model_validate(job.args)
         return ClaimedJob(
             job_id=job.id,
             document_id=job.document_id,
@@ -147,7 +149,7 @@ class Claiming:
             params=work.params,
             attempt=job.tries,
             token=self.tokens.issue(claim),
-            lease_seconds=lease,
+            lease_seconds=claim.lease,
             deadline=claim.deadline,
             filename=work.filename,
             content_type=work.file.content_type,

@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, select
 
+from app.auth import credentials
+from app.auth.principal import Scope
 from app.database import Prepared, now
-from app.errors import LeaseLost
+from app.errors import InvalidJobToken, LeaseLost
 from app.jobs import transitions
 from app.jobs.models import HELD, Job, JobState, jobs
 from app.remote.tokens import Claim
@@ -24,10 +26,12 @@ class Found(NamedTuple):
 
 def of_claim(conn: Connection, claim: Claim) -> Found:
     """The job, with the fence of the claim, so that whatever is written of it is fenced. Raises LeaseLost if another
-    claim came after this one, or when this one has expired."""
+    claim came after this one, or when this one has expired; InvalidJobToken once the API key, or the session, that it
+    was made with is not good any more."""
     row = _JOB.one(conn, {"job": claim.job_id})
     if row is None or row["fence"] != claim.fence or row["at"] >= claim.expires_at:
         raise LeaseLost
+    _require_credential(conn, claim)
     return Found(Job.of(row), row["at"])
 
 
@@ -60,10 +64,12 @@ def require(conn: Connection, claim: Claim) -> None:
 
 def claimed(conn: Connection, claim: Claim, timeout: float) -> tuple[Job, float]:
     """The job as the claim's, whoever holds it: to settle that is fenced. Also the seconds since the claim, for an
-    attempt that may take `timeout` seconds. Raises LeaseLost if there is no such job, or the claim has expired."""
+    attempt that may take `timeout` seconds. Raises LeaseLost if there is no such job, or the claim has expired, and
+    InvalidJobToken as `of_claim` does."""
     row = _JOB.one(conn, {"job": claim.job_id})
     if row is None or row["at"] >= claim.expires_at:
         raise LeaseLost
+    _require_credential(conn, claim)
     seconds = timeout - (claim.deadline - row["at"]).total_seconds()
     return replace(Job.of(row), fence=claim.fence), max(0.0, seconds)
 
@@ -75,3 +81,8 @@ def settled_before(conn: Connection, claim: Claim) -> JobState | None:
         return None
     job = Job.of(row)
     return job.state if transitions.was_settled(conn, replace(job, fence=claim.fence)) else None
+
+
+def _require_credential(conn: Connection, claim: Claim) -> None:
+    if not credentials.may(conn, claim.account_id, claim.credential_id, Scope.WORKER):
+        raise InvalidJobToken

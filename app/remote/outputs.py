@@ -76,6 +76,11 @@ class Staged(NamedTuple):
         return OutputFile(self.file, self.name, StatedMetadata() if self.is_document else None)
 
 
+def names(conn: Connection, claim: Claim, number: int) -> set[str]:
+    """The names of files of the result that were sent under other numbers."""
+    return {each.name for each in find(conn, claim) if not each.is_document and each.number != number}
+
+
 def find(conn: Connection, claim: Claim) -> list[Staged]:
     """What was sent under a claim, by number."""
     found = _FIND.all(conn, {"job": claim.job_id, "claim": claim.fence})

@@ -107,14 +107,14 @@ class RemoteJobs:
         if number >= len(files):
             raise NotFound
         file = files[number]
-        return file, await self.downloads.send(job.owner_id, self.stored.read(file, 0, file.size))
+        return file, await self.downloads.send(claim.account_id, self.stored.read(file, 0, file.size))
 
     async def result(self, claim: Claim, processor: str) -> AsyncIterator[bytes]:
         """The data of the last good result that a processor made of the document, as JSON. Raises NotFound, TooBusy,
         Unavailable."""
         job = await self._held(claim)
         assert job.document_id is not None, "a job of this kind has a document"
-        return await self.downloads.send(job.owner_id, self._result(job, processor))
+        return await self.downloads.send(claim.account_id, self._result(job, processor))
 
     async def _result(self, job: Job, processor: str) -> AsyncIterator[bytes]:
         assert job.document_id is not None
@@ -136,7 +136,7 @@ class RemoteJobs:
             raise _invalid("/query/document", "The processor makes no documents.")
         if sent.declared > self.sinks.max_bytes:
             raise OutputTooLarge(f"A file may have at most {self.sinks.max_bytes} bytes.")
-        chunks = _whole(self.receiver.chunks(job.owner_id, stream), sent.declared)
+        chunks = _whole(self.receiver.chunks(claim.account_id, stream), sent.declared)
         others = [each.output for each in before if each.number != sent.number]
         work = Work.model_validate(job.args)
         async with self.sinks.sink(job, work, others) as sink:
@@ -148,18 +148,12 @@ class RemoteJobs:
             except Permanent as error:
                 raise _refusal(error) from None
             except Misnamed:
-                detail = (
-                    "The name, or the Content-Type, is none that a file of a result can have, or the name is taken."
-                )
-                raise _invalid("/query/name", detail) from None
+                raise _misnamed() from None
         (made,) = sink.made
 
-        def record(conn: Connection) -> list[str]:
-            held.require(conn, claim)
-            return outputs.stage(conn, claim, Staged.of(sent.number, made), self.sinks.longest)
-
+        staged = Staged.of(sent.number, made)
         try:
-            replaced = await self.db.write(record)
+            replaced = await self.db.write(partial(_stage, claim=claim, staged=staged, kept=self.sinks.longest))
         except OutcomeUnknown:  # perhaps it was recorded
             raise
         except BaseException:
@@ -259,6 +253,14 @@ def _with_outputs(conn: Connection, claim: Claim) -> tuple[Job, list[Staged]]:
     return held.held(conn, claim).job, outputs.find(conn, claim)
 
 
+def _stage(conn: Connection, claim: Claim, staged: Staged, kept: float) -> list[str]:
+    """Raises LeaseLost, and ValidationFailed if a file of its name has arrived meanwhile."""
+    held.require(conn, claim)
+    if not staged.is_document and staged.name in outputs.names(conn, claim, staged.number):
+        raise _misnamed()
+    return outputs.stage(conn, claim, staged, kept)
+
+
 def _to_complete(conn: Connection, claim: Claim) -> tuple[Job | JobState, list[Staged]]:
     """The job and what was sent, or its state if that very claim was settled before."""
     if state := held.settled_before(conn, claim):
@@ -305,6 +307,11 @@ def _refusal(error: Permanent, pointer: str = "") -> AppError:
     if known:
         return known(error.detail)
     return OutputRejected(error.detail, pointer=pointer, error={"code": error.code, "detail": error.detail})
+
+
+def _misnamed() -> ValidationFailed:
+    detail = "The name, or the Content-Type, is none that a file of a result can have, or the name is taken."
+    return _invalid("/query/name", detail)
 
 
 def _invalid(pointer: str, detail: str) -> ValidationFailed:

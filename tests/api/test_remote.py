@@ -509,7 +509,7 @@ def test_what_a_worker_has_sent_goes_when_another_takes_over(ada: Person, worker
 
 
 def test_files_are_of_the_claim_that_they_were_sent_under(process: Process) -> None:
-    first = Claim(uuid4(), 1, datetime.now(UTC), 60, "w")
+    first = Claim(uuid4(), 1, datetime.now(UTC), 60, "w", uuid4(), None)
     second, file = first._replace(fence=2), File(uuid4(), "key", "text/plain", 1, "0" * 64)
 
     def send(conn: Connection) -> list[list[int]]:
@@ -596,7 +596,7 @@ def test_a_token_expires_after_the_deadline(ada: Person, worker: Worker) -> None
 
 
 def test_a_token_is_of_its_secret_and_says_what_was_claimed() -> None:
-    claim = Claim(uuid4(), 3, datetime(2026, 1, 2, 3, 4, 5, 678_000, UTC), 12.5, "worker-1")
+    claim = Claim(uuid4(), 3, datetime(2026, 1, 2, 3, 4, 5, 678_000, UTC), 12.5, "worker-1", uuid4(), uuid4())
     old, new = "o" * 32, "n" * 32
     token = ClaimTokens([old]).issue(claim)
     assert ClaimTokens([old]).verify(token) == ClaimTokens([new, old]).verify(token) == claim

@@ -224,7 +224,7 @@ def sent(user: User, ids: dict[str, str], place: Place, hostile: str) -> httpx2.
 def token_of(user: User, job_id: str) -> str:
     """As of a claim."""
     tokens = ClaimTokens([(user.server.data_dir / "jwt-secret").read_text()])
-    return tokens.issue(Claim(UUID(job_id), 1, datetime.now(UTC), 60, "w"))
+    return tokens.issue(Claim(UUID(job_id), 1, datetime.now(UTC), 60, "w", UUID(job_id), None))
 
 
 def append(body: Any, names: tuple[str | int, ...], text: str) -> None:

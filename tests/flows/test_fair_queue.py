@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -204,6 +205,22 @@ def test_a_turn_that_no_job_is_below_is_known_only_after_a_while(monkeypatch: py
     assert turns.head(QUEUE) == at.timestamp() + 5000
     clock[0] += 6
     assert turns.head(QUEUE) is None, "it is old"
+
+
+def test_turns_are_read_by_threads_as_polls_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite's units of work run in a thread."""
+    clock, at = [1000.0], EARLIEST.replace(year=2026)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    turns, reads = Turns(), 50_000
+    with ThreadPoolExecutor(1) as pool:
+        for second in range(100):
+            clock[0] += 0.5
+            turns.polled({QUEUE: float(second)}, at)
+        reading = pool.submit(lambda: [turns.since for _ in range(reads)])
+        while not reading.done():
+            turns.polled({QUEUE: 99.0}, at)
+            clock[0] += 0.01
+        assert len(reading.result()) == reads
 
 
 class Statements:

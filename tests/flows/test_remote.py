@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from threading import Event
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
@@ -95,6 +96,41 @@ def test_the_server_is_killed_under_a_worker(server: Server, user: User, key: st
     assert len(children(user, document_id)) == CHILDREN
     assert user.http.get(f"/jobs/{job['id']}").json()["attempt"] == 1
     assert told(server, job["id"])["job.succeeded"] == 1
+
+
+def test_two_files_of_one_name_on_their_way_at_once(server: Server, user: User, key: str) -> None:
+    """The first that has arrived keeps it, and the other can be sent by another name."""
+    user.start(user.upload()["id"], processor="count")
+    worker, under_way, arrived = Worker(Insistent(server.url), key), Event(), Event()
+    assert worker.claim().status_code == 200
+
+    def slowly() -> Iterator[bytes]:
+        yield b"half"
+        under_way.set()
+        assert arrived.wait(30)
+        yield b"and half"
+
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(worker.send, 0, cast("bytes", slowly()), "same.txt")
+        assert under_way.wait(30)
+        assert worker.send(1, b"whole", "same.txt").status_code == 200
+        arrived.set()
+        refused = slow.result()
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/query/name")
+    assert worker.complete({"count": 1}, [{"number": 1}]).json() == {"state": "SUCCEEDED"}
+
+
+def test_a_revoked_key_ends_what_was_claimed_with_it(server: Server, user: User) -> None:
+    operator = server.operator().http
+    made = operator.post("/api-keys", json={"name": "stolen", "scopes": ["worker"]}).json()
+    job = user.start(user.upload()["id"], processor="count")
+    worker = Worker(Insistent(server.url), made["key"])
+    assert worker.claim().status_code == 200
+    assert worker.beat().status_code == 200
+    assert operator.delete(f"/api-keys/{made['id']}").is_success
+    for answer in (worker.beat(), worker.ask("GET", "inputs/0"), worker.send(0), worker.complete(), worker.fail()):
+        assert (answer.status_code, answer.json()["code"]) == (401, "invalid-job-token")
+    assert user.http.post(f"/jobs/{job['id']}/cancel").is_success
 
 
 def test_nobody_works_for_a_processor(tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 def test_arguments_are_those_of_fastapi(route: Route, process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     token = process.http("POST", "/auth/login", json=ACCOUNT).json()["access_token"]
     if route in remote.holding.routes + remote.completing.routes:
-        claim = Claim(UUID(FORMATS["uuid"][0]), 1, datetime.now(UTC), 60, "a worker")
+        claim = Claim(UUID(FORMATS["uuid"][0]), 1, datetime.now(UTC), 60, "a worker", UUID(FORMATS["uuid"][0]), None)
         token = process.services.remote.claiming.tokens.issue(claim)
     solvers = Solvers(route, monkeypatch)
     for number, sent in enumerate(chosen(requests(route)), start=1):

@@ -12,7 +12,7 @@ from app.auth import users
 from app.auth.keys.schemas import ApiKey, NewApiKey
 from app.auth.keys.text import key_hash, shown
 from app.auth.models import api_key_secrets, api_keys, users as users_table
-from app.auth.principal import SCOPES_OF, Principal
+from app.auth.principal import SCOPES_OF, Principal, Scope
 from app.database import Database, Prepared, delete_batch, delete_expired, in_batch, now
 from app.events import catalogue
 from app.telemetry import context
@@ -35,6 +35,17 @@ _AUTHENTICATED = Prepared(
         api_key_secrets.c.hash == bindparam("secret_hash"),
         or_(api_key_secrets.c.expires_at.is_(None), api_key_secrets.c.expires_at > now()),
         api_keys.c.revoked_at.is_(None),
+        users_table.c.active,
+    )
+)
+_GOOD = Prepared(
+    select(api_keys.c.scopes, users_table.c.role)
+    .join(users_table, users_table.c.id == api_keys.c.owner_id)
+    .where(
+        api_keys.c.id == bindparam("key"),
+        api_keys.c.owner_id == bindparam("owner"),
+        api_keys.c.revoked_at.is_(None),
+        or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > now()),
         users_table.c.active,
     )
 )
@@ -73,6 +84,12 @@ def authenticated(conn: Connection, secret_hash: bytes) -> Principal:
         raise errors.ApiKeyExpired
     scopes = SCOPES_OF[users.role_in(row)].intersection(row["scopes"])
     return Principal(row["owner_id"], context.key(row["id"]), scopes, "key", row["id"], secret_hash)
+
+
+def scopes(conn: Connection, owner_id: UUID, key_id: UUID) -> frozenset[Scope] | None:
+    """What the owner's key may do now, whatever its secret is. None: it is none, or not good any more."""
+    row = _GOOD.one(conn, {"owner": owner_id, "key": key_id})
+    return SCOPES_OF[users.role_in(row)].intersection(row["scopes"]) if row else None
 
 
 def add(conn: Connection, owner_id: UUID, wanted: NewApiKey, expires_in: float | None, secret: str) -> ApiKey:
