@@ -68,8 +68,8 @@ class InvalidCredentials(Unauthorized, title="Wrong email or password"):
 
 
 class InvalidToken(Unauthorized, title="Invalid access token or API key", headers=_INVALID_TOKEN):
-    """The access token or API key is malformed, expired or revoked, was not issued here, or is not the only one that
-    was sent. An access token is renewed at `POST /auth/refresh`; an API key is made at `POST /api-keys`."""
+    """The access token or API key is malformed, expired or revoked, or was not issued here; or two credentials were
+    sent. An access token is renewed at `POST /auth/refresh`; an API key is made at `POST /api-keys`."""
 
 
 class ApiKeyExpired(Unauthorized, title="API key expired", headers=_INVALID_TOKEN):
@@ -188,8 +188,8 @@ class AlreadyClaimed(Conflict):
 
 
 class LeaseLost(Conflict):
-    """The job is not yours any more: its lease or its time has run out, or it was cancelled. Stop the work, and throw
-    away what it has made; nothing of that will be published."""
+    """The job is not yours any more: its lease or its time has run out, it was cancelled, or you have settled it. Stop
+    the work; nothing more of it will be published."""
 
 
 class JobFinished(Conflict, title="Job already finished"):

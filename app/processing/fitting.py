@@ -12,8 +12,17 @@ from app.processors.base import LongList, LongText, Permanent
 log = structlog.get_logger()
 
 
+class Misfit(Permanent):
+    """Data that does not fit. `where`: the steps to it. Of these the detail has only the name of a field, because the
+    rest may quote the file."""
+
+    def __init__(self, detail: str, where: tuple[int | str, ...]) -> None:
+        super().__init__("result-invalid", detail)
+        self.where = where
+
+
 def require_fit(model: type[BaseModel], json: bytes) -> None:
-    """Raise Permanent `result-invalid` unless the JSON of the data fits the model. Types are not converted."""
+    """Raise Misfit unless the JSON of the data fits the model. Types are not converted."""
     try:
         model.model_validate_json(json, strict=True)
     except ValidationError as error:
@@ -24,7 +33,7 @@ def fitting(model: type[BaseModel], data: Mapping[Any, Any], max_bytes: int) -> 
     """Return the data if what is not long in it fits the model, and has at most `max_bytes` of JSON.
 
     Of a LongList each item is checked as it is made. Neither it nor a LongText is ever whole in memory, so that what
-    the model says of the list or the text as a whole, such as its length, is not checked. Raises Permanent, and what
+    the model says of the list or the text as a whole, such as its length, is not checked. Raises Misfit, and what
     `encode` raises.
     """
     rest = {key: value for key, value in data.items() if not isinstance(value, LongText | LongList)}
@@ -55,9 +64,10 @@ def _checked(model: type[BaseModel], key: Any, items: LongList) -> LongList:
     return LongList(make)
 
 
-def _misfit(model: type[BaseModel], error: Mapping[str, Any]) -> Permanent:
-    """The failure for one of Pydantic's errors. Clients see only the name of a field: the rest may quote the file."""
-    log.warning("job.result_invalid", model=model.__name__, where=str(error["loc"])[:200], reason=error["type"])
-    field = next((step for step in error["loc"][:1] if step in model.model_fields), None)
-    place = f", at `{field}`" if field else ""
-    return Permanent("result-invalid", f"The processor returned what does not fit its own description{place}.")
+def _misfit(model: type[BaseModel], error: Mapping[str, Any]) -> Misfit:
+    """The failure for one of Pydantic's errors."""
+    where, reason = error["loc"], error["type"]
+    log.warning("job.result_invalid", model=model.__name__, where=str(where)[:200], reason=reason)
+    known = model.model_json_schema().get("properties", {})
+    place = "".join(f", at `{field}`" for field in where[:1] if field in known)
+    return Misfit(f"The processor returned what does not fit its own description{place}: {reason}.", where)

@@ -127,7 +127,7 @@ class Claiming:
     def _one(self, conn: Connection, job_id: UUID) -> Job | None:
         job = jobs.get(conn, job_id)
         if job is None or job.queue not in self.queues.processors:
-            raise NotFound
+            raise NotFound("There is no such job of a processor that is run elsewhere.")
         if job.state is not JobState.QUEUED:
             raise AlreadyClaimed
         if self.queues.pauses.forbid(job.queue):

@@ -25,7 +25,7 @@ class _ClaimRoute(Route):
         sent = request.headers.getlist("authorization")
         token = bearer_token(sent[0]) if sent else None
         if token is None:
-            raise Unauthorized
+            raise Unauthorized("Send the token of the claim as Authorization: Bearer.")
         try:
             claim: Claim = request.app.state.services.remote.claiming.tokens.verify(token)
         except InvalidToken:

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
-from pydantic import BaseModel, ConfigDict, model_validator
+from jsonschema.exceptions import SchemaError, ValidationError as SchemaMisfit
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.json_schema import DEFAULT_REF_TEMPLATE, GenerateJsonSchema, JsonSchemaMode
+from pydantic_core import InitErrorDetails, PydanticCustomError
 from typing_extensions import override
 
 from app.processors.base import MakingParams, Params
@@ -28,19 +29,18 @@ class _Described(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _fits(cls, given: Any) -> Any:
-        """What is given, with the defaults of what was left out. Raises ValueError, which repeats no value."""
+        """What is given, with the defaults of what was left out. Raises ValidationError, which repeats no value."""
         if not isinstance(given, dict):
             return given
         own = {name: value for name, value in given.items() if name not in cls.model_fields}
         defaults = {name: each["default"] for name, each in _properties(cls.described_by) if "default" in each}
         complete = defaults | own if cls.takes_defaults else own
         try:
-            error = next(cls.validator.iter_errors(complete), None)
+            misfit = next(cls.validator.iter_errors(complete), None)
         except RecursionError:
             raise ValueError("has too many levels") from None
-        if error:
-            place = "".join(f"/{step}"[:64] for step in error.absolute_path)
-            raise ValueError(f"does not fit its schema{place and f' at {place}'}: {error.validator}"[:200])
+        if misfit:
+            raise ValidationError.from_exception_data(cls.__name__, [_error_of(misfit)])
         return given | complete
 
     @override
@@ -98,6 +98,23 @@ def model_of(base: type[Any], name: str, schema: Mapping[str, Any]) -> type[Any]
         if isinstance(value, str) and (key in _ELSEWHERE or (key == "$ref" and value not in known)):
             raise ValueError(f"has a {key} that does not lead to one of its own $defs")
     return type(name, (base,), {"described_by": described, "validator": Draft202012Validator(described)})
+
+
+def _error_of(misfit: SchemaMisfit) -> InitErrorDetails:
+    """The keyword that is violated, and where."""
+    keyword = str(misfit.validator or "false")  # a schema that is `false` has no keywords
+    reason = PydanticCustomError(keyword, "Does not fit its schema: {keyword}", {"keyword": keyword})
+    return {"type": reason, "loc": (*misfit.absolute_path, *_member(misfit)), "input": None}
+
+
+def _member(misfit: SchemaMisfit) -> list[str]:
+    """The member of an object that is missing or too much: the first of them."""
+    found: list[str] = []
+    if misfit.validator == "required":
+        found = [name for name in misfit.validator_value if name not in misfit.instance]
+    elif misfit.validator == "additionalProperties" and "patternProperties" not in misfit.schema:
+        found = [name for name in misfit.instance if name not in misfit.schema.get("properties", {})]
+    return found[:1]
 
 
 def _properties(schema: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -105,7 +105,7 @@ class RemoteJobs:
         job = await self._held(claim)
         files = Work.model_validate(job.args).files
         if number >= len(files):
-            raise NotFound
+            raise NotFound("The job has fewer inputs than that; they count from 0.")
         file = files[number]
         return file, await self.downloads.send(claim.account_id, self.stored.read(file, 0, file.size))
 
@@ -120,7 +120,7 @@ class RemoteJobs:
         assert job.document_id is not None
         data = await self.inputs.result(job.document_id, processor)
         if data is None:
-            raise NotFound
+            raise NotFound("There is no result of that processor for the document of the job.")
         said = orjson.dumps(data)
         for start in range(0, len(said), _PIECE):
             yield said[start : start + _PIECE]

@@ -143,6 +143,8 @@ def _field_errors(errors: Sequence[Any]) -> list[dict[str, str]]:
 def _detail(error: dict[str, Any]) -> str:
     if error["type"] == "uuid_parsing":  # the one message that quotes the input
         return "Input should be a valid UUID"
+    if error["type"] == "missing" and tuple(error["loc"]) == ("body",):
+        return "A JSON body is required, {} at least"
     return str(error["msg"]).removeprefix("Value error, ")
 
 

@@ -154,7 +154,9 @@ def test_one_job_is_claimed_by_its_id(ada: Person, worker: Worker) -> None:
     first, second = (ada.job(ada.upload(), "count") for _ in range(2))
     assert worker.claim_job(second).json()["job_id"] == second
     assert worker.claim().json()["job_id"] == first
-    assert code(worker.claim_job(str(uuid4()))) == (404, "not-found")
+    answer = worker.claim_job(str(uuid4()))
+    assert code(answer) == (404, "not-found")
+    assert "no such job" in answer.json()["detail"]
     local = ada.job(ada.upload(), "simulated", seconds=0)
     assert code(worker.claim_job(local)) == (404, "not-found")
 
@@ -227,6 +229,30 @@ def test_to_claim_takes_the_scope_and_to_hold_takes_the_token(ada: Person, worke
     assert process_of(worker).http("GET", "/documents", token=worker.held["token"]).status_code == 401
 
 
+def test_a_key_is_no_token(ada: Person, worker: Worker, operator: Person) -> None:
+    claimed(ada, worker)
+    key = operator.post("/api-keys", name="worker", scopes=["worker"])["key"]
+    path = f"/remote/jobs/{worker.held['job_id']}/heartbeat"
+    answer = process_of(worker).http("POST", path, headers=[("X-API-Key", key)], json={})
+    assert code(answer) == (401, "unauthorized")
+    assert answer.json()["detail"] == "Send the token of the claim as Authorization: Bearer."
+
+
+def test_a_heartbeat_without_a_body(ada: Person, worker: Worker) -> None:
+    claimed(ada, worker)
+    answer = worker.ask("POST", "heartbeat")
+    assert answer.json()["errors"] == [{"detail": "A JSON body is required, {} at least", "pointer": ""}]
+    assert worker.ask("POST", "heartbeat", json={}).status_code == 200
+
+
+def test_a_heartbeat_after_the_job_was_completed(ada: Person, worker: Worker) -> None:
+    claimed(ada, worker)
+    assert worker.complete().json() == {"state": "SUCCEEDED"}
+    answer = worker.beat()
+    assert code(answer) == (409, "lease-lost")
+    assert "or you have settled it" in answer.json()["detail"]
+
+
 def test_nothing_of_it_is_run_here(ada: Person, worker: Worker) -> None:
     job_id = ada.job(ada.upload(), "keywords")
     process_of(worker).pull()
@@ -263,19 +289,23 @@ def test_to_complete_again_changes_nothing(ada: Person, worker: Worker) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "refusal"),
+    ("data", "refusal", "reason"),
     [
-        ({}, (422, "result-invalid")),
-        ({"count": "1"}, (422, "result-invalid")),
-        ({"count": -1}, (422, "result-invalid")),
-        ({"count": 1, "more": 1}, (422, "result-invalid")),
-        ([], (422, "validation-failed")),
+        ({}, "result-invalid", "description, at `count`: required."),
+        ({"count": "17"}, "result-invalid", "description, at `count`: type."),
+        ({"count": -17}, "result-invalid", "description, at `count`: minimum."),
+        ({"count": 1, "more 17": 1}, "result-invalid", "description: additionalProperties."),
+        ([], "validation-failed", "Input should be a valid dictionary"),
     ],
     ids=str,
 )
-def test_a_result_that_does_not_fit(ada: Person, worker: Worker, data: Any, refusal: tuple[int, str]) -> None:
+def test_a_result_that_does_not_fit(ada: Person, worker: Worker, data: Any, refusal: str, reason: str) -> None:
+    """The answer says where and why, and repeats no value: the owner of the document sees it, too."""
     claimed(ada, worker)
-    assert code(worker.complete(data)) == refusal
+    answer = worker.complete(data)
+    assert code(answer) == (422, refusal)
+    assert reason in answer.json()["errors"][0]["detail"]
+    assert "17" not in answer.json()["detail"]
     assert state(ada, worker) == "WAITING"
     assert worker.complete({"count": 2}).json() == {"state": "SUCCEEDED"}
 
@@ -298,7 +328,10 @@ def test_a_large_result_is_a_file(ada: Person, worker: Worker) -> None:
     ada.job(document_id, "count")
     worker.claim()
     assert worker.ask("GET", "results/cut").json() == data
-    assert code(worker.ask("GET", "results/count")) == (404, "not-found")
+    for missing, said in (("results/count", "no result of that processor"), ("inputs/1", "fewer inputs")):
+        answer = worker.ask("GET", missing)
+        assert code(answer) == (404, "not-found")
+        assert said in answer.json()["detail"]
 
 
 def test_a_failure_for_good(ada: Person, worker: Worker) -> None:
@@ -624,9 +657,9 @@ def test_they_are_offered_as_any(process: Process, ada: Person) -> None:
 @pytest.mark.parametrize(
     ("processor", "params", "pointer"),
     [
-        ("count", {"of": "lines"}, "/params"),
-        ("count", {"more": 1}, "/params"),
-        ("cut", {"parts": 0}, "/params"),
+        ("count", {"of": "lines"}, "/params/of"),
+        ("count", {"more": 1}, "/params/more"),
+        ("cut", {"parts": 0}, "/params/parts"),
         ("cut", {"then": {"processor": "nobody"}}, "/params/then/processor"),
     ],
     ids=str,

@@ -565,6 +565,26 @@ class TestS3:
         assert len(prefix.objects()) == 4
         assert prefix.uploads() == ["backups/dump"]
 
+    async def test_what_tries_a_bucket_at_a_start_is_no_file(self, prefix, tmp_path, monkeypatch):
+        """Another process, which starts meanwhile, would take it for one that its database does not have."""
+        call, seen = vars(AioBaseClient)["_make_api_call"], []
+        other = s3_storage(prefix.url(), tmp_path / "other")
+
+        async def looked_at(self, operation, params):
+            if operation == "DeleteObject":
+                seen.append((await other.sample(), [*prefix.objects()]))
+                raise ClientError({"Error": {"Code": "SlowDown"}}, operation)
+            return await call(self, operation, params)
+
+        async with opened(other):
+            monkeypatch.setattr(AioBaseClient, "_make_api_call", looked_at)
+            async with opened(s3_storage(prefix.url(), tmp_path)):
+                monkeypatch.setattr(AioBaseClient, "_make_api_call", call)
+            (sampled, left), *_ = seen
+            assert (sampled, len(left)) == ([], 1)
+        async with opened(other) as storage:  # the next start removes what was left
+            assert (await storage.sample(), prefix.objects()) == ([], {})
+
     async def test_orphans_are_found_though_uploads_cannot_be_listed(self, prefix, tmp_path, monkeypatch):
         pages = objects.Objects.pages
 

@@ -68,10 +68,14 @@ def test_what_no_result_can_be_is_a_failure_at_once(faulty: Server, fault: str) 
 
 def test_what_does_not_fit_says_where_and_nothing_of_the_file(faulty: Server) -> None:
     user = faulty.register()
-    for fault, place in (("misfit", "name"), ("misfit-item", "items"), ("misfit-beside-long", "name")):
+    for fault, place in (
+        ("misfit", "`name`: string_type"),
+        ("misfit-item", "`items`: int_type"),
+        ("misfit-beside-long", "`name`: string_type"),
+    ):
         _, job_id = started(user, "faulty", fault=fault)
         error = user.finished(job_id)["error"]
-        assert error["detail"] == f"The processor returned what does not fit its own description, at `{place}`."
+        assert error["detail"] == f"The processor returned what does not fit its own description, at {place}."
     assert {line["model"] for line in faulty.logs("job.result_invalid")} == {"Made"}
 
 

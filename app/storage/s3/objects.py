@@ -5,7 +5,6 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
-from uuid import uuid4
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
@@ -15,6 +14,7 @@ from app.settings.storage import Bucket
 from app.storage.base import FOLDER
 from app.storage.s3.errors import REQUEST_TIMEOUT, code_of, creating_client, translated
 
+PROBE = f"{FOLDER}/probe"  # empty, and no file: one that is left behind goes with the next start
 SMALL_CHUNK = 64 * 1024  # bytes; with the SDK's read-ahead, a client that does not read occupies about 1 MiB
 
 
@@ -88,7 +88,7 @@ class Objects:
 
         Lists objects, because the answer to HeadBucket has no error code.
         """
-        name, probe = self._bucket.name, self._folder + str(uuid4())  # an orphan if it is left behind
+        name, probe = self._bucket.name, self.path(PROBE)
         async with translated(seconds, quiet=True):
             await self._client.list_objects_v2(Bucket=name, Prefix=self._folder, MaxKeys=1)
             if writing:

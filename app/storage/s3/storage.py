@@ -18,7 +18,7 @@ from app.settings.storage import MAX_PUT, Bucket
 from app.storage.base import CHUNK, FOLDER, Announced, Listed, Presigned
 from app.storage.disk import Threads, clear
 from app.storage.s3.errors import REQUEST_TIMEOUT, Refused, Unreachable
-from app.storage.s3.objects import SMALL_CHUNK, Objects
+from app.storage.s3.objects import PROBE, SMALL_CHUNK, Objects
 from app.storage.s3.staged import S3Staged, content_md5
 
 log = structlog.get_logger()
@@ -179,7 +179,7 @@ class S3Storage:
     def _files(self, page: _Page) -> Iterator[tuple[str, dict[str, Any]]]:
         """The keys of a page, and what is said of each."""
         for each in page.get("Contents", []):
-            if (key := self._objects.key(each["Key"])) != MARK:
+            if (key := self._objects.key(each["Key"])) not in (MARK, PROBE):
                 yield key, each
 
     def _age(self, page: _Page, found: dict[str, Any]) -> float:
