@@ -1,10 +1,11 @@
 """What one PostgreSQL server carries, and what partitions of `events` change: `make scaling`.
 
-TEST_DATABASE_URL names the server, which has to be on this machine: the processor time that it takes for a document is
-measured, since that is the same however busy the machine is.
+TEST_DATABASE_URL names the server. It has to be on this machine, and nobody else may use it: the processor time that
+all of its processes take for a document is measured, since that is the same however busy the machine is.
 """
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,14 +13,17 @@ from itertools import count, repeat
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from threading import Event, Thread
 from typing import Any
 
+import yaml
 from sqlalchemy import Connection, Engine, text
 
 from app.events import events
 from tests.benchmarks import load
 from tests.benchmarks.servers import say
-from tests.support import databases
+from tests.support import databases, zygote
+from tests.support.factories import pdf
 from tests.support.server import Server, Worker
 from tests.support.user import User
 
@@ -29,10 +33,18 @@ CONCURRENCY = "16"
 SIZED = ("documents", "document_texts", "files", "jobs", "document_results", "events", "idempotency_keys")
 ROWS, PARTS = 280_000, 14  # of events, which are kept for 400 days
 ROUNDS, BATCH = 7, 5000
+JOBS = 200_000
+PAGE, SCALER = Path("docs/scaling.md"), Path("deploy/kubernetes/keda/scaler.yaml")
 
 _SIZES = """
 SELECT relname, pg_table_size(oid), pg_indexes_size(oid) FROM pg_class
 WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname = ANY(:names)
+"""
+_JOBS = """
+INSERT INTO jobs
+SELECT made.* FROM (SELECT * FROM jobs WHERE state = 'SUCCEEDED' LIMIT 1) AS job, generate_series(1, :jobs) AS n,
+    jsonb_populate_record(job, jsonb_build_object('id', gen_random_uuid(), 'key', 'trial:' || n)
+    || CASE WHEN n % 200 = 0 THEN '{"state": "QUEUED", "finished_at": null}' ELSE '{}' END::jsonb) AS made
 """
 _FILL = """
 INSERT INTO {table} (id, event, at, actor, user_id, document_id, job_id, data, mac, seq)
@@ -47,6 +59,7 @@ def main() -> None:
     try:
         with TemporaryDirectory(prefix="scaling-") as folder:
             lifecycle(Path(folder) / "var")
+            counting(databases.engine(Path(folder) / "var"))
         partitions(databases.engine(Path("partitions of this run")))
     finally:
         databases.drop_all()
@@ -70,6 +83,11 @@ def lifecycle(data_dir: Path) -> None:
                     operator.http.post("/admin/processors/simulated/resume")
                     settle(engine)
         tell_sizes(engine)
+        divide(user, engine)
+    for command in (("audit", "verify"), ("check",)):
+        done = zygote.run(*command, DATA_DIR=str(data_dir), **databases.settings(data_dir))
+        say(" ".join(command), f"exit code {done.returncode}")
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def accept(user: User) -> None:
@@ -88,24 +106,31 @@ def settle(engine: Engine) -> None:
 @contextmanager
 def measured(engine: Engine, processes: list[Server], what: str) -> Iterator[None]:
     """Tell what a document takes of PostgreSQL's processors, and of the service's."""
-    began, database, service = time.monotonic(), backends(engine), sum(cpu(each.pid) for each in processes)
+    began, database, service = time.monotonic(), postgresql(engine), sum(cpu(each.pid) for each in processes)
     yield
-    database, service = backends(engine) - database, sum(cpu(each.pid) for each in processes) - service
+    database, service = postgresql(engine) - database, sum(cpu(each.pid) for each in processes) - service
     rate = DOCUMENTS / (time.monotonic() - began)
     each = f"PostgreSQL {database / DOCUMENTS * 1000:.2f} ms, service {service / DOCUMENTS * 1000:.2f} ms"
     say(what, f"{each} of a core for a document; {rate:,.0f}/s")
 
 
-def backends(engine: Engine) -> float:
-    """Seconds that the processes have computed which serve this database, and are there now."""
+def postgresql(engine: Engine) -> float:
+    """Seconds that the server's processes have computed: those that are there, and those that have ended."""
     with engine.connect() as conn:
-        named = text("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
-        return sum(map(cpu, conn.scalars(named)))
+        [_, parent, *_] = fields(conn.execute(text("SELECT pg_backend_pid()")).scalar_one())
+    children = [int(each) for each in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+    ended = sum(map(int, fields(int(parent))[13:15])) / os.sysconf("SC_CLK_TCK")
+    return ended + cpu(int(parent)) + sum(map(cpu, children))
 
 
 def cpu(pid: int) -> float:
-    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    user, system = fields(pid)[11:13]
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def fields(pid: int) -> list[str]:
+    """Those of /proc/pid/stat from the state on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def tell_sizes(engine: Engine) -> None:
@@ -126,6 +151,46 @@ def tell_sizes(engine: Engine) -> None:
             say(state, f"all: {sum(rows + indexes for _, rows, indexes in sizes) / number:,.0f} bytes a document")
             if state == "as it is":
                 conn.execute(text("VACUUM (FULL, ANALYZE)"))
+
+
+def divide(user: User, engine: Engine) -> None:
+    """Partition `events` as the page says, while files are uploaded, until events are in the second part."""
+    [lines] = re.findall(r"```sql\n(ALTER TABLE events.*?)```", PAGE.read_text(), re.DOTALL)
+    statuses: list[int] = []
+
+    def upload() -> None:
+        while not divided.is_set():
+            statuses.append(user.post_file(pdf(f"file {len(statuses)}")).status_code)
+
+    divided = Event()
+    client = Thread(target=upload)
+    client.start()
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+        last = conn.scalar(text("SELECT max(seq) FROM events")) + 500
+        conn.exec_driver_sql(lines.replace("1000000000", str(last)))
+        deadline = time.monotonic() + 60
+        while not conn.scalar(text("SELECT count(*) FROM events_1")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        divided.set()
+        client.join()
+        parts = [conn.scalar(text(f"SELECT count(*) FROM events_{n}")) for n in (0, 1)]  # noqa: S608 - our own names
+    say("partitions", f"{statuses.count(201)} of {len(statuses)} uploads meanwhile; events in the parts: {parts}")
+    assert {*statuses} == {201}
+    assert all(parts)
+
+
+def counting(engine: Engine) -> None:
+    """How long the scaler's query takes among many jobs, of which one in two hundred is due."""
+    query = next(yaml.safe_load_all(SCALER.read_text()))["spec"]["triggers"][0]["metadata"]["query"]
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+        conn.execute(text(_JOBS), {"jobs": JOBS})
+        conn.execute(text("VACUUM ANALYZE jobs"))
+        took = []
+        for _ in range(20):
+            began = time.perf_counter()
+            due = conn.exec_driver_sql(query.replace("%", "%%")).scalar_one()
+            took.append((time.perf_counter() - began) * 1000)
+    say("scaler", f"{due} of {JOBS:,} jobs are due: {median(took):.1f} ms, at most {max(took):.1f} ms")
 
 
 def partitions(engine: Engine) -> None:

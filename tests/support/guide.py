@@ -1,7 +1,7 @@
 """docs/coming-from.md, and a test's walk through one of its sections: row after row, as they stand there.
 
-Whatever a row names in code as ours has to occur between its turn and the next one's: calls are made, settings are
-those of the server, and everything else is in what was sent or answered.
+Whatever a row names in code as ours has to occur between its turn and the next one's: calls are made, and everything
+else is in what was sent or answered. The server has the settings that are given; a test names those that it looks at.
 """
 
 import re
@@ -9,12 +9,17 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx2
+from sqlalchemy import select
 
+from app.jobs.models import jobs
 from app.settings import Settings
+from tests.support import databases
 from tests.support.elsewhere import Worker as Elsewhere
 from tests.support.receiver import Receiver
 from tests.support.server import Server
@@ -22,6 +27,7 @@ from tests.support.user import User
 from tests.support.waiting import until
 
 PAGE = Path(__file__).parents[2] / "docs/coming-from.md"
+TOKEN = "0123456789abcdef" * 2
 TOO_LARGE = b"%PDF-1.7\n" + bytes(200_000)  # for the settings that the page gives
 FAILING: dict[str, Any] = {"processor": "simulated", "params": {"seconds": 0, "fail": "permanent"}}
 QUICK: dict[str, Any] = {"processor": "simulated", "params": {"seconds": 0}}
@@ -37,6 +43,12 @@ class Row:
 
     theirs: str
     ours: list[str]
+
+    @property
+    def settings(self) -> dict[str, str | None]:
+        """Those that it names, and what it gives them."""
+        found = [_SETTING.fullmatch(code) for code in self.ours]
+        return {each[1]: each[2] for each in found if each and each[1].lower() in Settings.model_fields}
 
 
 def sections() -> dict[str, str]:
@@ -54,8 +66,7 @@ def rows(text: str) -> list[Row]:
 
 def settings(text: str) -> dict[str, str]:
     """Those that the tables give a value."""
-    found = [_SETTING.fullmatch(code) for row in rows(text) for code in row.ours]
-    return {each[1]: each[2] for each in found if each and each[2] is not None}
+    return {name: value for row in rows(text) for name, value in row.settings.items() if value is not None}
 
 
 def named(text: str) -> set[str]:
@@ -108,12 +119,13 @@ class Walk:
         """What a webhook was sent belongs to this row."""
         self.told += [f"{each.headers}\n{each.body}".replace("'", '"') for each in receiver.received]
 
-    def at(self, theirs: str) -> None:
-        """The turn of the next row, which has to begin like this."""
+    def at(self, theirs: str, *settings: str) -> None:
+        """The turn of the next row, which has to begin like this, and to name these settings."""
         self._check()
         assert self.left, f"there is no row about {theirs}"
         self.row = self.left.popleft()
         assert self.row.theirs.startswith(theirs), f"the next row is about {self.row.theirs}"
+        assert self.row.settings.keys() == {*settings}, f"other settings are tried in the row about {self.row.theirs}"
         self.told.clear()
 
     def end(self) -> None:
@@ -138,9 +150,9 @@ class Walk:
         if _CALL.fullmatch(code):
             made = _made(code)
             return any(made.match(each) for each in self.told)
-        setting = _SETTING.fullmatch(code)
-        if setting and setting[1].lower() in Settings.model_fields:
-            return setting[2] is None or self.server.settings[setting[1]] == setting[2]
+        setting, _, given = code.partition("=")
+        if self.row and setting in self.row.settings:
+            return not given or self.server.settings[setting] == given
         name, _, value = code.partition(": ")
         seen = [f'"{name}":"{value}"', f'"{name}":{value}'] if value else [f"{code.lower()}: "]
         seen.append(code.replace('": ', '":'))
@@ -162,6 +174,33 @@ def elsewhere(walk: Walk) -> Elsewhere:
     """A worker whose calls belong to the walk."""
     key: str = walk.operator().http.post("/api-keys", json={"name": "f", "scopes": ["worker"]}).json()["key"]
     return Elsewhere(walk, key)
+
+
+def scraped(walk: Walk, token: str) -> int:
+    """The status of the metrics, for another host with a token."""
+    http = walk.anybody(Authorization=f"Bearer {token}", **{"X-Forwarded-For": "192.0.2.1"})
+    return http.get("/metrics").status_code
+
+
+def longest_attempt(walk: Walk, user: User) -> float:
+    """Seconds that a worker elsewhere is given, for a job of the processor `count`."""
+    worker = elsewhere(walk)
+    worker.claim_job(user.upload(metadata={"process": {"processor": "count"}})["job"]["id"])
+    return seconds_until(datetime.fromisoformat(worker.held["deadline"]))
+
+
+def lease(walk: Walk, job_id: str) -> float:
+    """Seconds for which a job is held."""
+    with databases.engine(walk.server.data_dir).connect() as conn:
+        return seconds_until(conn.execute(select(jobs.c.locked_until).where(jobs.c.id == UUID(job_id))).scalar_one())
+
+
+def seconds_until(moment: datetime) -> float:
+    return (moment - datetime.now(UTC)).total_seconds()
+
+
+def files_in(folder: Path) -> int:
+    return sum(each.is_file() for each in folder.rglob("*"))
 
 
 @contextmanager

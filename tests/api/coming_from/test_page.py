@@ -66,12 +66,14 @@ def test_a_row_that_is_not_tried_is_noticed(tmp_path: Path) -> None:
     with pytest.raises(AssertionError):
         Walk(server, deque(table)).at("second")
     walk.at("first")
+    with pytest.raises(AssertionError):
+        Walk(server, deque(table[1:])).at("second", "KEEP_ALIVE_SECONDS")
     for other in ("POST /jobs/1?wait=30", "GET /jobs/1", "GET /jobs/1/more?wait=30"):
         walk.told = [other]
         with pytest.raises(AssertionError):
-            walk.at("second")
+            walk.at("second", "WORKERS")
     walk.told = ["GET /jobs/1?limit=1&wait=30\n200"]
-    walk.at("second")
+    walk.at("second", "WORKERS")
     walk.end()
     server.settings["WORKERS"] = "3"
     with pytest.raises(AssertionError):

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,21 @@ from tests.support import brokers
 from tests.support.brokers import Sqs
 from tests.support.direct_uploads import announce, complete, sha256
 from tests.support.factories import PDF_TYPE, pdf
-from tests.support.guide import FAILING, FLAKY, QUICK, TOO_LARGE, Walk, at_work, code, failed, sections, walking
+from tests.support.guide import (
+    FAILING,
+    FLAKY,
+    QUICK,
+    TOO_LARGE,
+    Walk,
+    at_work,
+    code,
+    failed,
+    files_in,
+    lease,
+    seconds_until,
+    sections,
+    walking,
+)
 from tests.support.server import Server, Worker
 from tests.support.user import User
 
@@ -94,18 +109,27 @@ def states(walk: Walk, user: User) -> None:
 
 
 def settings(walk: Walk, user: User) -> None:
-    for theirs in ("the bucket and its prefix", "the queue", "the URL's expiry"):
-        walk.at(theirs)
-    walk.at("the largest object")
+    walk.at("the bucket and its prefix", "STORAGE_URL")  # the tests look there in the end
+    walk.at("the queue", "BROKER_URL")
+    walk.at("the URL's expiry", "UPLOAD_URL_TTL")
+    expiry = datetime.fromisoformat(announce(user, pdf())["expires_at"])
+    assert seconds_until(expiry) == pytest.approx(600, abs=30)
+    walk.at("the largest object", "MAX_UPLOAD_BYTES")
     announced = {"filename": "a.pdf", "content_type": PDF_TYPE, "size": len(TOO_LARGE)}
     assert code(user.http.post("/documents/initiate-upload", json=announced)) == (413, "payload-too-large")
-    for theirs in ("the visibility timeout", "maxReceiveCount", "a lifecycle rule"):
-        walk.at(theirs)
+    walk.at("the visibility timeout", "LEASE_SECONDS")
+    with at_work(user, user.upload()["id"]) as job_id:
+        assert 10 < lease(walk, job_id) <= 20
+        walk.at("maxReceiveCount", "JOB_MAX_TRIES")
+        assert user.job(job_id)["max_attempts"] == 1
+    walk.at("a lifecycle rule", "ORPHAN_GRACE_SECONDS")
 
 
 def test_presigned_uploads_a_queue_and_a_worker(tmp_path: Path) -> None:
-    with walking(HEADING, Server(tmp_path / "var")) as walk:
+    storage_url = {"STORAGE_URL": f"file://{tmp_path}/kept"}
+    with walking(HEADING, Server(tmp_path / "var", storage_url)) as walk:
         presigned(walk)
+    assert files_in(tmp_path / "kept") > 2
 
 
 @pytest.mark.postgresql

@@ -6,10 +6,27 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.direct_uploads import announce, complete
 from tests.support.elsewhere import STATED, described
 from tests.support.factories import encrypted_pdf, pdf
-from tests.support.guide import FAILING, QUICK, TOO_LARGE, Walk, at_work, code, elsewhere, failed, sections, walking
+from tests.support.guide import (
+    FAILING,
+    QUICK,
+    TOKEN,
+    TOO_LARGE,
+    Walk,
+    at_work,
+    code,
+    elsewhere,
+    failed,
+    files_in,
+    longest_attempt,
+    scraped,
+    sections,
+    walking,
+)
 from tests.support.receiver import receiving
 from tests.support.server import Server
 from tests.support.user import User
@@ -17,12 +34,14 @@ from tests.support.waiting import until
 
 TEXT: dict[str, Any] = {"process": {"processor": "text"}}
 TAX = TEXT | {"folder": "tax"}
+RESULTS_END = 'document_api_upkeep_interval_seconds{chore="results"}'
 SCOPES = ["documents:read", "documents:write", "documents:process", "documents:delete", "webhooks:manage"]
 
 
 def test_docling_serve(tmp_path: Path) -> None:
     remote = described(tmp_path, {"count": STATED["count"]})
-    with walking("docling-serve", Server(tmp_path / "var", {"REMOTE_PROCESSORS": str(remote)})) as walk:
+    named = {"REMOTE_PROCESSORS": str(remote), "STORAGE_URL": f"file://{tmp_path}/kept"}
+    with walking("docling-serve", Server(tmp_path / "var", named)) as walk:
         owner = walk.user()
         user = walk.with_key(owner, *SCOPES)
         document = docling_converts(walk, user)
@@ -30,6 +49,7 @@ def test_docling_serve(tmp_path: Path) -> None:
         docling_is_run(walk, user)
         docling_states(walk, user)
         docling_settings(walk, owner, user)
+    assert files_in(tmp_path / "kept") > 2
 
 
 def docling_converts(walk: Walk, user: User) -> str:
@@ -89,8 +109,7 @@ def docling_is_run(walk: Walk, user: User) -> None:
         walk.at(theirs)
         assert user.http.get(page).status_code == 200
     walk.at("GET /metrics")
-    token = walk.server.settings["METRICS_TOKEN"]
-    assert walk.anybody(Authorization=f"Bearer {token}").get("/metrics").status_code == 200
+    assert scraped(walk, TOKEN) == 200
     for theirs, page in (("GET /docs", "/docs"), ("GET /openapi-3.0.json", "/openapi.json"), ("/ui", "/console")):
         walk.at(theirs)
         assert walk.anybody().get(page, follow_redirects=True).status_code == 200
@@ -118,27 +137,38 @@ def docling_states(walk: Walk, user: User) -> None:
 
 
 def docling_settings(walk: Walk, owner: User, user: User) -> None:
-    walk.at("DOCLING_SERVE_API_KEY")
+    metrics = walk.anybody().get("/metrics").text
+    walk.at("DOCLING_SERVE_API_KEY", "QUOTA_API_KEYS")
     made = [owner.http.post("/api-keys", json={"name": "a", "scopes": SCOPES}) for _ in range(5)]
     assert code(made[-1]) == (403, "api-key-quota-exceeded")
-    walk.at("DOCLING_SERVE_MAX_FILE_SIZE")
+    walk.at("DOCLING_SERVE_MAX_FILE_SIZE", "MAX_UPLOAD_BYTES")
     assert code(user.post_file(TOO_LARGE)) == (413, "payload-too-large")
-    for theirs in ("MAX_DOCUMENT_TIMEOUT", "ENG_LOC_NUM_WORKERS", "ENG_KIND", "ENG_RAY_MAX_TASK_RETRIES"):
-        walk.at(f"DOCLING_SERVE_{theirs}")
-    walk.at("DOCLING_SERVE_ENG_RAY_MAX_QUEUED_TASKS")
+    walk.at("DOCLING_SERVE_MAX_DOCUMENT_TIMEOUT", "JOB_TIMEOUT")
+    assert longest_attempt(walk, user) == pytest.approx(900, abs=30)
+    walk.at("DOCLING_SERVE_ENG_LOC_NUM_WORKERS", "JOB_CONCURRENCY")
+    assert 'document_api_slots{resource="jobs"} 8.0' in metrics
+    walk.at("DOCLING_SERVE_ENG_KIND", "BROKER_URL")
+    walk.at("DOCLING_SERVE_ENG_RAY_MAX_TASK_RETRIES", "JOB_MAX_TRIES")
+    assert user.upload(metadata={"process": QUICK})["job"]["max_attempts"] == 3
+    walk.at("DOCLING_SERVE_ENG_RAY_MAX_QUEUED_TASKS", "QUOTA_JOBS")
     assert owner.http.get("/auth/me").json()["quota"]["jobs"] == 20
-    for theirs in ("ENG_RQ_RESULTS_TTL", "SCRATCH_PATH", "ARTIFACT_STORAGE_*"):
-        walk.at(f"DOCLING_SERVE_{theirs}")
-    walk.at("DOCLING_SERVE_CORS_*")
+    walk.at("DOCLING_SERVE_ENG_RQ_RESULTS_TTL", "RESULT_TTL")
+    assert RESULTS_END in metrics
+    walk.at("DOCLING_SERVE_SCRATCH_PATH", "DATA_DIR")
+    assert (walk.server.data_dir / "jwt-secret").exists()
+    walk.at("DOCLING_SERVE_ARTIFACT_STORAGE_*", "STORAGE_URL")  # the test looks there in the end
+    walk.at("DOCLING_SERVE_CORS_*", "CORS_ORIGINS")
     origin = walk.server.settings["CORS_ORIGINS"]
     assert walk.anybody(Origin=origin).get("/livez").headers["access-control-allow-origin"] == origin
-    walk.at("DOCLING_SERVE_LOG_LEVEL")
-    walk.at("DOCLING_SERVE_ENABLE_UI")
-    walk.at("DOCLING_SERVE_ALLOW_EXTERNAL_PLUGINS")
+    walk.at("DOCLING_SERVE_LOG_LEVEL", "LOG_LEVEL")
+    assert {"info", "debug"}.isdisjoint(each["level"] for each in walk.server.logs())
+    walk.at("DOCLING_SERVE_ENABLE_UI", "CONSOLE")
+    walk.at("DOCLING_SERVE_ALLOW_EXTERNAL_PLUGINS", "PROCESSORS")
     offered = user.http.get("/processors").json()["items"]
     assert {each["name"] for each in offered} == {"text", "simulated", "count"}
-    walk.at("UVICORN_HOST")
-    walk.at("DOCLING_SERVE_OTEL_*")
+    walk.at("UVICORN_HOST", "KEEP_ALIVE_SECONDS")
+    walk.at("DOCLING_SERVE_OTEL_*", "METRICS_TOKEN")
+    assert [scraped(walk, said) for said in (TOKEN, "another")] == [200, 404]
 
 
 def test_amazon_textract(tmp_path: Path) -> None:
@@ -240,8 +270,15 @@ def textract_states(walk: Walk, user: User, document_id: str) -> None:
     failed(user, document_id, **FAILING)
     walk.at("PARTIAL_SUCCESS")
     user.http.get(f"/documents/{document_id}/results/text")
-    for theirs in ("transactions a second", "jobs at once", "the size of a document", "seven days"):
-        walk.at(theirs)
+    walk.at("transactions a second", "RATE_LIMIT")
+    other = walk.user().http
+    assert "q=100;w=3600" in other.get("/auth/me").headers["ratelimit-policy"]
+    walk.at("jobs at once", "QUOTA_JOBS")
+    assert other.get("/auth/me").json()["quota"]["jobs"] == 1
+    walk.at("the size of a document", "MAX_UPLOAD_BYTES")
+    assert other.post("/documents", files={"file": TOO_LARGE}).status_code == 413
+    walk.at("seven days", "RESULT_TTL")
+    assert RESULTS_END in walk.anybody().get("/metrics").text
 
 
 def test_every_name_of_textract_is_there() -> None:

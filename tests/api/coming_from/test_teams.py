@@ -1,20 +1,46 @@
 """Coming from what teams build themselves."""
 
+import hmac
 import json
+from base64 import urlsafe_b64encode
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
-from tests.support.elsewhere import described
+import pytest
+from sqlalchemy import func, select
+
+from app.documents.models import documents
+from app.remote.tokens import ClaimTokens
+from tests.support import databases
+from tests.support.elsewhere import STATED, Worker as Elsewhere, described
 from tests.support.factories import PDF_TYPE, pdf
-from tests.support.guide import FAILING, FLAKY, QUICK, TOO_LARGE, Walk, at_work, code, elsewhere, failed, walking
-from tests.support.receiver import receiving
+from tests.support.guide import (
+    FAILING,
+    FLAKY,
+    QUICK,
+    TOKEN,
+    TOO_LARGE,
+    Walk,
+    at_work,
+    code,
+    elsewhere,
+    failed,
+    files_in,
+    lease,
+    longest_attempt,
+    seconds_until,
+    walking,
+)
 from tests.support.server import Server
 from tests.support.user import PASSWORD, User
 from tests.support.waiting import until
 
 
 def test_sqs_postgresql_and_a_worker_under_compose(tmp_path: Path) -> None:
-    with walking("SQS, PostgreSQL and a worker under Compose", Server(tmp_path / "var")) as walk:
+    server = Server(tmp_path / "var", {"REMOTE_PROCESSORS": str(described(tmp_path))})
+    with walking("SQS, PostgreSQL and a worker under Compose", server) as walk:
         user, operator = walk.user(), walk.operator()
         flaky = user.start(user.upload()["id"], **FLAKY)
         walk.at("an upload, an INSERT")
@@ -49,15 +75,7 @@ def test_sqs_postgresql_and_a_worker_under_compose(tmp_path: Path) -> None:
         assert operator.http.post("/admin/jobs/cancel", json=asked).json()["changed"] == 1
         assert user.document(document["id"])["status"] == "COMPLETED"
         queue_states(walk, user, dead["id"], purged)
-        for theirs in (
-            "DATABASE_URL",
-            "the queue's URL",
-            "VisibilityTimeout",
-            "maxReceiveCount",
-            "messages",
-            "the time",
-        ):
-            walk.at(theirs)
+        queue_settings(walk, user)
 
 
 def queue_states(walk: Walk, user: User, dead_id: str, purged: str) -> None:
@@ -78,8 +96,25 @@ def queue_states(walk: Walk, user: User, dead_id: str, purged: str) -> None:
     assert user.job(purged)["state"] == "CANCELLED"
 
 
+def queue_settings(walk: Walk, user: User) -> None:
+    walk.at("DATABASE_URL", "DATABASE_URL")
+    walk.at("the queue's URL", "BROKER_URL")
+    walk.at("VisibilityTimeout", "LEASE_SECONDS")
+    with at_work(user, user.upload()["id"]) as job_id:
+        assert 10 < lease(walk, job_id) <= 20
+        walk.at("maxReceiveCount", "JOB_MAX_TRIES")
+        assert user.job(job_id)["max_attempts"] == 2
+    walk.at("messages in flight", "JOB_CONCURRENCY")
+    assert 'document_api_slots{resource="jobs"} 2.0' in walk.anybody().get("/metrics").text
+    walk.at("the time limit of the work", "JOB_TIMEOUT")
+    assert longest_attempt(walk, user) == pytest.approx(60, abs=20)
+
+
 def test_jwt_and_idempotent_processing(tmp_path: Path) -> None:
-    with walking("JWT and idempotent processing", Server(tmp_path / "var")) as walk:
+    rows = tmp_path / "rows"
+    databases.prepare(rows)
+    urls = {"DATABASE_URL": databases.url(rows), "STORAGE_URL": f"file://{tmp_path}/kept"}
+    with walking("JWT and idempotent processing", Server(tmp_path / "var", urls)) as walk:
         account = {"email": "ada@example.com", "password": PASSWORD}
         http = walk.anybody()
         walk.at("register")
@@ -122,10 +157,14 @@ def test_jwt_and_idempotent_processing(tmp_path: Path) -> None:
         assert http.post("/auth/logout", json={"refresh_token": tokens["refresh_token"]}).status_code == 204
         assert code(http.get("/documents")) == (401, "invalid-token")
 
-        jwt_states_and_settings(walk)
+        jwt_states(walk)
+        jwt_settings(walk)
+    assert files_in(tmp_path / "kept") > 2
+    with databases.engine(rows).connect() as conn:
+        assert conn.scalar(select(func.count()).select_from(documents))
 
 
-def jwt_states_and_settings(walk: Walk) -> None:
+def jwt_states(walk: Walk) -> None:
     user = walk.user()
     walk.at("UPLOADED")
     document_id = user.upload()["id"]
@@ -138,17 +177,25 @@ def jwt_states_and_settings(walk: Walk) -> None:
     user.document(document_id)
     walk.at("FAILED")
     failed(user, document_id, **FAILING)
-    walk.at("the secret that signs tokens")
-    walk.at("a token's life")
+
+
+def jwt_settings(walk: Walk) -> None:
+    user = walk.user()
+    walk.at("the secret that signs tokens", "JWT_SECRET")
+    said, _, signature = user.tokens["access_token"].rpartition(".")
+    made = hmac.digest(TOKEN.encode(), said.encode(), "sha256")
+    assert urlsafe_b64encode(made).decode().rstrip("=") == signature
+    walk.at("a token's life", "ACCESS_TOKEN_TTL")
     assert user.tokens["expires_in"] == 600
-    walk.at("the folder of uploads")
-    walk.at("the largest upload")
+    walk.at("the folder of uploads", "STORAGE_URL")  # the test looks there in the end
+    walk.at("the largest upload", "MAX_UPLOAD_BYTES")
     assert code(user.post_file(TOO_LARGE)) == (413, "payload-too-large")
-    walk.at("the database")
+    walk.at("the database", "DATABASE_URL")
 
 
 def test_pdf_splitting_on_lambda(tmp_path: Path) -> None:
-    server = Server(tmp_path / "var", {"REMOTE_PROCESSORS": str(described(tmp_path))})
+    named = {"REMOTE_PROCESSORS": str(described(tmp_path)), "PUBLIC_URL": "https://api.example.com/v1"}
+    server = Server(tmp_path / "var", named | {"JWT_SECRET": TOKEN})
     with walking("PDF splitting on Lambda", server) as walk:
         user = walk.user()
         params = {
@@ -205,89 +252,19 @@ def test_pdf_splitting_on_lambda(tmp_path: Path) -> None:
         assert user.job(job["id"])["state"] == "SUCCEEDED"
         walk.at("failed")
         assert user.job(refused)["state"] == "FAILED"
-        for theirs in ("the function and what it does", "the function's timeout", "maxReceiveCount"):
-            walk.at(theirs)
-        walk.at("the callback's URL")
-        walk.at("the callback's secret")
+        lambda_settings(walk, user, function)
 
 
-def test_a_processor_service_on_s3_or_minio(tmp_path: Path) -> None:
-    server = Server(tmp_path / "var", {"LOG_FILE": str(tmp_path / "log")})
-    with walking("A processor service on S3 or MinIO", server) as walk, receiving() as receiver:
-        owner, operator = walk.user(), walk.operator()
-        walk.at("make a key")
-        scopes = ["documents:read", "documents:write", "documents:process", "webhooks:manage"]
-        made = owner.http.post("/api-keys", json={"name": "a", "scopes": scopes}).json()
-        walk.at("X-API-Key")
-        http = walk.anybody(**{"X-API-Key": made["key"]})
-        user = User(walk.server, owner.email, http, {})
-        assert http.get("/documents").status_code == 200
-        walk.at("replace a key")
-        rotated = owner.http.post(f"/api-keys/{made['id']}/rotate", json={"previous_valid_for": 60}).json()
-        assert http.get("/documents").status_code == 200
-        http.headers["X-API-Key"] = rotated["key"]
-        walk.at("register for callbacks")
-        webhook = receiver.told_of(user, event_types=["document.completed"])
-        walk.at("a processor, by its name")
-        http.get("/processors")
-        walk.at("put an object")
-        document = user.upload()
-        path = f"/documents/{document['id']}"
-        walk.at("put another version")
-        sent, seen = {"file": ("b.pdf", pdf("second"), PDF_TYPE)}, {"If-Match": f'"{document["version"]}"'}
-        assert http.put(f"{path}/content", files=sent, headers=seen).json()["file_number"] == 2
-        walk.at("list versions")
-        assert len(http.get(f"{path}/files").json()["items"]) == 2
-        walk.at("process an object")
-        job = user.start(document["id"])
-        walk.at("the callback")
-        until(lambda: receiver.received)
-        assert receiver.received[0].verified
-        walk.hear(receiver)
-        walk.at("callbacks that failed")
-        assert len(http.get(f"{webhook}/deliveries").json()["items"]) == 1
-        walk.at("a rate limit's headers")
-        answers = [operator.http.get("/documents?limit=1") for _ in range(101)]
-        assert code(answers[-1]) == (429, "rate-limited")
-        walk.at("metrics")
-        operator = walk.operator()
-        token = walk.server.settings["METRICS_TOKEN"]
-        assert walk.anybody(Authorization=f"Bearer {token}").get("/metrics").status_code == 200
-        walk.at("the audit log")
-        told = operator.http.get(f"/audit?document_id={document['id']}").json()["items"]
-        assert "job.succeeded" in [each["event"] for each in told]
-        walk.at("the management UI")
-        assert walk.anybody().get("/console", follow_redirects=True).status_code == 200
-
-        service_states(walk, owner, user, made["id"])
-        service_settings(walk, owner)
-        assert job["id"] in (tmp_path / "log").read_text()
-
-
-def service_states(walk: Walk, owner: User, user: User, key_id: str) -> None:
-    walk.at("stored")
-    other = user.upload()["id"]
-    walk.at("processing")
-    with at_work(user, other):
-        user.document(other)
-    walk.at("done")
-    user.finished(user.start(other, **QUICK)["id"])
-    user.document(other)
-    walk.at("failed")
-    failed(user, other, **FAILING)
-    walk.at("key revoked")
-    assert owner.http.delete(f"/api-keys/{key_id}").status_code == 204
-    assert code(user.http.get("/documents")) == (401, "invalid-token")
-
-
-def service_settings(walk: Walk, owner: User) -> None:
-    walk.at("endpoint, bucket and path style")
-    walk.at("requests an hour")
-    assert "q=100;w=3600" in owner.http.get("/auth/me").headers["ratelimit-policy"]
-    for theirs in ("the callback's timeout", "the callback's retries", "who may read metrics", "the UI"):
-        walk.at(theirs)
-    walk.at("pages of other origins")
-    origin = walk.server.settings["CORS_ORIGINS"]
-    assert walk.anybody(Origin=origin).get("/livez").headers["access-control-allow-origin"] == origin
-    walk.at("versions that are kept")
-    walk.at("the log's file")
+def lambda_settings(walk: Walk, user: User, function: Elsewhere) -> None:
+    walk.at("the function and what it does", "REMOTE_PROCESSORS")
+    assert STATED.keys() <= {each["name"] for each in user.http.get("/processors").json()["items"]}
+    job = user.upload(metadata={"process": {"processor": "cut"}})["job"]
+    function.claim_job(job["id"])
+    walk.at("the function's timeout", "JOB_TIMEOUT")
+    assert seconds_until(datetime.fromisoformat(function.held["deadline"])) == pytest.approx(300, abs=30)
+    walk.at("maxReceiveCount", "JOB_MAX_TRIES")
+    assert job["max_attempts"] == 2
+    walk.at("the callback's URL", "PUBLIC_URL")
+    assert function.held["inputs"][0]["url"].startswith("https://api.example.com/v1/remote/")
+    walk.at("the callback's secret", "JWT_SECRET")
+    assert ClaimTokens([TOKEN]).verify(function.held["token"]).job_id == UUID(job["id"])

@@ -3,10 +3,12 @@
 import re
 import shutil
 import subprocess
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from tests.support import databases, elsewhere
 from tests.support.server import Server, Worker
 from tests.support.waiting import until
 
+BASH = shutil.which("bash") or "bash"
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy/kubernetes"
 README = (FOLDER / "README.md").read_text()
@@ -29,6 +32,7 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text()
 OTHERS = {"AWS_SHARED_CREDENTIALS_FILE", "PYTHON_CPU_COUNT", "FORWARDED_ALLOW_IPS"}  # of the SDK, Python and uvicorn
 MARGIN = 5  # seconds
 CHILD = 512  # MiB
+LOGS = 5 * 10  # MiB: as many as a node keeps of a container by default
 UNITS = {"Mi": 1, "Gi": 1024}
 DEPLOYMENTS = ("document-api", "document-api-worker")
 
@@ -71,14 +75,25 @@ def mebibytes(quantity: str) -> int:
     return int(quantity[:-2]) * UNITS[quantity[-2:]]
 
 
+@cache
+def secrets() -> dict[str, dict[str, str]]:
+    """Those that the commands of the README make, by name."""
+    found = re.findall(r"^\(umask.*?^kubectl create secret .*?\n", README, re.DOTALL | re.MULTILINE)
+    commands = "".join(found).replace(".env\n", ".env --dry-run=client --output yaml\necho ---\n")
+    with TemporaryDirectory() as folder:
+        made = subprocess.run([BASH, "-euc", commands], cwd=folder, check=True, capture_output=True, text=True).stdout
+        assert {each.stat().st_mode & 0o777 for each in Path(folder).iterdir()} == {0o600}
+    resources = [each for each in yaml.safe_load_all(made) if each]
+    return {each["metadata"]["name"]: {k: b64decode(v).decode() for k, v in each["data"].items()} for each in resources}
+
+
 def settings_of(name: str, tmp_path: Path) -> Settings:
     """Those of a pod, whose Secret is as the README makes it."""
-    command = README.partition("secret generic document-api ")[2].partition("kubectl apply")[0]
-    secrets = re.findall(r"--from-literal=(\w+)=(.*?)(?: \\)?$", command, re.MULTILINE)
-    for key, value in secrets:
-        (tmp_path / key).write_text("s" * 43 + "=" if "openssl" in value else value.strip("'"))
+    secret = secrets()["document-api"]
+    for key, value in secret.items():
+        (tmp_path / key).write_text(value)
     own = {each: value for each, value in environment(name).items() if each not in OTHERS}
-    assert {each.lower() for each in own} | {key for key, _ in secrets} <= Settings.model_fields.keys()
+    assert {each.lower() for each in own} | secret.keys() <= Settings.model_fields.keys()
     return Settings(**{each.lower(): value for each, value in own.items()} | {"secrets_dir": tmp_path}, _env_file=None)
 
 
@@ -148,8 +163,11 @@ def test_there_is_room(name: str) -> None:
     copies = (jobs_at_once + uploads + cores) * int(setting("MAX_UPLOAD_BYTES", name)) / 1024**2
     (data,) = [each["emptyDir"] for each in pod(name)["volumes"] if each["name"] == "data"]
     assert mebibytes(data["sizeLimit"]) >= copies
+    resources = container(name)["resources"]
+    assert mebibytes(resources["requests"]["ephemeral-storage"]) >= mebibytes(data["sizeLimit"])
+    assert mebibytes(resources["limits"]["ephemeral-storage"]) >= mebibytes(data["sizeLimit"]) + LOGS
     children = (jobs_at_once or cores) * CHILD + 20 * uploads
-    assert mebibytes(container(name)["resources"]["limits"]["memory"]) >= children + 2 * 46 + 110
+    assert mebibytes(resources["limits"]["memory"]) >= children + 2 * 46 + 110
 
 
 @needs_kubectl
@@ -190,6 +208,34 @@ def test_the_alerts_are_those_of_prometheus() -> None:
 def test_a_worker_is_wanted_for_as_many_jobs_as_it_runs_at_once() -> None:
     assert float(trigger()["targetQueryValue"]) == setting("JOB_CONCURRENCY", "document-api-worker")
     assert "replicas" not in built()["Deployment", "document-api-worker"]["spec"], "each apply would set them anew"
+
+
+@needs_kubectl
+def test_few_jobs_start_anew_when_there_are_fewer() -> None:
+    down = scaled_object()["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"]
+    assert down["stabilizationWindowSeconds"] >= setting("JOB_TIMEOUT", "document-api-worker")
+    assert [each["type"] for each in down["policies"]] == ["Pods"]
+
+
+@needs_kubectl
+def test_what_one_resource_names_is_there() -> None:
+    target, [asked] = scaled_object()["scaleTargetRef"]["name"], scaled_object()["triggers"]
+    assert "worker" in container(target)["args"]
+    [password] = built()["TriggerAuthentication", asked["authenticationRef"]["name"]]["spec"]["secretTargetRef"]
+    [scraped] = built()["PodMonitor", "document-api"]["spec"]["podMetricsEndpoints"]
+    for reference in (password, scraped["authorization"]["credentials"]):
+        assert reference["key"] in secrets()[reference["name"]]
+    for name in DEPLOYMENTS:
+        assert scraped["port"] in {each["name"] for each in container(name)["ports"]}
+        assert built()["ServiceAccount", pod(name)["serviceAccountName"]]
+        [volume] = [each["projected"] for each in pod(name)["volumes"] if "projected" in each]
+        assert {each["secret"]["name"] for each in volume["sources"]} <= secrets().keys()
+    assert scraped["path"] in {route.path for route in health.router.routes}
+
+
+def scaled_object() -> dict[str, Any]:
+    spec: dict[str, Any] = built()["ScaledObject", "document-api-worker"]["spec"]
+    return spec
 
 
 def trigger() -> dict[str, str]:
