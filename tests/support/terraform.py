@@ -1,7 +1,7 @@
 """`make aws-check`: runs deploy/aws's scripts at a server of AWS's services on this machine, as a user would.
 
-Everything is laid out, taken down but for the files, laid out again around them, and removed with them. Without the machine
-that serves, of which that server knows too little. TF_PLUGIN_MIRROR names a folder of providers.
+Everything is laid out, taken down but for the files, laid out again around them, and removed with them. Only the machine
+that serves is not: that server knows too little of it. TF_PLUGIN_MIRROR names a folder of providers.
 """
 
 import json
@@ -130,7 +130,10 @@ def check(layout: Layout) -> None:
 def adopt(layout: Layout, bucket: str) -> None:
     """Have Terraform know again what `scripts/destroy` has left, as README.md says."""
     layout.run("terraform", "import", *QUIETLY, "module.storage.aws_s3_bucket.files", bucket)
-    secrets = {"settings": "aws_secretsmanager_secret.settings", "worker-key": "module.remote.aws_secretsmanager_secret.key"}
+    secrets = {
+        "settings": "aws_secretsmanager_secret.settings",
+        "worker-key": "module.remote.aws_secretsmanager_secret.key",
+    }
     for name, address in secrets.items():
         restored = ("aws", "secretsmanager", "restore-secret", "--secret-id", f"documents/{name}")
         arn = layout.run(*restored, "--query", "ARN", "--output", "text").strip()
