@@ -1,7 +1,7 @@
 """`make aws-check`: runs deploy/aws's scripts at a server of AWS's services on this machine, as a user would.
 
-Everything is laid out, taken down but for the files, laid out again around them, and removed with them. Only the machine
-that serves is not: that server knows too little of it. TF_PLUGIN_MIRROR names a folder of providers.
+Everything is laid out, taken down but for the files, laid out again around them, and removed with them, but for the
+machine that serves: that server knows too little of it. TF_PLUGIN_MIRROR names a folder of providers.
 """
 
 import json
