@@ -81,7 +81,7 @@ migrations: .venv/installed-tests ## Measure how long writes wait for migrations
 scaling: .venv/installed-tests ## Measure what a document takes of PostgreSQL, and what partitions of its events change
 	.venv/bin/python -m tests.benchmarks.scaling
 
-aws-check: .venv/installed-tests ## Lay out deploy/aws at AWS's services in .venv/ministack, and see that nothing is left to do
+aws-check: .venv/installed-tests ## Run deploy/aws's scripts at AWS's services in .venv/ministack: deploy, destroy, and again
 	.venv/bin/python -m tests.support.terraform
 
 lint: .venv/installed-tests ## Check style, formatting and types

@@ -8,6 +8,8 @@ locals {
   }
 }
 
+data "aws_caller_identity" "here" {}
+
 module "storage" {
   source         = "./modules/storage"
   name           = var.name
@@ -17,6 +19,7 @@ module "storage" {
 module "remote" {
   source      = "./modules/remote"
   name        = var.name
+  account_id  = data.aws_caller_identity.here.account_id
   api_url     = local.api_url
   zip         = var.function_zip
   timeout     = var.function_timeout
@@ -65,10 +68,12 @@ module "service" {
   source            = "./modules/service"
   count             = var.service ? 1 : 0
   name              = var.name
-  region            = var.region
+  account_id        = data.aws_caller_identity.here.account_id
+  availability_zone = var.availability_zone
   domain            = var.domain
   zone_id           = var.zone_id
   image             = var.image
+  proxy_image       = var.proxy_image
   instance_type     = var.instance_type
   data_gib          = var.data_gib
   allowed_cidrs     = var.allowed_cidrs

@@ -1,15 +1,15 @@
 output "url" {
-  description = "Where the service is, once the domain leads to the address."
+  description = "The address of the service, once the domain leads to the machine."
   value       = local.api_url
 }
 
 output "address" {
-  description = "What the record of the domain must say; null if the service runs elsewhere."
+  description = "The IP address that the record of the domain must have; null if the service runs elsewhere."
   value       = one(module.service[*].address)
 }
 
 output "instance_id" {
-  description = "For Session Manager; null if the service runs elsewhere."
+  description = "The machine, for Session Manager; null if the service runs elsewhere."
   value       = one(module.service[*].instance_id)
 }
 
@@ -19,7 +19,7 @@ output "bucket" {
 }
 
 output "settings_secret" {
-  description = "SECRETS_MANAGER_ID."
+  description = "The secret of the service's settings: SECRETS_MANAGER_ID."
   value       = aws_secretsmanager_secret.settings.arn
 }
 
@@ -29,7 +29,7 @@ output "worker_key_secret" {
 }
 
 output "service_policy" {
-  description = "What a service that runs elsewhere needs."
+  description = "The policy that a service that runs elsewhere needs."
   value       = aws_iam_policy.service.arn
 }
 
@@ -44,6 +44,6 @@ output "dead_letters" {
 }
 
 output "region" {
-  description = "Where all of it is."
+  description = "The region in which all of it is."
   value       = var.region
 }

@@ -5,10 +5,13 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Thread
 from types import ModuleType
 from typing import Any
 from uuid import uuid4
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
 
@@ -55,6 +58,41 @@ def function(server: Server, key: str, monkeypatch: pytest.MonkeyPatch) -> Itera
     yield importlib.import_module("handler")
     for name in ("handler", "work"):
         del sys.modules[name]
+
+
+@dataclass
+class Busy:
+    """A service that puts calls off before it answers them that there is no such job. `at`: when they came."""
+
+    retry_after: int
+    times: int
+    at: list[float] = field(default_factory=list)
+
+    def __call__(self, _: dict[str, Any], start_response: Any) -> list[bytes]:
+        self.at.append(time.monotonic())
+        if len(self.at) > self.times:
+            start_response("404 Not Found", [])
+        else:
+            start_response("503 Service Unavailable", [("Retry-After", str(self.retry_after))])
+        return [b""]
+
+
+@contextmanager
+def serving(app: Any) -> Iterator[str]:
+    """The URL of an app that is served meanwhile."""
+    with make_server("127.0.0.1", 0, app, handler_class=Quiet) as served:
+        thread = Thread(target=served.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{served.server_port}"
+        finally:
+            served.shutdown()
+            thread.join()
+
+
+class Quiet(WSGIRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        """Log nothing."""
 
 
 def called(function: ModuleType, body: Any, seconds: float = 30) -> Any:
@@ -119,6 +157,26 @@ def test_a_service_that_is_away(function: ModuleType, monkeypatch: pytest.Monkey
     assert 1 <= time.monotonic() - began < 5
 
 
+def test_the_service_says_when_to_ask_again(function: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(busy := Busy(retry_after=2, times=1)) as url:
+        monkeypatch.setenv("API_URL", url)
+        assert called(function, {"job_id": str(uuid4())}) == DONE
+        first, again = busy.at
+        assert again - first >= 2
+    with serving(busy := Busy(retry_after=60, times=1)) as url:  # which is later than there is time
+        monkeypatch.setenv("API_URL", url)
+        assert called(function, {"job_id": str(uuid4())}) == AGAIN
+        assert len(busy.at) == 1
+
+
+def test_the_message_does_not_say_who_gets_the_key(function: ModuleType, user: User) -> None:
+    with serving(elsewhere := Busy(retry_after=1, times=0)) as url:
+        hint = started(user) | {"api": url}
+        assert called(function, hint) == DONE
+    assert elsewhere.at == []
+    assert user.job(hint["job_id"])["state"] == "SUCCEEDED"
+
+
 def test_a_key_that_was_replaced(function: ModuleType, user: User, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("API_KEY", "dla_other")
     hint = started(user)
@@ -151,6 +209,22 @@ def test_an_input_that_is_not_what_was_stored(
     monkeypatch.setattr(
         function, "call", lambda method, *given, **more: _cut(call(method, *given, **more), cut=method == "GET")
     )
+    hint = started(user)
+    assert called(function, hint) == DONE
+    job = user.job(hint["job_id"])
+    assert (job["state"], job["error"]["code"]) == ("QUEUED", "worker-error")
+
+
+def test_a_process_with_other_settings_answers(
+    function: ModuleType, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not know the processor. Another attempt may succeed."""
+    call = function.call
+
+    def unknown(method: str, url: str, *given: Any, **more: Any) -> Any:
+        return (404, b"{}") if url.endswith("/complete") else call(method, url, *given, **more)
+
+    monkeypatch.setattr(function, "call", unknown)
     hint = started(user)
     assert called(function, hint) == DONE
     job = user.job(hint["job_id"])

@@ -23,7 +23,7 @@ from uuid import UUID
 from work import Permanent, work
 
 MARGIN = 10.0  # seconds before the function would be killed: time to give the job back
-REPEAT = 1.0  # seconds after a call that got no answer
+REPEAT = 1.0  # seconds after a call that got no answer, or one without Retry-After
 Json = dict[str, Any]
 
 
@@ -33,6 +33,14 @@ class Away(Exception):
 
 class Lost(Exception):
     """The job is somebody else's, was cancelled, or takes too long."""
+
+
+class Refused(Exception):
+    """The service did not take what was made. `said` fails the job."""
+
+    def __init__(self, status: int, answer: bytes) -> None:
+        super().__init__(status)
+        self.said = refusal(status, answer)
 
 
 def handler(event: Json, context: Any) -> Json:
@@ -83,6 +91,8 @@ class Attempt:
             return
         except Permanent as error:
             what, said = "fail", {"code": error.code, "detail": str(error)}
+        except Refused as error:
+            what, said = "fail", error.said
         except Away:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the job can be tried again
@@ -91,11 +101,11 @@ class Attempt:
             self.over.set()
         status, answer = self.ask("POST", what, said)
         if what == "complete" and status not in {200, 409}:
-            status, answer = self.ask("POST", "fail", refusal(answer))
+            what, (status, answer) = "fail", self.ask("POST", "fail", refusal(status, answer))
         say(what, job=self.job["job_id"], status=status)
 
     def made(self) -> Json:
-        """Send what the work makes, and return what completes the job. Raises Lost, Permanent, Away."""
+        """Send what the work makes, and return what completes the job. Raises Lost, Permanent, Refused, Away."""
         outputs = []
         data, parts = work(self.input(), self.job["params"], self.job["filename"])
         for number, part in enumerate(self.until_over(parts)):
@@ -104,7 +114,7 @@ class Attempt:
             if status == 409:
                 raise Lost
             if status != 200:
-                raise Permanent(refusal(answer)["code"], refusal(answer)["detail"])
+                raise Refused(status, answer)
             outputs.append({"number": number} | ({"metadata": part.metadata} if part.metadata else {}))
         return {"data": data, "outputs": outputs}
 
@@ -147,22 +157,28 @@ class Attempt:
 def call(
     method: str, url: str, token: str = "", body: Any = None, *, headers: Json | None = None, ends: float
 ) -> tuple[int, bytes]:
-    """The status of the answer, and the answer. A call that got none, 408, 429 or 5xx is repeated. Raises Away."""
+    """The status of the answer, and the answer. Raises Away.
+
+    A call that got none, 408, 429 or 5xx is repeated, after Retry-After, unless that is later than `ends`.
+    """
     said = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
     kind = "application/pdf" if isinstance(body, bytes) else "application/json"
     sent = {"Authorization": f"Bearer {token}", "Content-Type": kind} if headers is None else headers
     while True:
+        pause = REPEAT
         try:
             with urlopen(Request(url, said, sent, method=method), timeout=30) as answer:  # noqa: S310 - the service's
                 return answer.status, answer.read()
         except HTTPError as error:
             if error.code < 500 and error.code not in {408, 429}:
                 return error.code, error.read()
+            if (asked := error.headers.get("Retry-After", "")).isdecimal():
+                pause = max(REPEAT, int(asked))
         except (OSError, HTTPException):
             pass
-        if time.monotonic() + REPEAT > ends:
+        if time.monotonic() + pause > ends:
             raise Away
-        time.sleep(REPEAT)
+        time.sleep(pause)
 
 
 @cache
@@ -182,8 +198,10 @@ def failure(code: str, detail: str) -> Json:
     return {"code": code, "detail": detail, "transient": True}
 
 
-def refusal(answer: bytes) -> Json:
+def refusal(status: int, answer: bytes) -> Json:
     """Why the service did not take what was made."""
+    if status in {401, 404}:  # it is not about what was made: settings that another process does not have yet, perhaps
+        return failure("worker-error", f"The service answered {status} to what was made.")
     try:
         problem = json.loads(answer)
         return {"code": str(problem["code"]), "detail": str(problem["detail"])[:2000]}

@@ -1,6 +1,9 @@
 # What is laid out, without an account: the provider is a mock.
 
 mock_provider "aws" {
+  mock_data "aws_caller_identity" {
+    defaults = { account_id = "123456789012" }
+  }
   mock_resource "aws_s3_bucket" {
     defaults = { arn = "arn:aws:s3:::documents", id = "documents" }
   }
@@ -25,11 +28,12 @@ mock_provider "aws" {
 }
 
 variables {
-  region       = "eu-central-1"
-  name         = "documents"
-  domain       = "documents.example.com"
-  image        = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/document-api:1.4.0"
-  function_zip = "lambda/handler.py" # any file: its content is of no interest here
+  region            = "eu-central-1"
+  availability_zone = "eu-central-1b"
+  name              = "documents"
+  domain            = "documents.example.com"
+  image             = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/document-api:1.4.0"
+  function_zip      = "lambda/handler.py" # any file: its content is of no interest here
 }
 
 run "storage" {
@@ -62,6 +66,14 @@ run "storage" {
   }
 
   assert {
+    condition = (
+      aws_s3_bucket_lifecycle_configuration.files.rule[0].expiration[0].expired_object_delete_marker
+      && aws_s3_bucket_lifecycle_configuration.files.rule[0].abort_incomplete_multipart_upload[0].days_after_initiation == 7
+    )
+    error_message = "Delete markers and parts of unfinished uploads stay for ever."
+  }
+
+  assert {
     condition = alltrue([
       for each in jsondecode(aws_s3_bucket_policy.files.policy).Statement :
       each.Effect == "Deny" && each.Principal == "*" && each.Condition.Bool["aws:SecureTransport"] == "false"
@@ -87,6 +99,7 @@ run "remote" {
   }
 
   variables {
+    account_id  = "123456789012"
     api_url     = "https://documents.example.com"
     zip         = "lambda/handler.py"
     timeout     = 120
@@ -97,6 +110,14 @@ run "remote" {
   assert {
     condition     = aws_sqs_queue.hints.visibility_timeout_seconds >= 6 * aws_lambda_function.worker.timeout
     error_message = "A message comes again while its function is at work."
+  }
+
+  assert {
+    condition = (
+      aws_sqs_queue.hints.message_retention_seconds > 5 * aws_sqs_queue.hints.visibility_timeout_seconds
+      && aws_sqs_queue.hints.message_retention_seconds <= 6 * aws_sqs_queue.hints.visibility_timeout_seconds
+    )
+    error_message = "Hints that nobody takes pile up, or are gone before they are dead letters."
   }
 
   assert {
@@ -115,11 +136,16 @@ run "remote" {
   }
 
   assert {
+    condition     = aws_lambda_event_source_mapping.hints.scaling_config[0].maximum_concurrency == 7
+    error_message = "Functions have no bound."
+  }
+
+  assert {
     condition = (
-      aws_lambda_event_source_mapping.hints.scaling_config[0].maximum_concurrency == 7
-      && aws_lambda_function.worker.reserved_concurrent_executions == 7
+      jsondecode(aws_iam_role.function.assume_role_policy).Statement[0].Condition.StringEquals["aws:SourceAccount"]
+      == "123456789012"
     )
-    error_message = "Messages are taken for which there is no function, or functions have no bound."
+    error_message = "A function of another account can take the role."
   }
 
   assert {
@@ -175,6 +201,8 @@ run "service" {
   }
 
   variables {
+    account_id        = "123456789012"
+    proxy_image       = "docker.io/library/caddy:2.10.2"
     zone_id           = ""
     instance_type     = "t4g.small"
     data_gib          = 20
@@ -198,6 +226,14 @@ run "service" {
       == [["192.0.2.0/24", 443, 443]]
     )
     error_message = "There is a way in that nobody needs."
+  }
+
+  assert {
+    condition = (
+      jsondecode(aws_iam_role.snapshots.assume_role_policy).Statement[0].Condition.StringEquals["aws:SourceAccount"]
+      == "123456789012"
+    )
+    error_message = "A policy of another account can take the role."
   }
 
   assert {
@@ -234,8 +270,11 @@ run "refusals" {
   command = plan
 
   variables {
+    availability_zone    = "us-east-1a"
     domain               = "https://documents.example.com"
     image                = "registry.example.com/document-api:latest"
+    proxy_image          = "docker.io/library/caddy:2"
+    function_zip         = "build/none.zip"
     data_gib             = 7
     upload_origins       = ["*"]
     function_timeout     = 901 # Lambda allows 900
@@ -244,8 +283,11 @@ run "refusals" {
   }
 
   expect_failures = [
+    var.availability_zone,
     var.domain,
     var.image,
+    var.proxy_image,
+    var.function_zip,
     var.data_gib,
     var.upload_origins,
     var.function_timeout,

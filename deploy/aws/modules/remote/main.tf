@@ -1,11 +1,19 @@
+locals {
+  visibility = 6 * var.timeout # what AWS advises: the mapping may be throttled meanwhile
+  receives   = 5
+}
+
 resource "aws_sqs_queue" "hints" {
   name                       = "${var.name}-hints"
   sqs_managed_sse_enabled    = true
-  visibility_timeout_seconds = 6 * var.timeout # what AWS advises: the mapping may be throttled meanwhile
+  visibility_timeout_seconds = local.visibility
+
+  # Hints of a job that is due are repeated, so that old ones are of no use: long enough to end among the dead letters.
+  message_retention_seconds = (local.receives + 1) * local.visibility
 
   redrive_policy = jsonencode({
     deadLetterTargetArn = aws_sqs_queue.dead_letters.arn
-    maxReceiveCount     = 5
+    maxReceiveCount     = local.receives
   })
 }
 
@@ -61,6 +69,7 @@ resource "aws_iam_role" "function" {
       Effect    = "Allow"
       Action    = "sts:AssumeRole"
       Principal = { Service = "lambda.amazonaws.com" }
+      Condition = { StringEquals = { "aws:SourceAccount" = var.account_id } }
     }]
   })
 }
@@ -92,17 +101,16 @@ resource "aws_iam_role_policy" "function" {
 }
 
 resource "aws_lambda_function" "worker" {
-  function_name                  = "${var.name}-worker"
-  description                    = "Claims and does the jobs of the processor split-by-map."
-  role                           = aws_iam_role.function.arn
-  runtime                        = "python3.13"
-  architectures                  = ["arm64"]
-  handler                        = "handler.handler"
-  filename                       = var.zip
-  source_code_hash               = filebase64sha256(var.zip)
-  timeout                        = var.timeout
-  memory_size                    = var.memory
-  reserved_concurrent_executions = var.concurrency
+  function_name    = "${var.name}-worker"
+  description      = "Claims and does the jobs of the processor split-by-map."
+  role             = aws_iam_role.function.arn
+  runtime          = "python3.13"
+  architectures    = ["arm64"]
+  handler          = "handler.handler"
+  filename         = var.zip
+  source_code_hash = filebase64sha256(var.zip)
+  timeout          = var.timeout
+  memory_size      = var.memory
 
   environment {
     variables = {
@@ -121,6 +129,6 @@ resource "aws_lambda_event_source_mapping" "hints" {
   function_response_types = ["ReportBatchItemFailures"]
 
   scaling_config {
-    maximum_concurrency = var.concurrency # no more messages are taken than there are functions
+    maximum_concurrency = var.concurrency
   }
 }

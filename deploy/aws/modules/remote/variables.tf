@@ -2,6 +2,10 @@ variable "name" {
   type = string
 }
 
+variable "account_id" {
+  type = string
+}
+
 variable "api_url" {
   description = "Where the function reaches the service."
   type        = string

@@ -26,10 +26,25 @@ resource "aws_iam_role_policy_attachment" "service" {
   policy_arn = var.policy_arn
 }
 
-# Session Manager, in place of SSH.
-resource "aws_iam_role_policy_attachment" "ssm" {
-  role       = aws_iam_role.service.name
-  policy_arn = "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
+# Session Manager, in place of SSH. AWS's own policy for it would allow to read all parameters of the account, too.
+resource "aws_iam_role_policy" "session" {
+  name = "session"
+  role = aws_iam_role.service.id
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect = "Allow"
+      Action = [
+        "ssm:UpdateInstanceInformation",
+        "ssmmessages:CreateControlChannel",
+        "ssmmessages:CreateDataChannel",
+        "ssmmessages:OpenControlChannel",
+        "ssmmessages:OpenDataChannel",
+      ]
+      Resource = "*" # they have no other
+    }]
+  })
 }
 
 resource "aws_iam_role_policy" "pull" {
@@ -90,6 +105,7 @@ resource "aws_instance" "service" {
     registry          = local.ecr == null ? "" : split("/", var.image)[0]
     registry_region   = local.ecr == null ? "" : local.ecr[1]
     image             = var.image
+    proxy_image       = var.proxy_image
     domain            = var.domain
     environment       = var.environment
     remote_processors = var.remote_processors
@@ -124,6 +140,7 @@ resource "aws_iam_role" "snapshots" {
       Effect    = "Allow"
       Action    = "sts:AssumeRole"
       Principal = { Service = "dlm.amazonaws.com" }
+      Condition = { StringEquals = { "aws:SourceAccount" = var.account_id } }
     }]
   })
 }

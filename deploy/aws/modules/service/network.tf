@@ -10,7 +10,7 @@ resource "aws_internet_gateway" "service" {
 resource "aws_subnet" "service" {
   vpc_id            = aws_vpc.service.id
   cidr_block        = "10.20.1.0/24"
-  availability_zone = "${var.region}a"
+  availability_zone = var.availability_zone
 }
 
 resource "aws_route_table" "service" {

@@ -2,7 +2,11 @@ variable "name" {
   type = string
 }
 
-variable "region" {
+variable "account_id" {
+  type = string
+}
+
+variable "availability_zone" {
   type = string
 }
 
@@ -15,6 +19,10 @@ variable "zone_id" {
 }
 
 variable "image" {
+  type = string
+}
+
+variable "proxy_image" {
   type = string
 }
 

@@ -52,6 +52,15 @@ resource "aws_s3_bucket_lifecycle_configuration" "files" {
     noncurrent_version_expiration {
       noncurrent_days = 30
     }
+
+    # What is left of a removed file then, and of an upload that was never finished.
+    expiration {
+      expired_object_delete_marker = true
+    }
+
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 7
+    }
   }
 
   # Written up to once a second.
