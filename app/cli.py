@@ -10,6 +10,7 @@ import time
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import Annotated, Any
 
 import structlog
@@ -31,7 +32,7 @@ from app.commands.services import with_services
 from app.commands.status import status
 from app.commands.transfer import transfer
 from app.commands.users import users
-from app.commands.worker import Key, KeyFile, Processors, Remote, require_none, work_elsewhere
+from app.commands.worker import Key, KeyFile, Processors, Remote, elsewhere, exit_if_failed, require_none
 from app.demo import DemoError
 from app.encryption import Rotated, rotate
 from app.errors import AppError, ConfigurationError
@@ -40,7 +41,7 @@ from app.server import logs as server_logs, worker as worker_module
 from app.server.lifespan import EXIT_SECONDS
 from app.server.protocol import BoundedHttp
 from app.server.signals import exiting_at_once
-from app.settings import Settings, load, misspelt
+from app.settings import MIN_SECRET_BYTES, Settings, load, misspelt
 from app.telemetry import context, metrics
 from app.transfer import TransferError
 from app.upkeep import Skipped
@@ -166,16 +167,28 @@ def worker(
     here.
     """
     _choose(job_concurrency=concurrency, data_dir=data_dir, log_level=log_level)
-    settings = load()
-    if remote:
-        require_none("--remote", {"--health-port": health_port, "--data-dir": data_dir})
-        work_elsewhere(settings, remote, key_file.read_text().strip() if key_file else key, processor or ())
-        return
-    require_none("a worker without --remote", {"--key-file": key_file, "--processor": processor})
-    config = uvicorn.Config(worker_module.create_app(settings), settings.host, health_port or 0, **_uvicorn(settings))
-    asyncio.run(wiring.preflight(settings))
+    running = None
+    if remote is None:
+        require_none("a worker without --remote", {"--key-file": key_file, "--processor": processor})
+        settings = load()
+        app = worker_module.create_app(settings)
+        asyncio.run(wiring.preflight(settings))
+    else:
+        require_none("--remote", {"--data-dir": data_dir})
+        settings = load(jwt_secret=token_urlsafe(MIN_SECRET_BYTES))  # it signs nothing
+        running = elsewhere(settings, remote, key_file.read_text().strip() if key_file else key, processor or ())
+        app = worker_module.with_health(settings, lambda: running)
+    server = uvicorn.Server(uvicorn.Config(app, settings.host, health_port or 0, **_uvicorn(settings)))
     _exit_cleanly()
-    uvicorn.Server(config).run(sockets=[] if health_port is None else None)
+
+    def end() -> None:
+        server.should_exit = True
+
+    if running:
+        running.ended = end
+    server.run(sockets=[] if health_port is None else None)
+    if running:
+        exit_if_failed(running)
 
 
 @cli.command()

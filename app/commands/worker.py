@@ -9,8 +9,9 @@ import typer
 
 from app.client.calls import Stopped
 from app.client.commands import require_url
-from app.server import remote_worker
+from app.server.remote_worker import Elsewhere
 from app.settings import Settings
+from app.wiring import adapters
 
 Remote = Annotated[
     str | None, typer.Option(metavar="URL", help="Work for the service there, without its database and files.")
@@ -26,8 +27,8 @@ Processors = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME",
-        help="Of --remote, only jobs of this processor; may be repeated. Default: of all that are run elsewhere, and "
-        "are here.",
+        help="Claim only jobs of this processor, for --remote; may be repeated. Default: of all that are run elsewhere "
+        "and are here.",
     ),
 ]
 
@@ -38,12 +39,20 @@ def require_none(where: str, options: Mapping[str, object]) -> None:
         raise typer.BadParameter(f"{given[0]} is of no use with {where}")
 
 
-def work_elsewhere(settings: Settings, url: str, key: str, names: Sequence[str]) -> None:
-    """Claim and run jobs of the service at the URL, until a signal. Raises BadParameter, ConfigurationError."""
+def elsewhere(settings: Settings, url: str, key: str, names: Sequence[str]) -> Elsewhere:
+    """What runs jobs of the service at the URL with the processors of these names, or with all of PROCESSORS.
+
+    Raises BadParameter, ConfigurationError.
+    """
     require_url(url, "--remote")
     if not key or not key.isascii() or not key.isprintable():
         raise typer.BadParameter("--remote needs an API key: in DOCUMENT_API_KEY, or in the file of --key-file")
-    try:
-        remote_worker.run(settings, url, key, names)
-    except Stopped as error:
-        sys.exit(f"stopped: {error}")
+    return Elsewhere(settings, url, key, [each.processor for each in adapters.chosen(settings, *names)])
+
+
+def exit_if_failed(worker: Elsewhere) -> None:
+    """Exit with one line if the service would not have the worker, or has nothing for it."""
+    if isinstance(worker.failure, Stopped):
+        sys.exit(f"stopped: {worker.failure}")
+    if worker.failure:
+        raise worker.failure

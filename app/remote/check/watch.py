@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from app.remote.check.calls import Call
 from app.remote.check.program import Program
 from app.remote.check.proxy import Proxy
+from app.remote.check.traffic import Call
 
 T = TypeVar("T")
 
