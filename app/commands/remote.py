@@ -90,7 +90,9 @@ def check(
     try:
         asyncio.run(run(checked, lambda here: typer.echo(f"For the worker, the service is at {here}."), judged))
     except (Problem, Stopped, OSError) as error:
-        typer.echo(f"remote check: {error}", err=True)
+        denied = isinstance(error, Problem) and error.status in {401, 403}
+        key = " (the key in DOCUMENT_API_KEY is to be a user's, not the worker's)" if denied else ""
+        typer.echo(f"remote check: {error}{key}", err=True)
         raise typer.Exit(COULD_NOT) from None
     count = Counter(verdict.held for verdict in verdicts)
     not_judged = f", {count[None]} could not be judged" if count[None] else ""

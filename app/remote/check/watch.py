@@ -44,7 +44,8 @@ class Watch:
             if code := self._program.exit_code:
                 raise Broken(f"{otherwise()}: it ended, with exit code {code}")
             if time.monotonic() > deadline:
-                raise Broken(otherwise())
+                silent = self._program.has_ended and not self.proxy.calls
+                raise Broken(f"{otherwise()}: its command ends, and has called nothing" if silent else otherwise())
             await self._program.start()  # again, if it takes one job only
             await asyncio.sleep(_TICK)
         return value
