@@ -10,7 +10,6 @@ import time
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from secrets import token_urlsafe
 from typing import Annotated, Any
 
 import structlog
@@ -32,7 +31,7 @@ from app.commands.services import with_services
 from app.commands.status import status
 from app.commands.transfer import transfer
 from app.commands.users import users
-from app.commands.worker import Key, KeyFile, Processors, Remote, elsewhere, exit_if_failed, require_none
+from app.commands.worker import Key, KeyFile, Processors, Remote, elsewhere, require_none, work
 from app.demo import DemoError
 from app.encryption import Rotated, rotate
 from app.errors import AppError, ConfigurationError
@@ -41,7 +40,7 @@ from app.server import logs as server_logs, worker as worker_module
 from app.server.lifespan import EXIT_SECONDS
 from app.server.protocol import BoundedHttp
 from app.server.signals import exiting_at_once
-from app.settings import MIN_SECRET_BYTES, Settings, load, misspelt
+from app.settings import Settings, load, misspelt
 from app.telemetry import context, metrics
 from app.transfer import TransferError
 from app.upkeep import Skipped
@@ -175,20 +174,12 @@ def worker(
         asyncio.run(wiring.preflight(settings))
     else:
         require_none("--remote", {"--data-dir": data_dir})
-        settings = load(jwt_secret=token_urlsafe(MIN_SECRET_BYTES))  # it signs nothing
-        running = elsewhere(settings, remote, key_file.read_text().strip() if key_file else key, processor or ())
+        running = elsewhere(remote, key_file.read_text().strip() if key_file else key, processor or ())
+        settings = running.settings
         app = worker_module.with_health(settings, lambda: running)
     server = uvicorn.Server(uvicorn.Config(app, settings.host, health_port or 0, **_uvicorn(settings)))
     _exit_cleanly()
-
-    def end() -> None:
-        server.should_exit = True
-
-    if running:
-        running.ended = end
-    server.run(sockets=[] if health_port is None else None)
-    if running:
-        exit_if_failed(running)
+    work(server, running, serving=health_port is not None)
 
 
 @cli.command()
