@@ -31,7 +31,7 @@ from app.commands.services import with_services
 from app.commands.status import status
 from app.commands.transfer import transfer
 from app.commands.users import users
-from app.commands.worker import Key, KeyFile, Processors, Remote, require_none, work_elsewhere
+from app.commands.worker import Key, KeyFile, Processors, Remote, elsewhere, require_none, work
 from app.demo import DemoError
 from app.encryption import Rotated, rotate
 from app.errors import AppError, ConfigurationError
@@ -166,16 +166,20 @@ def worker(
     here.
     """
     _choose(job_concurrency=concurrency, data_dir=data_dir, log_level=log_level)
-    settings = load()
-    if remote:
-        require_none("--remote", {"--health-port": health_port, "--data-dir": data_dir})
-        work_elsewhere(settings, remote, key_file.read_text().strip() if key_file else key, processor or ())
-        return
-    require_none("a worker without --remote", {"--key-file": key_file, "--processor": processor})
-    config = uvicorn.Config(worker_module.create_app(settings), settings.host, health_port or 0, **_uvicorn(settings))
-    asyncio.run(wiring.preflight(settings))
+    running = None
+    if remote is None:
+        require_none("a worker without --remote", {"--key-file": key_file, "--processor": processor})
+        settings = load()
+        app = worker_module.create_app(settings)
+        asyncio.run(wiring.preflight(settings))
+    else:
+        require_none("--remote", {"--data-dir": data_dir})
+        running = elsewhere(remote, key_file.read_text().strip() if key_file else key, processor or ())
+        settings = running.settings
+        app = worker_module.with_health(settings, lambda: running)
+    server = uvicorn.Server(uvicorn.Config(app, settings.host, health_port or 0, **_uvicorn(settings)))
     _exit_cleanly()
-    uvicorn.Server(config).run(sockets=[] if health_port is None else None)
+    work(server, running, serving=health_port is not None)
 
 
 @cli.command()

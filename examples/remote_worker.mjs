@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 // The work itself: put yours here. Once `signal` is aborted, nothing of what it makes is used.
 async function work(content, params, signal) {
   await sleep(1000 * Number(process.env.WORK_SECONDS ?? 0), null, { signal })
-  return { count: params.of === 'words' ? content.length : 1 }
+  return { count: params.of === 'bytes' ? content.length : content.filter((byte) => byte === 10).length }
 }
 
 // POST what is said as JSON, or GET. The same again after no answer, 429 or 5xx: it is done once all the same.
@@ -21,7 +21,7 @@ async function call(url, headers, said) {
       const answer = await fetch(url, { ...asked, body, signal })
       const content = Buffer.from(await answer.arrayBuffer())
       if (answer.status < 500 && answer.status !== 429) return [answer.status, content]
-      pause = Number(answer.headers.get('Retry-After') ?? 1)
+      pause = Number(answer.headers.get('Retry-After') ?? 1) || 1 // a proxy's may be a date
     } catch {
       console.log('nobody answers', url)
     }
@@ -51,12 +51,21 @@ async function perform(job, here) {
   } catch (error) {
     console.log(job.job_id, String(error))
   }
-  const answer = stop.signal.aborted ? 'lost' : (await call(`${here}/${how}`, headers, said))[1]
+  let [status, answer] = stop.signal.aborted ? [409, 'lost'] : await call(`${here}/${how}`, headers, said)
+  if ([404, 413, 422].includes(status)) {
+    // It is refused, and the job still held.
+    const { code, detail } = JSON.parse(answer)
+    answer = (await call(`${here}/fail`, headers, { code, detail, transient: status === 404 }))[1]
+  }
   stop.abort()
   return String(answer)
 }
 
 const [, , url, processor] = process.argv
+if (!processor || !process.env.API_KEY) {
+  console.error('usage: API_KEY=dla_… node remote_worker.mjs URL PROCESSOR')
+  process.exit(1)
+}
 const api = `${url.replace(/\/$/, '')}/remote`
 const key = { Authorization: `Bearer ${process.env.API_KEY}` }
 for (;;) {

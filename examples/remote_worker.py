@@ -18,23 +18,24 @@ say = partial(print, flush=True)
 def work(content, params, stop):
     """The work itself: put yours here. Once `stop` is set, nothing of what it makes is used."""
     stop.wait(float(os.environ.get("WORK_SECONDS", "0")))
-    return {"count": len(content) if params["of"] == "words" else 1}
+    return {"count": len(content) if params["of"] == "bytes" else content.count(b"\n")}
 
 
 def call(url, headers, said=None):
     """POST what is said as JSON, or GET. The same again after no answer, 429 or 5xx: it is done once all the same."""
     body, headers = said and json.dumps(said).encode(), {"Content-Type": "application/json"} | headers
     while True:
+        wait = ""
         try:
             with urlopen(Request(url, body, headers), timeout=60) as answer:  # noqa: S310 - the user's own
                 return answer.status, answer.read()
         except HTTPError as error:
             if error.code < 500 and error.code != 429:
                 return error.code, error.read()
-            time.sleep(float(error.headers.get("Retry-After", 1)))
+            wait = error.headers.get("Retry-After", "")  # a proxy's may be a date
         except (OSError, HTTPException):
             say("nobody answers", url)
-            time.sleep(1)
+        time.sleep(float(wait) if wait.isdecimal() else 1)
 
 
 def keep(job, here, headers, stop):
@@ -56,17 +57,23 @@ def do(job, here):
             how, said = "complete", {"data": work(content, job["params"], stop)}
     except Exception as error:  # noqa: BLE001 - whatever it is, another attempt may succeed
         say(job["job_id"], repr(error))
-    answer = b"lost" if stop.is_set() else call(f"{here}/{how}", headers, said)[1]
+    status, answer = (409, b"lost") if stop.is_set() else call(f"{here}/{how}", headers, said)
+    if status in {404, 413, 422}:  # it is refused, and the job still held
+        problem = json.loads(answer)
+        said = {"code": problem["code"], "detail": problem["detail"], "transient": status == 404}
+        _, answer = call(f"{here}/fail", headers, said)
     stop.set()
     return answer.decode()
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3 or "API_KEY" not in os.environ:
+        sys.exit("usage: API_KEY=dla_… python remote_worker.py URL PROCESSOR")
     api, key = f"{sys.argv[1].rstrip('/')}/remote", {"Authorization": f"Bearer {os.environ['API_KEY']}"}
     while True:
         status, said = call(f"{api}/{sys.argv[2]}/claim", key, {"worker": f"example-{os.getpid()}", "wait": 20})
         if status not in {200, 204}:
-            raise SystemExit(said.decode())
+            sys.exit(said.decode())
         if status == 200:
             job = json.loads(said)
             say(job["job_id"], do(job, f"{api}/jobs/{job['job_id']}"))

@@ -70,7 +70,6 @@ def check(
     if not processor and any("{processor}" in word for word in command or ()):
         raise typer.BadParameter("name the --processor that is to be filled in for {processor}")
     credentials = Credentials(api_key(), f"remote-check-{uuid4().hex}@example.com", uuid4().hex)
-    verdicts, began = list[Verdict](), time.monotonic()
     checked = Checked(
         url=url,
         credentials=credentials,
@@ -82,6 +81,17 @@ def check(
         listen=_address(listen),
         pace=Pace(limit=seconds),
     )
+    began = time.monotonic()
+    count = Counter(verdict.held for verdict in _verdicts(checked))
+    not_judged = f", {count[None]} could not be judged" if count[None] else ""
+    took = f"It took {time.monotonic() - began:.0f} seconds."
+    typer.echo(f"{count[True]} of {count.total()} rules were kept{not_judged}. {took}")
+    raise typer.Exit(1 if count[False] else 0)
+
+
+def _verdicts(checked: Checked) -> list[Verdict]:
+    """Check, and print each verdict. Exits if it cannot be checked."""
+    verdicts = list[Verdict]()
 
     def judged(verdict: Verdict) -> None:
         verdicts.append(verdict)
@@ -90,13 +100,11 @@ def check(
     try:
         asyncio.run(run(checked, lambda here: typer.echo(f"For the worker, the service is at {here}."), judged))
     except (Problem, Stopped, OSError) as error:
-        typer.echo(f"remote check: {error}", err=True)
+        denied = isinstance(error, Problem) and error.status in {401, 403}
+        key = " (the key in DOCUMENT_API_KEY is to be a user's, not the worker's)" if denied else ""
+        typer.echo(f"remote check: {error}{key}", err=True)
         raise typer.Exit(COULD_NOT) from None
-    count = Counter(verdict.held for verdict in verdicts)
-    not_judged = f", {count[None]} could not be judged" if count[None] else ""
-    took = f"It took {time.monotonic() - began:.0f} seconds."
-    typer.echo(f"{count[True]} of {len(verdicts)} rules were kept{not_judged}. {took}")
-    raise typer.Exit(1 if count[False] else 0)
+    return verdicts
 
 
 def _chosen(names: list[str] | None) -> list[Rule]:

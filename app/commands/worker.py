@@ -3,14 +3,17 @@
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import Annotated
 
 import typer
+import uvicorn
 
 from app.client.calls import Stopped
 from app.client.commands import require_url
-from app.server import remote_worker
-from app.settings import Settings
+from app.server.remote_worker import Elsewhere
+from app.settings import MIN_SECRET_BYTES, load
+from app.wiring import adapters
 
 Remote = Annotated[
     str | None, typer.Option(metavar="URL", help="Work for the service there, without its database and files.")
@@ -26,8 +29,8 @@ Processors = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME",
-        help="Of --remote, only jobs of this processor; may be repeated. Default: of all that are run elsewhere, and "
-        "are here.",
+        help="Claim only jobs of this processor, for --remote; may be repeated. Default: of all that are run elsewhere "
+        "and are here.",
     ),
 ]
 
@@ -38,12 +41,31 @@ def require_none(where: str, options: Mapping[str, object]) -> None:
         raise typer.BadParameter(f"{given[0]} is of no use with {where}")
 
 
-def work_elsewhere(settings: Settings, url: str, key: str, names: Sequence[str]) -> None:
-    """Claim and run jobs of the service at the URL, until a signal. Raises BadParameter, ConfigurationError."""
+def elsewhere(url: str, key: str, names: Sequence[str]) -> Elsewhere:
+    """What runs jobs of the service at the URL with the processors of these names, or with all of PROCESSORS.
+
+    Raises BadParameter, ConfigurationError.
+    """
     require_url(url, "--remote")
     if not key or not key.isascii() or not key.isprintable():
         raise typer.BadParameter("--remote needs an API key: in DOCUMENT_API_KEY, or in the file of --key-file")
-    try:
-        remote_worker.run(settings, url, key, names)
-    except Stopped as error:
-        sys.exit(f"stopped: {error}")
+    settings = load(jwt_secret=token_urlsafe(MIN_SECRET_BYTES))  # it signs nothing
+    return Elsewhere(settings, url, key, [each.processor for each in adapters.chosen(settings, *names)])
+
+
+def work(server: uvicorn.Server, worker: Elsewhere | None, *, serving: bool) -> None:
+    """Run a worker until a signal, serving its health if it is to.
+
+    A worker elsewhere ends by itself, with one line, if the service will not have it or has nothing for it.
+    """
+
+    def end() -> None:
+        server.should_exit = True
+
+    if worker:
+        worker.ended = end
+    server.run(sockets=None if serving else [])
+    if worker and isinstance(worker.failure, Stopped):
+        sys.exit(f"stopped: {worker.failure}")
+    if worker and worker.failure:
+        raise worker.failure

@@ -88,13 +88,16 @@ class _Stated(BaseModel):
 _FILE = TypeAdapter(dict[str, _Stated])
 
 
-def with_remote(offered: Mapping[str, Processor], file: Path | None) -> dict[str, Processor]:
+def with_remote(
+    offered: Mapping[str, Processor], file: Path | None, lacking: Mapping[str, str]
+) -> dict[str, Processor]:
     """Return the processors that are offered, with those in the file: they come last, or in the place of one that the
-    service has. Raises ConfigurationError."""
+    service has. `lacking` says what others of the service need. Raises ConfigurationError."""
     found = dict(offered)
     for name, stated in _read(file).items() if file else ():
         try:
-            found[name] = _described(name, stated, offered) if stated.own else _elsewhere(stated, offered.get(name))
+            own = stated.own
+            found[name] = _described(name, stated, offered) if own else _elsewhere(name, stated, offered, lacking)
         except ValueError as error:
             raise _refusal(f"{name!r:.60}: {error}") from None
         if reason := violation(found[name]):
@@ -148,10 +151,15 @@ def _model(base: type[BaseModel], name: str, what: str, schema: Mapping[str, Any
         raise ValueError(f"its {what} {error}") from None
 
 
-def _elsewhere(stated: _Stated, processor: Processor | None) -> RemoteProcessor:
+def _elsewhere(
+    name: str, stated: _Stated, offered: Mapping[str, Processor], lacking: Mapping[str, str]
+) -> RemoteProcessor:
     """The processor of the service, to be run elsewhere. Raises ValueError."""
-    if processor is None:
-        raise ValueError("the service offers no such processor: one of your own needs params, result, or both")
+    if name in lacking and name not in offered:
+        raise ValueError(f"the service cannot offer its processor {name}: {lacking[name]}")
+    if name not in offered:
+        raise ValueError("PROCESSORS has no such processor; one of your own needs params, result, or both")
+    processor = offered[name]
     if fixed := sorted(stated.model_fields_set - {"lease_seconds", "queue"}):
         raise ValueError(f"it is a processor of the service, whose {fixed[0]} is its own")
     return RemoteProcessor(

@@ -23,7 +23,7 @@ Number = Annotated[int, Field(ge=0, lt=MAX_FILES)]
 
 
 class ClaimRequest(BaseModel):
-    """Who claims."""
+    """The worker that claims."""
 
     model_config = _STRICT
 
@@ -31,14 +31,15 @@ class ClaimRequest(BaseModel):
 
 
 class ClaimNext(ClaimRequest):
-    """Who claims, and how long it waits."""
+    """The worker that claims, and how long it waits."""
 
     wait: float = Field(0, ge=0, le=30, description="Seconds until the answer that there is nothing to do.")
     version: str | None = Field(
         None,
         max_length=50,
         pattern=LINE,
-        description="Of the processor that the worker has. The service has another: 404, and no attempt is used up.",
+        description="The version of the processor that the worker has. If the service has another: 404, and no "
+        "attempt is used up.",
     )
 
 
@@ -67,7 +68,7 @@ class ClaimedJob(BaseModel):
     attempt: int = Field(description="Counts from 1.")
     token: str = Field(description="Bearer token of all calls about this job.", examples=["jt_…"])
     lease_seconds: float = Field(description="Without a heartbeat for so long, the job is somebody else's.")
-    deadline: datetime = Field(description="Until then it can be held, heartbeats or not.")
+    deadline: datetime = Field(description="No heartbeat holds it for longer than until then.")
     filename: str
     content_type: str
     metadata: StatedMetadata = Field(description="As its owner has stated it.")
@@ -94,7 +95,7 @@ class StagedOutput(BaseModel):
     """A file that has arrived. It is published by the call that completes the job."""
 
     number: int
-    id: UUID = Field(description="Of the file, and of the document that it becomes.")
+    id: UUID = Field(description="The id of the file, and of the document that it becomes.")
     name: str
     content_type: str
     size: int = Field(description="Bytes.")
@@ -116,10 +117,10 @@ class PublishedOutput(BaseModel):
 
     number: Number = Field(description="That it was sent under.")
     filename: str | None = Field(
-        None, max_length=255, pattern=LINE, description="Of a document, in the place of the `name` that it was sent by."
+        None, max_length=255, pattern=LINE, description="A document's, in the place of the `name` that it was sent by."
     )
     metadata: StatedMetadata | None = Field(
-        None, description="Of a document: each part of it in the place of that of the document that it was made of."
+        None, description="A document's: each part of it in the place of that of the document that it was made of."
     )
 
 

@@ -15,18 +15,14 @@ from sqlalchemy import Connection
 
 from app.database import Database
 from app.errors import (
-    AppError,
     BadRequest,
     LeaseLost,
     NotFound,
     OutcomeUnknown,
-    OutputRejected,
     OutputTooLarge,
-    ValidationFailed,
 )
 from app.events.catalogue import Failure
 from app.files.downloads import Downloads
-from app.files.names import with_extension
 from app.files.receive import Receiver
 from app.files.removal import Removal
 from app.files.stored import StoredFiles
@@ -41,14 +37,15 @@ from app.processing.output import Limits, ResultWriter
 from app.processing.publication import Product
 from app.processing.results import Made
 from app.processing.schemas import Provenance
-from app.processing.sink import Misnamed, OutputFile, Sinks, shown_name, stated_metadata
+from app.processing.sink import Misnamed, Sinks
 from app.processing.work import Work
 from app.processors.base import Permanent, Transient
 from app.remote import held, outputs
 from app.remote.claiming import Claiming
 from app.remote.outputs import Staged
 from app.remote.processors import RemoteProcessor
-from app.remote.schemas import Completion, Heartbeat, Held, JobFailure, PublishedOutput, Settled, StagedOutput
+from app.remote.publishing import invalid, misnamed, refusal, to_publish
+from app.remote.schemas import Completion, Heartbeat, Held, JobFailure, Settled, StagedOutput
 from app.remote.tokens import Claim
 from app.telemetry import context, faults
 
@@ -133,7 +130,7 @@ class RemoteJobs:
         """
         job, before = await self.db.read(partial(_with_outputs, claim=claim))
         if sent.is_document and not self._processor(job).makes_documents:
-            raise _invalid("/query/document", "The processor makes no documents.")
+            raise invalid("/query/document", "The processor makes no documents.")
         if sent.declared > self.sinks.max_bytes:
             raise OutputTooLarge(f"A file may have at most {self.sinks.max_bytes} bytes.")
         chunks = _whole(self.receiver.chunks(claim.account_id, stream), sent.declared)
@@ -146,9 +143,9 @@ class RemoteJobs:
                 else:
                     await sink.add(sent.name, sent.content_type, chunks)
             except Permanent as error:
-                raise _refusal(error) from None
+                raise refusal(error) from None
             except Misnamed:
-                raise _misnamed() from None
+                raise misnamed() from None
         (made,) = sink.made
 
         staged = Staged.of(sent.number, made)
@@ -179,12 +176,12 @@ class RemoteJobs:
             params = processor.params.model_validate(work.params)
         except ValidationError:  # accepted under other settings
             return await self._settled(claim, outcome_of(INVALID_PARAMS))
-        files = _published(said.outputs, staged, work)
+        files = to_publish(said.outputs, staged, work)
         try:
             bound = self.limits.bytes_of(processor)
             output = await self.writer.prepare(job, said.data, processor.result, bound)
         except Permanent as error:
-            raise _refusal(error) from None
+            raise refusal(error) from None
         product = Product.of([Made(Provenance.of(job), output)], files, params)
         return await self._settled(claim, Succeeded(product, alone=bool(files)))
 
@@ -257,7 +254,7 @@ def _stage(conn: Connection, claim: Claim, staged: Staged, kept: float) -> list[
     """Raises LeaseLost, and ValidationFailed if a file of its name has arrived meanwhile."""
     held.require(conn, claim)
     if not staged.is_document and staged.name in outputs.names(conn, claim, staged.number):
-        raise _misnamed()
+        raise misnamed()
     return outputs.stage(conn, claim, staged, kept)
 
 
@@ -269,28 +266,6 @@ def _to_complete(conn: Connection, claim: Claim) -> tuple[Job | JobState, list[S
     return numbered(conn, job), staged
 
 
-def _published(named: Sequence[PublishedOutput], staged: Sequence[Staged], work: Work) -> list[OutputFile]:
-    """The files that are named, as they are to be published. Raises ValidationFailed, OutputRejected."""
-    found, files = {each.number: each for each in staged}, list[OutputFile]()
-    for index, wanted in enumerate(named):
-        each, here = found.pop(wanted.number, None), f"/outputs/{index}"
-        if each is None:
-            raise _invalid(f"{here}/number", "No file was sent under this number, or it is named twice.")
-        if not each.is_document:
-            if wanted.filename is not None or wanted.metadata is not None:
-                raise _invalid(here, "Only documents have filenames and metadata.")
-            files.append(each.output)
-            continue
-        try:
-            name = shown_name(wanted.filename) if wanted.filename is not None else each.name
-            stated = wanted.metadata.model_dump(exclude_unset=True) if wanted.metadata else None
-            metadata = stated_metadata(work, stated)
-        except Permanent as error:
-            raise _refusal(error, here) from None
-        files.append(OutputFile(each.file, with_extension(name, each.file.content_type), metadata))
-    return files
-
-
 async def _whole(chunks: AsyncIterator[bytes], declared: int) -> AsyncIterator[bytes]:
     """Pass on a body. Raises BadRequest at its end if a part is missing."""
     size = 0
@@ -299,20 +274,3 @@ async def _whole(chunks: AsyncIterator[bytes], declared: int) -> AsyncIterator[b
         yield chunk
     if declared and size != declared:
         raise BadRequest("The body is shorter than its Content-Length.")
-
-
-def _refusal(error: Permanent, pointer: str = "") -> AppError:
-    """What would fail a job for good, as an answer to the worker that may mend it."""
-    known = AppError.by_code.get(error.code)
-    if known:
-        return known(error.detail)
-    return OutputRejected(error.detail, pointer=pointer, error={"code": error.code, "detail": error.detail})
-
-
-def _misnamed() -> ValidationFailed:
-    detail = "The name, or the Content-Type, is none that a file of a result can have, or the name is taken."
-    return _invalid("/query/name", detail)
-
-
-def _invalid(pointer: str, detail: str) -> ValidationFailed:
-    return ValidationFailed(errors=[{"detail": detail, "pointer": pointer}])

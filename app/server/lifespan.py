@@ -6,14 +6,15 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from fastapi import FastAPI
+from prometheus_client.core import Metric
 
 from app import VERSION
 from app.server.connections import Connections, connections_allowed
@@ -21,7 +22,6 @@ from app.server.health import Health
 from app.server.signals import STOPPING, exiting_at_once
 from app.settings import Settings
 from app.telemetry import faults
-from app.wiring import Services
 
 log = structlog.get_logger()
 
@@ -30,7 +30,30 @@ SECRETS = ("JWT_SECRET", "AUDIT_KEY", "DATABASE_URL", "BROKER_URL", "LIMITS_URL"
 EXIT_SECONDS = 10.0  # that a process has to end after DRAIN_SECONDS or SHUTDOWN_DELAY_SECONDS, whichever is longer
 
 
-def lifespan(build: Callable[[], Services]) -> Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any]]]:
+class Running(Protocol):
+    """What a process runs: the services of a server or worker, or a worker elsewhere."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    @property
+    def checks(self) -> dict[str, Callable[[], Awaitable[None]]]: ...
+
+    @property
+    def alarms(self) -> dict[str, Callable[[], str | None]]: ...
+
+    async def gauges(self) -> Sequence[Metric]: ...
+
+    async def open(self) -> None: ...
+
+    async def run(self) -> None: ...
+
+    async def drain(self, seconds: float, delay: float = 0) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+def lifespan(build: Callable[[], Running]) -> Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any]]]:
     """A lifespan for FastAPI: the services are open and run in the background while requests are served.
 
     Its state are the limits of `BoundedHttp`.
@@ -109,7 +132,7 @@ class _DrainOnSignal:
     meanwhile, and for SHUTDOWN_DELAY_SECONDS at least, so a load balancer has time to see /readyz fail.
     """
 
-    def __init__(self, services: Services, health: Health) -> None:
+    def __init__(self, services: Running, health: Health) -> None:
         self._services = services
         self._health = health
         self._loop = asyncio.get_running_loop()

@@ -1,91 +1,80 @@
-"""The process of a worker elsewhere: it claims and works until a signal, and serves nothing."""
+"""What a worker elsewhere runs: it claims and works until it is drained."""
 
 import asyncio
 import os
 import re
-import signal
 import socket
-import threading
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
+from prometheus_client.core import Metric
 
-from app import VERSION
 from app.client.calls import Connection
-from app.errors import ConfigurationError
+from app.processors import sandbox
 from app.processors.base import Processor
-from app.remote.worker.calls import Claims
+from app.remote.worker.api import Claims, Service
 from app.remote.worker.worker import RemoteWorker
-from app.server import logs
-from app.server.lifespan import EXIT_SECONDS, forget_secrets
-from app.server.signals import STOPPING
 from app.settings import Settings
 from app.telemetry.loop import LoopWatch
-from app.wiring import adapters
 from app.wiring.process import prepare_process
 
 log = structlog.get_logger()
 
 
-def run(settings: Settings, url: str, key: str, names: Sequence[str] = ()) -> None:
-    """Run the jobs of the service at the URL, with the processors of these names; without any, with all of PROCESSORS.
+class Elsewhere:
+    """Runs the jobs of the service at a URL with these processors.
 
-    Returns once it has drained on a signal. Raises ConfigurationError, Stopped.
+    If it can go on no more, `failure` says why, and `ended` is called.
     """
-    if settings.job_concurrency == 0:
-        raise ConfigurationError("JOB_CONCURRENCY: a worker with 0 would run nothing; set it, or --concurrency")
-    logs.configure(settings)
-    prepare_process(settings)
-    forget_secrets()
-    processors = [each.processor for each in adapters.chosen(settings, *names)]
-    asyncio.run(_run(settings, url, key, processors))
 
+    def __init__(self, settings: Settings, url: str, key: str, processors: Sequence[Processor]) -> None:
+        self.settings = settings
+        self.failure: Exception | None = None
+        self.ended: Callable[[], None] = lambda: None
+        self._connection = Connection(url, 2 * settings.job_concurrency + len(processors))
+        self._name = _name()
+        self._worker = RemoteWorker(Claims(Service(self._connection), key, self._name), processors, settings)
 
-async def _run(settings: Settings, url: str, key: str, processors: Sequence[Processor]) -> None:
-    async with Connection(url, 2 * settings.job_concurrency + len(processors)) as connection:
-        name = _name()
-        worker = RemoteWorker(Claims(connection, key, name), processors, settings)
-        working = asyncio.create_task(worker.run())
-        watching = asyncio.create_task(LoopWatch(worker.describe).run())
-        stop = _DrainOnSignal(worker, settings.drain_seconds)
-        log.info("worker.started", version=VERSION, remote=connection.url, worker=name, pid=os.getpid())
-        await asyncio.wait([working, stop.told], return_when=asyncio.FIRST_COMPLETED)
-        await (stop.drained() if stop.told.done() else worker.drain(settings.drain_seconds))
-        watching.cancel()
-        if working.done():
-            working.result()
-        working.cancel()
-    log.info("worker.stopped")
+    @property
+    def checks(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """None: while the service is away, the worker waits for it."""
+        return {}
 
+    @property
+    def alarms(self) -> dict[str, Callable[[], str | None]]:
+        """What an operator should look into."""
+        return {"sandbox": sandbox.missing}
 
-class _DrainOnSignal:
-    """Drains on SIGTERM and SIGINT. A second signal ends the wait. `told` is done at the first one."""
+    async def gauges(self) -> list[Metric]:
+        """None: there is no database to read them from."""
+        return []
 
-    def __init__(self, worker: RemoteWorker, seconds: float) -> None:
-        self._worker = worker
-        self._seconds = seconds
-        self._drains: list[asyncio.Task[None]] = []
-        loop = asyncio.get_running_loop()
-        self.told: asyncio.Future[None] = loop.create_future()
-        for number in STOPPING:
-            loop.add_signal_handler(number, self._received, number)
+    async def open(self) -> None:
+        """Get ready to call the service, in the running event loop."""
+        prepare_process(self.settings)
+        await self._connection.__aenter__()
+        log.info("remote.opened", url=self._connection.url, worker=self._name)
 
-    async def drained(self) -> None:
-        """Wait for the drain, if there is one."""
-        for each in self._drains[:1]:
-            await each
+    async def run(self) -> None:
+        """Claim and work, until drained or cancelled."""
+        watching = asyncio.create_task(LoopWatch(self._worker.describe).run())
+        try:
+            await self._worker.run()
+        except Exception as error:  # noqa: BLE001 - the process ends with it
+            self.failure = error
+        finally:
+            watching.cancel()
+        await self.drain(self.settings.drain_seconds)
+        self.ended()
 
-    def _received(self, number: signal.Signals) -> None:
-        if self._drains:
-            self._drains.append(asyncio.create_task(self._worker.drain(0)))
-            return
-        log.info("worker.draining", signal=number.name)
-        # The process ends then, whatever is in flight: a thread of somebody's work may go on for ever.
-        forced = threading.Timer(self._seconds + EXIT_SECONDS, os._exit, [1])
-        forced.daemon = True
-        forced.start()
-        self._drains.append(asyncio.create_task(self._worker.drain(self._seconds)))
-        self.told.set_result(None)
+    async def drain(self, seconds: float, delay: float = 0) -> None:
+        """Claim no more; let jobs end within `seconds`, or give them back."""
+        await self._worker.drain(seconds)
+
+    async def close(self) -> None:
+        """Give back what is left, and close the connections."""
+        await self.drain(0)
+        await self._connection.__aexit__(None, None, None)
 
 
 def _name() -> str:

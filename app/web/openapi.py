@@ -19,6 +19,16 @@ from app.web.problems import Problem, examples_in
 _REF = "#/components/schemas/{model}"
 _NULL = {"type": "null"}
 
+_REMOTE_WORKERS = """\
+Workers elsewhere do the jobs of processors that the service does not run itself (see `docs/remote-workers.md`):
+
+1. `POST /remote/{processor}/claim`, with an API key that has the scope `worker`: a job, or 204. All other calls are
+   about that job, and need the `token` of the claim in place of the key.
+2. `GET` the `url` of each input, with the input's `headers`.
+3. `POST /remote/jobs/{job_id}/heartbeat`, every third of the lease, while the work goes on.
+4. `PUT /remote/jobs/{job_id}/outputs/{number}`, for each file that was made.
+5. `POST /remote/jobs/{job_id}/complete`, or `fail`, or `release`."""
+
 DESCRIPTION: dict[str, Any] = {
     "title": "Document Lifecycle API",
     "version": VERSION,
@@ -41,7 +51,7 @@ Every error is an RFC 9457 problem whose `type` is a page of its own: see [all p
         {"name": "processing", "description": "Jobs and results."},
         {"name": "direct uploads", "description": "Large files, sent directly to the storage where it supports that."},
         {"name": "webhooks", "description": "Tell a program of yours what happens to your documents."},
-        {"name": "remote workers", "description": "For workers elsewhere, which claim jobs and settle them over HTTP."},
+        {"name": "remote workers", "description": _REMOTE_WORKERS},
         {"name": "operators", "description": "For those who run the service: what all accounts have, but no content."},
         {"name": "health", "description": "For load balancers and monitoring."},
     ],

@@ -92,7 +92,7 @@ def offered(settings: Settings) -> dict[str, Processor]:
     """The processors that PROCESSORS names, by name, the default one first, and those of REMOTE_PROCESSORS. Raises
     ConfigurationError."""
     found = {each.processor.name: each.processor for each in chosen(settings)}
-    found = with_remote(found, settings.remote_processors)
+    found = with_remote(found, settings.remote_processors, lacking(settings))
     if AD_HOC in found:
         raise ConfigurationError(f"PROCESSORS or REMOTE_PROCESSORS: {AD_HOC}: the name is taken")
     return found

@@ -115,12 +115,12 @@ def test_a_job_is_claimed_with_all_that_its_worker_needs(ada: Person, worker: Wo
     content = pdf("to be counted")
     form = {"file": ("a b.pdf", content, "application/pdf")}
     document = ada.ask("POST", "/documents", files=form, data={"metadata": '{"folder": "in", "tags": ["x"]}'}).json()
-    job_id = ada.job(document["id"], "count", of="pages")
+    job_id = ada.job(document["id"], "count", of="lines")
     answer = worker.claim()
     found = answer.json()
     assert answer.status_code == 200
     assert (found["job_id"], found["document_id"]) == (job_id, document["id"])
-    assert (found["processor"], found["version"], found["params"]) == ("count", "1", {"of": "pages"})
+    assert (found["processor"], found["version"], found["params"]) == ("count", "1", {"of": "lines"})
     assert found["owner_id"] == document["owner_id"]
     assert (found["attempt"], found["lease_seconds"], found["filename"]) == (1, 60, "a b.pdf")
     assert found["metadata"] == {"description": None, "folder": "in", "tags": ["x"]}
@@ -264,7 +264,7 @@ def test_nothing_of_it_is_run_here(ada: Person, worker: Worker) -> None:
 
 
 def test_a_result_is_published(ada: Person, worker: Worker) -> None:
-    document_id = claimed(ada, worker, of="pages")
+    document_id = claimed(ada, worker, of="lines")
     assert worker.beat(0.5).json()["cancelled"] is False
     assert ada.get(f"/jobs/{worker.held['job_id']}")["progress"] == 0.5
     assert worker.beat(0.25).status_code == 200
@@ -642,12 +642,12 @@ def test_a_token_is_of_its_secret_and_says_what_was_claimed() -> None:
 
 def test_they_are_offered_as_any(process: Process, ada: Person) -> None:
     offered = {each["name"]: each for each in ada.get("/processors")["items"]}
-    assert offered["count"]["params"]["properties"]["of"]["enum"] == ["words", "pages"]
+    assert offered["count"]["params"]["properties"]["of"]["enum"] == ["bytes", "lines"]
     assert offered["count"]["result"]["required"] == ["count"]
     assert offered["cut"]["content_types"] == ["application/pdf"]
     assert {"then", "delete_original", "parts"} <= offered["cut"]["params"]["properties"].keys()
     described = process.http("GET", "/openapi.json").json()["components"]["schemas"]
-    assert described["CountParams"]["properties"]["of"]["enum"] == ["words", "pages"]
+    assert described["CountParams"]["properties"]["of"]["enum"] == ["bytes", "lines"]
     assert described["CutParams"]["properties"]["parts"]["$ref"] in {
         f"#/components/schemas/{name}" for name in described
     }
@@ -697,7 +697,8 @@ OWN = {"version": "1", "description": "d", "params": {}}
         ("{", "is no JSON"),
         ("[]", "valid dictionary"),
         ({"a": {"versions": "1"}}, "'a': 'versions': Extra"),
-        ({"a": {}}, "'a': the service offers no such processor"),
+        ({"a": {}}, "'a': PROCESSORS has no such processor; one of your own needs params"),
+        ({"convert": {}}, "'convert': the service cannot offer its processor convert: it needs CONVERSION_URL"),
         ({"a": {"params": {}}}, "'a': it needs a version and a description"),
         ({"A": OWN}, "'A': its name is not"),
         ({"text": OWN}, "'text': the name is taken"),

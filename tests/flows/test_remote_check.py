@@ -12,6 +12,7 @@ from app.remote.check.rules import RULES
 from app.remote.check.run import Checked, Verdict, check
 from app.remote.check.trial import Pace
 from tests.support.elsewhere import STATED, described
+from tests.support.remote_workers import NODE, needs_node
 from tests.support.server import Server
 from tests.support.zygote import run
 
@@ -46,7 +47,10 @@ DEFECTS: dict[str, set[str]] = {
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One that has a processor for each of many workers."""
     folder = tmp_path_factory.mktemp("elsewhere")
-    stated = {f"count-{number}": STATED["count"] for number in range(len(DEFECTS))}
+    stated = {f"count-{number}": STATED["count"] for number in range(len(DEFECTS))} | {
+        "text": {},
+        "count": STATED["count"],
+    }
     with Server(folder / "var", {"REMOTE_PROCESSORS": str(described(folder, stated))}) as running:
         yield running
 
@@ -56,6 +60,7 @@ def worker_key(server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
     """In the environment that workers are started with."""
     key: str = server.operator().http.post("/api-keys", json={"name": "w", "scopes": ["worker"]}).json()["key"]
     monkeypatch.setenv("API_KEY", key)
+    monkeypatch.setenv("DOCUMENT_API_KEY", key)
     return key
 
 
@@ -86,6 +91,23 @@ async def test_the_example_keeps_all_rules(server: Server) -> None:
     verdicts = await asyncio.gather(*(judged(server, number, part, EXAMPLE) for number, part in enumerate(parts)))
     assert [str(each) for part in verdicts for each in part if not each.held] == []
     assert sum(map(len, verdicts)) == len(RULES)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("worker_key")
+@pytest.mark.parametrize(
+    ("processor", "command"),
+    [
+        pytest.param("count", [NODE, str(ROOT / "examples/remote_worker.mjs"), "{url}", "count"], marks=needs_node),
+        ("text", [sys.executable, "-m", "app", "worker", "--remote", "{url}", "--processor", "text"]),
+    ],
+    ids=["node", "app"],
+)
+async def test_so_do_the_others_that_are_shipped(server: Server, processor: str, command: list[str]) -> None:
+    verdicts = list[Verdict]()
+    checked = Checked(server.url, Credentials(user_key(server)), RULES, processor, command=command, pace=PACE)
+    await check(checked, lambda _: None, verdicts.append)
+    assert [str(each) for each in verdicts if not each.held] == []
 
 
 @pytest.mark.usefixtures("worker_key")
@@ -142,7 +164,11 @@ def test_the_command(server: Server, worker_key: str) -> None:
         (("--params", "[]"), "--params must be a JSON object"),
         (("--", "worker", "{processor}"), "name the --processor that is to be filled in"),
         (("--processor", "none"), "the service offers no processor 'none'"),
-        (("--processor", "count-0", "--", "/no/worker"), "No such file or directory: '/no/worker'"),
+        (
+            ("--processor", "count-0", "--", "/no/worker"),
+            "cannot start the worker: /no/worker: No such file or directory",
+        ),
+        (("--seconds", "1", "--", "true"), "claimed nothing: its command ends, and has called nothing"),
     ],
 )
 def test_what_cannot_be_checked(server: Server, arguments: tuple[str, ...], reason: str) -> None:

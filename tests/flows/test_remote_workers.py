@@ -2,24 +2,28 @@
 
 import json
 import signal
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from tests.flows.test_remote import begun, children, hold, lose, told
 from tests.support.elsewhere import STATED, described
 from tests.support.factories import pdf
 from tests.support.invariants import Ledger
-from tests.support.remote_workers import KINDS, Kind, elsewhere
-from tests.support.server import Server
+from tests.support.remote_workers import EXAMPLES, KINDS, Kind, elsewhere
+from tests.support.server import Server, free_port
 from tests.support.user import User
 from tests.support.waiting import until
 
 QUICK = {"lease_seconds": 10}
 OWN = ("simulated", "text", "keywords", "split", "merge")
-REMOTE = {"count": STATED["count"] | QUICK} | dict.fromkeys(OWN, QUICK)
+OTHER_RESULT = {"result": {"required": ["pages"]}}  # than the examples have
+REMOTE = {"count": STATED["count"] | QUICK, "pages": STATED["count"] | OTHER_RESULT} | dict.fromkeys(OWN, QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +107,14 @@ def test_the_service_is_away_when_the_work_is_done(server: Server, user: User, k
     assert (done["state"], done["attempt"]) == ("SUCCEEDED", 1)
 
 
+@pytest.mark.parametrize("kind", EXAMPLES, indirect=True)
+def test_a_result_that_is_refused_fails_the_job(server: Server, user: User, key: str, kind: Kind) -> None:
+    job = user.start(user.upload()["id"], processor="pages")
+    with replace(kind, processor="pages").run(server, key, "refused"):
+        done = user.finished(job["id"])
+    assert (done["state"], done["error"]["code"], done["attempt"]) == ("FAILED", "result-invalid", 1)
+
+
 def test_a_file_that_is_not_what_it_should_be_is_not_worked_on(
     server: Server, user: User, key: str, kind: Kind
 ) -> None:
@@ -140,6 +152,12 @@ def processed(user: User, document_id: str, processor: str, **params: Any) -> di
     return found["data"]
 
 
+def logged(log: Path) -> list[str]:
+    """The events that a worker has logged by names of ours."""
+    events = [json.loads(line)["event"] for line in log.read_text().splitlines()]
+    return [each for each in events if each.islower() and " " not in each]
+
+
 @pytest.mark.usefixtures("worker")
 def test_it_makes_documents_and_reads_other_results(user: User) -> None:
     document_id = user.upload(pdf("invoices about invoices", pages=2))["id"]
@@ -175,9 +193,48 @@ def test_told_to_stop_it_gives_its_job_back_and_the_try_is_not_counted(
     back = user.job(job["id"])
     assert (back["state"], back["attempt"], back["error"]) == ("QUEUED", 0, None)
     assert user.story(document_id) == ["queued", "started", "released"]
-    events = [json.loads(line)["event"] for line in (tmp_path / "log").read_text().splitlines()]
-    assert events == ["worker.started", "job.claimed", "worker.draining", "job.settled", "worker.stopped"]
+    assert logged(tmp_path / "log") == [
+        "remote.opened",
+        "server.started",
+        "job.claimed",
+        "server.draining",
+        "job.settled",
+        "server.stopped",
+    ]
     user.http.post(f"/jobs/{job['id']}/cancel")
+
+
+def test_in_the_image_it_needs_no_secret_of_the_service_and_says_that_it_is_alive(
+    server: Server, user: User, key: str, tmp_path: Path
+) -> None:
+    port = free_port()
+    running = elsewhere(
+        server.url, key, tmp_path / "log", "--health-port", str(port), ENVIRONMENT="production", DATA_DIR="/nowhere"
+    )
+    try:
+        job = user.start(user.upload()["id"], processor="simulated", params={"seconds": 0})
+        assert user.finished(job["id"])["state"] == "SUCCEEDED"
+        for path in ("livez", "readyz", "metrics"):
+            assert httpx2.get(f"http://127.0.0.1:{port}/{path}").status_code == 200
+    finally:
+        running.terminate()
+        assert running.wait(20) == 0
+
+
+def test_that_the_service_is_away_is_told_once(server: Server, user: User, key: str, tmp_path: Path) -> None:
+    server.stop()
+    log = tmp_path / "log"
+    log.touch()
+    running = elsewhere(server.url, key, log, JOB_CONCURRENCY="4")
+    try:
+        until(lambda: "remote.away" in logged(log))
+        time.sleep(2)  # for more claims in vain
+        server.restarted(user)
+        until(lambda: "remote.back" in logged(log))
+    finally:
+        running.kill()
+        running.wait()
+    assert logged(log) == ["remote.opened", "server.started", "remote.away", "remote.back"]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +244,7 @@ def test_told_to_stop_it_gives_its_job_back_and_the_try_is_not_counted(
         (["--processor", "language"], {}, "stopped: there is nothing to do for language"),
         (["--processor", "nobody"], {}, "configuration: PROCESSORS: there is no processor nobody"),
         ([], {"JOB_CONCURRENCY": "0"}, "configuration: JOB_CONCURRENCY: a worker with 0 would run nothing"),
-        (["--health-port", "1"], {}, "Usage: "),
+        (["--data-dir", "var"], {}, "Usage: "),
     ],
     ids=str,
 )

@@ -17,7 +17,7 @@ STATED: dict[str, Any] = {
         "description": "Counts elsewhere.",
         "params": {
             "type": "object",
-            "properties": {"of": {"type": "string", "enum": ["words", "pages"], "default": "words"}},
+            "properties": {"of": {"type": "string", "enum": ["bytes", "lines"], "default": "bytes"}},
             "additionalProperties": False,
         },
         "result": {

@@ -17,7 +17,7 @@ from tests.support import reaper
 from tests.support.server import Server
 from tests.support.zygote import Forked
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+FOLDER = Path(__file__).parents[2] / "examples"
 NODE = shutil.which("node")
 
 Process = subprocess.Popen[bytes] | Forked
@@ -106,7 +106,7 @@ def _simulated(document: dict[str, Any]) -> dict[str, Any]:
 PYTHON = Kind(
     "python",
     "count",
-    _example(sys.executable, str(EXAMPLES / "remote_worker.py")),
+    _example(sys.executable, str(FOLDER / "remote_worker.py")),
     _slow,
     _counted,
     alone="nobody answers",
@@ -114,7 +114,7 @@ PYTHON = Kind(
 JAVASCRIPT = Kind(
     "node",
     "count",
-    _example(NODE or "node", str(EXAMPLES / "remote_worker.mjs")),
+    _example(NODE or "node", str(FOLDER / "remote_worker.mjs")),
     _slow,
     _counted,
     alone="nobody answers",
@@ -125,11 +125,8 @@ OWN = Kind(
     _own,
     lambda seconds: ({"seconds": seconds}, {}),
     _simulated,
-    alone="remote.call_repeated",
+    alone="remote.away",
 )
 needs_node = pytest.mark.skipif(NODE is None, reason="there is no Node.js")
-KINDS = [
-    pytest.param(PYTHON, id="python"),
-    pytest.param(JAVASCRIPT, id="node", marks=needs_node),
-    pytest.param(OWN, id="app"),
-]
+EXAMPLES = [pytest.param(PYTHON, id="python"), pytest.param(JAVASCRIPT, id="node", marks=needs_node)]
+KINDS = [*EXAMPLES, pytest.param(OWN, id="app")]

@@ -1,7 +1,7 @@
 """What a worker proves itself with, and to whom."""
 
-from app.remote.check.calls import Call
 from app.remote.check.proxy import Proxy
+from app.remote.check.traffic import Call
 from app.remote.check.watch import Broken
 
 

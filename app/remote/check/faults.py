@@ -3,8 +3,8 @@
 import asyncio
 import json
 
-from app.remote.check.calls import Answer, Call
 from app.remote.check.proxy import Fault, PassOn
+from app.remote.check.traffic import Answer, Call
 
 
 def in_turn(*faults: Fault) -> Fault:

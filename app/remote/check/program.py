@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
+from app.client.calls import Stopped
+
 _EXIT_SECONDS = 5.0  # that it may take to stop
 
 
@@ -16,6 +18,7 @@ class Program:
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
         self._process: asyncio.subprocess.Process | None = None
+        self.has_ended = False  # and was started again
 
     @property
     def exit_code(self) -> int | None:
@@ -23,11 +26,16 @@ class Program:
         return self._process.returncode if self._process else None
 
     async def start(self) -> None:
-        """Start it, unless it runs. Raises OSError."""
-        if self._command and (self._process is None or self.exit_code is not None):
+        """Start it, unless it runs. Raises Stopped."""
+        if not self._command or (self._process and self.exit_code is None):
+            return
+        self.has_ended = self._process is not None
+        try:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command, stdout=sys.stderr, start_new_session=True
             )
+        except OSError as error:
+            raise Stopped(f"cannot start the worker: {self._command[0]}: {error.strerror}") from None
 
     async def stop(self) -> None:
         """Stop it, with the processes that it has started."""

@@ -11,7 +11,7 @@ from aiohttp import web
 from yarl import URL
 
 from app.client.calls import proxy
-from app.remote.check.calls import Answer, Call
+from app.remote.check.traffic import Answer, Call
 
 PassOn: TypeAlias = Callable[[], Awaitable[Answer]]
 Fault: TypeAlias = Callable[[Call, PassOn], Awaitable[Answer | None]]

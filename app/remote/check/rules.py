@@ -7,8 +7,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from app.remote.check import faults
-from app.remote.check.calls import Call
 from app.remote.check.credentials import require_own_credentials
+from app.remote.check.traffic import Call
 from app.remote.check.trial import Trial
 from app.remote.check.watch import Broken
 

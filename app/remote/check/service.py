@@ -44,6 +44,6 @@ class Service:
                 await self._api.post(f"/jobs/{self._job_id}/cancel", {}, uuid4().hex)
 
     async def state(self) -> tuple[str, str]:
-        """Of the document, and of its last job."""
+        """The states of the document, and of its last job."""
         document = await self._api.get(f"/documents/{self._document_id}")
         return document["status"], (await self._api.get(f"/jobs/{self._job_id}"))["state"]

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from app.remote.check.calls import Call
 from app.remote.check.faults import held_back
 from app.remote.check.program import Program
 from app.remote.check.proxy import Fault, Proxy
 from app.remote.check.service import Service
+from app.remote.check.traffic import Call
 from app.remote.check.watch import Broken, Watch
 
 

@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from app.remote.check.calls import Call
 from app.remote.check.program import Program
 from app.remote.check.proxy import Proxy
+from app.remote.check.traffic import Call
 
 T = TypeVar("T")
 
@@ -44,7 +44,8 @@ class Watch:
             if code := self._program.exit_code:
                 raise Broken(f"{otherwise()}: it ended, with exit code {code}")
             if time.monotonic() > deadline:
-                raise Broken(otherwise())
+                silent = self._program.has_ended and not self.proxy.calls
+                raise Broken(f"{otherwise()}: its command ends, and has called nothing" if silent else otherwise())
             await self._program.start()  # again, if it takes one job only
             await asyncio.sleep(_TICK)
         return value

@@ -21,7 +21,7 @@ from app.processing.run import Attempted, Tools, attempt
 from app.processing.work import Work
 from app.processors.base import Processor
 from app.remote.schemas import ClaimedJob
-from app.remote.worker.calls import HeldJob
+from app.remote.worker.api import HeldJob
 from app.remote.worker.making import HeldSinks, JsonWriter, completion
 from app.remote.worker.reading import HeldInputs
 

@@ -21,7 +21,7 @@ from app.processing.publication import Product
 from app.processing.sink import MAX_FILES, OutputFile, shown_name, stated_metadata
 from app.processors.base import MadeFile, Outputs, Permanent
 from app.remote.schemas import MAX_COMPLETION, StagedOutput
-from app.remote.worker.calls import HeldJob
+from app.remote.worker.api import HeldJob
 
 _CHUNK = 256 * 1024  # bytes
 

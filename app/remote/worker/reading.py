@@ -15,7 +15,7 @@ from app.jobs.models import Job
 from app.processing.input import InputDocument, InputFile, source_of
 from app.processors.base import Source, Transient
 from app.remote.schemas import Input
-from app.remote.worker.calls import HeldJob
+from app.remote.worker.api import HeldJob
 
 log = structlog.get_logger()
 

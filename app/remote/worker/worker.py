@@ -13,8 +13,8 @@ from app.jobs.outcome import CANCEL_TIMEOUT
 from app.processing.output import Limits
 from app.processors.base import Processor
 from app.remote.schemas import ClaimedJob
+from app.remote.worker.api import Claims, HeldJob
 from app.remote.worker.attempt import Attempt
-from app.remote.worker.calls import Claims, HeldJob
 from app.remote.worker.making import JsonWriter
 from app.settings import Settings
 
@@ -119,8 +119,7 @@ class RemoteWorker:
         enough = self._size - len(self._attempts) >= len(self._processors)
         try:
             return await self._claims.next(processor.name, processor.version, WAIT if enough else _BRIEF)
-        except NO_ANSWER as error:
-            log.warning("remote.not_claimed", processor=processor.name, reason=str(error) or type(error).__name__)
+        except NO_ANSWER:
             return None
 
     def _pause(self, processor: Processor, answer: Answer | None, tries: int) -> float:
@@ -131,7 +130,8 @@ class RemoteWorker:
             self._miss(processor, answer)
             return _NOT_OFFERED
         if answer.status >= 400:
-            raise Stopped(f"{answer.status} {answer.problem}")
+            key = " Is the key in DOCUMENT_API_KEY or --key-file a worker's?" if answer.status in {401, 403} else ""
+            raise Stopped(f"{answer.status} {answer.problem}{key}")
         self._unoffered.discard(processor.name)
         return 0.0 if answer.status == 200 else _IDLE
 
@@ -146,7 +146,7 @@ class RemoteWorker:
     def _begin(self, job: ClaimedJob, processor: Processor, permits: AsyncExitStack) -> None:
         settings = self._settings
         attempt = Attempt(
-            HeldJob(self._claims.connection, job),
+            HeldJob(self._claims.service, job),
             processor,
             self._writer,
             self._limits,

@@ -70,7 +70,7 @@ class Call:
 
     @property
     def processor(self) -> str:
-        """That a claim names; empty if it names a job."""
+        """The processor that a claim names; empty if it names a job."""
         return self.path.split("/")[2] if _CLAIM.fullmatch(self.path) else ""
 
     @property
@@ -80,7 +80,7 @@ class Call:
 
     @property
     def status(self) -> int:
-        """Of the answer; 0 without one."""
+        """The status of the answer; 0 without one."""
         return self.answer.status if self.answer else 0
 
     @property

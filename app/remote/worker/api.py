@@ -13,28 +13,55 @@ log = structlog.get_logger()
 _LEAST = 1.0  # seconds that the pauses of heartbeats may grow to, however short the lease
 
 
+class Service:
+    """The service at the other end of a connection. The log tells when it is away, and when it is back."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._is_away = False
+
+    async def answer(self, request: Request) -> Answer:
+        """Call once. Raises one of NO_ANSWER, Stopped."""
+        try:
+            answer = await self.connection.answer(request)
+        except NO_ANSWER as error:
+            self._away(getattr(error, "strerror", None) or str(error) or type(error).__name__)
+            raise
+        if answer.status >= 500 and "code" not in answer.content:  # a proxy's
+            self._away(str(answer.problem))
+        elif self._is_away:
+            self._is_away = False
+            log.info("remote.back", url=self.connection.url)
+        return answer
+
+    def _away(self, reason: str) -> None:
+        if not self._is_away:
+            self._is_away = True
+            log.warning("remote.away", url=self.connection.url, reason=reason)
+
+
 class Claims:
     """Claims jobs with an API key, in the name of a worker."""
 
-    def __init__(self, connection: Connection, key: str, worker: str) -> None:
-        self.connection = connection
+    def __init__(self, service: Service, key: str, worker: str) -> None:
+        self.service = service
         self._key = key
         self._worker = worker
 
     async def next(self, processor: str, version: str, wait: float) -> Answer:
         """Claim a job of a processor, once, within `wait` seconds. Raises one of NO_ANSWER, Stopped."""
         wanted = {"worker": self._worker, "wait": wait, "version": version}
-        return await self.connection.answer(Request("POST", f"/remote/{processor}/claim", wanted).by(self._key))
+        return await self.service.answer(Request("POST", f"/remote/{processor}/claim", wanted).by(self._key))
 
 
 class HeldJob:
     """The calls about a job that was claimed. They raise Stopped for what is not this API."""
 
-    def __init__(self, connection: Connection, job: ClaimedJob) -> None:
+    def __init__(self, service: Service, job: ClaimedJob) -> None:
         self.job = job
-        self.session = connection.session
+        self.session = service.connection.session
         self.inputs: list[Input] = job.inputs
-        self._connection = connection
+        self._service = service
         self._path = f"/remote/jobs/{job.job_id}"
 
     async def beat(self, progress: float) -> Held | None:
@@ -66,12 +93,12 @@ class HeldJob:
             tries += 1
             wait: float | None = None
             try:
-                answer = await self._connection.answer(request.by(self.job.token))
-            except NO_ANSWER as error:
-                reason = str(error) or type(error).__name__
+                answer = await self._service.answer(request.by(self.job.token))
+            except NO_ANSWER:
+                pass
             else:
                 if not answer.is_temporary:
                     return answer
-                reason, wait = str(answer.problem), answer.retry_after
-            log.warning("remote.call_repeated", path=request.path, reason=reason)
+                wait = answer.retry_after
+                log.info("remote.call_repeated", path=request.path, reason=str(answer.problem))
             await asyncio.sleep(wait or growing_pause(tries, longest))
