@@ -10,9 +10,19 @@ from functools import partial
 from http.client import HTTPException
 from threading import Event, Thread
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 say = partial(print, flush=True)
+
+
+class Stay(HTTPRedirectHandler):
+    """Follows no redirect: the key would go there, too."""
+
+    def redirect_request(self, *_):
+        return None
+
+
+open_url = build_opener(Stay).open
 
 
 def work(content, params, stop):
@@ -23,10 +33,12 @@ def work(content, params, stop):
 
 def call(url, headers, said=None):
     """POST what is said as JSON, or GET. The same again after no answer, 429 or 5xx: it is done once all the same."""
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(url)
     body, headers = said and json.dumps(said).encode(), {"Content-Type": "application/json"} | headers
     while True:
         try:
-            with urlopen(Request(url, body, headers), timeout=60) as answer:  # noqa: S310 - the user's own
+            with open_url(Request(url, body, headers), timeout=60) as answer:  # noqa: S310 - the user's own
                 return answer.status, answer.read()
         except HTTPError as error:
             if error.code < 500 and error.code != 429:
@@ -66,7 +78,7 @@ if __name__ == "__main__":
     while True:
         status, said = call(f"{api}/{sys.argv[2]}/claim", key, {"worker": f"example-{os.getpid()}", "wait": 20})
         if status not in {200, 204}:
-            raise SystemExit(said.decode())
+            raise SystemExit(f"{status} {said.decode()}")
         if status == 200:
             job = json.loads(said)
             say(job["job_id"], do(job, f"{api}/jobs/{job['job_id']}"))

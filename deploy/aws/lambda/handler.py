@@ -17,7 +17,7 @@ from threading import Event, Thread
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlencode
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 from uuid import UUID
 
 from work import Permanent, work
@@ -33,6 +33,16 @@ class Away(Exception):
 
 class Lost(Exception):
     """The job is somebody else's, was cancelled, or takes too long."""
+
+
+class Stay(HTTPRedirectHandler):
+    """Follows no redirect: the key would go there, too."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+open_url = build_opener(Stay).open
 
 
 def handler(event: Json, context: Any) -> Json:
@@ -117,6 +127,8 @@ class Attempt:
     def input(self) -> bytes:
         """The document. Raises Lost, Away, and ValueError for what is not as it was stored."""
         given = self.job["inputs"][0]
+        if not given["url"].startswith(("http://", "https://")):
+            raise ValueError("the input's URL is not one of HTTP")
         status, content = call("GET", given["url"], headers=given["headers"], ends=self.ends)
         if status == 409:
             raise Lost
@@ -153,7 +165,7 @@ def call(
     sent = {"Authorization": f"Bearer {token}", "Content-Type": kind} if headers is None else headers
     while True:
         try:
-            with urlopen(Request(url, said, sent, method=method), timeout=30) as answer:  # noqa: S310 - the service's
+            with open_url(Request(url, said, sent, method=method), timeout=30) as answer:  # noqa: S310 - the service's
                 return answer.status, answer.read()
         except HTTPError as error:
             if error.code < 500 and error.code not in {408, 429}:
