@@ -17,6 +17,7 @@ from aiohttp import web
 
 from app.client.calls import MAX_ANSWER, Connection, Stopped, pause
 from app.processors.simulated import SimulatedProcessor
+from app.remote.check.proxy import Proxy
 from app.remote.worker.calls import Claims
 from app.remote.worker.worker import RemoteWorker
 from app.settings import Settings
@@ -229,6 +230,19 @@ async def test_words_that_steer_a_terminal(service: Hostile) -> None:
     assert "all is well" in str(ended.value)
 
 
+@pytest.mark.parametrize(
+    ("target", "body"), [("/remote/count/claim", "[" * 100_000), ("http://other.example/remote/count/claim", "{}")]
+)
+async def test_a_worker_that_harms_its_check(service: Hostile, target: str, body: str) -> None:
+    async with Proxy(service.url).serving("127.0.0.1", 0) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        head = (f"POST {target} HTTP/1.1", "Host: here", f"Content-Length: {len(body)}", "Connection: close", "", body)
+        writer.write("\r\n".join(head).encode())
+        answer = await reader.read()
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 204 ")
+
+
 CALLED = """
 import handler, json
 from types import SimpleNamespace
@@ -278,7 +292,7 @@ async def test_an_input_that_leads_elsewhere(service: Hostile, command: list[str
     service.input_answer = None
     (tmp_path / "secret").write_bytes(CONTENT)
     given = {} if to == "a redirect" else {"url": (tmp_path / "secret").as_uri()}
-    params = {"of": "words", "file_map": [{"first": 1, "last": 1, "name": "a"}]}
+    params = {"of": "bytes", "file_map": [{"first": 1, "last": 1, "name": "a"}]}
     service.claims = [service.job(given, processor="count", params=params)]
     async with program(service, command) as process:
         ended = asyncio.create_task(process.wait())
