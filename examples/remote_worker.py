@@ -78,7 +78,7 @@ if __name__ == "__main__":
     while True:
         status, said = call(f"{api}/{sys.argv[2]}/claim", key, {"worker": f"example-{os.getpid()}", "wait": 20})
         if status not in {200, 204}:
-            raise SystemExit(f"{status} {said.decode()}")
+            sys.exit(f"{status} {said.decode()}")
         if status == 200:
             job = json.loads(said)
             say(job["job_id"], do(job, f"{api}/jobs/{job['job_id']}"))

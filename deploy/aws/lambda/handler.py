@@ -31,10 +31,6 @@ class Away(Exception):
     """The service did not answer for as long as there was time."""
 
 
-class Lost(Exception):
-    """The job is somebody else's, was cancelled, or takes too long."""
-
-
 class Stay(HTTPRedirectHandler):
     """Follows no redirect: the key would go there, too."""
 
@@ -43,6 +39,10 @@ class Stay(HTTPRedirectHandler):
 
 
 open_url = build_opener(Stay).open
+
+
+class Lost(Exception):
+    """The job is somebody else's, was cancelled, or takes too long."""
 
 
 def handler(event: Json, context: Any) -> Json:
