@@ -12,13 +12,14 @@ async function work(content, params, signal) {
 
 // POST what is said as JSON, or GET. The same again after no answer, 429 or 5xx: it is done once all the same.
 async function call(url, headers, said) {
+  if (!/^https?:/.test(url)) throw new Error(url)
   const body = said && JSON.stringify(said)
   for (;;) {
     let pause = 1
     try {
       const signal = AbortSignal.timeout(60_000)
       const asked = { method: body ? 'POST' : 'GET', headers: { 'Content-Type': 'application/json', ...headers } }
-      const answer = await fetch(url, { ...asked, body, signal })
+      const answer = await fetch(url, { ...asked, body, signal, redirect: 'manual' }) // the key stays here
       const content = Buffer.from(await answer.arrayBuffer())
       if (answer.status < 500 && answer.status !== 429) return [answer.status, content]
       pause = Number(answer.headers.get('Retry-After') ?? 1) || 1 // a proxy's may be a date
@@ -70,7 +71,7 @@ const api = `${url.replace(/\/$/, '')}/remote`
 const key = { Authorization: `Bearer ${process.env.API_KEY}` }
 for (;;) {
   const [status, said] = await call(`${api}/${processor}/claim`, key, { worker: `example-${process.pid}`, wait: 20 })
-  if (status !== 200 && status !== 204) throw new Error(String(said))
+  if (status !== 200 && status !== 204) throw new Error(`${status} ${said}`)
   if (status === 200) {
     const job = JSON.parse(said)
     console.log(job.job_id, await perform(job, `${api}/jobs/${job.job_id}`))

@@ -10,9 +10,18 @@ from functools import partial
 from http.client import HTTPException
 from threading import Event, Thread
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 say = partial(print, flush=True)
+
+
+class Stay(HTTPRedirectHandler):
+    """Follows no redirect: the key would go there, too."""
+
+    redirect_request = lambda *_: None  # noqa: E731 - as short as it can be
+
+
+open_url = build_opener(Stay).open
 
 
 def work(content, params, stop):
@@ -27,7 +36,7 @@ def call(url, headers, said=None):
     while True:
         wait = ""
         try:
-            with urlopen(Request(url, body, headers), timeout=60) as answer:  # noqa: S310 - the user's own
+            with open_url(Request(url, body, headers), timeout=60) as answer:  # noqa: S310 - the user's own
                 return answer.status, answer.read()
         except HTTPError as error:
             if error.code < 500 and error.code != 429:
@@ -73,7 +82,7 @@ if __name__ == "__main__":
     while True:
         status, said = call(f"{api}/{sys.argv[2]}/claim", key, {"worker": f"example-{os.getpid()}", "wait": 20})
         if status not in {200, 204}:
-            sys.exit(said.decode())
+            sys.exit(f"{status} {said.decode()}")
         if status == 200:
             job = json.loads(said)
             say(job["job_id"], do(job, f"{api}/jobs/{job['job_id']}"))

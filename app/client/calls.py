@@ -1,6 +1,7 @@
 """One call of the API over HTTP, and what its answer means."""
 
 import asyncio
+import json
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
@@ -12,8 +13,12 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
+from app.client.outcomes import printable
+
 LONGEST_PAUSE = 30.0  # seconds between two calls, unless the service asks for a longer one
+LONGEST_ASKED = 300.0  # the same if it asks for one
 STALLED = 120.0  # seconds in which not a byte is sent or answered
+MAX_ANSWER = 16 * 1024**2  # bytes
 NO_ANSWER = (aiohttp.ClientError, TimeoutError, OSError)
 """What a call raises that got no answer, or not all of it."""
 
@@ -22,7 +27,7 @@ class Problem(Exception):
     """A call that will not succeed. `status` is 0 if there was no answer."""
 
     def __init__(self, status: int, code: str, detail: str, pointers: tuple[str, ...] = ()) -> None:
-        super().__init__(f"{code}: {detail}")
+        super().__init__(printable(f"{code}: {detail}"))
         self.status = status
         self.code = code
         self.detail = detail
@@ -31,6 +36,9 @@ class Problem(Exception):
 
 class Stopped(Exception):
     """There is no use in going on; the message is one line that says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(printable(" ".join(reason.splitlines())))
 
 
 class Answer(NamedTuple):
@@ -49,7 +57,8 @@ class Answer(NamedTuple):
     @property
     def problem(self) -> Problem:
         """What an answer that is an error says; a proxy's need not be a problem object."""
-        errors = [each for each in self.content.get("errors") or () if isinstance(each, dict)]
+        listed = self.content.get("errors")
+        errors = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
         more = "; ".join(f"{each.get('pointer', '')} {each.get('detail', '')}".strip() for each in errors)
         detail = str(self.content.get("detail") or responses.get(self.status, "no reason was given"))
         return Problem(
@@ -79,13 +88,14 @@ class Body(Protocol):
 
 
 class Request(NamedTuple):
-    """A call. A body of bytes is JSON already."""
+    """A call. A body of bytes is JSON already. An answer of more than `max_answer` bytes is none of this API."""
 
     method: str
     path: str
     body: Body | bytes | dict[str, Any] | None = None
     query: Mapping[str, str] = MappingProxyType({})
     headers: Mapping[str, str] = MappingProxyType({})
+    max_answer: int = MAX_ANSWER
 
     def by(self, token: str) -> Self:
         """The request as somebody sends it who has this bearer token."""
@@ -132,7 +142,7 @@ class Connection:
                 asked.method, self.url + asked.path, params=asked.query, headers=headers, allow_redirects=False, **sent
             )
             async with request as response:
-                content = await _json(response)
+                content = await _json(response, asked.max_answer)
                 replayed = response.headers.get("Idempotent-Replayed") == "true"
                 return Answer(response.status, content, retry_after(response), replayed)
 
@@ -141,6 +151,11 @@ def retry_after(response: aiohttp.ClientResponse) -> float | None:
     """Seconds that an answer asks to wait."""
     wait = response.headers.get("Retry-After", "")
     return float(wait) if wait.isdecimal() else None
+
+
+def pause(asked: float | None, tries: int, longest: float, longest_asked: float = LONGEST_ASKED) -> float:
+    """Seconds until a call is repeated that was tried so often: what the service asks for, but no more than that."""
+    return min(asked, longest_asked) if asked else growing_pause(tries, longest)
 
 
 def growing_pause(tries: int, longest: float) -> float:
@@ -161,11 +176,21 @@ async def _watched(chunks: AsyncIterator[bytes], clock: asyncio.Timeout) -> Asyn
         yield chunk
 
 
-async def _json(response: aiohttp.ClientResponse) -> dict[str, Any]:
+async def beginning(response: aiohttp.ClientResponse, max_bytes: int = MAX_ANSWER) -> bytes:
+    """The body of an answer, which is cut off when it is longer."""
+    content = bytearray()
+    async for piece in response.content.iter_any():
+        content += piece
+        if len(content) > max_bytes:
+            break
+    return bytes(content[:max_bytes])
+
+
+async def _json(response: aiohttp.ClientResponse, max_bytes: int) -> dict[str, Any]:
     """The object in an answer; empty if an error, or 204, has none. Raises Stopped for what is not this API."""
     try:
-        content = await response.json(content_type=None)
-    except (ValueError, UnicodeDecodeError):
+        content = json.loads(await beginning(response, max_bytes))
+    except (ValueError, RecursionError):
         content = None
     if isinstance(content, dict) and not 300 <= response.status < 400:
         return content

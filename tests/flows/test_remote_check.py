@@ -39,6 +39,7 @@ DEFECTS: dict[str, set[str]] = {
     "does without": {"expired"},
     "knows all members": {"unknown"},
     "shows its key": {"credentials"},
+    "follows redirects": {"credentials"},
     "uses the key for all": {"job", "credentials"},
 }
 

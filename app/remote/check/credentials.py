@@ -8,6 +8,7 @@ from app.remote.check.watch import Broken
 def require_own_credentials(proxy: Proxy) -> None:
     """Raises Broken if a call carried the key or a token that it had no business with, or lacked its own."""
     keys = {each.bearer for each in proxy.calls if each.kind == "claim"}
+    _require_none_elsewhere(proxy, {*keys, *proxy.tokens.values()})
     for call in proxy.calls:
         if call.kind == "claim" or call.job_id not in proxy.tokens:
             continue
@@ -24,6 +25,13 @@ def require_own_credentials(proxy: Proxy) -> None:
         for name, value in call.headers.items():
             if value not in own and any(secret in value for secret in {*keys, token} if secret):
                 raise Broken(f"{named} sends the {'token' if token in value else 'API key'}, too, in the header {name}")
+
+
+def _require_none_elsewhere(proxy: Proxy, secrets: set[str]) -> None:
+    secrets = secrets.union(*(given.headers.values() for given in proxy.given.values())) - {""}
+    sent = {value for call in proxy.strayed for value in call.headers.values()}
+    if any(secret in value for secret in secrets for value in sent):
+        raise Broken("it follows a redirect to another port, and sends its credentials there, too")
 
 
 def _what(call: Call, keys: set[str]) -> str:

@@ -75,8 +75,22 @@ async def damaged(call: Call, pass_on: PassOn) -> Answer:
 async def extended(_: Call, pass_on: PassOn) -> Answer:
     """The service is newer than the worker, and says more."""
     answer = await pass_on()
-    more = {"a_later_member": {"of": ["a", "later", "release"]}}
-    return answer._replace(body=json.dumps(answer.said | more).encode()) if answer.said else answer
+    said = answer.said
+    for each in (said, said.get("metadata"), *said.get("inputs", ())):
+        if each:
+            each["a_later_member"] = {"of": ["a", "later", "release"]}
+    return answer._replace(body=json.dumps(said).encode()) if said else answer
+
+
+def redirected(port: int) -> Fault:
+    """The answer leads to another port."""
+
+    async def fault(call: Call, _: PassOn) -> Answer:
+        call.disturbed = True
+        host = call.headers["Host"].rpartition(":")[0]
+        return Answer(307, {"Location": f"http://{host}:{port}{call.path}"})
+
+    return fault
 
 
 def expired() -> Fault:

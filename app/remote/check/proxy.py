@@ -45,6 +45,8 @@ class Proxy:
         self.faults: dict[str, Fault] = {}
         self.given: dict[str, Given] = {}  # by the path here
         self.tokens: dict[str, str] = {}  # by the job's id
+        self.strayed: list[Call] = []  # calls at `other_port`, where the worker has no business
+        self.other_port = 0
         self.document_id = self.job_id = ""
         self.lease = 3.0
         self._url = url.rstrip("/")
@@ -62,13 +64,17 @@ class Proxy:
                 timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), skip_auto_headers=_ADDED
             ) as self._session:
                 await web.TCPSite(runner, host, port).start()
-                bound: int = runner.addresses[0][1]
+                await web.TCPSite(runner, host, 0).start()
+                bound, self.other_port = (int(each[1]) for each in runner.addresses)
                 yield f"http://{f'[{host}]' if ':' in host else host}:{bound}"
         finally:
             await runner.cleanup()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         call = Call(request.method, request.path, request.headers, await request.read())
+        if request.get_extra_info("sockname")[1] == self.other_port:
+            self.strayed.append(call)
+            return web.Response(status=404)
         self.calls.append(call)
         fault = self.faults.get(call.kind) if call.kind == "claim" or call.job_id == self.job_id else None
 
@@ -88,7 +94,7 @@ class Proxy:
     async def _ask(self, request: web.Request, call: Call) -> Answer:
         """Send a call on."""
         given = self.given.get(call.path)
-        url = given.url if given else self._url + request.raw_path
+        url = given.url if given else self._url + request.rel_url.raw_path_qs
         body = call.body
         if call.kind == "claim" and isinstance(wait := call.said.get("wait"), int | float):
             body = json.dumps({**call.said, "wait": min(wait, LONGEST_WAIT)}).encode()
@@ -102,7 +108,7 @@ class Proxy:
                 proxy=proxy(url),
             ) as response:
                 return Answer(response.status, _passed(response.headers), await response.read())
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, ValueError) as error:  # ValueError: the worker's target makes no URL
             return Answer.of(502, {"code": "no-answer", "detail": str(error)})
 
     def _rewritten(self, call: Call, answer: Answer, here: str) -> Answer:

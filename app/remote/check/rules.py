@@ -176,8 +176,12 @@ async def _unknown(trial: Trial) -> None:
 
 
 async def _credentials(trial: Trial) -> None:
-    if not any(each.kind == "complete" for each in trial.proxy.calls):
-        await _job(trial)
+    trial.proxy.faults["input"] = faults.in_turn(faults.redirected(trial.proxy.other_port))
+    await trial.claimed()
+    await trial.until(
+        lambda: [each for each in trial.calls("complete", "fail") if each.ended],
+        lambda: "it neither completed the job nor said that it has failed",
+    )
     require_own_credentials(trial.proxy)
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import structlog
 
-from app.client.calls import LONGEST_PAUSE, NO_ANSWER, Answer, Body, Connection, Request, growing_pause
+from app.client.calls import LONGEST_ASKED, LONGEST_PAUSE, NO_ANSWER, Answer, Body, Connection, Request, pause
 from app.remote.schemas import ClaimedJob, Held, Input
+from app.remote.worker.answers import RenewedLease
 
 log = structlog.get_logger()
 
@@ -67,16 +68,18 @@ class HeldJob:
     async def beat(self, progress: float) -> Held | None:
         """Renew the lease. None: the job is lost, or was cancelled."""
         longest = max(_LEAST, self.job.lease_seconds / 6)
-        answer = await self._repeated(Request("POST", f"{self._path}/heartbeat", {"progress": progress}), longest)
+        request = Request("POST", f"{self._path}/heartbeat", {"progress": progress})
+        answer = await self._repeated(request, longest, 3 * longest)  # in time for the lease, whatever is asked for
         if answer.status != 200:
             return None
-        held = Held.model_validate(answer.content)
-        self.inputs = held.inputs or self.inputs
+        held = RenewedLease.model_validate(answer.content)
+        if len(held.inputs) == len(self.inputs):
+            self.inputs = held.inputs
         return None if held.cancelled else held
 
-    async def result(self, processor: str) -> Answer:
+    async def result(self, processor: str, max_bytes: int) -> Answer:
         """Read the last good result of another processor."""
-        return await self._repeated(Request("GET", f"{self._path}/results/{processor}"))
+        return await self._repeated(Request("GET", f"{self._path}/results/{processor}", max_answer=max_bytes))
 
     async def send(self, number: int, file: Body, name: str, *, is_document: bool) -> Answer:
         """Send a file that was made."""
@@ -87,7 +90,9 @@ class HeldJob:
         """Complete, fail or release the job."""
         return await self._repeated(Request("POST", f"{self._path}/{how}", said))
 
-    async def _repeated(self, request: Request, longest: float = LONGEST_PAUSE) -> Answer:
+    async def _repeated(
+        self, request: Request, longest: float = LONGEST_PAUSE, longest_asked: float = LONGEST_ASKED
+    ) -> Answer:
         tries = 0
         while True:
             tries += 1
@@ -101,4 +106,4 @@ class HeldJob:
                     return answer
                 wait = answer.retry_after
                 log.info("remote.call_repeated", path=request.path, reason=str(answer.problem))
-            await asyncio.sleep(wait or growing_pause(tries, longest))
+            await asyncio.sleep(pause(wait, tries, longest, longest_asked))

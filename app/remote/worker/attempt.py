@@ -31,7 +31,7 @@ _LEAST = 1.0  # seconds between heartbeats, at the least
 
 
 class Attempt:
-    """An attempt at a job with a processor, within `seconds`. A file that it makes has at most `max_file_bytes`."""
+    """An attempt at a job with a processor, within `seconds`. Files it reads or makes have at most `max_file_bytes`."""
 
     def __init__(
         self,
@@ -113,8 +113,9 @@ class Attempt:
     async def _outcome(self, folder: Path) -> Outcome:
         """Run the processor as a local attempt does."""
         work = _work(self._held.job)
+        inputs = HeldInputs(self._held, folder, self._max_file_bytes, self._limits.max_result_bytes)
         sinks = HeldSinks(self._held, folder, self._max_file_bytes)
-        tools = Tools(HeldInputs(self._held, folder), self._writer, sinks, self._limits)
+        tools = Tools(inputs, self._writer, sinks, self._limits)
         made = await attempt(self._processor, _job(self._held.job, work, self.queue), work, self._report, tools)
         return Succeeded(made.product) if isinstance(made, Attempted) else made
 

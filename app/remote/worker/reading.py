@@ -9,11 +9,11 @@ from typing import Any
 
 import structlog
 
-from app.client.calls import NO_ANSWER, STALLED, growing_pause, proxy, retry_after
+from app.client.calls import NO_ANSWER, STALLED, beginning, pause, proxy, retry_after
 from app.errors import FileMissing, LeaseLost, NotFound
 from app.jobs.models import Job
 from app.processing.input import InputDocument, InputFile, source_of
-from app.processors.base import Source, Transient
+from app.processors.base import Permanent, Source, Transient
 from app.remote.schemas import Input
 from app.remote.worker.api import HeldJob
 
@@ -33,15 +33,17 @@ class _Failed(Exception):
 
 
 class HeldInputs:
-    """Finds what a job reads that is held. The key of a file is its number."""
+    """Finds what a job reads that is held: files and results of so many bytes. The key of a file is its number."""
 
-    def __init__(self, held: HeldJob, folder: Path) -> None:
+    def __init__(self, held: HeldJob, folder: Path, max_file_bytes: int, max_result_bytes: int) -> None:
         self._held = held
         self._folder = folder
+        self._max_file_bytes = max_file_bytes
+        self._max_result_bytes = max_result_bytes
 
     @asynccontextmanager
     async def copy(self, file: InputFile) -> AsyncIterator[Path]:
-        """Yield where the file can be read, inside the block. Raises Transient, LeaseLost, NotFound."""
+        """Yield where the file can be read, inside the block. Raises Permanent, Transient, LeaseLost, NotFound."""
         path = self._folder / f"input-{file.key}"
         try:
             await self._download(int(file.key), path)
@@ -54,7 +56,7 @@ class HeldInputs:
         return source_of(job, document, self._result, path, *others)
 
     async def _result(self, processor: str) -> dict[str, Any] | None:
-        answer = await self._held.result(processor)
+        answer = await self._held.result(processor, self._max_result_bytes)
         if answer.status == 409:
             raise LeaseLost
         return answer.content if answer.status == 200 else None
@@ -66,13 +68,15 @@ class HeldInputs:
             except (_Failed, *NO_ANSWER) as error:
                 reason, wait = str(error) or type(error).__name__, getattr(error, "wait", None)
             log.warning("remote.input_not_read", input=number, reason=reason)
-            await asyncio.sleep(wait or growing_pause(tries, _LONGEST))
+            await asyncio.sleep(pause(wait, tries, _LONGEST))
             if await self._held.beat(0) is None:  # its URL may have expired: it has another now
                 raise LeaseLost
         raise Transient("input-unavailable", "The file could not be fetched from the service.")
 
     async def _fetch(self, source: Input, path: Path) -> None:
-        """Raises _Failed, NotFound, LeaseLost, and what NO_ANSWER names."""
+        """Raises _Failed, Permanent `input-too-large`, NotFound, LeaseLost, and what NO_ANSWER names."""
+        if source.size > self._max_file_bytes:
+            raise Permanent("input-too-large", f"The worker reads files of up to {self._max_file_bytes} bytes.")
         request = self._held.session.get(
             source.url, headers=source.headers, allow_redirects=False, proxy=proxy(source.url)
         )
@@ -81,7 +85,7 @@ class HeldInputs:
             if response.status == 409:
                 raise LeaseLost
             if response.status != 200:
-                said = await response.read() if response.content_type == "application/problem+json" else b""
+                said = await beginning(response) if response.content_type == "application/problem+json" else b""
                 if f'"{FileMissing.code}"'.encode() in said:
                     raise NotFound
                 raise _Failed(f"the answer is {response.status}", retry_after(response))

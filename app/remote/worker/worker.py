@@ -6,13 +6,15 @@ from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import Any
 
 import structlog
+from pydantic import ValidationError
 
-from app.client.calls import LONGEST_PAUSE, NO_ANSWER, Answer, Stopped, growing_pause
+from app.client.calls import LONGEST_PAUSE, NO_ANSWER, Answer, Stopped, pause
 from app.jobs import containment
 from app.jobs.outcome import CANCEL_TIMEOUT
 from app.processing.output import Limits
 from app.processors.base import Processor
 from app.remote.schemas import ClaimedJob
+from app.remote.worker.answers import TakenJob
 from app.remote.worker.api import Claims, HeldJob
 from app.remote.worker.attempt import Attempt
 from app.remote.worker.making import JsonWriter
@@ -91,7 +93,10 @@ class RemoteWorker:
                 with self._counted():
                     answer = await self._answer(processor)
                     if answer and answer.status == 200:
-                        self._begin(ClaimedJob.model_validate(answer.content), processor, permits.pop_all())
+                        if job := _taken(answer):
+                            self._begin(job, processor, permits.pop_all())
+                        else:
+                            answer = None
             tries = 0 if answer and answer.status < 400 else tries + 1
             await asyncio.sleep(self._pause(processor, answer, tries))
 
@@ -125,7 +130,9 @@ class RemoteWorker:
     def _pause(self, processor: Processor, answer: Answer | None, tries: int) -> float:
         """Seconds until the next claim. Raises Stopped for an answer to which nobody can claim anything more."""
         if answer is None or answer.is_temporary:
-            return (answer and answer.retry_after) or growing_pause(tries, LONGEST_PAUSE)
+            if answer and tries == 1:
+                log.warning("remote.refused", processor=processor.name, reason=str(answer.problem))
+            return pause(answer and answer.retry_after, tries, LONGEST_PAUSE)
         if answer.status == 404:
             self._miss(processor, answer)
             return _NOT_OFFERED
@@ -167,3 +174,13 @@ class RemoteWorker:
     def _done(self, task: asyncio.Task[None]) -> None:
         del self._attempts[task]
         self._count()
+
+
+def _taken(answer: Answer) -> TakenJob | None:
+    """The job that was claimed; None if the worker cannot work on what the answer says."""
+    try:
+        return TakenJob.model_validate(answer.content)
+    except ValidationError as error:
+        [first, *_] = error.errors(include_url=False, include_input=False, include_context=False)
+        log.warning("remote.claim_not_read", member=".".join(map(str, first["loc"])), reason=first["msg"])
+        return None

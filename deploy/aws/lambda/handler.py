@@ -17,7 +17,7 @@ from threading import Event, Thread
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlencode
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 from uuid import UUID
 
 from work import Permanent, work
@@ -29,6 +29,16 @@ Json = dict[str, Any]
 
 class Away(Exception):
     """The service did not answer for as long as there was time."""
+
+
+class Stay(HTTPRedirectHandler):
+    """Follows no redirect: the key would go there, too."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+open_url = build_opener(Stay).open
 
 
 class Lost(Exception):
@@ -127,6 +137,8 @@ class Attempt:
     def input(self) -> bytes:
         """The document. Raises Lost, Away, and ValueError for what is not as it was stored."""
         given = self.job["inputs"][0]
+        if not given["url"].startswith(("http://", "https://")):
+            raise ValueError("the input's URL is not one of HTTP")
         status, content = call("GET", given["url"], headers=given["headers"], ends=self.ends)
         if status == 409:
             raise Lost
@@ -167,7 +179,7 @@ def call(
     while True:
         pause = REPEAT
         try:
-            with urlopen(Request(url, said, sent, method=method), timeout=30) as answer:  # noqa: S310 - the service's
+            with open_url(Request(url, said, sent, method=method), timeout=30) as answer:  # noqa: S310 - the service's
                 return answer.status, answer.read()
         except HTTPError as error:
             if error.code < 500 and error.code not in {408, 429}:
