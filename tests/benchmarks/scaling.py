@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count, repeat
 from pathlib import Path
 from statistics import median
@@ -118,9 +118,12 @@ def postgresql(engine: Engine) -> float:
     """Seconds that the server's processes have computed: those that are there, and those that have ended."""
     with engine.connect() as conn:
         [_, parent, *_] = fields(conn.execute(text("SELECT pg_backend_pid()")).scalar_one())
-    children = [int(each) for each in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
-    ended = sum(map(int, fields(int(parent))[13:15])) / os.sysconf("SC_CLK_TCK")
-    return ended + cpu(int(parent)) + sum(map(cpu, children))
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    now = 0.0
+    for each in children:
+        with suppress(FileNotFoundError):  # it has ended just now, and is among those
+            now += cpu(int(each))
+    return now + cpu(int(parent)) + sum(map(int, fields(int(parent))[13:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def cpu(pid: int) -> float:
