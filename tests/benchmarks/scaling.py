@@ -169,7 +169,7 @@ def divide(user: User, engine: Engine) -> None:
     client = Thread(target=upload)
     client.start()
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
-        last = conn.scalar(text("SELECT max(seq) FROM events")) + 500
+        last = conn.scalar(text("SELECT max(seq) FROM events")) + 50
         conn.exec_driver_sql(lines.replace("1000000000", str(last)))
         deadline = time.monotonic() + 60
         while not conn.scalar(text("SELECT count(*) FROM events_1")) and time.monotonic() < deadline:
