@@ -42,8 +42,8 @@ WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname = ANY(
 """
 _JOBS = """
 INSERT INTO jobs
-SELECT made.* FROM (SELECT * FROM jobs WHERE state = 'SUCCEEDED' LIMIT 1) AS job, generate_series(1, :jobs) AS n,
-    jsonb_populate_record(job, jsonb_build_object('id', gen_random_uuid(), 'key', 'trial:' || n)
+SELECT made.* FROM (SELECT job FROM jobs AS job WHERE state = 'SUCCEEDED' LIMIT 1) AS one, generate_series(1, :jobs) AS n,
+    jsonb_populate_record(one.job, jsonb_build_object('id', gen_random_uuid(), 'key', 'trial:' || n)
     || CASE WHEN n % 200 = 0 THEN '{"state": "QUEUED", "finished_at": null}' ELSE '{}' END::jsonb) AS made
 """
 _FILL = """
