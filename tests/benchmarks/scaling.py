@@ -42,7 +42,8 @@ WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname = ANY(
 """
 _JOBS = """
 INSERT INTO jobs
-SELECT made.* FROM (SELECT job FROM jobs AS job WHERE state = 'SUCCEEDED' LIMIT 1) AS one, generate_series(1, :jobs) AS n,
+SELECT made.* FROM generate_series(1, :jobs) AS n,
+    (SELECT job FROM jobs AS job WHERE state = 'SUCCEEDED' LIMIT 1) AS one,
     jsonb_populate_record(one.job, jsonb_build_object('id', gen_random_uuid(), 'key', 'trial:' || n)
     || CASE WHEN n % 200 = 0 THEN '{"state": "QUEUED", "finished_at": null}' ELSE '{}' END::jsonb) AS made
 """
