@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count, repeat
 from pathlib import Path
 from statistics import median
@@ -42,8 +42,9 @@ WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname = ANY(
 """
 _JOBS = """
 INSERT INTO jobs
-SELECT made.* FROM (SELECT * FROM jobs WHERE state = 'SUCCEEDED' LIMIT 1) AS job, generate_series(1, :jobs) AS n,
-    jsonb_populate_record(job, jsonb_build_object('id', gen_random_uuid(), 'key', 'trial:' || n)
+SELECT made.* FROM generate_series(1, :jobs) AS n,
+    (SELECT job FROM jobs AS job WHERE state = 'SUCCEEDED' LIMIT 1) AS one,
+    jsonb_populate_record(one.job, jsonb_build_object('id', gen_random_uuid(), 'key', 'trial:' || n)
     || CASE WHEN n % 200 = 0 THEN '{"state": "QUEUED", "finished_at": null}' ELSE '{}' END::jsonb) AS made
 """
 _FILL = """
@@ -118,9 +119,12 @@ def postgresql(engine: Engine) -> float:
     """Seconds that the server's processes have computed: those that are there, and those that have ended."""
     with engine.connect() as conn:
         [_, parent, *_] = fields(conn.execute(text("SELECT pg_backend_pid()")).scalar_one())
-    children = [int(each) for each in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
-    ended = sum(map(int, fields(int(parent))[13:15])) / os.sysconf("SC_CLK_TCK")
-    return ended + cpu(int(parent)) + sum(map(cpu, children))
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    now = 0.0
+    for each in children:
+        with suppress(FileNotFoundError):  # it has ended just now, and is among those
+            now += cpu(int(each))
+    return now + cpu(int(parent)) + sum(map(int, fields(int(parent))[13:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def cpu(pid: int) -> float:
@@ -166,7 +170,7 @@ def divide(user: User, engine: Engine) -> None:
     client = Thread(target=upload)
     client.start()
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
-        last = conn.scalar(text("SELECT max(seq) FROM events")) + 500
+        last = conn.scalar(text("SELECT max(seq) FROM events")) + 50
         conn.exec_driver_sql(lines.replace("1000000000", str(last)))
         deadline = time.monotonic() + 60
         while not conn.scalar(text("SELECT count(*) FROM events_1")) and time.monotonic() < deadline:
