@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 
-from app.errors import AppError, OutputRejected, ValidationFailed
+from app.errors import AppError, OutputRejected, ResultInvalid, ValidationFailed
 from app.files.names import with_extension
+from app.processing.fitting import Misfit
 from app.processing.sink import OutputFile, shown_name, stated_metadata
 from app.processing.work import Work
 from app.processors.base import Permanent
 from app.remote.outputs import Staged
 from app.remote.schemas import PublishedOutput
+from app.web.problems import pointer_to
 
 
 def to_publish(named: Sequence[PublishedOutput], staged: Sequence[Staged], work: Work) -> list[OutputFile]:
@@ -35,6 +37,8 @@ def to_publish(named: Sequence[PublishedOutput], staged: Sequence[Staged], work:
 
 def refusal(error: Permanent, pointer: str = "") -> AppError:
     """What would fail a job for good, as an answer to the worker that may mend it."""
+    if isinstance(error, Misfit):
+        return ResultInvalid(error.detail, pointer=pointer_to("data", *error.where))
     known = AppError.by_code.get(error.code)
     if known:
         return known(error.detail)

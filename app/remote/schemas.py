@@ -1,10 +1,11 @@
 """What workers elsewhere send, and what they are answered."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from app.documents.schemas import StatedMetadata
 from app.jobs.models import JobState
@@ -16,8 +17,19 @@ MAX_COMPLETION = 8 * 1024**2  # bytes: what is larger is decoded too long, while
 
 _STRICT = ConfigDict(extra="forbid")
 
+_NAME = "^[!-~]{1,80}$"
+
+
+def _printable(value: str) -> str:
+    if not re.fullmatch(_NAME, value):
+        raise ValueError("1 to 80 printable characters without spaces")
+    return value
+
+
 WorkerName = Annotated[
-    str, Field(pattern=r"^[!-~]{1,80}$", description="What operators see it by.", examples=["gpu-1"])
+    str,
+    AfterValidator(_printable),
+    Field(description="What operators see it by.", examples=["gpu-1"], json_schema_extra={"pattern": _NAME}),
 ]
 Number = Annotated[int, Field(ge=0, lt=MAX_FILES)]
 

@@ -149,11 +149,15 @@ def _detail(error: dict[str, Any]) -> str:
 
 
 def _pointer(error: dict[str, Any]) -> str:
-    """A location as a JSON Pointer (RFC 6901). Names that a client invented are truncated, not echoed whole."""
+    """The location of an error as a JSON Pointer."""
     loc = error["loc"]
     if error["type"] == "json_invalid":  # its location is an offset into the text, not a path
         loc = tuple(step for step in loc if isinstance(step, str))
-    steps = loc[1:] if loc and loc[0] == "body" else loc
+    return pointer_to(*(loc[1:] if loc and loc[0] == "body" else loc))
+
+
+def pointer_to(*steps: int | str) -> str:
+    """A JSON Pointer (RFC 6901). Names that a client invented are truncated, not echoed whole."""
     return "".join("/" + str(step)[:64].replace("~", "~0").replace("/", "~1") for step in steps)
 
 

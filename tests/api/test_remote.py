@@ -209,6 +209,11 @@ def test_claims_that_are_refused(worker: Worker, said: dict[str, Any]) -> None:
     assert code(worker.claim(**said)) == (422, "validation-failed")
 
 
+def test_a_name_that_no_worker_can_have(worker: Worker) -> None:
+    (error,) = worker.claim(worker="a b").json()["errors"]
+    assert error == {"detail": "1 to 80 printable characters without spaces", "pointer": "/worker"}
+
+
 def test_to_claim_takes_the_scope_and_to_hold_takes_the_token(ada: Person, worker: Worker, operator: Person) -> None:
     worker.key = operator.post("/api-keys", name="worker", scopes=["worker"])["key"]
     claimed(ada, worker)
@@ -289,22 +294,26 @@ def test_to_complete_again_changes_nothing(ada: Person, worker: Worker) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "refusal", "reason"),
+    ("data", "refusal", "reason", "pointer"),
     [
-        ({}, "result-invalid", "description, at `count`: required."),
-        ({"count": "17"}, "result-invalid", "description, at `count`: type."),
-        ({"count": -17}, "result-invalid", "description, at `count`: minimum."),
-        ({"count": 1, "more 17": 1}, "result-invalid", "description: additionalProperties."),
-        ([], "validation-failed", "Input should be a valid dictionary"),
+        ({}, "result-invalid", "description, at `count`: required.", "/data/count"),
+        ({"count": "17"}, "result-invalid", "description, at `count`: type.", "/data/count"),
+        ({"count": -17}, "result-invalid", "description, at `count`: minimum.", "/data/count"),
+        ({"count": 1, "more 17": 1}, "result-invalid", "description: additionalProperties.", "/data/more 17"),
+        ([], "validation-failed", "Input should be a valid dictionary", "/data"),
     ],
     ids=str,
 )
-def test_a_result_that_does_not_fit(ada: Person, worker: Worker, data: Any, refusal: str, reason: str) -> None:
+def test_a_result_that_does_not_fit(
+    ada: Person, worker: Worker, data: Any, refusal: str, reason: str, pointer: str
+) -> None:
     """The answer says where and why, and repeats no value: the owner of the document sees it, too."""
     claimed(ada, worker)
     answer = worker.complete(data)
     assert code(answer) == (422, refusal)
-    assert reason in answer.json()["errors"][0]["detail"]
+    (error,) = answer.json()["errors"]
+    assert reason in error["detail"]
+    assert error["pointer"] == pointer
     assert "17" not in answer.json()["detail"]
     assert state(ada, worker) == "WAITING"
     assert worker.complete({"count": 2}).json() == {"state": "SUCCEEDED"}

@@ -70,7 +70,7 @@ def test_what_does_not_fit_says_where_and_nothing_of_the_file(faulty: Server) ->
     user = faulty.register()
     for fault, place in (
         ("misfit", "`name`: string_type"),
-        ("misfit-item", "`items`: int_type"),
+        ("misfit-item", "`items`: int_parsing"),
         ("misfit-beside-long", "`name`: string_type"),
     ):
         _, job_id = started(user, "faulty", fault=fault)
