@@ -61,8 +61,8 @@ def do(job, here):
     Thread(target=keep, args=(job, here, headers, stop), daemon=True).start()
     how, said = "fail", {"code": "worker-error", "detail": "It did not work this time.", "transient": True}
     try:
-        _, content = call(source["url"], source["headers"])
-        if hashlib.sha256(content).hexdigest() == source["sha256"]:
+        status, content = call(source["url"], source["headers"])
+        if status == 200 and hashlib.sha256(content).hexdigest() == source["sha256"]:
             how, said = "complete", {"data": work(content, job["params"], stop)}
     except Exception as error:  # noqa: BLE001 - whatever it is, another attempt may succeed
         say(job["job_id"], repr(error))

@@ -176,6 +176,7 @@ async def _unknown(trial: Trial) -> None:
 
 
 async def _credentials(trial: Trial) -> None:
+    await trial.claims_answered()
     trial.proxy.faults["input"] = faults.in_turn(faults.redirected(trial.proxy.other_port))
     await trial.claimed()
     await trial.until(

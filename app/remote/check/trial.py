@@ -63,6 +63,10 @@ class Trial(Watch):
     async def disturb_claims(self, fault: Fault) -> None:
         """Disturb claims, once those that are under way are answered."""
         self.proxy.faults["claim"] = fault
+        await self.claims_answered()
+
+    async def claims_answered(self) -> None:
+        """Wait for the answers to claims that are under way: they are disturbed as was wanted when they came."""
         before = [each for each in self.claims() if not each.ended]
         await self.until(lambda: all(each.ended for each in before), lambda: "a claim is never answered")
 

@@ -29,8 +29,6 @@ class _Metadata(StatedMetadata):
 class TakenJob(ClaimedJob):
     """A job that was claimed."""
 
-    model_config = ConfigDict(allow_inf_nan=False)
-
     metadata: _Metadata
     inputs: Annotated[list[Input], Field(min_length=1)]
 
@@ -39,7 +37,5 @@ class TakenJob(ClaimedJob):
 
 class RenewedLease(Held):
     """The answer to a heartbeat."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
 
     _inputs = field_validator("inputs")(_fetchable)
