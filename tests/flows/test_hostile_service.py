@@ -21,7 +21,7 @@ from app.remote.worker.api import Claims, Service
 from app.remote.worker.worker import RemoteWorker
 from app.settings import Settings
 from tests.support.amazon import FUNCTION
-from tests.support.remote_workers import EXAMPLES, NODE, needs_node
+from tests.support.remote_workers import FOLDER, NODE, needs_node
 
 CONTENT = b"what is to be read"
 STEERING = "\x1b[31mowned\x07"
@@ -248,8 +248,8 @@ record = {"messageId": "m", "body": json.dumps({"job_id": "01a22d50-f4da-712c-84
 handler.handler({"Records": [record]}, SimpleNamespace(get_remaining_time_in_millis=lambda: 13_000))
 """
 PROGRAMS = [
-    pytest.param([sys.executable, str(EXAMPLES / "remote_worker.py"), "{url}", "count"], id="python"),
-    pytest.param([NODE, str(EXAMPLES / "remote_worker.mjs"), "{url}", "count"], id="node", marks=needs_node),
+    pytest.param([sys.executable, str(FOLDER / "remote_worker.py"), "{url}", "count"], id="python"),
+    pytest.param([NODE, str(FOLDER / "remote_worker.mjs"), "{url}", "count"], id="node", marks=needs_node),
     pytest.param([sys.executable, "-c", CALLED], id="function"),
 ]
 
