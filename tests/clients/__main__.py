@@ -16,6 +16,7 @@ from tests.support.server import Server
 HERE = Path(__file__).parent
 INSTALLED = Path(sys.prefix) / "clients"  # a virtual environment with the generator, made by the Makefile
 TYPESCRIPT = INSTALLED / "typescript"
+DESCRIPTION = "openapi.json"
 
 
 def run(command: Sequence[str | Path], folder: Path) -> None:
@@ -28,7 +29,7 @@ def python(server: Server, folder: Path) -> None:
     generator = INSTALLED / "bin/openapi-python-client"
     config = folder / "generator.yaml"  # lines of JSON are text to it
     config.write_text("content_type_overrides: {application/x-ndjson: text/plain}\n")
-    described = ["--url", f"{server.url}/openapi.json", "--output-path", "document_api", "--config", str(config)]
+    described = ["--path", str(folder / DESCRIPTION), "--output-path", "document_api", "--config", str(config)]
     run([generator, "generate", *described, "--meta", "none", "--fail-on-warning"], folder)
     run([INSTALLED / "bin/python", HERE / "python_job.py", server.url, "report.pdf"], folder)
 
@@ -41,7 +42,7 @@ def typescript(server: Server, folder: Path) -> None:
         run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"], TYPESCRIPT)
     shutil.copytree(HERE / "typescript", TYPESCRIPT, dirs_exist_ok=True)
     tools = TYPESCRIPT / "node_modules/.bin"
-    run([tools / "openapi-typescript", f"{server.url}/openapi.json", "--output", "api.ts"], TYPESCRIPT)
+    run([tools / "openapi-typescript", folder / DESCRIPTION, "--output", "api.ts"], TYPESCRIPT)
     run([tools / "tsc"], TYPESCRIPT)
     run(["node", "job.js", server.url, folder / "report.pdf"], TYPESCRIPT)
 
@@ -54,6 +55,7 @@ def main() -> None:
     with TemporaryDirectory() as name, Server(Path(name) / "var") as server, ThreadPoolExecutor() as threads:
         folder = Path(name)
         (folder / "report.pdf").write_bytes(pdf("Hello"))
+        (folder / DESCRIPTION).write_bytes(server.client().get("/openapi.json").content)
         for language, done in {each: threads.submit(job, server, folder) for each, job in jobs.items()}.items():
             done.result()
             sys.stdout.write(f"The whole job is done with the generated client in {language}.\n")
