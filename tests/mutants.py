@@ -628,7 +628,7 @@ MUTANTS += (
     ),
     Mutant(
         "that a file which arrives after its lease was lost is not kept",
-        "app.remote.service:RemoteJobs.stage",
+        "app.remote.service:_stage",
         "held.require(conn, claim)",
         "None",
         _ELSEWHERE,

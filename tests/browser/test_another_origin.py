@@ -120,13 +120,13 @@ def assert_all_seen(seen: dict[str, Any]) -> None:
     assert seen["deleted"]["headers"]["x-request-id"] == "from-a-page"
 
 
-@pytest.mark.parametrize("origins", ["", "https://app.example.com"])
+@pytest.mark.parametrize("origins", ["", pytest.param("https://app.example.com", marks=pytest.mark.long)])
 def test_an_origin_that_is_not_named(site: Site, tmp_path: Path, origins: str) -> None:
     with Server(tmp_path / "var", {"CORS_ORIGINS": origins}) as server:
         assert site.visit(server.url) == {"error": "TypeError: Failed to fetch"}
 
 
-@pytest.mark.parametrize("allowed", [True, False])
+@pytest.mark.parametrize("allowed", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_files_in_a_bucket(site: Site, tmp_path: Path, seaweed: Seaweed, *, allowed: bool) -> None:
     """They go there directly if a rule of the bucket's allows the page to send them."""
     settings = KEY | {"AWS_DEFAULT_REGION": "us-east-1", "STORAGE_URL": Prefix(seaweed).url()}

@@ -86,7 +86,7 @@ def watch(ledger: Ledger, done: Callable[[], bool]) -> int:
     return looks
 
 
-@pytest.mark.parametrize("sent", [6, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.parametrize("sent", [3, pytest.param(60, marks=pytest.mark.long)])
 def test_nothing_is_lost_or_doubled(sent: int, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     assert cutter.CHILDREN == CHILDREN
     chance, ledger = random.Random(sent), Ledger(tmp_path / "var")  # noqa: S311 - to be repeated, not to be secret
