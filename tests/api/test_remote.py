@@ -666,7 +666,7 @@ def test_they_are_offered_as_any(process: Process, ada: Person) -> None:
 @pytest.mark.parametrize(
     ("processor", "params", "pointer"),
     [
-        ("count", {"of": "lines"}, "/params/of"),
+        ("count", {"of": "letters"}, "/params/of"),
         ("count", {"more": 1}, "/params/more"),
         ("cut", {"parts": 0}, "/params/parts"),
         ("cut", {"then": {"processor": "nobody"}}, "/params/then/processor"),
@@ -677,7 +677,7 @@ def test_params_are_validated(ada: Person, processor: str, params: Any, pointer:
     said = {"processor": processor, "params": params}
     answer = ada.ask("POST", f"/documents/{ada.upload()}/process", json=said)
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer)
-    assert "lines" not in answer.text
+    assert "letters" not in answer.text
 
 
 def test_none_is_a_stage_of_a_pipeline(ada: Person, tmp_path: Path) -> None:

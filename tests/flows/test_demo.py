@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import URL
 
 from app import demo, settings
+from app.settings import sources
 from tests.support.server import Server, free_port
 from tests.support.zygote import run
 
@@ -72,7 +73,7 @@ def test_on_a_throwaway_server(tmp_path: Path) -> None:
 def test_a_throwaway_server_reads_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/database_url").write_text("postgresql+asyncpg://real@database/real")
-    monkeypatch.setattr(settings, "_SECRETS_DIR", tmp_path / "run")
+    monkeypatch.setattr(sources, "_SECRETS_DIR", tmp_path / "run")
     monkeypatch.chdir(tmp_path)
     assert isinstance(settings.load().database, URL), "or this test proves nothing"
     for name, value in demo.environment(str(tmp_path), 1).items():

@@ -234,7 +234,8 @@ def test_that_the_service_is_away_is_told_once(server: Server, user: User, key: 
     finally:
         running.kill()
         running.wait()
-    assert logged(log) == ["remote.opened", "server.started", "remote.away", "remote.back"]
+    told = [each for each in logged(log) if each != "remote.not_offered"]  # of processors that are not run elsewhere
+    assert told == ["remote.opened", "server.started", "remote.away", "remote.back"]
 
 
 @pytest.mark.parametrize(
