@@ -1,5 +1,6 @@
 """What every confined process has in common: how it is started and ended, and what it may die of."""
 
+import asyncio
 import json
 import os
 import sys
@@ -88,7 +89,12 @@ class Confined:
 
 
 async def end(process: Process) -> None:
-    """Kill its process group, drain its pipe (waiting for the exit alone can hang), and reap it."""
+    """Kill its process group, drain its pipe (waiting for the exit alone can hang), and reap it, cancelled or not."""
     with suppress(ProcessLookupError, PermissionError):  # macOS: a group of zombies may not be killed
         os.killpg(process.pid, SIGKILL)
-    await process.communicate()
+    reaping = asyncio.ensure_future(process.communicate())
+    try:
+        await asyncio.shield(reaping)
+    except asyncio.CancelledError:
+        await reaping
+        raise

@@ -7,6 +7,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -710,6 +711,24 @@ class TestNothingIsLeft:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
+        assert children() == before
+
+    @linux_only
+    async def test_cancelled_as_it_is_ended(
+        self, extract: Extract, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = children()
+        task = asyncio.create_task(extract(by=scripted(f"{PROGRESS}\n" * 2000 + "time.sleep(60)")))  # too many lines
+        kill = os.killpg
+
+        def cancelling(group: int, number: int) -> None:
+            with suppress(ProcessLookupError):
+                kill(group, number)
+            asyncio.get_running_loop().call_soon(task.cancel)
+
+        monkeypatch.setattr(os, "killpg", cancelling)
+        with pytest.raises(asyncio.CancelledError):
+            await task
         assert children() == before
 
     @linux_only
