@@ -26,7 +26,6 @@ from tests.support.waiting import until
 from tests.support.zygote import Forked
 
 STARTUP = 30.0
-PLAIN = False  # over plain HTTP: no client need read the certificates of all authorities, which takes 50 ms
 
 
 def free_port() -> int:
@@ -75,7 +74,7 @@ class Server:
     def start(self) -> Self:
         """Launch, and wait until it is ready."""
         self.launch()
-        with httpx2.Client(verify=PLAIN) as probe:
+        with httpx2.Client() as probe:
             until(lambda: self._is_ready(probe), STARTUP, lambda: f"the server did not start:\n{self._last_words}")
         return self
 
@@ -132,7 +131,7 @@ class Server:
 
     def client(self) -> httpx2.Client:
         """An HTTP client of this server, closed with it."""
-        client = httpx2.Client(base_url=self.url, timeout=60, verify=PLAIN)
+        client = httpx2.Client(base_url=self.url, timeout=60)
         self.clients.append(client)
         return client
 
