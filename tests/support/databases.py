@@ -88,9 +88,8 @@ def prepare(data_dir: Path) -> None:
     """Have a database migrated before a server asks for it, if nobody has yet: a copy is quicker."""
     if POSTGRESQL and data_dir not in _addresses:
         _addresses[data_dir] = create(template=_migrated())
-    elif not POSTGRESQL and not data_dir.exists():
-        data_dir.mkdir(0o700, parents=True)
-        file = data_dir / "app.db"
+    elif not POSTGRESQL and not (file := data_dir / "app.db").exists():
+        data_dir.mkdir(0o700, parents=True, exist_ok=True)
         file.touch(0o600)
         file.write_bytes(_migrated_file())
 

@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 import httpx2
 from sqlalchemy import Connection
 
-from app import events, wiring
+from app import events, main, wiring
 from app.accounts.service import Accounts
 from app.auth import sessions, users
 from app.auth.principal import Principal, Role, Scope
@@ -26,7 +26,6 @@ from app.jobs.capacity import Capacity
 from app.jobs.kinds import Outcome
 from app.jobs.models import Job
 from app.jobs.turns import EARLIEST, Turns
-from app.main import create_app
 from app.server.health import Health
 from app.settings import Settings
 from app.telemetry import context
@@ -40,14 +39,14 @@ class Process:
     """A server process: the app and its services on a data folder. Nothing is pulled but by `work`."""
 
     def __init__(self, data_dir: Path, **options: Any) -> None:
+        databases.prepare(data_dir)
         options["database_url"] = databases.url(data_dir)
         settings = Settings(_env_file=None, data_dir=data_dir, log_level="ERROR", **options)
         self._services = wiring.build(settings)
-        self._services.db.migrate()
         self._loop = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self._run(self._services.begin())
         self._services.feed.close()  # the client here reads an answer to its end, and a stream has none
-        app = create_app(settings)
+        app = main.create_app(settings)
         self._state = app.state
         self._state.services = self._services
         self._state.health = Health(self._services.checks, self._services.alarms, self._services.gauges)
@@ -221,7 +220,7 @@ def unshared(limits: Mapping[str, int], limit: int) -> Capacity:
 @cache
 def addresses() -> list[tuple[str, str]]:
     """Method and path of every operation on one document or job of a user's."""
-    paths = create_app(Settings(_env_file=None, log_level="ERROR")).openapi()["paths"]
+    paths = main.app.openapi()["paths"]
     return [
         (method.upper(), path)
         for path, methods in paths.items()

@@ -18,19 +18,17 @@ from fastapi.exceptions import RequestValidationError
 
 from app.auth.principal import Role
 from app.errors import AppError
-from app.main import create_app
+from app.main import app
 from app.remote import routes as remote
 from app.remote.tokens import Claim
-from app.settings import Settings
 from app.web.route import Route
 from tests.support.inprocess import Process
 from tests.support.torture import LONG
 from tests.support.user import PASSWORD
 
-APP = create_app(Settings(_env_file=None, log_level="ERROR"))
 PAGES = "/console"  # of people, whose forms are read by their handlers
-ROUTES = [route for route in APP.routes if isinstance(route, Route) and not route.path.startswith(PAGES)]
-SCHEMAS = APP.openapi()["components"]["schemas"]
+ROUTES = [route for route in app.routes if isinstance(route, Route) and not route.path.startswith(PAGES)]
+SCHEMAS = app.openapi()["components"]["schemas"]
 ACCOUNT = {"email": "ada@example.com", "password": PASSWORD}
 
 # What is sent in place of a valid value. Each is valid somewhere.
@@ -73,7 +71,7 @@ def valid(schema: dict[str, Any]) -> Any:
 
 def requests(route: Route) -> Iterator[Sent]:
     """First a valid request with all parameters, then others, in each of which one thing is different."""
-    operation = APP.openapi()["paths"].get(route.path, {}).get(min(route.methods).lower(), {})
+    operation = app.openapi()["paths"].get(route.path, {}).get(min(route.methods).lower(), {})
     parameters = [(each["in"], each["name"], str(valid(each["schema"]))) for each in operation.get("parameters", [])]
 
     def of(kind: str) -> Values:
@@ -107,7 +105,7 @@ def chosen(found: Iterator[Sent]) -> Iterator[Sent]:
 
 def undeclared(route: Route, sent: Sent) -> list[Any]:
     """The errors in a query that are errors by this API's own rule: what is not in its description, or there twice."""
-    operation = APP.openapi()["paths"].get(route.path, {}).get(min(route.methods).lower(), {})
+    operation = app.openapi()["paths"].get(route.path, {}).get(min(route.methods).lower(), {})
     described = [each["name"] for each in operation.get("parameters", []) if each["in"] == "query"]
     names = Counter(name for name, _ in sent.query)
     return [
@@ -205,5 +203,5 @@ def test_arguments_are_those_of_fastapi(route: Route, process: Process, monkeypa
 def test_all_routes_are_compared() -> None:
     """Those that are not are FastAPI's own, or pages."""
     compared = {(method.lower(), route.path) for route in ROUTES for method in route.methods}
-    described = {(method, path) for path, methods in APP.openapi()["paths"].items() for method in methods}
+    described = {(method, path) for path, methods in app.openapi()["paths"].items() for method in methods}
     assert described <= compared
