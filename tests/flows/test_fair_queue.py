@@ -211,7 +211,7 @@ def test_turns_are_read_by_threads_as_polls_come(monkeypatch: pytest.MonkeyPatch
     """SQLite's units of work run in a thread."""
     clock, at = [1000.0], EARLIEST.replace(year=2026)
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    turns, reads = Turns(), 50_000
+    turns, reads = Turns(), 5_000
     with ThreadPoolExecutor(1) as pool:
         for second in range(100):
             clock[0] += 0.5
