@@ -26,7 +26,9 @@ def guessed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def login(server: Server, email: str, password: str, address: str) -> httpx2.Response:
-    with httpx2.Client(base_url=server.url, transport=httpx2.HTTPTransport(local_address=address)) as client:
+    with httpx2.Client(
+        base_url=server.url, transport=httpx2.HTTPTransport(local_address=address), timeout=60
+    ) as client:
         return client.post("/auth/login", json={"email": email, "password": password})
 
 
@@ -86,7 +88,7 @@ def test_an_address_may_fail_a_hundred_times_whatever_the_account(tmp_path: Path
         refused = login(server, user.email, PASSWORD, "127.0.1.7")
         assert (refused.status_code, 800 < int(refused.headers["retry-after"]) <= 900) == (429, True)
         assert login(server, user.email, PASSWORD, "127.0.1.8").status_code == 200
-        metrics = httpx2.get(f"{server.url}/metrics").text
+        metrics = httpx2.get(f"{server.url}/metrics", timeout=60).text
         assert 'document_api_logins_total{outcome="throttled"} 3.0' in metrics
 
 

@@ -315,7 +315,9 @@ def test_request_id_is_kept(owner, path, sent):
 def test_request_id_is_replaced(owner, sent):
     headers = {} if sent is None else {"X-Request-ID": sent}
     answers = [owner.http.get(path, headers=headers) for path in ("/livez", "/nowhere", "/auth/me", "/jobs/1")]
-    answers += [httpx2.post(f"{owner.server.url}/auth/logout", json={"refresh_token": "x"}, headers=headers)]
+    answers += [
+        httpx2.post(f"{owner.server.url}/auth/logout", json={"refresh_token": "x"}, headers=headers, timeout=60)
+    ]
     answers += [owner.http.post("/auth/login", content=bytes(1024**2 + 1), headers={**JSON, **headers})]
     answers += [owner.http.get("/auth/me", headers={"X-Large": "x" * 100_000, **headers})]
     ids = [UUID(answer.headers["x-request-id"]) for answer in answers]

@@ -284,5 +284,5 @@ def test_what_an_upload_says_beside_its_signature_changes_nothing(owner: User) -
     content = pdf(uuid4().hex)
     told = {"filename": "a.pdf", "content_type": "application/pdf", "size": len(content)}
     upload = owner.http.post("/documents/initiate-upload", json=told).json()
-    answer = httpx2.put(f"{upload['upload_url']}&utm_source=x", content=content, headers=upload["headers"])
+    answer = httpx2.put(f"{upload['upload_url']}&utm_source=x", content=content, headers=upload["headers"], timeout=60)
     assert answer.status_code == 200

@@ -244,7 +244,7 @@ def test_the_address_that_a_proxy_tells_is_taken_from_trusted_proxies_only(
 ) -> None:
     settings = {} if trusted is None else {"FORWARDED_ALLOW_IPS": trusted}
     transport = httpx2.HTTPTransport(local_address=address)
-    with Server(tmp_path / "var", settings) as server, httpx2.Client(transport=transport) as http:
+    with Server(tmp_path / "var", settings) as server, httpx2.Client(transport=transport, timeout=60) as http:
         sent = {"X-Forwarded-For": "198.51.100.7, 203.0.113.9"}
         assert line_of(server, http.get(f"{server.url}/openapi.json", headers=sent))["client"] == client
 

@@ -50,14 +50,16 @@ def test_an_account_has_its_own_count_and_the_fields_say_what_remains(limited: S
     assert_limited(user.post_file(b"%PDF-", "a.pdf"), "account")
     assert fields(other.http.get("/documents"))[2] == 19
     for path in ("/livez", "/readyz", "/metrics"):
-        answer = httpx2.get(limited.url + path)
+        answer = httpx2.get(limited.url + path, timeout=60)
         assert (answer.status_code, "ratelimit" in answer.headers) == (200, False)
-    assert 'document_api_rate_limited_total{policy="account"} 2.0' in httpx2.get(f"{limited.url}/metrics").text
+    assert (
+        'document_api_rate_limited_total{policy="account"} 2.0' in httpx2.get(f"{limited.url}/metrics", timeout=60).text
+    )
 
 
 def test_a_client_without_a_token_is_counted_by_its_address(limited: Server) -> None:
     user = limited.register()
-    with httpx2.Client(base_url=limited.url) as client:
+    with httpx2.Client(base_url=limited.url, timeout=60) as client:
         left = fields(client.get("/documents"))[2]
         for _ in range(left):
             assert client.get("/documents", headers={"Authorization": "Bearer x"}).status_code == 401
@@ -65,7 +67,7 @@ def test_a_client_without_a_token_is_counted_by_its_address(limited: Server) -> 
         assert_limited(client.post("/auth/login", json={"email": "a@example.com", "password": "x"}), "address")
     assert user.http.get("/documents").status_code == 200
     elsewhere = httpx2.HTTPTransport(local_address="127.0.0.2")
-    with httpx2.Client(base_url=limited.url, transport=elsewhere) as client:
+    with httpx2.Client(base_url=limited.url, transport=elsewhere, timeout=60) as client:
         assert client.get("/documents").status_code == 401
 
 
@@ -95,7 +97,9 @@ def test_with_redis_the_count_is_exact_over_all_processes_and_without_it_each_co
         def both_count_there() -> bool:
             for user in (one.register(), other.register()):
                 user.http.get("/documents")
-            return not any("limits" in httpx2.get(f"{each.url}/readyz").json()["alarms"] for each in (one, other))
+            return not any(
+                "limits" in httpx2.get(f"{each.url}/readyz", timeout=60).json()["alarms"] for each in (one, other)
+            )
 
         for _ in range(10):  # on a busy machine Redis may answer too late, and is then not asked for a while
             until(both_count_there)
@@ -106,7 +110,7 @@ def test_with_redis_the_count_is_exact_over_all_processes_and_without_it_each_co
         assert let_in == 50
         relay.cut()
         assert allowed([user], 60) == allowed([user.at(other)], 60) == 50
-        assert "limits" in httpx2.get(f"{one.url}/readyz").json()["alarms"]
+        assert "limits" in httpx2.get(f"{one.url}/readyz", timeout=60).json()["alarms"]
         relay.mend()
         until(both_count_there)
         assert allowed([user], 1) == 0

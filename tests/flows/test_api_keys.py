@@ -71,7 +71,7 @@ class Programs:
         self._keys = (*self._keys, key)
 
     def _use(self, number: int) -> None:
-        with httpx2.Client(base_url=self._servers[number % 2].url) as http:
+        with httpx2.Client(base_url=self._servers[number % 2].url, timeout=60) as http:
             while not self._stopped.wait(0.005):
                 for key in self._keys:
                     sent_at = time.time()
@@ -124,7 +124,7 @@ def test_of_many_rotations_at_once_one_is_done(both: tuple[Server, Server], user
     assert sorted(answer.status_code for answer in answers) == [200] + [409] * 7
     [rotated] = [answer.json()["key"] for answer in answers if answer.is_success]
     for key in (made["key"], rotated):
-        assert httpx2.get(f"{both[1].url}/documents", headers={"X-API-Key": key}).status_code == 200
+        assert httpx2.get(f"{both[1].url}/documents", headers={"X-API-Key": key}, timeout=60).status_code == 200
 
 
 def test_what_was_used_is_stored_when_the_server_stops_and_no_secret_is_logged(tmp_path: Path) -> None:
@@ -132,8 +132,8 @@ def test_what_was_used_is_stored_when_the_server_stops_and_no_secret_is_logged(t
         user = server.register()
         made = make(user, "documents:read")
         for headers in ({"X-API-Key": made["key"]}, {"Authorization": f"Bearer {made['key']}"}):
-            assert httpx2.get(f"{server.url}/documents", headers=headers).status_code == 200
-            assert httpx2.post(f"{server.url}/documents", headers=headers).status_code == 403
+            assert httpx2.get(f"{server.url}/documents", headers=headers, timeout=60).status_code == 200
+            assert httpx2.post(f"{server.url}/documents", headers=headers, timeout=60).status_code == 403
         rotated = user.http.post(f"/api-keys/{made['id']}/rotate").json()
         assert server.stop() == 0
         log = server.log_file.read_text()

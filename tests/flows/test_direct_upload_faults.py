@@ -137,7 +137,7 @@ def test_a_url_of_ours_ends_when_the_storage_becomes_a_bucket(prefix: Prefix, tm
         upload = announce(user, pdf())
         assert server.stop() == 0
         user = server.restarted(user, STORAGE_URL=prefix.url(), **ENVIRONMENT)
-        answer = httpx2.put(upload["upload_url"], content=pdf(), headers=upload["headers"])
+        answer = httpx2.put(upload["upload_url"], content=pdf(), headers=upload["headers"], timeout=60)
         assert (answer.status_code, answer.json()["code"]) == (403, "invalid-upload-url")
         assert prefix.objects() == {}
         assert complete(user, upload).json()["code"] == "upload-missing"
@@ -189,6 +189,6 @@ def test_only_its_own_url_opens_it(tmp_path: Path) -> None:
         upload = announce(user, pdf())
         url = urlsplit(upload["upload_url"])
         bare = f"{one.url}{url.path}?expires=99999999999&signature=ä"
-        sent = httpx2.put(bare, content=pdf(), headers={**user.http.headers, "Content-Type": PDF_TYPE})
+        sent = httpx2.put(bare, content=pdf(), headers={**user.http.headers, "Content-Type": PDF_TYPE}, timeout=60)
         assert (sent.status_code, sent.json()["code"]) == (403, "invalid-upload-url")
         assert put(upload, pdf(), f"{two.url}{url.path}?{url.query}") == 403

@@ -225,7 +225,7 @@ def test_what_a_program_fails_at_is_as_if_it_was_not_told(tmp_path: Path) -> Non
         assert program.stdout is not None
         program.stdout.close()
         with pytest.raises(httpx2.TransportError):
-            httpx2.post(url, content=body, headers=signed(uuid7(), datetime.now(UTC), body, [secret]))
+            httpx2.post(url, content=body, headers=signed(uuid7(), datetime.now(UTC), body, [secret]), timeout=60)
         with closing(sqlite3.connect(tmp_path / "seen.db", timeout=0)) as seen:
             seen.execute("BEGIN IMMEDIATE")
             assert seen.execute("SELECT id FROM seen").fetchall() == []
@@ -234,6 +234,6 @@ def test_what_a_program_fails_at_is_as_if_it_was_not_told(tmp_path: Path) -> Non
 def answers(url: str) -> int:
     """The status that an unsigned request is answered with; 0: there is nobody yet."""
     try:
-        return httpx2.post(url, json={}).status_code
+        return httpx2.post(url, json={}, timeout=60).status_code
     except httpx2.TransportError:
         return 0

@@ -22,7 +22,7 @@ from tests.support.user import User
 from tests.support.waiting import until
 from tests.support.zygote import Forked, run
 
-SETTINGS = {"LEASE_SECONDS": "0.6", "ORPHAN_GRACE_SECONDS": "1.5", "JOB_MAX_TRIES": "2", "DRAIN_SECONDS": "0.2"}
+SETTINGS = {"LEASE_SECONDS": "1", "ORPHAN_GRACE_SECONDS": "1.5", "JOB_MAX_TRIES": "2", "DRAIN_SECONDS": "0.2"}
 CONTENT = pdf("killed on purpose")
 WORK = {"seconds": 0.3}
 FAILURE = {"seconds": 0, "fail": "transient"}
@@ -74,7 +74,7 @@ def announced(user: User) -> httpx2.Response:
 def put(server: Server, upload: dict[str, Any]) -> httpx2.Response:
     """The URL is of the server that was; it is good for every one on the same data."""
     url = urlsplit(upload["upload_url"])
-    return httpx2.put(f"{server.url}{url.path}?{url.query}", content=CONTENT, headers=upload["headers"])
+    return httpx2.put(f"{server.url}{url.path}?{url.query}", content=CONTENT, headers=upload["headers"], timeout=60)
 
 
 def replace(user: User, document: str) -> httpx2.Response:

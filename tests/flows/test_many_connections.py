@@ -39,7 +39,7 @@ def answers(connections: list[socket.socket]) -> list[bytes]:
 
 
 def refusals(server: Server, limit: str) -> float:
-    with httpx2.Client(base_url=server.url) as client:
+    with httpx2.Client(base_url=server.url, timeout=60) as client:
         lines = client.get("/metrics").text.splitlines()
     counter = f'document_api_connections_refused_total{{limit="{limit}"}}'
     return sum(float(line.split()[-1]) for line in lines if line.startswith(counter))

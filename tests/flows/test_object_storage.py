@@ -184,7 +184,7 @@ def test_storage_that_is_away_at_start_keeps_a_server_waiting(prefix: Prefix, tm
         server = Server(tmp_path / "var", {"STORAGE_URL": prefix.url(relay.port), **ENVIRONMENT})
         server.launch()
         try:
-            with httpx2.Client(base_url=server.url) as http:
+            with httpx2.Client(base_url=server.url, timeout=60) as http:
                 until(lambda: status(http, "/livez") == 200)
                 assert status(http, "/readyz") == 503
                 relay.mend()
@@ -264,8 +264,8 @@ def test_workers_elsewhere_read_from_a_bucket_that_they_can_reach(prefix: Prefix
             assert each["url"].startswith(f"{public}/{BUCKET}/{prefix.name}/documents/")
             assert each["headers"] == {}
             assert "X-Amz-Expires=360&" in each["url"], "five minutes longer than the lease"
-            assert httpx2.get(each["url"]).content == content
-            assert httpx2.put(each["url"], content=b"else").status_code == 403
+            assert httpx2.get(each["url"], timeout=60).content == content
+            assert httpx2.put(each["url"], content=b"else", timeout=60).status_code == 403
         assert datetime.fromisoformat(first["expires_at"]) < datetime.fromisoformat(second["expires_at"])
         assert worker.ask("GET", "inputs/0").content == content, "for whoever cannot reach the bucket"
 

@@ -324,7 +324,7 @@ def test_to_delete_the_original_takes_the_right_to_delete(user: User) -> None:
     path = f"/documents/{user.upload()['id']}/process"
     for params in ({"delete_original": True}, {"then": {"processor": "maker", "params": {"delete_original": True}}}):
         wanted = {"processor": "maker", "params": {"documents": 1, **params}}
-        with httpx2.Client(base_url=user.server.url, headers={"X-API-Key": secret}) as client:
+        with httpx2.Client(base_url=user.server.url, headers={"X-API-Key": secret}, timeout=60) as client:
             answer = client.post(path, json=wanted)
             assert (answer.status_code, answer.json()["code"]) == (403, "insufficient-scope")
             assert "documents:delete" in answer.headers["WWW-Authenticate"]

@@ -245,7 +245,7 @@ def test_production_says_what_its_operator_has_not_chosen(chosen: str, tmp_path:
     settings |= {"PROCESSORS": chosen, "AUDIT_KEY": chosen and "y" * 32}
     settings |= {"ENCRYPTION_KEYS": chosen and urlsafe_b64encode(b"k" * 32).decode()}
     with Server(tmp_path / "var", settings) as production:
-        alarms = httpx2.get(f"{production.url}/readyz").json()["alarms"]
+        alarms = httpx2.get(f"{production.url}/readyz", timeout=60).json()["alarms"]
         told = {line["alarm"]: line["detail"] for line in production.logs("server.alarm")}
         for name in ("audit", "encryption", "results"):
             assert told.get(name) == alarms.get(name)

@@ -121,7 +121,7 @@ def test_a_queue_that_is_away_holds_nobody_up(server: Server, user: User, queue:
     queue.relay.freeze()
     began = time.monotonic()
     wanted = {user.start(each, processor="count")["id"] for each in documents}
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10, "each is given two seconds"
     until(lambda: alarm(server).startswith("queue of count: away: "), timeout=30)
     assert len(server.logs("broker.away")) <= 2, "once for each processor"
     queue.relay.cut()
@@ -163,6 +163,11 @@ async def test_a_queue_must_be_there(queue: Queue, tmp_path: Path, monkeypatch: 
     file = described(tmp_path, {"keywords": {"queue": queue.url.replace("sqs://test", "sqs://none")}})
     settings = Settings(_env_file=None, data_dir=tmp_path, remote_processors=file, public_url=API)
     (dispatcher,) = adapters.hint_dispatchers(settings, adapters.offered(settings)).values()
+
+    async def opening() -> None:
+        while True:  # one that does not answer in time is away for now
+            await dispatcher.open()
+
     with pytest.raises(ConfigurationError) as refusal:
-        await dispatcher.open()
+        await asyncio.wait_for(opening(), 30)
     assert str(refusal.value) == "REMOTE_PROCESSORS: 'keywords': its queue: the queue does not exist"

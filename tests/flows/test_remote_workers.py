@@ -217,7 +217,7 @@ def test_in_the_image_it_needs_no_secret_of_the_service_and_says_that_it_is_aliv
         job = user.start(user.upload()["id"], processor="simulated", params={"seconds": 0})
         assert user.finished(job["id"])["state"] == "SUCCEEDED"
         for path in ("livez", "readyz", "metrics"):
-            assert httpx2.get(f"http://127.0.0.1:{port}/{path}").status_code == 200
+            assert httpx2.get(f"http://127.0.0.1:{port}/{path}", timeout=60).status_code == 200
     finally:
         running.terminate()
         assert running.wait(20) == 0

@@ -253,7 +253,7 @@ def test_a_plain_balancer_loses_no_request_of_a_rolling_restart(tmp_path: Path) 
                 headers = {"Authorization": user.http.headers["Authorization"]}
                 try:
                     url = f"http://127.0.0.1:{balancer.next()}/documents/{document_id}"
-                    answers[httpx2.patch(url, json={"folder": "f"}, headers=headers).status_code] += 1
+                    answers[httpx2.patch(url, json={"folder": "f"}, headers=headers, timeout=60).status_code] += 1
                 except httpx2.TransportError as error:
                     answers[repr(error)] += 1
                 time.sleep(PAUSE)

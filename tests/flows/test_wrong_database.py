@@ -116,13 +116,13 @@ def assert_refused(server: Server, line: str) -> None:
 
 
 def alarms(server: Server) -> dict[str, str]:
-    found: dict[str, str] = httpx2.get(f"{server.url}/readyz").json()["alarms"]
+    found: dict[str, str] = httpx2.get(f"{server.url}/readyz", timeout=60).json()["alarms"]
     return found
 
 
 def answers(server: Server) -> bool:
     with suppress(httpx2.TransportError):
-        return httpx2.get(f"{server.url}/livez").status_code == 200
+        return httpx2.get(f"{server.url}/livez", timeout=60).status_code == 200
     return False
 
 
@@ -205,7 +205,7 @@ def test_a_copy_that_is_started_while_the_original_goes_on(place: Place, tmp_pat
     for server in (copy, original):
         until(lambda at=server: "storage" in alarms(at))
         assert server.logs("storage.disputed")
-        assert httpx2.get(f"{server.url}/readyz").status_code == 200
+        assert httpx2.get(f"{server.url}/readyz", timeout=60).status_code == 200
     assert "disputed by" in place.mark()
     assert place.files() == {each["id"] for each in uploaded}
     assert readable(user, uploaded)
@@ -256,7 +256,10 @@ def test_rows_that_go_behind_the_services_back(place: Place, tmp_path: Path) -> 
         told = "11 of 12 files belong to no document that this database has or once contained"
         way_on = f"{told}: none of them was removed; to remove them, run: python -m app sweep --yes"
         assert alarms(server) == {"upkeep": f"orphan-files: {way_on}"}
-        assert 'document_api_upkeep_skipped_total{chore="orphan-files"}' in httpx2.get(f"{server.url}/metrics").text
+        assert (
+            'document_api_upkeep_skipped_total{chore="orphan-files"}'
+            in httpx2.get(f"{server.url}/metrics", timeout=60).text
+        )
         assert command(server, "sweep") == (1, f"skipped: orphan-files: {way_on}\n")
         assert place.files() == {each["id"] for each in [kept, *lost]}
         assert command(server, "sweep", "--yes") == (0, f"{told}: they are removed now\nEverything is swept.\n")

@@ -31,7 +31,9 @@ def put(upload: dict[str, Any], content: Any, url: str | None = None, **headers:
     """Send it without any token; returns the status."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     sent = {name: value for name, value in (upload["headers"] | named).items() if value is not None}
-    return httpx2.request(upload["method"], url or upload["upload_url"], content=content, headers=sent).status_code
+    return httpx2.request(
+        upload["method"], url or upload["upload_url"], content=content, headers=sent, timeout=60
+    ).status_code
 
 
 def complete(user: User, upload: dict[str, Any]) -> httpx2.Response:

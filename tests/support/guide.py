@@ -108,7 +108,9 @@ class Walk:
 
     def http(self, method: str, path: str, *, token: str = "", **body: Any) -> httpx2.Response:
         """Send a request of a worker elsewhere."""
-        with httpx2.Client(base_url=self.server.url, headers={"Authorization": f"Bearer {token}"}) as client:
+        with httpx2.Client(
+            base_url=self.server.url, headers={"Authorization": f"Bearer {token}"}, timeout=60
+        ) as client:
             self.follow(client)
             return client.request(method, path, **body)
 

@@ -11,7 +11,7 @@ PREFIX = "document_api_"
 
 def scraped(server: Server) -> str:
     """The text. Over a new connection, so by any worker of the server."""
-    with httpx2.Client() as anew:
+    with httpx2.Client(timeout=60) as anew:
         answer = anew.get(f"{server.url}/metrics")
     assert answer.status_code == 200
     return answer.text
