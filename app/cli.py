@@ -35,7 +35,7 @@ from app.commands.worker import Key, KeyFile, Processors, Remote, elsewhere, req
 from app.demo import DemoError
 from app.encryption import Rotated, rotate
 from app.errors import AppError, ConfigurationError
-from app.events.catalogue import SecretsRotated
+from app.events.catalogue.service import SecretsRotated
 from app.server import logs as server_logs, worker as worker_module
 from app.server.lifespan import EXIT_SECONDS
 from app.server.protocol import BoundedHttp

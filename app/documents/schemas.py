@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from app.documents.lifecycle import Status
-from app.events.catalogue import Failure
+from app.events.failure import Failure
 from app.files.models import ContentType
 from app.files.names import display_name
 from app.jobs.schemas import Job

@@ -38,7 +38,7 @@ from app.errors import (
     UploadMissing,
     UploadRejected,
 )
-from app.events.catalogue import Failure
+from app.events.failure import Failure
 from app.files.models import File, key_of
 from app.files.orphans import Orphans
 from app.files.receive import REJECTIONS, Batch, Receiver, compare

@@ -34,7 +34,9 @@ from app.documents.uploads import UploadService
 from app.encryption import Encryption
 from app.errors import AppError, StorageUnavailable
 from app.events import Record
-from app.events.catalogue import DocumentChildrenPublished, JobQueued, SettingsStarted
+from app.events.catalogue.documents import DocumentChildrenPublished
+from app.events.catalogue.jobs import JobQueued
+from app.events.catalogue.service import SettingsStarted
 from app.files.claim import Claim
 from app.files.downloads import Downloads
 from app.files.orphans import Orphans
