@@ -44,8 +44,8 @@ from app.settings import Settings, load, misspelt
 from app.telemetry import context, metrics
 from app.transfer import TransferError
 from app.upkeep import Skipped
-from app.wiring import Services
 from app.wiring.encryption import ENCRYPTED
+from app.wiring.services import Services
 
 log = structlog.get_logger()
 
