@@ -25,8 +25,9 @@ from app.auth.principal import Principal
 from app.database import Database, after_commit
 from app.documents import repository, trash
 from app.documents.lifecycle import Status
-from app.documents.schemas import Document, NewUpload, Upload
+from app.documents.schemas import Document
 from app.documents.service import owned, owned_with_file, require_allowed
+from app.documents.upload_schemas import NewUpload, Upload
 from app.errors import (
     AlreadyStored,
     ContentTypeMismatch,
