@@ -102,7 +102,7 @@ lock: $(UV) ## Pin what the *.in files ask for; ARGS=--upgrade takes newer relea
 		--output-file deploy/aws/lambda/requirements.txt
 	$(COMPILE) $(ARGS) .ci/requirements.in --output-file .ci/requirements.txt
 
-.env.example: .venv/installed app/settings/__init__.py
+.env.example: .venv/installed $(wildcard app/settings/*.py)
 	.venv/bin/python -m tests.support.env_example > $@
 
 # As the Prometheus Operator takes them.

@@ -35,7 +35,7 @@ from app.commands.worker import Key, KeyFile, Processors, Remote, elsewhere, req
 from app.demo import DemoError
 from app.encryption import Rotated, rotate
 from app.errors import AppError, ConfigurationError
-from app.events.catalogue import SecretsRotated
+from app.events.catalogue.service import SecretsRotated
 from app.server import logs as server_logs, worker as worker_module
 from app.server.lifespan import EXIT_SECONDS
 from app.server.protocol import BoundedHttp
@@ -44,8 +44,8 @@ from app.settings import Settings, load, misspelt
 from app.telemetry import context, metrics
 from app.transfer import TransferError
 from app.upkeep import Skipped
-from app.wiring import Services
 from app.wiring.encryption import ENCRYPTED
+from app.wiring.services import Services
 
 log = structlog.get_logger()
 

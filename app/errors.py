@@ -230,10 +230,6 @@ class RotationInProgress(Conflict):
     `previous_valid_for` of 0, which ends both older secrets at once."""
 
 
-class LengthRequired(AppError, status=411):
-    """The request must say in `Content-Length` how long its body is."""
-
-
 class TooManyWebhooks(Conflict):
     """The account has as many webhooks as it may. Delete one to add another."""
 
@@ -252,6 +248,10 @@ class DocumentPurged(Gone):
 
 class ResultExpired(Gone):
     """The results of this document were deleted for their age. Process the document again."""
+
+
+class LengthRequired(AppError, status=411):
+    """The request must say in `Content-Length` how long its body is."""
 
 
 class PreconditionFailed(AppError, status=412, title="The document has changed"):

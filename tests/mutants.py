@@ -177,8 +177,7 @@ MUTANTS = (
     Mutant(
         "the fence of a delivery",
         "app.jobs.settlement:settle",
-        "if held:\n    kind.settled(conn, job, outcome)\n"
-        "else:\n    event, end = catalogue.JobFenced(fence=job.fence), None",
+        "if held:\n    kind.settled(conn, job, outcome)\nelse:\n    event, end = JobFenced(fence=job.fence), None",
         "kind.settled(conn, job, outcome)",
         ("tests/flows/test_webhooks.py",),
     ),

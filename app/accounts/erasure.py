@@ -15,7 +15,7 @@ from app.auth.keys import repository as api_keys
 from app.database import Database
 from app.documents import holds, repository as documents, trash
 from app.documents.search import index_documents
-from app.events import catalogue
+from app.events.catalogue.accounts import UserErased
 from app.files import repository as files
 from app.files.orphans import Orphans
 from app.jobs import repository as jobs
@@ -159,4 +159,4 @@ def _require_none(conn: Connection, user_id: UUID) -> None:
 def _remove(conn: Connection, user_id: UUID) -> None:
     _require_none(conn, user_id)
     users.remove(conn, user_id)
-    users.record(conn, catalogue.UserErased(), user_id)
+    users.record(conn, UserErased(), user_id)

@@ -20,7 +20,13 @@ from app.auth.principal import Principal, Role
 from app.auth.schemas import User
 from app.auth.service import AuthService, end_sessions
 from app.database import Database
-from app.events import catalogue
+from app.events.catalogue.accounts import (
+    UserDisabled,
+    UserEnabled,
+    UserPasswordChanged,
+    UserQuotaChanged,
+    UserRoleChanged,
+)
 from app.jobs import settlement
 from app.jobs.kinds import Kinds
 from app.quotas import Quota, Quotas, Usage
@@ -127,7 +133,7 @@ class Accounts:
         def work(conn: Connection) -> None:
             users.change(conn, user_id, password_hash=password_hash)
             sessions.end(conn, sessions.of_user(user_id))
-            users.record(conn, catalogue.UserPasswordChanged(), user_id)
+            users.record(conn, UserPasswordChanged(), user_id)
 
         await self._db.write(work, alone_with=user_id)
 
@@ -140,7 +146,7 @@ class Accounts:
             user_id = _id_of(conn, account)
             if limits:
                 quotas.change(conn, user_id, limits)
-                users.record(conn, catalogue.UserQuotaChanged(limits=dict(limits)), user_id)
+                users.record(conn, UserQuotaChanged(limits=dict(limits)), user_id)
             return self._quotas.of(conn, user_id)
 
         return await self._db.write(required(principal, work))
@@ -185,7 +191,7 @@ def _id_of(conn: Connection, account: Account) -> UUID:
 
 def _enable(conn: Connection, user_id: UUID) -> None:
     if users.change(conn, user_id, ~table.c.active, active=True):
-        users.record(conn, catalogue.UserEnabled(), user_id)
+        users.record(conn, UserEnabled(), user_id)
 
 
 def _disable(conn: Connection, user_id: UUID) -> None:
@@ -193,7 +199,7 @@ def _disable(conn: Connection, user_id: UUID) -> None:
     _refuse_own(user_id)
     sessions.end(conn, sessions.of_user(user_id))
     if users.change(conn, user_id, table.c.active, active=False):
-        users.record(conn, catalogue.UserDisabled(), user_id)
+        users.record(conn, UserDisabled(), user_id)
 
 
 def _set_role(conn: Connection, user_id: UUID, role: Role) -> None:
@@ -202,7 +208,7 @@ def _set_role(conn: Connection, user_id: UUID, role: Role) -> None:
         _refuse_own(user_id)
     old = Role.USER if role is Role.OPERATOR else Role.OPERATOR
     if users.change(conn, user_id, func.coalesce(table.c.role, Role.USER) == old, role=role):
-        users.record(conn, catalogue.UserRoleChanged(old=old, new=role), user_id)
+        users.record(conn, UserRoleChanged(old=old, new=role), user_id)
 
 
 def _refuse_own(user_id: UUID) -> None:

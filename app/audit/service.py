@@ -14,7 +14,7 @@ from app.audit.schemas import AuditItem, AuditPage, Filters
 from app.audit.verify import Verification
 from app.auth.principal import Principal
 from app.database import Database
-from app.events.catalogue import AuditExported, AuditRead, OperatorRead
+from app.events.catalogue.operators import AuditExported, AuditRead, OperatorRead
 from app.files.downloads import Downloads
 from app.telemetry import context
 from app.web import pagination

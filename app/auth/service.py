@@ -22,7 +22,14 @@ from app.auth.schemas import Account, SessionPage, TokenPair, User
 from app.auth.sessions import Issued, SignedIn
 from app.auth.tokens import AccessTokens
 from app.database import Database, now
-from app.events import catalogue
+from app.events.catalogue.accounts import (
+    UserLoggedIn,
+    UserLoggedOut,
+    UserLoginFailed,
+    UserPasswordChanged,
+    UserRefreshTokenReused,
+    UserSessionEnded,
+)
 from app.quotas import Quotas
 from app.settings import Settings
 from app.telemetry import context, faults, metrics
@@ -110,7 +117,7 @@ class AuthService:
         """End the token's session. An unknown token is ignored: it may have expired."""
 
         def work(conn: Connection) -> None:
-            _end_of_token(conn, sessions.of_token(conn, refresh_token), catalogue.UserLoggedOut)
+            _end_of_token(conn, sessions.of_token(conn, refresh_token), UserLoggedOut)
 
         await self._db.write(work)
 
@@ -144,7 +151,7 @@ class AuthService:
 
     async def sign_out(self, principal: Principal) -> None:
         """End the principal's own session."""
-        await self._db.write(partial(_end_of_token, session_id=principal.credential_id, event=catalogue.UserLoggedOut))
+        await self._db.write(partial(_end_of_token, session_id=principal.credential_id, event=UserLoggedOut))
 
     async def account(self, user_id: UUID) -> Account:
         """The active user whom an access token was issued to, and what they use. Raises InvalidToken."""
@@ -179,7 +186,7 @@ class AuthService:
                 raise errors.WrongPassword
             own = principal.credential_id
             sessions.end(conn, sessions.of_user(row["id"], but=own))
-            event = catalogue.UserPasswordChanged(family_id=str(own) if own else None)
+            event = UserPasswordChanged(family_id=str(own) if own else None)
             users.record(conn, event, row["id"])
 
         await self._db.write(required(principal, work))
@@ -230,14 +237,14 @@ class AuthService:
         if not users.change(conn, user_id, *_is_still(password_hash), last_login_at=now()):
             return None
         session = begin(conn, user_id, self._settings)
-        users.record(conn, catalogue.UserLoggedIn(family_id=str(session.session_id)), user_id)
+        users.record(conn, UserLoggedIn(family_id=str(session.session_id)), user_id)
         return session
 
     def _rotate(self, conn: Connection, refresh_token: str) -> Issued | None:
         session = sessions.rotate(conn, refresh_token, self._settings)
         if session is None:
             reused = sessions.of_token(conn, refresh_token, rotated=True)
-            _end_of_token(conn, reused, catalogue.UserRefreshTokenReused)
+            _end_of_token(conn, reused, UserRefreshTokenReused)
         return session
 
     def _pair(self, session: Issued) -> TokenPair:
@@ -253,7 +260,7 @@ def end_sessions(conn: Connection, user_id: UUID, *, only: UUID | None = None, b
     which = [sessions.of_user(user_id, but=but)] + ([sessions.by_id(only)] if only else [])
     ended = sessions.end(conn, *which)
     for session in ended:
-        users.record(conn, catalogue.UserSessionEnded(family_id=str(session.id)), user_id)
+        users.record(conn, UserSessionEnded(family_id=str(session.id)), user_id)
     return len(ended)
 
 
@@ -275,7 +282,7 @@ def _settle(conn: Connection, attempt: Attempt, user_id: UUID | None, *, right: 
         return
     failed(conn, attempt)
     with context.acting(context.actor.get() or context.ANONYMOUS):
-        events.append(conn, catalogue.UserLoginFailed(client=context.client.get()), user_id=user_id)
+        events.append(conn, UserLoginFailed(client=context.client.get()), user_id=user_id)
 
 
 def _is_still(password_hash: str) -> tuple[ColumnElement[bool], ...]:
@@ -286,7 +293,7 @@ def _is_still(password_hash: str) -> tuple[ColumnElement[bool], ...]:
 def _end_of_token(
     conn: Connection,
     session_id: UUID | None,
-    event: type[catalogue.UserLoggedOut | catalogue.UserRefreshTokenReused],
+    event: type[UserLoggedOut | UserRefreshTokenReused],
 ) -> None:
     for session in sessions.end(conn, sessions.by_id(session_id)) if session_id else ():
         users.record(conn, event(family_id=str(session.id)), session.user_id)

@@ -20,7 +20,7 @@ from jose import jwk, jwt
 from uuid_utils.compat import uuid7
 
 from app.errors import ConfigurationError, InvalidToken
-from app.settings import MIN_SECRET_BYTES
+from app.settings.access import MIN_SECRET_BYTES
 from app.settings.generated import generated
 
 MAX_TOKEN_BYTES = 4096

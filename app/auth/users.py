@@ -11,7 +11,8 @@ from app import errors, events
 from app.auth.models import users
 from app.auth.principal import Role
 from app.database import Prepared, insert_on_conflict, now
-from app.events.catalogue import Event, UserRegistered
+from app.events.catalogue.accounts import UserRegistered
+from app.events.catalogue.base import Event
 from app.telemetry import context
 
 _ACTIVE = Prepared(select(users).where(users.c.id == bindparam("id"), users.c.active))

@@ -17,7 +17,7 @@ from app.database import Database
 from app.documents import repository as documents
 from app.documents.lifecycle import SOURCES, Status
 from app.documents.models import documents as table
-from app.events.catalogue import Failure
+from app.events.failure import Failure
 from app.files.orphans import Found
 from app.jobs import repository as jobs
 

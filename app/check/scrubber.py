@@ -16,7 +16,7 @@ from app.check.content import STORED, Kind, Rate, Reader, Stored
 from app.check.findings import walk
 from app.database import Database, UTCDateTime, after_commit, insert_on_conflict, metadata, now, unix_time
 from app.documents.models import documents
-from app.events.catalogue import StorageMismatch
+from app.events.catalogue.service import StorageMismatch
 from app.files.claim import Claim
 from app.files.models import files
 from app.storage.base import Storage

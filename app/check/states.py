@@ -11,7 +11,7 @@ from app.documents import trash
 from app.documents.lifecycle import Status
 from app.documents.models import documents, previous_files
 from app.events import events
-from app.events.catalogue import DocumentResultsExpired
+from app.events.catalogue.documents import DocumentResultsExpired
 from app.jobs.models import IS_HELD, IS_LIVE, jobs
 from app.processing.models import results
 from app.processing.queues import KIND

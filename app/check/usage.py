@@ -16,7 +16,7 @@ from app.check.findings import Finding, Rows, confirmed, rows_of, walk
 from app.database import Database, insert_on_conflict
 from app.documents.lifecycle import Status
 from app.documents.models import documents, previous_files
-from app.events.catalogue import UsageRecounted
+from app.events.catalogue.operators import UsageRecounted
 from app.files.models import files
 from app.processing.models import previous_result_files, previous_results, result_files, results
 from app.quotas import usage

@@ -9,7 +9,7 @@ import typer
 from app.audit import anchors as anchored
 from app.audit.verify import Verification
 from app.commands.services import with_services
-from app.wiring import Services
+from app.wiring.services import Services
 
 audit = typer.Typer(help="Verify the audit trail.", no_args_is_help=True)
 

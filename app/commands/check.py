@@ -13,7 +13,7 @@ from app.check.service import MEGABYTE, Check
 from app.commands.services import require_service, with_services
 from app.errors import AppError, ConfigurationError
 from app.settings import load
-from app.wiring import Services
+from app.wiring.services import Services
 
 COULD_NOT = 2  # the exit code
 

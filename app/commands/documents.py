@@ -13,7 +13,7 @@ from app.commands.services import with_services
 from app.documents.schemas import Document
 from app.operators.schemas import DocumentsFilters, HoldRequest
 from app.web.pagination import Page
-from app.wiring import Services
+from app.wiring.services import Services
 
 documents = typer.Typer(help="See what is known about the documents of all accounts; hold them.", no_args_is_help=True)
 

@@ -12,7 +12,7 @@ from app.commands.services import with_services
 from app.operators.schemas import AnyJob, JobsFilters
 from app.processing.bulk_schemas import BulkResponse, CancelFilter, CancelRequest, RerunFilter, RerunRequest
 from app.web.pagination import CountedPage
-from app.wiring import Services
+from app.wiring.services import Services
 
 jobs = typer.Typer(help="See and steer the jobs of all accounts.", no_args_is_help=True)
 

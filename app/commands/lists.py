@@ -7,7 +7,7 @@ import typer
 
 from app.commands.fields import M, address
 from app.web.pagination import Page
-from app.wiring import Services
+from app.wiring.services import Services
 
 T = TypeVar("T")
 

@@ -15,7 +15,8 @@ from app.processing.contract import runs_elsewhere
 from app.processors.base import Params
 from app.settings import load
 from app.telemetry import logs
-from app.wiring import Services, adapters
+from app.wiring import adapters
+from app.wiring.services import Services
 
 processors = typer.Typer(help="List, check, pause and resume processors.", no_args_is_help=True)
 

@@ -10,7 +10,8 @@ from app.backup import BackupError
 from app.errors import ConfigurationError
 from app.settings import Settings, load
 from app.telemetry import context, logs
-from app.wiring import Services, adapters
+from app.wiring import adapters
+from app.wiring.services import Services
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from app.commands.fields import address, validated
 from app.commands.services import with_services
 from app.errors import ConfigurationError
 from app.web.fields import LINE
-from app.wiring import Services
+from app.wiring.services import Services
 
 users = typer.Typer(help="Manage accounts.", no_args_is_help=True)
 

@@ -12,7 +12,8 @@ import uvicorn
 from app.client.calls import Stopped
 from app.client.commands import require_url
 from app.server.remote_worker import Elsewhere
-from app.settings import MIN_SECRET_BYTES, load
+from app.settings import load
+from app.settings.access import MIN_SECRET_BYTES
 from app.wiring import adapters
 
 Remote = Annotated[

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select, update
 from app import events
 from app.database import now
 from app.documents.models import documents
-from app.events.catalogue import DocumentHeld, DocumentReleased
+from app.events.catalogue.documents import DocumentHeld, DocumentReleased
 
 
 def hold(conn: Connection, document_id: UUID, reason: str) -> bool:

@@ -21,7 +21,7 @@ from app.auth.principal import Principal
 from app.documents.schemas import Document
 from app.documents.service import DocumentService
 from app.errors import NoPictures, PageNotFound, PictureFailed, TooBusy
-from app.events.catalogue import DocumentContentRead
+from app.events.catalogue.documents import DocumentContentRead
 from app.files.models import ContentType, File
 from app.files.stored import StoredFiles
 from app.limiter import Limiter, Usage

@@ -27,15 +27,15 @@ from app.documents.lifecycle import SOURCES, Status
 from app.documents.models import document_tags, documents
 from app.documents.schemas import Document, Metadata, StatedMetadata
 from app.errors import NotFound
-from app.events.catalogue import (
+from app.events.catalogue.base import Event
+from app.events.catalogue.documents import (
     DocumentEdited,
     DocumentInitiated,
     DocumentStatusChanged,
     DocumentUploaded,
     DocumentUploadRejected,
-    Event,
-    Failure,
 )
+from app.events.failure import Failure
 from app.files import repository as files_repository
 from app.files.models import File, files
 from app.files.names import with_extension

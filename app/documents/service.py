@@ -29,7 +29,7 @@ from app.documents.schemas import (
 from app.documents.upload_form import metadata_of
 from app.errors import NotFound, PreconditionFailed, UploadIncomplete, ValidationFailed
 from app.events import TimelineItem, TimelinePage
-from app.events.catalogue import DocumentContentRead
+from app.events.catalogue.documents import DocumentContentRead
 from app.files.downloads import Downloads
 from app.files.models import File
 from app.files.multipart import OVERHEAD

@@ -31,7 +31,7 @@ from app.database import delete_batch, in_batch, now, usual
 from app.documents.lifecycle import Status
 from app.documents.models import documents
 from app.documents.schemas import Document
-from app.events.catalogue import DocumentDeleted, DocumentPurged, DocumentRestored, DocumentUploadExpired
+from app.events.catalogue.documents import DocumentDeleted, DocumentPurged, DocumentRestored, DocumentUploadExpired
 from app.files import repository as files
 
 BATCH = 500  # documents in one statement

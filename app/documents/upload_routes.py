@@ -10,7 +10,8 @@ from app.auth.dependencies import CurrentPrincipal, authenticated_router
 from app.auth.principal import Scope
 from app.documents import describe
 from app.documents.dependencies import DocumentId
-from app.documents.schemas import Document, NewUpload, Upload
+from app.documents.schemas import Document
+from app.documents.upload_schemas import NewUpload, Upload
 from app.documents.uploads import UNSTATED, Sent, UploadService
 from app.idempotency import IdempotencyKey
 from app.web.body import json_response, media_type

@@ -25,8 +25,9 @@ from app.auth.principal import Principal
 from app.database import Database, after_commit
 from app.documents import repository, trash
 from app.documents.lifecycle import Status
-from app.documents.schemas import Document, NewUpload, Upload
+from app.documents.schemas import Document
 from app.documents.service import owned, owned_with_file, require_allowed
+from app.documents.upload_schemas import NewUpload, Upload
 from app.errors import (
     AlreadyStored,
     ContentTypeMismatch,
@@ -38,7 +39,7 @@ from app.errors import (
     UploadMissing,
     UploadRejected,
 )
-from app.events.catalogue import Failure
+from app.events.failure import Failure
 from app.files.models import File, key_of
 from app.files.orphans import Orphans
 from app.files.receive import REJECTIONS, Batch, Receiver, compare

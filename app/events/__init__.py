@@ -1,7 +1,7 @@
 """Append-only events: the audit trail, a document's timeline, and one log line for each change.
 
 An event is written in the transaction of the change that it records, so every change that happened has exactly one
-event, and a change that did not happen has none. `catalogue.py` says what can happen.
+event, and a change that did not happen has none. `catalogue` says what can happen.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -15,7 +15,7 @@ from uuid_utils.compat import uuid7
 
 from app.database import Database, Prepared, after_commit, now, time_of
 from app.events import signing
-from app.events.catalogue import Event
+from app.events.catalogue.base import Event
 from app.events.models import DocumentEvent, TimelineItem, TimelinePage, events
 from app.telemetry import context
 from app.web.client import network_of

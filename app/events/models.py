@@ -13,7 +13,9 @@ from sqlalchemy import JSON, BigInteger, Column, Index, Integer, LargeBinary, St
 from typing_extensions import TypeAliasType
 
 from app.database import UTCDateTime, metadata
-from app.events.catalogue import CATALOGUE, DocumentPurged, DocumentUploadExpired, TimelineEvent
+from app.events.catalogue import CATALOGUE
+from app.events.catalogue.base import TimelineEvent
+from app.events.catalogue.documents import DocumentPurged, DocumentUploadExpired
 from app.web.pagination import Page
 
 _ACCOUNTS = text("document_id IS NULL")

@@ -21,7 +21,8 @@ from app import events
 from app.database import Database
 from app.errors import AppError, ConfigurationError, StorageUnavailable
 from app.events import Reference, seals
-from app.events.catalogue import Event, StorageClaimed, StorageDisputed
+from app.events.catalogue.base import Event
+from app.events.catalogue.service import StorageClaimed, StorageDisputed
 from app.files import backups, repository
 from app.storage.base import Storage
 from app.telemetry import context

@@ -21,6 +21,7 @@ from app.errors import (
 )
 from app.files import fields
 from app.files.archive import ZipEnd, at, inflated, zip_end
+from app.files.xml_parts import check_prolog, parse
 
 MAX_ENTRIES = 10_000
 MAX_INFLATED = 200_000_000  # bytes, or as many as the file itself has
@@ -80,10 +81,6 @@ class _Relationship(NamedTuple):
     def part(self) -> str:
         """The name of the part that the target is (ECMA-376-2 §8.3)."""
         return normpath(join("/", dirname(self.source), unquote(self.target))).lstrip("/")
-
-
-class _RootReached(Exception):
-    """Stops the XML parser: a document type definition can only stand before the root element."""
 
 
 def check_docx(file: BinaryIO, end: ZipEnd, size: int, *, included: bool = False) -> None:
@@ -194,7 +191,7 @@ def _parse_listing(
         raise UnsupportedDocument("The ZIP archive is not a DOCX: it has no list of content types.")
     if part.file_size > MAX_LISTING:
         raise UnsafeArchive("The list of content types, or one of relationships, is oversized.")
-    _parse(b"".join(inflated(archive, part)), collect, final=True)
+    parse(b"".join(inflated(archive, part)), collect, final=True)
 
 
 def _check_main(related: list[_Relationship], types: Mapping[str, str]) -> None:
@@ -273,7 +270,7 @@ def _check_xml(archive: ZipFile, part: ZipInfo) -> bytes:
     chunks = inflated(archive, part)
     read = [next(chunks, b"")]
     if not read[0].startswith(b"PK"):  # a document within the document, which is not read as XML
-        _check_prolog(read[0])
+        check_prolog(read[0])
     has_fields, size = fields.may_be_in(read[0]), len(read[0])
     for chunk in chunks:
         has_fields = has_fields or fields.may_be_in(read[-1][-16:] + chunk)
@@ -285,36 +282,3 @@ def _check_xml(archive: ZipFile, part: ZipInfo) -> bytes:
         else:
             read[-1] = chunk
     return b"".join(read) if has_fields else b""
-
-
-def _check_prolog(start: bytes) -> None:
-    """Raise unless an XML part that begins with `start` reaches its root element without a type definition."""
-
-    def stop(_element: str, _attributes: Mapping[str, str]) -> None:
-        raise _RootReached
-
-    try:
-        _parse(start, stop, final=False)
-    except _RootReached:
-        return
-    raise UnsupportedDocument("An XML part of the DOCX does not get to its root element.")
-
-
-def _parse(xml: bytes, on_element: Callable[[str, dict[str, str]], None], *, final: bool) -> None:
-    """Parse XML. Raises what `on_element` raises, ExpatError, and UnsafeArchive or UnsupportedDocument for type
-    definitions and encodings that packages forbid."""
-    parser = expat.ParserCreate(namespace_separator=" ")
-    parser.XmlDeclHandler = _check_encoding
-    parser.StartDoctypeDeclHandler = _refuse_definition
-    parser.StartElementHandler = on_element
-    parser.Parse(xml, final)
-
-
-def _check_encoding(_version: str, encoding: str | None, _standalone: int) -> None:
-    # In other encodings, readers disagree about which bytes are `<`.
-    if (encoding or "utf-8").lower() not in {"utf-8", "utf-16"}:
-        raise UnsupportedDocument("A part of the DOCX is neither UTF-8 nor UTF-16.")
-
-
-def _refuse_definition(*_: object) -> None:
-    raise UnsafeArchive("A part of the DOCX has a document type definition.")

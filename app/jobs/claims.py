@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 
 from app.database import Prepared, after_commit, now
-from app.events.catalogue import JobStarted
+from app.events.catalogue.jobs import JobStarted
 from app.jobs import pauses, repository, transitions
 from app.jobs.capacity import Capacity
 from app.jobs.models import HELD_STATES, IS_HELD, IS_QUEUED, IS_UNCLAIMED, Job, jobs

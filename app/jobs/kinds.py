@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
-from app.events.catalogue import Failure
+from app.events.failure import Failure
 from app.jobs.models import Job, JobState
 
 Report = Callable[[float], None]

@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 
 from app.database import UTCDateTime, metadata
-from app.events.catalogue import Failure
+from app.events.failure import Failure
 
 
 class JobState(StrEnum):

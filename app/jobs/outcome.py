@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from app.events.catalogue import Failure
+from app.events.failure import Failure
 from app.jobs import containment
 from app.jobs.containment import Exited
 from app.jobs.kinds import Failed, Outcome, Released, Retryable

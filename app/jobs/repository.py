@@ -8,7 +8,8 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, fun
 
 from app import events
 from app.database import Prepared, delete_batch, now, without_index
-from app.events.catalogue import Event, JobQueued
+from app.events.catalogue.base import Event
+from app.events.catalogue.jobs import JobQueued
 from app.jobs.models import HELD_STATES, IS_ENDED, IS_HELD, IS_LIVE, IS_QUEUED, LIVE, Job, JobState, jobs
 from app.jobs.turns import NEXT_TURN
 from app.telemetry import context

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 from typing_extensions import TypeAliasType
 
-from app.events.catalogue import Failure
+from app.events.failure import Failure
 from app.jobs import models as jobs
 from app.jobs.models import JobState
 from app.telemetry import context

@@ -10,8 +10,17 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from app.database import after_commit
-from app.events import catalogue
-from app.events.catalogue import Event, Failure
+from app.events.catalogue.base import Event
+from app.events.catalogue.jobs import (
+    JobCancelled,
+    JobFailed,
+    JobFenced,
+    JobLeaseLost,
+    JobReleased,
+    JobRetried,
+    JobSucceeded,
+)
+from app.events.failure import Failure
 from app.jobs import repository as jobs, transitions
 from app.jobs.kinds import End, Failed, Kind, Kinds, Outcome, Postponed, Released, Retryable, Succeeded, Waiting
 from app.jobs.models import Job, JobState
@@ -38,7 +47,7 @@ def settle(conn: Connection, kind: Kind, job: Job, outcome: Outcome, *, seconds:
     if held:
         kind.settled(conn, job, outcome)
     else:
-        event, end = catalogue.JobFenced(fence=job.fence), None
+        event, end = JobFenced(fence=job.fence), None
     if event:
         came_of_it = end.outcome if end else event.name.partition(".")[2]
         if job.on_timeline:
@@ -55,17 +64,17 @@ def _consequence(kind: Kind, job: Job, outcome: Outcome) -> tuple[Change, Event 
     attempt = {"attempt": job.tries, "fence": job.fence}
     match outcome:
         case Succeeded(value, _):
-            return Change.succeeded(), catalogue.JobSucceeded(**attempt), End(JobState.SUCCEEDED, value)
+            return Change.succeeded(), JobSucceeded(**attempt), End(JobState.SUCCEEDED, value)
         case Retryable(error, delay) if job.tries < job.max_tries:
             delay = kind.backoff(job.tries) if delay is None else delay
-            event = catalogue.JobRetried(**attempt, delay=round(delay, 2), error=error)
+            event = JobRetried(**attempt, delay=round(delay, 2), error=error)
             return Change.retry(error, delay), event, None
         case Failed(error) | Retryable(error):
             dead = isinstance(outcome, Retryable)
-            failed = catalogue.JobFailed(**attempt, dead=dead, error=error)
+            failed = JobFailed(**attempt, dead=dead, error=error)
             return Change.failed(error, dead=dead), failed, End(JobState.FAILED, error=error, dead=dead)
         case Released():
-            return Change.released(job.error), catalogue.JobReleased(**attempt), None
+            return Change.released(job.error), JobReleased(**attempt), None
         case Postponed(seconds):
             return Change.postponed(job.error, seconds), None, None
         case Waiting(seconds):
@@ -76,7 +85,7 @@ def cancel(conn: Connection, kinds: Kinds, owner_id: UUID, job_id: UUID) -> Job 
     """End a live job of this owner, of one of these kinds. None: there is none."""
     job = transitions.cancel(conn, owner_id, job_id, kinds, _CANCELLED)
     if job:
-        record(conn, catalogue.JobCancelled(error=_CANCELLED), job, age_seconds=_age(job))
+        record(conn, JobCancelled(error=_CANCELLED), job, age_seconds=_age(job))
         _follow(conn, kinds[job.kind], job, End(job.state, error=job.error))
     return job
 
@@ -93,13 +102,13 @@ def rescue(conn: Connection, kinds: Kinds, *, exhausted: bool) -> list[Job]:
     rescued = transitions.rescue(conn, kinds, _LEASE_LOST if exhausted else None)
     for job in rescued:
         with context.acting(request=job.request_id):
-            lost = catalogue.JobLeaseLost(attempt=job.tries, fence=job.fence)
+            lost = JobLeaseLost(attempt=job.tries, fence=job.fence)
             record(conn, lost, job, age_seconds=_age(job))
             after_commit(conn, metrics.leases_lost.inc)
             if job.kind in kinds:
                 kinds[job.kind].settled(conn, job, Retryable(_LEASE_LOST))
             if exhausted:
-                record(conn, catalogue.JobFailed(dead=True, error=_LEASE_LOST), job, age_seconds=_age(job))
+                record(conn, JobFailed(dead=True, error=_LEASE_LOST), job, age_seconds=_age(job))
                 _follow(conn, kinds[job.kind], job, End(job.state, error=job.error, dead=True))
     faults.hit("rescue.midway")
     return rescued

@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 
 from app.database import Prepared, in_batch, now, unix_time
-from app.events.catalogue import Failure
+from app.events.failure import Failure
 from app.jobs import turns
 from app.jobs.models import IS_HELD, IS_QUEUED, LIVE, Job, JobState, jobs
 from app.telemetry import context

@@ -15,7 +15,7 @@ from app.documents.schemas import Document, DocumentPage
 from app.documents.service import DocumentService
 from app.errors import BreakGlassDisabled, BreakGlassRequired, NotFound, UploadIncomplete
 from app.events import TimelinePage
-from app.events.catalogue import OperatorContentRead
+from app.events.catalogue.operators import OperatorContentRead
 from app.files.models import File
 from app.operators.schemas import DocumentsFilters
 from app.processing.results import StoredResult

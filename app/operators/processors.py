@@ -9,7 +9,7 @@ from app.auth.credentials import required
 from app.auth.principal import Principal
 from app.database import Database
 from app.errors import NotFound
-from app.events.catalogue import ProcessorPaused, ProcessorResumed
+from app.events.catalogue.operators import ProcessorPaused, ProcessorResumed
 from app.jobs import pauses
 from app.operators.schemas import PausedProcessor
 from app.processing.queues import queue_of

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, Select, case, func, select
 
 from app.database import Database, time_of
 from app.events import events
-from app.events.catalogue import JobFailed, JobStarted, JobSucceeded
+from app.events.catalogue.jobs import JobFailed, JobStarted, JobSucceeded
 from app.jobs.models import IS_HELD, JobState, jobs
 from app.operators.status import AtWork, at_work
 from app.processing.queues import KIND, processor_of

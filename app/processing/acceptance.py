@@ -17,7 +17,7 @@ from app.documents import repository as documents
 from app.documents.lifecycle import Status
 from app.documents.schemas import Document, ProcessorChoice, StatedMetadata, UploadedDocument
 from app.documents.service import UploadJob
-from app.events.catalogue import JobQueued
+from app.events.catalogue.jobs import JobQueued
 from app.files.models import ContentType, File
 from app.jobs import repository as jobs
 from app.jobs.repository import NewJob

@@ -1,7 +1,7 @@
 """What an error means for the attempt that it ends."""
 
 from app.errors import AppError, NotFound
-from app.events.catalogue import Failure
+from app.events.failure import Failure
 from app.jobs.kinds import Failed, Retryable
 from app.processors.base import Permanent, ProcessingError, Transient
 

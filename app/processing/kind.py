@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from app.database import Database
 from app.documents import repository as documents
 from app.documents.lifecycle import Status
-from app.events.catalogue import JobStageFailed
+from app.events.catalogue.jobs import JobStageFailed
 from app.jobs import repository as jobs
 from app.jobs.kinds import End, Failed, Outcome, Report, Retryable
 from app.jobs.models import Job, JobState

@@ -13,7 +13,8 @@ from app.documents import repository as documents
 from app.documents.repository import Child
 from app.documents.schemas import Document, ProcessorChoice
 from app.errors import AppError, Forbidden, NotFound, OnHold, UnsupportedContentType
-from app.events.catalogue import DocumentChildrenPublished, Failure
+from app.events.catalogue.documents import DocumentChildrenPublished
+from app.events.failure import Failure
 from app.files import repository as files
 from app.jobs.kinds import Failed, Refused, Retryable
 from app.jobs.models import Job

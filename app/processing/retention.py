@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Table, exists
 from app import events
 from app.database import Database, delete_batch, now
 from app.documents.models import documents
-from app.events.catalogue import DocumentResultsExpired
+from app.events.catalogue.documents import DocumentResultsExpired
 from app.processing.models import previous_results, results
 from app.telemetry import metrics
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from app.database import Database, after_commit
 from app.events import Record
-from app.events.catalogue import JobQueued
+from app.events.catalogue.jobs import JobQueued
 from app.jobs import claims
 from app.jobs.dispatch.base import Dispatcher
 from app.processing.queues import processor_of

@@ -21,7 +21,7 @@ from app.errors import (
     OutcomeUnknown,
     OutputTooLarge,
 )
-from app.events.catalogue import Failure
+from app.events.failure import Failure
 from app.files.downloads import Downloads
 from app.files.receive import Receiver
 from app.files.removal import Removal

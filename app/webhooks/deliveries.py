@@ -8,7 +8,7 @@ from sqlalchemy import Connection, insert
 from uuid_utils.compat import uuid7
 
 from app.database import Prepared, after_commit, now
-from app.events.catalogue import JobQueued
+from app.events.catalogue.jobs import JobQueued
 from app.jobs import repository as jobs
 from app.jobs.repository import NewJob
 from app.jobs.turns import Turns

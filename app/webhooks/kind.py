@@ -20,7 +20,8 @@ from app import events
 from app.database import Database, after_commit
 from app.encryption import Encryption
 from app.errors import AppError, EncryptionKeyMissing, TooBusy
-from app.events.catalogue import Failure, WebhookDelivered, WebhookDisabled, WebhookFailed
+from app.events.catalogue.webhooks import WebhookDelivered, WebhookDisabled, WebhookFailed
+from app.events.failure import Failure
 from app.jobs import repository as jobs
 from app.jobs.kinds import End, Failed, Outcome, Postponed, Report, Retryable, Succeeded
 from app.jobs.models import Job, JobState

@@ -11,7 +11,17 @@ from app.auth.models import users
 from app.database import Prepared, made_at, now
 from app.documents import repository as documents
 from app.documents.lifecycle import Status
-from app.events import Record, catalogue
+from app.events import Record
+from app.events.catalogue.base import Event
+from app.events.catalogue.documents import (
+    DocumentDeleted,
+    DocumentPurged,
+    DocumentRestored,
+    DocumentStatusChanged,
+    DocumentUploaded,
+)
+from app.events.catalogue.jobs import JobFailed, JobQueued
+from app.events.catalogue.webhooks import WebhookTested
 from app.jobs import repository as jobs
 from app.jobs.models import JobState
 from app.webhooks.deliveries import Deliveries, Told
@@ -38,18 +48,18 @@ _STATUSES: Mapping[str, MessageType] = {
     Status.COMPLETED: MessageType.DOCUMENT_COMPLETED,
     Status.FAILED: MessageType.DOCUMENT_FAILED,
 }
-_TYPES: Mapping[type[catalogue.Event], MessageType] = {
-    catalogue.DocumentUploaded: MessageType.DOCUMENT_UPLOADED,
-    catalogue.JobQueued: MessageType.DOCUMENT_PROCESSING,  # follows the change of the status, with the job at hand
-    catalogue.JobFailed: MessageType.JOB_DEAD,
-    catalogue.DocumentDeleted: MessageType.DOCUMENT_DELETED,
-    catalogue.DocumentRestored: MessageType.DOCUMENT_RESTORED,
-    catalogue.DocumentPurged: MessageType.DOCUMENT_PURGED,
-    catalogue.WebhookTested: MessageType.PING,
+_TYPES: Mapping[type[Event], MessageType] = {
+    DocumentUploaded: MessageType.DOCUMENT_UPLOADED,
+    JobQueued: MessageType.DOCUMENT_PROCESSING,  # follows the change of the status, with the job at hand
+    JobFailed: MessageType.JOB_DEAD,
+    DocumentDeleted: MessageType.DOCUMENT_DELETED,
+    DocumentRestored: MessageType.DOCUMENT_RESTORED,
+    DocumentPurged: MessageType.DOCUMENT_PURGED,
+    WebhookTested: MessageType.PING,
 }
 
 
-HEARD = frozenset({*_TYPES, catalogue.DocumentStatusChanged})
+HEARD = frozenset({*_TYPES, DocumentStatusChanged})
 """The events that may be told."""
 
 
@@ -58,12 +68,12 @@ def has_endpoints(owner_id: ColumnElement[UUID]) -> ColumnElement[bool]:
     return exists().where(endpoints.c.owner_id == owner_id)
 
 
-def type_of(event: catalogue.Event) -> MessageType | None:
+def type_of(event: Event) -> MessageType | None:
     """The type of message that tells of an event. None: nobody is told."""
     match event:
-        case catalogue.DocumentStatusChanged(new=status):
+        case DocumentStatusChanged(new=status):
             return _STATUSES.get(status)
-        case catalogue.JobFailed(dead=False):
+        case JobFailed(dead=False):
             return None
     return _TYPES.get(type(event))
 
@@ -94,9 +104,9 @@ class Outbox:
 
     def _data(self, conn: Connection, owner_id: UUID, record: Record) -> DocumentData | DeletedData | PingData:
         match record.event:
-            case catalogue.WebhookTested(webhook_id=webhook_id):
+            case WebhookTested(webhook_id=webhook_id):
                 return PingData(webhook_id=UUID(webhook_id))
-            case catalogue.DocumentDeleted(version=version) | catalogue.DocumentPurged(version=version):
+            case DocumentDeleted(version=version) | DocumentPurged(version=version):
                 assert record.document_id is not None
                 assert version is not None, "only with its account, which is told nothing any more"
                 return DeletedData(document=DeletedDocument(id=record.document_id, version=version))
@@ -113,6 +123,6 @@ class Outbox:
 
 
 def _wants(endpoint: dict[str, Any], kind: MessageType, record: Record) -> bool:
-    if isinstance(record.event, catalogue.WebhookTested):
+    if isinstance(record.event, WebhookTested):
         return str(endpoint["id"]) == record.event.webhook_id
     return endpoint["event_types"] is None or kind in endpoint["event_types"]

@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.documents.lifecycle import Status
-from app.events.catalogue import Failure
+from app.events.failure import Failure
 from app.files.models import ContentType
 from app.jobs.models import Job, JobState
 from app.web.fields import NamedValues

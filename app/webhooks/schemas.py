@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from sqlalchemy import RowMapping
 
 from app.documents.schemas import Moment
-from app.events.catalogue import Failure
+from app.events.failure import Failure
 from app.web.fields import COMPOSED, LINE, PROSE, WHOLE
 from app.web.pagination import Page
 from app.webhooks.models import MAX_URL, DeliveryState, EndpointState, Trigger

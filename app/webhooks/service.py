@@ -16,7 +16,16 @@ from app.auth.credentials import required
 from app.auth.principal import Principal, Scope
 from app.database import Database
 from app.encryption import Encryption
-from app.events import catalogue
+from app.events.catalogue.base import Event
+from app.events.catalogue.webhooks import (
+    WebhookCreated,
+    WebhookDeleted,
+    WebhookEdited,
+    WebhookRecovered,
+    WebhookRedelivered,
+    WebhookSecretRotated,
+    WebhookTested,
+)
 from app.idempotency import StoredResponse
 from app.outbound import Outbound
 from app.quotas.reserve import Reserve
@@ -91,7 +100,7 @@ class WebhookService:
             if most and repository.count(conn, owner_id) >= most:
                 raise errors.TooManyWebhooks
             repository.add(conn, id=webhook_id, owner_id=owner_id, secret=stored, **values)
-            _record(conn, principal, catalogue.WebhookCreated(webhook_id=str(webhook_id)))
+            _record(conn, principal, WebhookCreated(webhook_id=str(webhook_id)))
             created = CreatedWebhook(**dict(_owned(conn, principal, webhook_id)), secret=None)
             return StoredResponse(201, created.model_dump_json().encode(), f"/webhooks/{webhook_id}")
 
@@ -134,7 +143,7 @@ class WebhookService:
             if not edited:
                 raise errors.PreconditionFailed
             if changes:
-                event = catalogue.WebhookEdited(webhook_id=str(webhook_id), fields=sorted(changes))
+                event = WebhookEdited(webhook_id=str(webhook_id), fields=sorted(changes))
                 _record(conn, principal, event)
             return webhook
 
@@ -155,7 +164,7 @@ class WebhookService:
             if not repository.remove(conn, webhook_id):
                 repository.edit(conn, principal.owner_id, webhook_id, None, paused)
                 return False
-            _record(conn, principal, catalogue.WebhookDeleted(webhook_id=str(webhook_id)))
+            _record(conn, principal, WebhookDeleted(webhook_id=str(webhook_id)))
             return True
 
         while not await self._write(principal, work):
@@ -178,7 +187,7 @@ class WebhookService:
             webhook = _owned(conn, principal, webhook_id)
             if not rotated:
                 raise errors.RotationInProgress
-            event = catalogue.WebhookSecretRotated(webhook_id=str(webhook_id), previous_valid_for=valid_for)
+            event = WebhookSecretRotated(webhook_id=str(webhook_id), previous_valid_for=valid_for)
             _record(conn, principal, event)
             return RotatedSecret(secret=shown(secret), previous_valid_until=webhook.previous_valid_until)
 
@@ -189,7 +198,7 @@ class WebhookService:
 
         def work(conn: Connection) -> Delivery:
             _able(conn, principal, webhook_id)
-            _record(conn, principal, catalogue.WebhookTested(webhook_id=str(webhook_id)))
+            _record(conn, principal, WebhookTested(webhook_id=str(webhook_id)))
             pings = repository.matching(webhook_id).where(deliveries.c.trigger == Trigger.TEST)
             return Delivery.of(_rows(conn, _newest(pings, deliveries.c, None, 0))[0])
 
@@ -245,7 +254,7 @@ class WebhookService:
             row = _found(conn, webhook_id, delivery_id)
             told = Told(row["event_id"], principal.owner_id, MessageType(row["type"]), row["document_id"])
             again = self._deliveries.add(conn, webhook_id, told, Trigger.MANUAL)
-            event = catalogue.WebhookRedelivered(webhook_id=str(webhook_id), delivery_id=str(again))
+            event = WebhookRedelivered(webhook_id=str(webhook_id), delivery_id=str(again))
             _record(conn, principal, event)
             return Delivery.of(_found(conn, webhook_id, again))
 
@@ -277,14 +286,14 @@ class WebhookService:
         for told in missed:
             self._deliveries.add(conn, webhook_id, Told(*told), Trigger.RECOVERY)
         if missed:
-            _record(conn, principal, catalogue.WebhookRecovered(webhook_id=str(webhook_id), deliveries=len(missed)))
+            _record(conn, principal, WebhookRecovered(webhook_id=str(webhook_id), deliveries=len(missed)))
         return len(missed)
 
     async def _write(self, principal: Principal, work: Callable[[Connection], T]) -> T:
         return await self._db.write(required(principal, work), alone_with=principal.owner_id)
 
 
-def _record(conn: Connection, principal: Principal, event: catalogue.Event) -> None:
+def _record(conn: Connection, principal: Principal, event: Event) -> None:
     events.append(conn, event, user_id=principal.owner_id)
 
 

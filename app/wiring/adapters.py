@@ -35,7 +35,8 @@ from app.processors.words.language import LanguageProcessor
 from app.quotas.reserve import Reserve
 from app.remote.hints import Sender, hint
 from app.remote.processors import RemoteProcessor, with_remote
-from app.settings import Settings, secrets_in
+from app.settings import Settings
+from app.settings.access import secrets_in
 from app.settings.generated import generated
 from app.settings.storage import Bucket
 from app.storage.base import Storage

@@ -1,7 +1,8 @@
 """The keys of the secrets that must be read again, and where those are stored."""
 
 from app.encryption import Encrypted, Encryption, development_keys
-from app.settings import Settings, secrets_in
+from app.settings import Settings
+from app.settings.access import secrets_in
 from app.webhooks import models as webhooks
 
 ENCRYPTED: tuple[Encrypted, ...] = (webhooks.ENCRYPTED,)  # `python -m app rotate-secrets` goes through these

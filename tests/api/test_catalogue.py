@@ -17,7 +17,8 @@ from app.check.scrubber import ROUND, scrubs
 from app.database import now
 from app.documents.models import documents
 from app.events import events
-from app.events.catalogue import CATALOGUE, Failure
+from app.events.catalogue import CATALOGUE
+from app.events.failure import Failure
 from app.jobs.kinds import Released, Retryable, Succeeded
 from app.jobs.models import Job
 from app.processing.models import results

@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import Connection, Engine, bindparam, event, func, insert, select, text, update
 
 from app.database import now, statements
-from app.events.catalogue import Failure, JobQueued
+from app.events.catalogue.jobs import JobQueued
+from app.events.failure import Failure
 from app.jobs import claims, repository, turns
 from app.jobs.capacity import Capacity
 from app.jobs.kinds import Released, Retryable

@@ -26,7 +26,7 @@ from app.database import Database
 from app.documents import feed as module
 from app.documents.feed import Feed
 from app.errors import InvalidCursor, ShuttingDown, TooBusy
-from app.events import catalogue
+from app.events.catalogue.documents import DocumentInitiated
 from app.files import downloads
 from app.settings import Settings
 from app.telemetry import context
@@ -172,7 +172,7 @@ class Listening:
 
     async def write(self, number: int, pause: float = 0, owner: UUID | None = None) -> None:
         def unit(conn: Any) -> None:
-            event = catalogue.DocumentInitiated(size=number, sha256=None, content_type="x")
+            event = DocumentInitiated(size=number, sha256=None, content_type="x")
             events.append(conn, event, user_id=owner or self.owner, document_id=uuid4())
             if pause and conn.dialect.name == "postgresql":
                 conn.exec_driver_sql(f"SELECT pg_sleep({pause})")

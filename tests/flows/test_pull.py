@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Text, Uuid, cast, func, insert, literal, lite
 
 from app.database import now
 from app.documents.models import documents
-from app.events.catalogue import Failure
+from app.events.failure import Failure
 from app.jobs import repository, transitions
 from app.jobs.kinds import Failed, Released, Succeeded, Waiting
 from app.jobs.models import jobs

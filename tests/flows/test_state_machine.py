@@ -28,7 +28,7 @@ from app.auth import passwords
 from app.auth.principal import Role
 from app.documents import models as tables
 from app.events import events
-from app.events.catalogue import Failure
+from app.events.failure import Failure
 from app.jobs import transitions
 from app.jobs.kinds import Failed, Outcome, Released, Retryable, Succeeded
 from app.processing import kind

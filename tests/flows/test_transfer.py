@@ -22,7 +22,11 @@ from app.database import Database, metadata, now
 from app.documents.models import document_tags, documents
 from app.errors import StorageUnavailable
 from app.events import append, events, seals
-from app.events.catalogue import DocumentEdited, Event, Failure, JobRetried, UserRegistered
+from app.events.catalogue.accounts import UserRegistered
+from app.events.catalogue.base import Event
+from app.events.catalogue.documents import DocumentEdited
+from app.events.catalogue.jobs import JobRetried
+from app.events.failure import Failure
 from app.events.seals import Seal
 from app.storage.local import LocalStorage
 from app.telemetry import context

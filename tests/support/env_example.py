@@ -2,9 +2,9 @@
 
 import sys
 import textwrap
+from inspect import get_annotations
 
 from app.settings import Settings
-from app.settings.keeping import Keeping
 
 HEAD = """\
 # Settings of the Document Lifecycle API. Copy this file to `.env` and remove the `#` before what you change.
@@ -15,7 +15,9 @@ HEAD = """\
 def text() -> str:
     """The file."""
     paragraphs = [HEAD]
-    for name, field in sorted(Settings.model_fields.items(), key=lambda each: each[0] in Keeping.model_fields):
+    names = (name for group in Settings.__mro__ for name in get_annotations(group) if name in Settings.model_fields)
+    for name in names:
+        field = Settings.model_fields[name]
         default = "" if field.default is None else field.default
         about = "\n".join(
             textwrap.wrap(

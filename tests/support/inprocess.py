@@ -29,7 +29,7 @@ from app.jobs.turns import EARLIEST, Turns
 from app.server.health import Health
 from app.settings import Settings
 from app.telemetry import context
-from app.wiring import Services
+from app.wiring.services import Services
 from tests.support import databases
 
 T = TypeVar("T")

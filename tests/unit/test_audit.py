@@ -20,7 +20,8 @@ from app.audit.anchors import anchoring, of_bucket
 from app.audit.verify import Verification
 from app.database import Database, base, now
 from app.events import append, events, seals
-from app.events.catalogue import Failure, JobRetried
+from app.events.catalogue.jobs import JobRetried
+from app.events.failure import Failure
 from app.events.seals import Seal, audit_seals
 from app.settings import Settings, load
 from app.settings.storage import Bucket

@@ -14,7 +14,7 @@ from app.documents.lifecycle import Status
 from app.documents.models import documents
 from app.documents.schemas import Document, Metadata
 from app.errors import NotFound
-from app.events.catalogue import Failure
+from app.events.failure import Failure
 from app.files.models import File, files, key_of
 from app.telemetry import context
 

@@ -13,16 +13,11 @@ from app import events
 from app.auth.models import users
 from app.database import now
 from app.events import Record
-from app.events.catalogue import (
-    CATALOGUE,
-    DocumentDeleted,
-    DocumentEdited,
-    DocumentInitiated,
-    Failure,
-    JobFailed,
-    JobQueued,
-    TimelineEvent,
-)
+from app.events.catalogue import CATALOGUE
+from app.events.catalogue.base import TimelineEvent
+from app.events.catalogue.documents import DocumentDeleted, DocumentEdited, DocumentInitiated
+from app.events.catalogue.jobs import JobFailed, JobQueued
+from app.events.failure import Failure
 from app.telemetry import context
 from tests.support.factories import pdf
 from tests.support.inprocess import Process

@@ -14,7 +14,7 @@ from app.auth.keys.text import key_hash, shown
 from app.auth.models import api_key_secrets, api_keys, users as users_table
 from app.auth.principal import SCOPES_OF, Principal, Scope
 from app.database import Database, Prepared, delete_batch, delete_expired, in_batch, now
-from app.events import catalogue
+from app.events.catalogue.accounts import KeyExpiring, KeyRevoked
 from app.telemetry import context
 
 EXPIRES_SOON = 7 * 86400.0  # seconds
@@ -148,7 +148,7 @@ def revoke(conn: Connection, owner_id: UUID, *, only: UUID | None = None) -> int
     revoked = update(api_keys).where(*which).values(revoked_at=now(), expires_at=now()).returning(api_keys.c.id)
     key_ids = conn.scalars(revoked).all()
     for key_id in key_ids:
-        users.record(conn, catalogue.KeyRevoked(key_id=str(key_id)), owner_id)
+        users.record(conn, KeyRevoked(key_id=str(key_id)), owner_id)
     return len(key_ids)
 
 
@@ -174,7 +174,7 @@ def _warn_some(conn: Connection) -> bool:
     warned = update(api_keys).where(batch).values(warned_at=now()).returning(api_keys.c.id, api_keys.c.owner_id, expiry)
     rows = conn.execute(warned).all()
     for row in rows:
-        event = catalogue.KeyExpiring(key_id=str(row.id), expires_at=row.expires_at.isoformat())
+        event = KeyExpiring(key_id=str(row.id), expires_at=row.expires_at.isoformat())
         users.record(conn, event, row.owner_id)
     return bool(rows)
 

@@ -16,7 +16,7 @@ from app.auth.keys.text import is_key, key_hash, new_key
 from app.auth.keys.uses import Uses
 from app.auth.principal import Principal
 from app.database import Database
-from app.events import catalogue
+from app.events.catalogue.accounts import KeyCreated, KeyRotated
 from app.idempotency import KeyedRequest, StoredResponse
 from app.quotas.reserve import Reserve
 from app.settings import Settings
@@ -59,7 +59,7 @@ class ApiKeys:
                 raise errors.ApiKeyQuotaExceeded
             made = repository.add(conn, principal.owner_id, wanted, expires_in, secret)
             expires_at = made.expires_at.isoformat() if made.expires_at else None
-            event = catalogue.KeyCreated(key_id=str(made.id), scopes=made.scopes, expires_at=expires_at)
+            event = KeyCreated(key_id=str(made.id), scopes=made.scopes, expires_at=expires_at)
             users.record(conn, event, principal.owner_id)
             return _without_secret(made, 201)
 
@@ -81,7 +81,7 @@ class ApiKeys:
                     raise errors.RotationInProgress
                 if not repository.rotate(conn, key_id, secret, valid_for):
                     raise errors.Conflict("The key has expired. Make another.")
-                event = catalogue.KeyRotated(key_id=str(key_id), previous_valid_for=valid_for)
+                event = KeyRotated(key_id=str(key_id), previous_valid_for=valid_for)
                 users.record(conn, event, principal.owner_id)
                 return _without_secret(repository.get(conn, principal.owner_id, key_id), 200)
 

@@ -11,7 +11,19 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from app.events import TimelineItem, catalogue
+from app.events import TimelineItem
+from app.events.catalogue.jobs import (
+    JobCancelled,
+    JobFailed,
+    JobLeaseLost,
+    JobQueued,
+    JobReleased,
+    JobRetried,
+    JobStageFailed,
+    JobStageFinished,
+    JobStarted,
+    JobSucceeded,
+)
 from app.jobs.schemas import Job
 
 _MOST = 40  # spans in one picture, the latest
@@ -123,7 +135,7 @@ def pictures(jobs: Sequence[Job], happened: Iterable[TimelineItem], now: datetim
     """The pictures of jobs by their ids. One whose beginning is not among what happened has none."""
     of_jobs: dict[UUID | None, list[TimelineItem]] = {}
     for each in happened:
-        if each.event == catalogue.JobQueued.name:
+        if each.event == JobQueued.name:
             of_jobs[each.job_id] = [each]
         elif each.job_id in of_jobs:
             of_jobs[each.job_id].append(each)
@@ -154,23 +166,23 @@ class _Story:
     def _read(self, item: TimelineItem, at: datetime) -> None:
         error, data = item.data.get("error"), item.data
         match item.event:
-            case catalogue.JobStarted.name:
+            case JobStarted.name:
                 self._end(at, Look.ENDED)
                 self._wait(at)
                 self._open = (data["attempt"], at)
-            case catalogue.JobStageFinished.name | catalogue.JobStageFailed.name:
+            case JobStageFinished.name | JobStageFailed.name:
                 self._stage(data, at)
-            case catalogue.JobRetried.name:
+            case JobRetried.name:
                 self._end(at, Look.FAILED, error, data["delay"])
                 self._pause = at + timedelta(seconds=max(0.0, data["delay"]))
-            case catalogue.JobLeaseLost.name:
+            case JobLeaseLost.name:
                 self._end(at, Look.LOST)
-            case catalogue.JobReleased.name | catalogue.JobCancelled.name:
+            case JobReleased.name | JobCancelled.name:
                 self._end(at, Look.ENDED, error)
                 self._wait(at)
-            case catalogue.JobSucceeded.name:
+            case JobSucceeded.name:
                 self._end(at, Look.SUCCEEDED)
-            case catalogue.JobFailed.name:
+            case JobFailed.name:
                 self._end(at, Look.FAILED, error)
                 self._wait(at)
 

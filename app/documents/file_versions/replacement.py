@@ -13,7 +13,7 @@ from app.documents import repository
 from app.documents.file_versions import sql
 from app.documents.lifecycle import Status
 from app.documents.schemas import Document
-from app.events.catalogue import DocumentFileReplaced
+from app.events.catalogue.documents import DocumentFileReplaced
 from app.files.models import File
 from app.files.names import renamed, with_extension
 from app.telemetry import context

@@ -16,7 +16,7 @@ from app.documents.file_versions.replacement import Replacement
 from app.documents.file_versions.schemas import DocumentFile, DocumentFilePage
 from app.documents.service import owned
 from app.errors import CurrentFile, NotFound, OnHold
-from app.events.catalogue import DocumentFileEdited
+from app.events.catalogue.documents import DocumentFileEdited
 from app.files.removal import Removal
 from app.quotas.reserve import Reserve
 from app.settings import Settings

@@ -30,7 +30,7 @@ from app.documents.file_versions.schemas import DocumentFile
 from app.documents.models import documents, previous_files
 from app.documents.schemas import Document
 from app.errors import NotFound
-from app.events.catalogue import DocumentFileRemoved
+from app.events.catalogue.documents import DocumentFileRemoved
 from app.files.models import File, files
 from app.jobs.models import IS_LIVE, jobs
 

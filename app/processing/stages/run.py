@@ -20,7 +20,8 @@ from sqlalchemy import Connection
 
 from app.database import Database
 from app.errors import AppError, DatabaseUnavailable, NotFound, OutcomeUnknown
-from app.events.catalogue import Failure, JobStageFailed, JobStageFinished
+from app.events.catalogue.jobs import JobStageFailed, JobStageFinished
+from app.events.failure import Failure
 from app.jobs import repository as jobs, transitions
 from app.jobs.kinds import Outcome, Postponed, Report, Retryable, Succeeded
 from app.jobs.models import Job

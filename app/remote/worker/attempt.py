@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from app.client.calls import Answer
-from app.events.catalogue import Failure
+from app.events.failure import Failure
 from app.jobs.kinds import Failed, Outcome, Released, Retryable, Succeeded
 from app.jobs.models import Job, JobState
 from app.jobs.outcome import CANCEL_TIMEOUT, TIMED_OUT, outcome_of_task, outcome_of_work

@@ -6,7 +6,7 @@ import pytest
 
 from app.auth.principal import Role
 from app.console.account.activity import said
-from app.events import catalogue
+from app.events.catalogue.accounts import UserErased
 from tests.support.console import Browser, Seen
 from tests.support.inprocess import Process
 from tests.support.user import PASSWORD
@@ -97,6 +97,6 @@ def test_operators_who_have_read_are_named_as_such(process: Process, browser: Br
 
 
 def test_events_without_words_of_their_own_are_named(browser: Browser) -> None:
-    assert said(catalogue.UserErased.name) == "User: erased"
+    assert said(UserErased.name) == "User: erased"
     assert "Your sessions" not in browser.get("/console/account").text
     assert "/console/sessions" in Seen(browser.get("/console/account").text).attributes("a", "href")

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from app.events.catalogue import Failure
+from app.events.failure import Failure
 from app.jobs.kinds import Failed, Released, Retryable
 from tests.support.console import Browser, Seen, worked
 from tests.support.factories import PDF_TYPE, pdf

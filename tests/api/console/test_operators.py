@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import Counter, Histogram
 
 from app.console.operators.meanings import ALARMS, CHECKS, CHORES, COUNTED, SLOTS
-from app.events.catalogue import Failure
+from app.events.failure import Failure
 from app.jobs import pauses, transitions
 from app.jobs.kinds import Retryable
 from app.operators import workload
