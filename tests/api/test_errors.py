@@ -178,6 +178,22 @@ def test_what_is_no_json_is_said_to_be_none_everywhere(owner, document_id, path)
     assert answer.json()["errors"] == [{"detail": "The body is not valid JSON.", "pointer": ""}]
 
 
+def test_control_characters_are_refused_in_words(owner, document_id):
+    answers = [
+        owner.http.get("/documents?q=%00"),
+        owner.http.get("/jobs?processor=%00"),
+        owner.http.patch(f"/documents/{document_id}", json={"folder": "a\nb"}),
+    ]
+    told = [answer.json()["errors"][0]["detail"] for answer in answers]
+    assert told == ["Input should have no control characters"] * 3
+
+
+def test_a_moment_is_refused_with_how_it_is_written(owner):
+    answer = owner.http.get("/documents?created_after=2026-01-01T00:00:00+02:00")  # the + is a space
+    assert "2026-01-31T12:00:00Z" in answer.json()["errors"][0]["detail"]
+    assert "%2B" in answer.json()["errors"][0]["detail"]
+
+
 ENCODED = {
     **{path: (method, {**JSON}) for path, (method, _) in JSON_ROUTES.items()},
     "/documents": ("POST", {"Content-Type": "multipart/form-data; boundary=b"}),
