@@ -153,6 +153,7 @@ def test_what_is_left_out_equals_the_default(user: User, body: bytes) -> None:
         ({"params": {"seconds": True}}, "validation-failed", "/params/seconds"),
         ({"params": {"flaky": "1"}}, "validation-failed", "/params/flaky"),
         ({"processor": "text", "params": {"max_pages": True}}, "validation-failed", "/params/max_pages"),
+        ({"processor": "text", "params": {"chunks": {"size": "500"}}}, "validation-failed", "/params/chunks/size"),
         ({"processor": "split", "params": {"every": "2"}}, "validation-failed", "/params/every"),
         ({"params": {"fail": "maybe"}}, "validation-failed", "/params/fail"),
         ({"params": {"flaky": 11}}, "validation-failed", "/params/flaky"),
