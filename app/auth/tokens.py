@@ -25,7 +25,8 @@ from app.settings.generated import generated
 
 MAX_TOKEN_BYTES = 4096
 _CACHED_TOKENS = 4096
-LEEWAY_SECONDS = 10  # by which the clocks of hosts may differ
+LEEWAY_SECONDS = 10  # by which the clock of the host that issued a token may be ahead
+_LATEST = 4102444800  # 2100-01-01: an expiry beyond this is in milliseconds, or means never
 _PART = re.compile(r"[A-Za-z0-9_-]+")
 _REQUIRED = {f"require_{claim}": True for claim in ("aud", "iat", "exp", "iss", "sub", "jti")}
 
@@ -76,7 +77,7 @@ class AccessTokens:
             claims = self._verified(token)
         except Exception as error:  # python-jose raises RecursionError, TypeError and OverflowError on hostile tokens
             raise InvalidToken from error
-        if not claims.issued_at - LEEWAY_SECONDS <= time.time() <= claims.expires_at + LEEWAY_SECONDS:
+        if not claims.issued_at - LEEWAY_SECONDS <= time.time() < claims.expires_at:
             raise InvalidToken
         return claims
 
@@ -99,10 +100,12 @@ class AccessTokens:
             issuer=self._issuer,
             options={**_REQUIRED, "leeway": LEEWAY_SECONDS},
         )
-        if claims["typ"] != "access" or type(claims["iat"]) is not int:
+        if claims["typ"] != "access" or not all(type(claims[each]) is int for each in ("iat", "exp")):
+            raise InvalidToken
+        if claims["exp"] > _LATEST:
             raise InvalidToken
         session_id = UUID(claims["sid"]) if "sid" in claims else None
-        return Claims(UUID(claims["sub"]), session_id, claims["iat"], int(claims["exp"]))
+        return Claims(UUID(claims["sub"]), session_id, claims["iat"], claims["exp"])
 
 
 def _key_id(secret: str) -> str:

@@ -34,7 +34,7 @@ _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)"
 def _rfc3339(value: object) -> object:
     """Refuse what is not RFC 3339: Pydantic also accepts numbers, as Unix times."""
     if not isinstance(value, str) or not _RFC3339.fullmatch(value):
-        raise ValueError("not an RFC 3339 date and time")
+        raise ValueError("not a date and time as 2026-01-31T12:00:00Z (RFC 3339); in a URL, + is written %2B")
     return value
 
 

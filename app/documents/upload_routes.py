@@ -35,7 +35,13 @@ Expires = Annotated[int, Query(ge=0, lt=2**53)]
 Signature = Annotated[str, Query(max_length=128)]
 
 _FINDING = (errors.ValidationFailed, errors.NotFound)
-_RECEIVING = (errors.InvalidUploadUrl, errors.RequestTimeout, errors.LengthRequired, errors.TooBusy)
+_RECEIVING = (
+    errors.InvalidUploadUrl,
+    errors.RequestTimeout,
+    errors.LengthRequired,
+    errors.UnsupportedMediaType,
+    errors.TooBusy,
+)
 _COMPARING = (errors.AlreadyStored, errors.SizeMismatch, errors.ContentTypeMismatch, errors.Sha256Mismatch)
 _ANNOUNCING = (
     errors.StorageQuotaExceeded,

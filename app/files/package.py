@@ -100,8 +100,8 @@ def check_docx(file: BinaryIO, end: ZipEnd, size: int, *, included: bool = False
         types = _types(archive, parts)
         related = [each for name in parts if name.endswith(".rels") for each in _relationships(archive, parts, name)]
         _check_main(related, types)
-        _check_macros(related, types)
-        _check_active(related, types)
+        _check_macros(related, types, parts)
+        _check_active(related, types, parts)
         _check_contents(archive, parts, types)
         chunks = {each.part for each in related if each.kind == "afchunk"} & parts.keys()
         if chunks and included:
@@ -132,7 +132,9 @@ def _broken_is_unsupported() -> Iterator[None]:
     except _BROKEN as error:
         if isinstance(error.__context__, OSError):  # zipfile calls a failing disk a bad archive
             raise error.__context__ from None
-        raise UnsupportedDocument("The ZIP archive is damaged, encrypted or not made as a DOCX is.") from error
+        malformed = isinstance(error, expat.ExpatError)
+        reason = "A part of the DOCX is not well-formed XML." if malformed else "The ZIP archive is damaged."
+        raise UnsupportedDocument(reason) from error
 
 
 def _parts(archive: ZipFile, end: ZipEnd) -> dict[str, ZipInfo]:
@@ -147,8 +149,10 @@ def _parts(archive: ZipFile, end: ZipEnd) -> dict[str, ZipInfo]:
         raise PolyglotFile("There is data before the first entry of the ZIP archive.")
     if len(entries) != end.entries or max(offsets, default=0) >= end.directory_offset:
         raise BadZipFile
-    if any(entry.compress_type not in (ZIP_STORED, ZIP_DEFLATED) for entry in entries):
-        raise BadZipFile  # a package has no other compression, and zipfile inflates others without a bound
+    if any(entry.flag_bits & 1 for entry in entries):
+        raise UnsupportedDocument("The ZIP archive is encrypted with a password.")
+    if any(entry.compress_type not in (ZIP_STORED, ZIP_DEFLATED) for entry in entries):  # zipfile has no bound there
+        raise UnsupportedDocument("The ZIP archive is compressed in a way that no DOCX is.")
     if other := next((_OTHER_FORMATS[name] for name in parts if name in _OTHER_FORMATS), None):
         raise PolyglotFile(f"The archive is {other} as well.")
     return parts
@@ -209,18 +213,18 @@ def _check_main(related: list[_Relationship], types: Mapping[str, str]) -> None:
     raise UnsupportedDocument(f"The ZIP archive is not a DOCX: {found}.")
 
 
-def _check_macros(related: list[_Relationship], types: Mapping[str, str]) -> None:
+def _check_macros(related: list[_Relationship], types: Mapping[str, str], parts: Mapping[str, ZipInfo]) -> None:
     for name, kind in types.items():
         if _MACRO.search(name) or _MACRO.search(kind):
-            raise MacrosNotAllowed(f"There are macros in the part {_shown(name)}.")
+            raise MacrosNotAllowed(f"There are macros in the part {_shown(parts[name].orig_filename)}.")
     if macros := next((each for each in related if _MACRO.search(each.kind)), None):
         raise MacrosNotAllowed(f"There are macros in the part {_shown(macros.target)}.")
 
 
-def _check_active(related: list[_Relationship], types: Mapping[str, str]) -> None:
+def _check_active(related: list[_Relationship], types: Mapping[str, str], parts: Mapping[str, ZipInfo]) -> None:
     """Raise if there is what is run, or included from elsewhere, when the document is opened."""
     if active := next((name for name, kind in types.items() if _ACTIVE_TYPE.search(kind)), None):
-        raise ActiveContent(f"The part {_shown(active)} is an OLE object or a control.")
+        raise ActiveContent(f"The part {_shown(parts[active].orig_filename)} is an OLE object or a control.")
     for each in related:
         if what := _ACTIVE.get(each.kind):
             raise ActiveContent(f"The document holds {what}.")
@@ -246,7 +250,7 @@ def _check_included(archive: ZipFile, part: ZipInfo) -> None:
 
 def _shown(name: str) -> str:
     """Return a part's name, or a word of the file, as an answer may show it."""
-    return re.sub(r"[^a-z0-9._/ -]", "?", name)[:100]
+    return re.sub(r"[^A-Za-z0-9._/ -]", "?", name)[:100]
 
 
 def _check_contents(archive: ZipFile, parts: Mapping[str, ZipInfo], types: Mapping[str, str]) -> None:

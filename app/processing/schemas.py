@@ -144,7 +144,7 @@ class BatchRequest(ProcessRequest):
     @model_validator(mode="after")
     def _has_ids_or_filter(self) -> Self:
         if len(self.model_fields_set & {"document_ids", "filter"}) != 1:
-            raise ValueError("Either document_ids or filter is needed")
+            raise ValueError("Give either document_ids or filter, and not both")
         if self.cursor and not self.by_filter:
             raise ValueError("A cursor belongs to a filter")
         return self

@@ -7,15 +7,26 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 Report = Callable[[float], None]  # takes the progress, a fraction from 0 to 1
 
+_NUMBERS = (int, float, int | None, float | None)
+
 
 class Params(BaseModel):
-    """Base of every processor's params. Refuses unknown ones, NaN and infinities."""
+    """Base of every processor's params. Refuses unknown ones, NaN and infinities, and what is no number for one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_a_number(cls, value: object, info: ValidationInfo) -> object:
+        """Pydantic would make a number of a text or a boolean, which the published schema does not allow."""
+        wanted = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, str | bool) and wanted in _NUMBERS:
+            raise ValueError("Input should be a number")
+        return value
 
 
 class Then(BaseModel):

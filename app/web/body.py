@@ -9,7 +9,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel, ValidationError
 from starlette.types import Receive, Scope, Send
 
-from app.errors import BadRequest, PayloadTooLarge, RequestTimeout
+from app.errors import BadRequest, PayloadTooLarge, RequestTimeout, UnsupportedMediaType
 
 _MAX_FOUND = 1000  # errors in a body that are told apart; a body of 64 KiB can have 8,000, which takes 25 ms
 BODY_TIMEOUT = 15.0  # seconds for a whole JSON body; uvicorn has no such timeout
@@ -74,6 +74,15 @@ def declared_length(request: Request) -> int:
 def has_body(request: Request) -> bool:
     """Whether a body is declared."""
     return "transfer-encoding" in request.headers or declared_length(request) > 0
+
+
+def refuse_encoded(request: Request) -> None:
+    """Raise UnsupportedMediaType for a body in a content coding, such as gzip: none is decoded (RFC 9110 §8.4)."""
+    codings = ",".join(request.headers.getlist("content-encoding")).lower().split(",")
+    if any(each.strip() not in ("", "identity") for each in codings) and has_body(request):
+        raise UnsupportedMediaType(
+            "Bodies must be sent without a Content-Encoding: none is decoded.", headers={"Accept-Encoding": "identity"}
+        )
 
 
 def errors_in(error: ValidationError, *prefix: str) -> list[Any]:

@@ -8,7 +8,7 @@ from fastapi import Request
 from app.errors import RangeNotSatisfiable
 from app.web.body import is_head
 
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+_RANGE = re.compile(r"bytes=(\d{0,40})-(\d{0,40})", re.IGNORECASE)  # int() refuses thousands of digits
 _GZIP = re.compile(r"(?:^|,)\s*gzip\s*(?:;\s*q\s*=\s*([\d.]*)\s*)?(?=,|$)", re.IGNORECASE)
 _QUALITY = re.compile(r"[01](\.\d{0,3})?")
 _ETAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
@@ -43,7 +43,7 @@ def requested_span(request: Request, size: int, etag: str) -> Span:
     """
     whole = Span(0, size, size, partial=False)
     asked = _RANGE.fullmatch(request.headers.get("range", "").replace(" ", ""))
-    if is_head(request) or asked is None or asked[0] == "bytes=-" or request.headers.get("if-range", etag) != etag:
+    if is_head(request) or asked is None or not any(asked.groups()) or request.headers.get("if-range", etag) != etag:
         return whole
     first, last = asked.groups()
     if not first:  # the last n bytes

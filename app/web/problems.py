@@ -17,12 +17,16 @@ from app.errors import AppError, BadRequest, InternalError, MethodNotAllowed, No
 from app.telemetry import context
 from app.web import pages
 from app.web.body import errors_in
+from app.web.fields import LINE, PROSE
 from app.web.route import Route
 
 router = APIRouter(include_in_schema=False, route_class=Route)
 
 MEDIA_TYPE = "application/problem+json"
 EXAMPLE_REQUEST_ID = "01939f3e-5c00-7000-8000-000000000001"
+_IN_WORDS = {
+    f"String should match pattern '{pattern}'": "Input should have no control characters" for pattern in (LINE, PROSE)
+}
 _MAX_ERRORS = 20  # in one answer: a body of 1 MB can have 100,000 unknown fields
 
 
@@ -145,7 +149,8 @@ def _detail(error: dict[str, Any]) -> str:
         return "Input should be a valid UUID"
     if error["type"] == "missing" and tuple(error["loc"]) == ("body",):
         return "A JSON body is required, {} at least"
-    return str(error["msg"]).removeprefix("Value error, ")
+    text = str(error["msg"]).removeprefix("Value error, ")
+    return _IN_WORDS.get(text, text)
 
 
 def _pointer(error: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.types import Receive, Scope, Send
 
 from app.errors import UnsupportedMediaType
-from app.web.body import StrictRequest, declared_length, errors_in, has_body, media_type
+from app.web.body import StrictRequest, declared_length, errors_in, has_body, media_type, refuse_encoded
 from app.web.client import client_key
 from app.web.rates import ADDRESS, Rates
 
@@ -63,6 +63,7 @@ class Route(APIRoute):
         if self.methods is None or scope["method"] in self.methods:
             request = StrictRequest(scope, receive, send, self.max_body)
             await self.admit(request)
+            refuse_encoded(request)
             response = await self.answer(request)
             await response(scope, receive, send)
         else:
@@ -187,7 +188,7 @@ async def _validated(parameter: Parameter, request: Request) -> tuple[dict[str, 
         decoded = await request.json()
         return {parameter.name: parameter.annotation.model_validate(decoded, from_attributes=True)}, []
     except orjson.JSONDecodeError as error:
-        invalid = {"type": "json_invalid", "loc": ("body", error.pos), "msg": "JSON decode error"}
+        invalid = {"type": "json_invalid", "loc": ("body", error.pos), "msg": "The body is not valid JSON."}
         raise RequestValidationError([invalid]) from None
     except ValidationError as error:
         return {}, errors_in(error, "body")

@@ -213,6 +213,11 @@ def test_what_is_wrong_is_named(user: User, body: dict[str, Any], pointer: str) 
     assert [each["pointer"] for each in answer.json()["errors"]] == [pointer]
 
 
+def test_ids_and_a_filter_exclude_each_other_in_words(user: User) -> None:
+    (error,) = batch(user, document_ids=[str(uuid4())], filter={}).json()["errors"]
+    assert error["detail"] == "Give either document_ids or filter, and not both"
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE"])
 def test_other_methods_are_not_allowed(user: User, method: str) -> None:
     answer = user.http.request(method, "/documents/process-batch")

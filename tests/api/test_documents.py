@@ -229,6 +229,7 @@ def test_content_and_its_headers(user, document, path):
 
 RANGES = [("0-9", 0, 10), ("10-", 10, SIZE), ("-5", SIZE - 5, SIZE), (f"9-{SIZE + 9}", 9, SIZE)]
 RANGES += [("0-", 0, SIZE), (f"-{SIZE + 9}", 0, SIZE)]  # satisfiable like any other (RFC 9110 §14.2)
+RANGES += [(f"9-{2**63 - 1}", 9, SIZE), (f"-{2**64}", 0, SIZE)]  # for "to the end", as clients write it
 
 
 @pytest.mark.parametrize(("asked", "start", "stop"), RANGES)
@@ -237,6 +238,10 @@ def test_range(user, document, path, asked, start, stop):
         answer = user.http.get(f"{path}/content", headers={"Range": f"bytes={asked}", **condition})
         assert answer.content == CONTENT[start:stop]
         assert (answer.status_code, answer.headers.get("content-range")) == (206, f"bytes {start}-{stop - 1}/{SIZE}")
+
+
+def test_names_of_range_units_have_no_case(user, path):
+    assert user.http.get(f"{path}/content", headers={"Range": "Bytes=0-9"}).content == CONTENT[:10]
 
 
 @pytest.mark.parametrize("asked", [f"bytes={SIZE}-", f"bytes={SIZE}-{SIZE + 9}", "bytes=-0"])

@@ -1,5 +1,6 @@
 """Whatever is sent: the answer is a problem that tells nothing of the input or of the inside, and never a 5xx."""
 
+import gzip
 import re
 import socket
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -169,6 +170,52 @@ def test_a_body_that_is_no_json_is_wrong_as_a_whole(owner, path, content):
     answer = owner.http.post(path, content=content, headers=JSON)
     assert_problem(answer, 422, "validation-failed")
     assert [place["pointer"] for place in answer.json()["errors"]] == [""]
+
+
+@pytest.mark.parametrize("path", JSON_ROUTES)
+def test_what_is_no_json_is_said_to_be_none_everywhere(owner, document_id, path):
+    answer = owner.http.request(JSON_ROUTES[path][0], path.format(id=document_id), content="{", headers=JSON)
+    assert answer.json()["errors"] == [{"detail": "The body is not valid JSON.", "pointer": ""}]
+
+
+def test_control_characters_are_refused_in_words(owner, document_id):
+    answers = [
+        owner.http.get("/documents?q=%00"),
+        owner.http.get("/jobs?processor=%00"),
+        owner.http.patch(f"/documents/{document_id}", json={"folder": "a\nb"}),
+    ]
+    told = [answer.json()["errors"][0]["detail"] for answer in answers]
+    assert told == ["Input should have no control characters"] * 3
+
+
+def test_a_moment_is_refused_with_how_it_is_written(owner):
+    answer = owner.http.get("/documents?created_after=2026-01-01T00:00:00+02:00")  # the + is a space
+    assert "2026-01-31T12:00:00Z" in answer.json()["errors"][0]["detail"]
+    assert "%2B" in answer.json()["errors"][0]["detail"]
+
+
+ENCODED = {
+    **{path: (method, {**JSON}) for path, (method, _) in JSON_ROUTES.items()},
+    "/documents": ("POST", {"Content-Type": "multipart/form-data; boundary=b"}),
+    "/documents/{id}/content": ("PUT", {"Content-Type": "application/pdf", "If-Match": "*"}),
+    "/uploads/{id}?expires=1&signature=0": ("PUT", {"Content-Type": "application/pdf"}),
+}
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "identity, GZIP"])
+@pytest.mark.parametrize("path", ENCODED)
+def test_a_compressed_body_is_refused_for_what_it_is(owner, document_id, path, coding):
+    method, headers = ENCODED[path]
+    headers = {**headers, "Content-Encoding": coding}
+    answer = owner.http.request(method, path.format(id=document_id), content=gzip.compress(b"{}"), headers=headers)
+    assert_problem(answer, 415, "unsupported-media-type")
+    assert "Content-Encoding" in answer.json()["detail"]
+    assert answer.headers["accept-encoding"] == "identity"
+
+
+def test_a_body_may_be_said_to_be_as_it_is(owner, document_id):
+    headers = {**JSON, "Content-Encoding": "identity"}
+    assert owner.http.patch(f"/documents/{document_id}", content="{}", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/auth/register", "/auth/login", "/documents/{id}"])

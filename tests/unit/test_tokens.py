@@ -5,7 +5,6 @@ import subprocess
 import sys
 import time
 from base64 import urlsafe_b64encode
-from contextlib import suppress
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -150,8 +149,12 @@ FORGED = {
     "iat true": claiming(iat=True),
     "iat text": claiming(iat=str(NOW)),
     "iat infinite": literal("iat", "1e999"),
-    "exp past": claiming(exp=NOW - LEEWAY_SECONDS - 1),
+    "exp past": claiming(exp=NOW - 1),
     "exp true": claiming(exp=True),
+    "exp text": claiming(exp=str(NOW + 900)),
+    "exp a fraction": claiming(exp=NOW + 900.5),
+    "exp in milliseconds": claiming(exp=(NOW + 900) * 1000),
+    "exp 1e300": claiming(exp=1e300),
     "exp NaN": literal("exp", "NaN"),
     "exp Infinity": literal("exp", "Infinity"),
     "exp 1e999": literal("exp", "1e999"),
@@ -184,11 +187,9 @@ def test_accepts(name):
     assert TOKENS.verify(ACCEPTED[name])[:2] == (USER, session)
 
 
-@pytest.mark.parametrize(
-    ("claim", "seconds"), [("exp", 5 - LEEWAY_SECONDS), ("iat", LEEWAY_SECONDS - 5), ("nbf", LEEWAY_SECONDS - 5)]
-)
-def test_clocks_may_differ_a_little(claim, seconds):
-    assert TOKENS.verify(claiming(**{claim: int(time.time()) + seconds})).user_id == USER
+@pytest.mark.parametrize("claim", ["iat", "nbf"])
+def test_the_clock_that_issued_may_be_a_little_ahead(claim):
+    assert TOKENS.verify(claiming(**{claim: int(time.time()) + LEEWAY_SECONDS - 5})).user_id == USER
 
 
 @pytest.mark.parametrize("hour", [-3600, 3600])
@@ -201,10 +202,13 @@ def test_a_token_that_was_accepted_is_refused_when_its_time_is_over_or_not_yet_c
         TOKENS.verify(token)
 
 
-def test_an_expiry_in_a_spelling_of_its_own_is_understood_or_refused():
-    for spelled in (f"{NOW + 900}", NOW + 900.5, f"{NOW - 900}", 1e300):
-        with suppress(InvalidToken):
-            assert TOKENS.verify(claiming(exp=spelled)).user_id == USER
+def test_a_token_lives_no_longer_than_its_client_was_told(monkeypatch):
+    token = TOKENS.issue(USER, SESSION)
+    assert TOKENS.verify(token).user_id == USER
+    after = time.time() + TOKENS.ttl + 1
+    monkeypatch.setattr(time, "time", lambda: after)
+    with pytest.raises(InvalidToken):
+        TOKENS.verify(token)
 
 
 @pytest.mark.parametrize("token", FORGED.values(), ids=FORGED)

@@ -5,17 +5,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
+
+from app.processors.base import Params
 
 # Where a piece may end, the best first: behind a paragraph, a sentence, a line and a word.
 _ENDS = tuple(map(re.compile, (r"\n\n+|\f+", r"[.!?…。！？]+[\"'”’»)\]]*\s+|[。！？]+", r"\n", r"\s")))  # noqa: RUF001
 _SPACE = re.compile(r"\s")
 
 
-class Chunking(BaseModel):
+class Chunking(Params):
     """Sizes of chunks, in characters (Unicode code points)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     size: int = Field(1000, ge=100, le=100_000, description="A chunk has at most so many.")
     overlap: int = Field(
