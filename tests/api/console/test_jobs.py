@@ -102,7 +102,11 @@ def test_one_is_cancelled_from_the_list(browser: Browser) -> None:
 def test_all_that_match_are_counted_and_then_retried(browser: Browser) -> None:
     own = [failed(browser) for _ in range(3)]
     counted = browser.get("/console/jobs/retry?processor=simulated&state=FAILED")
-    assert "3 jobs can be retried" in Seen(counted.text).text
+    text = Seen(counted.text).text
+    assert "3 jobs can be retried" in text
+    assert re.search(
+        r"StateFailed\s+ProcessorSimulated\s+Created before\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", text, re.IGNORECASE
+    ), text
     assert [state(browser, each) for each in own] == ["FAILED"] * 3, "only counted"
     fields = form(counted.text, "/console/jobs/retry")
     done = browser.post("/console/jobs/retry", **fields)
