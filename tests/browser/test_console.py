@@ -98,7 +98,8 @@ def test_by_keyboard(browser: Browser, shown: Exhibition) -> None:
     user = shown.user.server.register()
     with opened(browser, user.server) as page:
         page.goto("/console")
-        page.keyboard.type(user.email)  # the first field has the focus
+        expect(page.get_by_label("Email")).to_be_focused()
+        page.keyboard.type(user.email)
         page.keyboard.press("Tab")
         page.keyboard.type(PASSWORD)
         page.keyboard.press("Enter")
