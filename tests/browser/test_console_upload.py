@@ -90,6 +90,7 @@ def test_several_files_of_which_one_is_refused(page: Page, user: User, tmp_path:
     assert [(each["filename"], each["tags"]) for each in documents(user)] == [
         (f"{name}.pdf", ["together"]) for name in "abde"
     ]
+    assert page.locator(".uploads .done").first.evaluate("each => getComputedStyle(each, '::before').content") == "none"
     refused = page.locator(".uploads .failed")
     expect(refused).to_contain_text("PDF")
     expect(refused.get_by_role("button", name="Retry none.pdf")).to_be_visible()

@@ -23,6 +23,7 @@ def serving(answer: Callable[[web.Request], Awaitable[web.StreamResponse]], port
         urls.append(f"http://127.0.0.1:{runner.addresses[0][1]}")
         ready.set()
         await stop.wait()
+        await asyncio.sleep(0.01)  # whoever has just connected is known by then, and is closed with the others
         await runner.cleanup()
 
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))

@@ -20,7 +20,7 @@ async def find(request: Request, principal: CurrentPrincipal, service: Service, 
     """The sessions, the latest first."""
     found = await service.sessions(principal, _SHOWN, cursor)
     shown = {"sessions": found.items, **paging.links(request, found.next_cursor)}
-    return pages.page(request, "account/sessions.html", path="/account", **shown)
+    return pages.page(request, "account/sessions.html", **shown)
 
 
 @writing.post("/sessions/{session_id}/end")

@@ -126,7 +126,7 @@ def _processed(request: Request, response: BatchResponse, rest: dict[str, Any] |
 
 def _outcome(
     request: Request,
-    done: str,
+    what: str,
     count: int,
     refused: list[_Refused],
     *,
@@ -135,6 +135,6 @@ def _outcome(
     more: dict[str, Any] | None = None,
 ) -> Response:
     """The page that says what was done to how many, to which it was not, and what is left."""
-    values: dict[str, Any] = {"done": done, "count": count, "unchanged": unchanged, "back": back, "more": more}
+    values: dict[str, Any] = {"what": what, "count": count, "unchanged": unchanged, "back": back, "more": more}
     values |= {"refused": refused[:_SHOWN], "unshown": max(len(refused) - _SHOWN, 0)}
     return pages.page(request, "documents/outcome.html", **values)

@@ -27,6 +27,9 @@ _SHAPES = {
     "PAUSED": "‖",
     "DISABLED": "✕",
 }
+# Most pose as others, too: the first that is found counts.
+_BROWSERS = {"Edg/": "Edge", "OPR/": "Opera", "Firefox/": "Firefox", "Chrome/": "Chrome", "Safari/": "Safari"}
+_SYSTEMS = ("Android", "iPhone", "iPad", "Windows", "Mac", "Linux")
 _TYPES = {"application/pdf": "PDF"}
 
 
@@ -53,6 +56,18 @@ def machine(value: datetime) -> str:
 def field(value: datetime | None) -> str:
     """A time as the field of a form has it."""
     return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S}" if value else ""
+
+
+def moment(text: str) -> datetime:
+    """A time that came in a query, which is one by now."""
+    return datetime.fromisoformat(text)
+
+
+def program(agent: str | None) -> str:
+    """What somebody is signed in with, by what it says it is: a browser and where it runs, or the name of a program."""
+    browser = next((name for sign, name in _BROWSERS.items() if sign in (agent or "")), None)
+    system = next((each for each in _SYSTEMS if each in (agent or "")), None)
+    return " on ".join(each for each in (browser, system) if each) if browser else agent or "Unknown"
 
 
 def size(count: int) -> str:
@@ -121,5 +136,8 @@ def words(name: str) -> str:
 
 FILTERS: Mapping[str, Any] = {
     each.__name__: each
-    for each in (shape, day, clock, machine, field, size, duration, number, kind, json, line, said, who, words)
+    for each in (
+        *(shape, day, clock, machine, field, moment, program),
+        *(size, duration, number, kind, json, line, said, who, words),
+    )
 }

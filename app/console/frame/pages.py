@@ -72,6 +72,7 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> R
         "signed_in": principal is not None,
         "operates": principal is not None and Scope.OPERATOR in principal.scopes,
     }
+    assert not shared.keys() & values.keys()
     return HTMLResponse(_templates.get_template(template).render(shared | values), status)
 
 

@@ -1,7 +1,9 @@
 """Routes of the console: who is signed in by a cookie, whose forms they take, and errors as pages."""
 
+import re
 from contextlib import suppress
 from typing import ClassVar
+from urllib.parse import quote, unquote
 
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -9,12 +11,15 @@ from starlette.types import Receive, Scope as ASGIScope, Send
 
 from app.auth.dependencies import let_in
 from app.auth.principal import Principal, Scope
-from app.console.frame import cookie, pages
+from app.console.frame import cookie, forms, pages
 from app.console.frame.origin import require_own_page
 from app.errors import AppError, MethodNotAllowed, Unauthorized
 from app.web.body import StrictRequest
 from app.web.problems import validation_failed
 from app.web.route import Route
+
+_TYPED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d)?")  # a time, in a browser's field for it
+_TIMES = {b"created_after", b"created_before", b"since", b"until"}
 
 
 class PublicPage(Route):
@@ -95,9 +100,17 @@ def pages_for(scope: Scope, prefix: str = "") -> APIRouter:
 
 
 def _as_of_page(scope: ASGIScope) -> ASGIScope:
-    """The request without the parameters of the query that are empty: a form sends each of its fields. What was done
-    before is no parameter of any page either."""
-    given = [each for each in scope["query_string"].split(b"&") if not each.endswith(b"=")]
+    """The request without the parameters of the query that are empty: a form sends each of its fields. Its times are in
+    UTC, which browsers do not say. What was done before is no parameter of any page either."""
+    given = [_zoned(each) for each in scope["query_string"].split(b"&") if not each.endswith(b"=")]
     rest = [each for each in given if not each.startswith(f"{pages.DONE}=".encode())]
     done = [each.partition(b"=")[2].decode("latin-1") for each in given if each not in rest]
     return {**scope, "query_string": b"&".join(rest), pages.DONE: "".join(done)}
+
+
+def _zoned(parameter: bytes) -> bytes:
+    name, _, value = parameter.partition(b"=")
+    typed = unquote(value.decode("latin-1"))
+    if name not in _TIMES or not _TYPED.fullmatch(typed):
+        return parameter
+    return name + b"=" + quote(forms.in_utc(typed)).encode()

@@ -25,6 +25,7 @@ if (feed) {
 
   const say = () => {
     feed.classList.toggle("lost", connection === LOST)
+    feed.classList.toggle("rests", rests())
     status.textContent = connection !== LIVE ? connection : rests() ? "Paused" : LIVE
   }
   const rests = () => paused || chosen

@@ -58,7 +58,7 @@ async def recover(request: Request, webhook_id: WebhookId, principal: CurrentPri
     fields = await forms.fields_of(request)
     asked = {name: forms.in_utc(fields.get(name, "")) for name in ("since", "until")}
     done = await service.recover(principal, webhook_id, forms.valid(RecoverRequest, asked))
-    return pages.page(request, "webhooks/recovered.html", webhook_id=webhook_id, done=done)
+    return pages.page(request, "webhooks/recovered.html", webhook_id=webhook_id, recovered=done)
 
 
 @router.post("/webhooks/{webhook_id}/delete")

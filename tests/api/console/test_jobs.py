@@ -71,7 +71,7 @@ def test_the_list_has_the_filters_of_the_api_and_the_names_of_documents(browser:
         if "rel" in each and each["rel"] == "next"
     ]
     assert "first.pdf" in browser.get(more or "").text
-    assert "No job has given up" in browser.get("/console/jobs?dead=true").text
+    assert "There are no dead letters" in browser.get("/console/jobs?dead=true").text
     assert browser.get("/console/jobs?state=NONE").status_code == 422
 
 
@@ -81,7 +81,7 @@ def test_those_that_gave_up_have_a_page_and_are_retried_from_there(browser: Brow
     with patch.object(kind, "uniform", lambda _low, _high: 0.0):  # it is tried again at once
         browser.process.work(UUID(job_id))
     page = browser.get("/console/jobs?dead=true")
-    assert "gave up" in Seen(page.text).text
+    assert "dead letter" in Seen(page.text.partition("<table")[2]).text
     fields = form(page.text, f"/console/jobs/{job_id}/retry")
     answer = browser.send("POST", f"/console/jobs/{job_id}/retry", data=fields)
     assert answer.headers["location"] == "/console/jobs?dead=true"
@@ -102,7 +102,11 @@ def test_one_is_cancelled_from_the_list(browser: Browser) -> None:
 def test_all_that_match_are_counted_and_then_retried(browser: Browser) -> None:
     own = [failed(browser) for _ in range(3)]
     counted = browser.get("/console/jobs/retry?processor=simulated&state=FAILED")
-    assert "3 jobs can be retried" in Seen(counted.text).text
+    text = Seen(counted.text).text
+    assert "3 jobs can be retried" in text
+    assert re.search(
+        r"StateFailed\s+ProcessorSimulated\s+Created before\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", text, re.IGNORECASE
+    ), text
     assert [state(browser, each) for each in own] == ["FAILED"] * 3, "only counted"
     fields = form(counted.text, "/console/jobs/retry")
     done = browser.post("/console/jobs/retry", **fields)

@@ -138,6 +138,8 @@ def test_the_audit_trail_is_read_filtered_and_exported(operator: Browser, bob: B
     [more] = [each["href"] for _, each in Seen(operator.get(f"{here}?limit=2").text).tags if each.get("rel") == "next"]
     assert operator.get(more or "").status_code == 200
     assert operator.get(f"{here}?ip=nowhere").status_code == 422
+    operator.get(JOBS)
+    assert ">filters</span>" not in operator.get(f"{here}?event=operator.read&limit=1").text, "there was none"
 
 
 def test_the_latest_events_are_verified(operator: Browser, bob: Browser, alone: Process) -> None:

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import select, update
 
 from app.auth.models import token_families
+from app.console.frame import formats
 from app.database import now
 from tests.support.console import OWN, Browser, Seen
 from tests.support.inprocess import Process
@@ -123,6 +124,23 @@ def test_sessions_are_shown_and_ended_in_the_console(process: Process) -> None:
     assert browser.post("/console/sessions/end-others").status_code == 200
     assert process.http("GET", "/auth/me", token=token).status_code == 401
     assert browser.get("/console").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("agent", "said"),
+    [
+        (
+            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0 Safari/537.36",
+            "Chrome on Linux",
+        ),
+        ("Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 Chrome/156.0 Safari/537.36 Edg/156.0", "Edge on Windows"),
+        ("Mozilla/5.0 (iPhone; CPU iPhone OS 20_0 like Mac OS X) Version/20.0 Safari/604.1", "Safari on iPhone"),
+        ("curl/8.14.1", "curl/8.14.1"),
+        (None, "Unknown"),
+    ],
+)
+def test_a_session_is_called_by_the_program_that_has_it(agent: str | None, said: str) -> None:
+    assert formats.program(agent) == said
 
 
 def test_another_password_ends_the_session(process: Process) -> None:

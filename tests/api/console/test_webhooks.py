@@ -157,6 +157,7 @@ def test_what_it_was_not_told_is_recovered(browser: Browser) -> None:
     since, until = (f"{datetime.now(UTC) + timedelta(days=days):%Y-%m-%dT%H:%M}" for days in (-1, 1))
     done = browser.post(f"{page}/recover", since=since, until=until)
     assert "1 delivery of what it had missed is on the way" in " ".join(Seen(done.text).text.split())
+    assert "complete=" not in done.text
     again = browser.post(f"{page}/recover", since=f"{since}:00", until=f"{until}:00")
     assert "0 deliveries" in Seen(again.text).text
     for wrong in ({"since": since}, {"since": until, "until": since}, {"since": "x", "until": "y"}):
