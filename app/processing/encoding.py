@@ -72,12 +72,13 @@ def encode_short(data: Mapping[object, object]) -> str | None:
         for each in level:
             if isinstance(each, str):
                 left -= len(each)
-            elif isinstance(each, dict):
-                inner += each.keys()
-                inner += each.values()
-            elif isinstance(each, list | tuple):
+            elif isinstance(each, dict | list | tuple):
+                left -= len(each)
+                if left < 0:
+                    return None
                 inner += each
-        left -= len(inner)
+                if isinstance(each, dict):
+                    inner += each.values()
         if left < 0:
             return None
         if not inner:

@@ -12,6 +12,10 @@ from app.processors.base import LongList, LongText, Permanent
 log = structlog.get_logger()
 
 
+class JsonModel(BaseModel):
+    """A model of JSON's own types only: data fits it as its JSON does, which need not be written and read for that."""
+
+
 class Misfit(Permanent):
     """Data that does not fit. `where`: the steps to it. Of these the detail has only the name of a field, because the
     rest may quote the file."""
@@ -38,7 +42,10 @@ def fitting(model: type[BaseModel], data: Mapping[Any, Any], max_bytes: int) -> 
     """
     rest = {key: value for key, value in data.items() if not isinstance(value, LongText | LongList)}
     try:
-        model.model_validate_json(b"".join(limited(encode(rest), max_bytes)), strict=True)
+        if issubclass(model, JsonModel):
+            model.model_validate(rest, strict=True)
+        else:
+            model.model_validate_json(b"".join(limited(encode(rest), max_bytes)), strict=True)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
         # What is long is missing from the rest.

@@ -136,7 +136,13 @@ async def get_result(processor: OtherProcessor, claim: CurrentClaim, service: Se
     operation_id="putJobOutput",
     response_model=StagedOutput,
     responses=_raises(
-        *_MAKING, *_QUOTAS, errors.NotFound, errors.BadRequest, errors.OutputTooLarge, errors.RequestTimeout
+        *_MAKING,
+        *_QUOTAS,
+        errors.NotFound,
+        errors.BadRequest,
+        errors.OutputTooLarge,
+        errors.RequestTimeout,
+        errors.UnsupportedMediaType,
     ),
     openapi_extra={"requestBody": _FILE},
 )

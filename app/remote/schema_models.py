@@ -10,6 +10,7 @@ from pydantic.json_schema import DEFAULT_REF_TEMPLATE, GenerateJsonSchema, JsonS
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from typing_extensions import override
 
+from app.processing.fitting import JsonModel
 from app.processors.base import MakingParams, Params
 
 _OPEN = ConfigDict(extra="allow")
@@ -75,7 +76,7 @@ class DescribedMakingParams(_Described, MakingParams):
     model_config = _OPEN
 
 
-class DescribedResult(_Described):
+class DescribedResult(_Described, JsonModel):
     """A result's data that a schema describes."""
 
     takes_defaults = False

@@ -13,7 +13,7 @@ from app.jobs.schemas import JobParams
 from app.processing.sink import MAX_FILES, OutputFile
 from app.web.fields import LINE, PROSE
 
-MAX_COMPLETION = 8 * 1024**2  # bytes: what is larger is decoded too long, while others wait
+MAX_COMPLETION = 8 * 1024**2  # bytes: what is larger takes many seconds to check and to write
 
 _STRICT = ConfigDict(extra="forbid")
 

@@ -22,8 +22,8 @@ _REFUSALS = {
 
 
 @cache
-def read(secret_id: str) -> dict[str, str]:
-    """Return the settings in a secret by their names in lower case, each as a variable would have it.
+def read(secret_id: str) -> dict[str, Any]:
+    """Return what a secret says of settings, by their names in lower case.
 
     A process reads it once. Raises ConfigurationError, which never repeats a value.
     """
@@ -44,21 +44,14 @@ def read(secret_id: str) -> dict[str, str]:
     return _settings(answer["SecretString"])
 
 
-def _settings(text: str) -> dict[str, str]:
+def _settings(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise _refusal('it must be a JSON object of settings, such as {"JWT_SECRET": "…"}')
-    return {name.lower(): _text(value) for name, value in found.items()}
-
-
-def _text(value: Any) -> str:
-    """A value as a variable would have it: `8000`, `true`, and JSON for INBOX_PARAMS."""
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value)
+    return {name.lower(): value for name, value in found.items()}
 
 
 def _refusal(reason: str) -> ConfigurationError:

@@ -1,5 +1,6 @@
 """Where settings come from beside the environment: files, and a secret of AWS."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +39,28 @@ class SecretOfAws(PydanticBaseSettingsSource):
     """Reads settings from the secret that SECRETS_MANAGER_ID names."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[str | None, str, bool]:
-        """Return what the secret has for a setting, or None. Raises ConfigurationError."""
-        return self._found.get(field_name), field_name, False
-
-    @property
-    def _found(self) -> dict[str, str]:
-        return secret_of_aws(self.current_state.get("secrets_manager_id"))
+        """Return what the secret has for a setting, or None, as a variable would have it: `8000`, `true`. Raises
+        ConfigurationError."""
+        value = secret_of_aws(self.current_state.get("secrets_manager_id")).get(field_name)
+        if value is None:
+            return None, field_name, False
+        text = value if isinstance(value, str) else json.dumps(value)
+        if isinstance(value, list | dict) or not _fits_a_variable(text):
+            reason = "in SECRETS_MANAGER_ID it must be text without NUL, a number, true or false"
+            raise ConfigurationError(f"{field_name.upper()}: {reason}")
+        return text, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        found = self._found
-        return {name: found[name] for name in self.settings_cls.model_fields if found.get(name)}
+        values = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        return {name: value for name, value in values.items() if value}
 
 
-def secret_of_aws(secret_id: str | None) -> dict[str, str]:
+def _fits_a_variable(text: str) -> bool:
+    """Whether it has neither a NUL nor a lone surrogate."""
+    return "\0" not in text and text.encode(errors="ignore").decode() == text
+
+
+def secret_of_aws(secret_id: str | None) -> dict[str, Any]:
     """What a secret says, by names in lower case; nothing without one. Raises ConfigurationError."""
     if not secret_id:
         return {}

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator, Set as AbstractSet
 from copy import deepcopy
 from functools import cache
 from inspect import Parameter, isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
+from json import JSONDecodeError
 from typing import Any, ClassVar
 from urllib.parse import unquote_to_bytes
 
-import orjson
 from fastapi import BackgroundTasks, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import request_params_to_args
@@ -187,7 +187,7 @@ async def _validated(parameter: Parameter, request: Request) -> tuple[dict[str, 
     try:
         decoded = await request.json()
         return {parameter.name: parameter.annotation.model_validate(decoded, from_attributes=True)}, []
-    except orjson.JSONDecodeError as error:
+    except JSONDecodeError as error:
         invalid = {"type": "json_invalid", "loc": ("body", error.pos), "msg": "The body is not valid JSON."}
         raise RequestValidationError([invalid]) from None
     except ValidationError as error:

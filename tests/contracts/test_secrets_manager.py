@@ -80,6 +80,15 @@ def test_a_secret_that_cannot_be_used(make_secret: MakeSecret, value: dict[str, 
     assert refused().startswith(f"SECRETS_MANAGER_ID: {refusal}")
 
 
+@pytest.mark.parametrize("name", ["jwt_secret", "PORT", "Inbox_Params"])
+@pytest.mark.parametrize(
+    "value", [["s3cret"], {"s3cret": "s3cret"}, [], {}, "s3cret\0", "\ud800s3cret"], ids=json.dumps
+)
+def test_a_value_that_no_variable_could_have(make_secret: MakeSecret, name: str, value: object) -> None:
+    make_secret(SecretString=json.dumps({name: value}))
+    assert refused() == f"{name.upper()}: in SECRETS_MANAGER_ID it must be text without NUL, a number, true or false"
+
+
 def test_there_is_no_such_secret(make_secret: MakeSecret, monkeypatch: pytest.MonkeyPatch) -> None:
     make_secret()
     monkeypatch.setenv("SECRETS_MANAGER_ID", "nothing")

@@ -113,7 +113,7 @@ def test_nothing_is_lost_or_doubled(sent: int, tmp_path: Path, record_property: 
             sender.result(180)
         faults = sum(each.result(60) for each in harmed)
         assert watched.result(60)
-        ledger.settle(60)
+        ledger.settle(60 + sent)  # each worker elsewhere has as many jobs left, of a second on a busy machine
         for client in clients:
             client.replay()
     ledger.check()

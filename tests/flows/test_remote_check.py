@@ -1,6 +1,7 @@
 """`python -m app remote check`: a worker that keeps the rules passes, and one that breaks a rule fails by that rule."""
 
 import asyncio
+import json
 import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from app.client.api import Credentials
 from app.remote.check.rules import RULES
 from app.remote.check.run import Checked, Verdict, check
 from app.remote.check.trial import Pace
+from tests.support.amazon import FUNCTION, PROCESSOR
 from tests.support.elsewhere import STATED, described
 from tests.support.remote_workers import NODE, needs_node
 from tests.support.server import Server
@@ -34,6 +36,8 @@ DEFECTS: dict[str, set[str]] = {
     "beats on": {"lost-lease"},
     "repeats what is refused": {"refused"},
     "fails what is lost": {"refused"},
+    "drops what is refused": {"rejected"},
+    "gives no reason": {"rejected"},
     "believes all": {"damaged"},
     "is final": {"damaged"},
     "does without": {"expired"},
@@ -51,6 +55,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     stated = {f"count-{number}": STATED["count"] for number in range(len(DEFECTS))} | {
         "text": {},
         "count": STATED["count"],
+        PROCESSOR: json.loads((FUNCTION / "processor.json").read_text()),
     }
     with Server(folder / "var", {"REMOTE_PROCESSORS": str(described(folder, stated))}) as running:
         yield running
@@ -101,12 +106,16 @@ async def test_the_example_keeps_all_rules(server: Server) -> None:
     [
         pytest.param("count", [NODE, str(ROOT / "examples/remote_worker.mjs"), "{url}", "count"], marks=needs_node),
         ("text", [sys.executable, "-m", "app", "worker", "--remote", "{url}", "--processor", "text"]),
+        (PROCESSOR, [sys.executable, str(ROOT / "tests/support/event_source.py"), "{url}", "{processor}"]),
     ],
-    ids=["node", "app"],
+    ids=["node", "app", "function"],
 )
-async def test_so_do_the_others_that_are_shipped(server: Server, processor: str, command: list[str]) -> None:
-    verdicts = list[Verdict]()
-    checked = Checked(server.url, Credentials(user_key(server)), RULES, processor, command=command, pace=PACE)
+async def test_so_do_the_others_that_are_shipped(
+    server: Server, processor: str, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdicts, owner_key = list[Verdict](), user_key(server)
+    monkeypatch.setenv("OWNER_KEY", owner_key)
+    checked = Checked(server.url, Credentials(owner_key), RULES, processor, command=command, pace=PACE)
     await check(checked, lambda _: None, verdicts.append)
     assert [str(each) for each in verdicts if not each.held] == []
 

@@ -101,7 +101,11 @@ class Attempt:
             what, said = "fail", {"code": "input", "detail": str(error), "transient": transient}
         if not self.stop.is_set():
             self.stop.set()
-            status, _ = call("POST", f"{self.here}/{what}", self.token, said)
+            status, answer = call("POST", f"{self.here}/{what}", self.token, said)
+            if status == 422 and not has("drops what is refused"):
+                problem = json.loads(answer)
+                code = "unknown" if has("gives no reason") else problem["code"]
+                call("POST", f"{self.here}/fail", self.token, {"code": code, "detail": problem["detail"]})
             if status == 409 and has("fails what is lost"):
                 call("POST", f"{self.here}/fail", self.token, {"code": "lost", "detail": "Lost.", "transient": True})
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from json import JSONDecodeError
 from types import SimpleNamespace
 from typing import Annotated, Any
 
@@ -105,15 +106,47 @@ async def test_any_other_cancellation_is_none_of_the_middleware_s() -> None:
     assert app.sent == []
 
 
-@pytest.mark.parametrize("sent", [b"", b"{}"])
-async def test_a_body_that_was_lost_on_the_way_is_not_an_empty_one(sent: bytes) -> None:
+def request_of(body: bytes, declared: int) -> StrictRequest:
     async def receive() -> Message:
-        return {"type": "http.request", "body": sent, "more_body": False}
+        return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(_: Message) -> None:
         raise AssertionError
 
-    scope = {"type": "http", "headers": [(b"content-length", b"5")]}
-    request = StrictRequest(scope, receive, send, max_body=100)
+    scope = {"type": "http", "headers": [(b"content-length", str(declared).encode())]}
+    return StrictRequest(scope, receive, send, max_body=10_000_000)
+
+
+@pytest.mark.parametrize("sent", [b"", b"{}"])
+async def test_a_body_that_was_lost_on_the_way_is_not_an_empty_one(sent: bytes) -> None:
     with pytest.raises(BadRequest):
-        await request.body()
+        await request_of(sent, 5).body()
+
+
+LARGE = {"rows": [{"id": number, "at": [0.5, -1e3], "of": None} for number in range(50_000)], "text": 'é😀 \\ " ' * 10}
+
+
+async def test_others_get_their_turn_while_a_large_body_is_decoded() -> None:
+    turns, body = 0, orjson.dumps(LARGE)
+    decoding = asyncio.create_task(request_of(body, len(body)).json())
+    while not decoding.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert await decoding == LARGE
+    assert turns > 10
+
+
+@pytest.mark.parametrize("padding", ["", " " * 100_000], ids=["small", "large"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[1,]", "NaN", "[Infinity]", "1e999", "\ufeff1", "[1] 2", "01", "", "{1: 2}", "'a'", '"\t"', "[" * 5000),
+        '{"\\ud800": 1}',
+    ],
+)
+async def test_what_is_no_json(text: str, padding: str) -> None:
+    body = (text + padding).encode()
+    with pytest.raises(JSONDecodeError):
+        await request_of(body, len(body)).json()
+    with pytest.raises(JSONDecodeError):
+        await request_of(b'"\xff"' + body, len(body) + 3).json()

@@ -6,6 +6,9 @@ import json
 from app.remote.check.proxy import Fault, PassOn
 from app.remote.check.traffic import Answer, Call
 
+REJECTION = "result-invalid"
+"""The code with which results are refused."""
+
 
 def in_turn(*faults: Fault) -> Fault:
     """Each of these for one call, then none."""
@@ -63,6 +66,12 @@ async def taken_over(call: Call, _: PassOn) -> Answer:
     """Somebody else has the job by now."""
     call.disturbed = True
     return Answer.of(409, {"code": "lease-lost", "detail": "The check answers so in place of the service."})
+
+
+async def rejected(call: Call, _: PassOn) -> Answer:
+    """The service does not take the result."""
+    call.disturbed = True
+    return Answer.of(422, {"code": REJECTION, "detail": "The check answers so in place of the service."})
 
 
 async def damaged(call: Call, pass_on: PassOn) -> Answer:

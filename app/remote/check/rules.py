@@ -63,16 +63,17 @@ async def _busy(trial: Trial) -> None:
     unavailable, limited = faults.busy(503, wait), faults.busy(429, wait)
     trial.proxy.lease = 3 * trial.pace.lease  # so that a heartbeat that is late for `Retry-After` is in time
     await trial.disturb_claims(faults.in_turn(unavailable, limited))
-    await trial.until(
-        lambda: [each for each in trial.claims() if each.disturbed][1:], lambda: "it did not repeat a claim"
-    )
     trial.proxy.faults |= {
         "heartbeat": faults.in_turn(unavailable),
         "output": faults.in_turn(unavailable),
         "complete": faults.in_turn(unavailable, limited),
     }
     trial.hold_input()
-    await trial.claimed()
+    await trial.claimed()  # one that is told of jobs claims nothing before there is one
+    await trial.until(
+        lambda: [each for each in trial.claims() if each.status in {429, 503}][1:],
+        lambda: "it did not repeat a claim",
+    )
     await trial.reads()
     await trial.seen("heartbeat", 2, "it did not repeat a heartbeat that was answered 503")
     trial.release()
@@ -132,6 +133,19 @@ async def _refused(trial: Trial) -> None:
     _require_silence(trial, job_id)
     await _goes_on(trial)
     _require_silence(trial, job_id)
+
+
+async def _rejected(trial: Trial) -> None:
+    trial.proxy.faults["complete"] = faults.rejected
+    await trial.claimed()
+    await trial.seen("complete", 1, "it did not complete the job")
+    told = f"`complete` that was answered 422 `{faults.REJECTION}`"
+    failed = await trial.seen("fail", 1, f"it did not fail the job after {told}")
+    if failed.status != 200:
+        raise Broken(f"it did not fail the job after {told}: fail was answered {failed.answer}")
+    code, detail = failed.said["code"], failed.said["detail"]
+    if faults.REJECTION not in f"{code} {detail}":
+        raise Broken(f"it failed the job after {told} without that code, so nobody learns why: {code}: {detail}")
 
 
 def _require_silence(trial: Trial, job_id: str) -> None:
@@ -196,6 +210,7 @@ RULES = (
     Rule("cancelled", "stops when a heartbeat says `cancelled`, and goes on to the next job", _WRONG, _cancelled),
     Rule("lost-lease", "stops when a heartbeat is answered 409, and goes on to the next job", _WRONG, _lost_lease),
     Rule("refused", "lets go of a job when `complete` is answered 409, and goes on to the next", _WRONG, _refused),
+    Rule("rejected", "fails a job whose result is refused, with what it was told", _WRONG, _rejected),
     Rule("damaged", "does not complete a job with bytes that have another SHA-256", _WRONG, _damaged),
     Rule("expired", "takes a fresh URL when that of an input has expired, or fails as transient", _WRONG, _expired),
     Rule("unknown", "ignores members of answers that it does not know", _WRONG, _unknown),

@@ -39,7 +39,10 @@ from tests.support.waiting import until
 
 
 def test_sqs_postgresql_and_a_worker_under_compose(tmp_path: Path) -> None:
-    server = Server(tmp_path / "var", {"REMOTE_PROCESSORS": str(described(tmp_path))})
+    rows = tmp_path / "rows"
+    databases.prepare(rows)
+    apart = {"DATABASE_URL": databases.url(rows), "DATA_DIR": str(tmp_path / "var")}
+    server = Server(rows, apart | {"REMOTE_PROCESSORS": str(described(tmp_path))})
     with walking("SQS, PostgreSQL and a worker under Compose", server) as walk:
         user, operator = walk.user(), walk.operator()
         flaky = user.start(user.upload()["id"], **FLAKY)
@@ -76,6 +79,13 @@ def test_sqs_postgresql_and_a_worker_under_compose(tmp_path: Path) -> None:
         assert user.document(document["id"])["status"] == "COMPLETED"
         queue_states(walk, user, dead["id"], purged)
         queue_settings(walk, user)
+    assert documents_in(rows)
+
+
+def documents_in(rows: Path) -> int:
+    """How many documents a database has that is none of the server's folder."""
+    with databases.engine(rows).connect() as conn:
+        return conn.scalar(select(func.count()).select_from(documents)) or 0
 
 
 def queue_states(walk: Walk, user: User, dead_id: str, purged: str) -> None:
@@ -97,7 +107,7 @@ def queue_states(walk: Walk, user: User, dead_id: str, purged: str) -> None:
 
 
 def queue_settings(walk: Walk, user: User) -> None:
-    walk.at("DATABASE_URL", "DATABASE_URL")
+    walk.at("DATABASE_URL", "DATABASE_URL")  # the test looks there in the end
     walk.at("the queue's URL", "BROKER_URL")
     walk.at("VisibilityTimeout", "LEASE_SECONDS")
     with at_work(user, user.upload()["id"]) as job_id:
@@ -160,8 +170,7 @@ def test_jwt_and_idempotent_processing(tmp_path: Path) -> None:
         jwt_states(walk)
         jwt_settings(walk)
     assert files_in(tmp_path / "kept") > 2
-    with databases.engine(rows).connect() as conn:
-        assert conn.scalar(select(func.count()).select_from(documents))
+    assert documents_in(rows)
 
 
 def jwt_states(walk: Walk) -> None:
@@ -190,7 +199,7 @@ def jwt_settings(walk: Walk) -> None:
     walk.at("the folder of uploads", "STORAGE_URL")  # the test looks there in the end
     walk.at("the largest upload", "MAX_UPLOAD_BYTES")
     assert code(user.post_file(TOO_LARGE)) == (413, "payload-too-large")
-    walk.at("the database", "DATABASE_URL")
+    walk.at("the database", "DATABASE_URL")  # there, too
 
 
 def test_pdf_splitting_on_lambda(tmp_path: Path) -> None:
