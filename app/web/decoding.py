@@ -5,6 +5,8 @@ import json
 from math import isfinite
 from typing import Any
 
+_LEAST, _MOST = -(2**63), 2**64 - 1
+
 
 def decoded(body: bytes) -> Any:
     """What the JSON says. Each object and each number in it is a call of Python, at which other threads may go on: that
@@ -28,8 +30,9 @@ def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _integer(digits: str) -> int:
-    return int(digits)
+def _integer(digits: str) -> int | float:
+    number = int(digits)
+    return number if _LEAST <= number <= _MOST else _number(digits)  # as orjson has it
 
 
 def _number(digits: str) -> float:

@@ -126,6 +126,9 @@ async def test_a_body_that_was_lost_on_the_way_is_not_an_empty_one(sent: bytes) 
 LARGE = {"rows": [{"id": number, "at": [0.5, -1e3], "of": None} for number in range(50_000)], "text": 'é😀 \\ " ' * 10}
 
 
+PADDED = pytest.mark.parametrize("padding", ["", " " * 100_000], ids=["small", "large"])
+
+
 async def test_others_get_their_turn_while_a_large_body_is_decoded() -> None:
     turns, body = 0, orjson.dumps(LARGE)
     decoding = asyncio.create_task(request_of(body, len(body)).json())
@@ -136,11 +139,34 @@ async def test_others_get_their_turn_while_a_large_body_is_decoded() -> None:
     assert turns > 10
 
 
-@pytest.mark.parametrize("padding", ["", " " * 100_000], ids=["small", "large"])
+@PADDED
+@pytest.mark.parametrize("number", [2**64 - 1, 2**64, -(2**63), -(2**64), 0])
+async def test_numbers_are_the_same_however_long_the_body(number: int, padding: str) -> None:
+    """Those that are no integers of 64 bits are floating-point numbers."""
+    body = f"{number}{padding}".encode()
+    found = await request_of(body, len(body)).json()
+    assert (found, type(found)) == (number, int if -(2**63) <= number < 2**64 else float)
+
+
+@PADDED
 @pytest.mark.parametrize(
     "text",
     [
-        *("[1,]", "NaN", "[Infinity]", "1e999", "\ufeff1", "[1] 2", "01", "", "{1: 2}", "'a'", '"\t"', "[" * 5000),
+        *(
+            "[1,]",
+            "NaN",
+            "[Infinity]",
+            "1e999",
+            "9" * 400,
+            "\ufeff1",
+            "[1] 2",
+            "01",
+            "",
+            "{1: 2}",
+            "'a'",
+            '"\t"',
+            "[" * 5000,
+        ),
         '{"\\ud800": 1}',
     ],
 )
