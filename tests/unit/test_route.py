@@ -39,6 +39,8 @@ WHOLE = 6  # requests, in which all of a kind is different
 JSONS = [None, True, 1, -1, 1.5, "", "x", "x" * 3000, [], [None], ["x"], {}, {"x": 1}]
 BODIES = [b"null", b"1", b'"x"', b"[]", b"{}", b"{", b"\xff", b'{"size": NaN}', b'{"size": 1e999}', b'"\\ud800"']
 
+REWORDED = {"JSON decode error": "The body is not valid JSON."}  # what we say in other words
+
 Values = list[tuple[str, str]]
 
 
@@ -151,7 +153,8 @@ class Solvers:
         try:
             await answer
         except RequestValidationError as error:
-            return [(each["type"], each["loc"], each["msg"]) for each in error.errors()]
+            found = [(each["type"], each["loc"], each["msg"]) for each in error.errors()]
+            return [(kind, where, REWORDED.get(text, text)) for kind, where, text in found]
         except AppError as error:
             return type(error)
         return {name: _comparable(value) for name, value in self._arguments.items()}
