@@ -13,7 +13,7 @@ log = structlog.get_logger()
 
 
 class JsonModel(BaseModel):
-    """A model of JSON's own types only: data fits it as its JSON does, which need not be written and read for that."""
+    """A model of JSON's own types only. Its data is validated as it is, and need not be written as JSON for that."""
 
 
 class Misfit(Permanent):

@@ -22,8 +22,8 @@ _threads = Threads(1, "bodies")
 
 
 class StrictRequest(Request):
-    """A request with a body of at most `max_body` bytes, whose JSON follows RFC 8259: no NaN, infinity or lone
-    surrogates."""
+    """A request with a body of at most `max_body` bytes, whose JSON follows RFC 8259: no NaN and no infinity. Lone
+    surrogates are refused as well, but for those in the texts of long bodies."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, max_body: int) -> None:
         super().__init__(scope, receive, send)

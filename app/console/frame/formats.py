@@ -59,12 +59,12 @@ def field(value: datetime | None) -> str:
 
 
 def moment(text: str) -> datetime:
-    """A time that came in a query, which is one by now."""
+    """Return the time that a parameter of a query says, once that was validated."""
     return datetime.fromisoformat(text)
 
 
 def program(agent: str | None) -> str:
-    """What somebody is signed in with, by what it says it is: a browser and where it runs, or the name of a program."""
+    """Return the browser and the system that a User-Agent names; all of it if it names no browser that is known."""
     browser = next((name for sign, name in _BROWSERS.items() if sign in (agent or "")), None)
     system = next((each for each in _SYSTEMS if each in (agent or "")), None)
     return " on ".join(each for each in (browser, system) if each) if browser else agent or "Unknown"

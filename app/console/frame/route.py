@@ -100,8 +100,8 @@ def pages_for(scope: Scope, prefix: str = "") -> APIRouter:
 
 
 def _as_of_page(scope: ASGIScope) -> ASGIScope:
-    """The request without the parameters of the query that are empty: a form sends each of its fields. Its times are in
-    UTC, which browsers do not say. What was done before is no parameter of any page either."""
+    """The request without the parameters of the query that are empty: a form sends each of its fields. What was done
+    before is no parameter of any page either."""
     given = [_zoned(each) for each in scope["query_string"].split(b"&") if not each.endswith(b"=")]
     rest = [each for each in given if not each.startswith(f"{pages.DONE}=".encode())]
     done = [each.partition(b"=")[2].decode("latin-1") for each in given if each not in rest]
@@ -109,6 +109,7 @@ def _as_of_page(scope: ASGIScope) -> ASGIScope:
 
 
 def _zoned(parameter: bytes) -> bytes:
+    """A parameter of a query. A time that a browser's field sent without its zone is in UTC."""
     name, _, value = parameter.partition(b"=")
     typed = unquote(value.decode("latin-1"))
     if name not in _TIMES or not _TYPED.fullmatch(typed):
